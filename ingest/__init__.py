@@ -1,0 +1,1 @@
+"""Documents in, pages out: discover, rasterize, read, embed, write, and say what happened."""

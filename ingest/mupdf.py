@@ -1,0 +1,127 @@
+"""PDFs by PyMuPDF: the fast renderer, and the only one whose text layer is read."""
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from retrieval.errors import MissingExtra, UnreadableDocument
+
+try:
+    import pymupdf
+except ImportError as error:
+    raise MissingExtra("PyMuPDF is not installed: pip install pymupdf") from error
+
+pymupdf.TOOLS.mupdf_display_errors(False)  # its complaints about repaired files would land on stderr
+pymupdf.TOOLS.mupdf_display_warnings(False)
+
+
+class MupdfDocument:
+    """A PDF opened by PyMuPDF. Raises UnreadableDocument: encrypted, damaged, not a document."""
+
+    renderer: Literal["pymupdf"] = "pymupdf"
+
+    def __init__(self, path: Path, password: str = "") -> None:
+        self._path = path
+        try:
+            self._document: Any = pymupdf.open(str(path), filetype="pdf")
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise UnreadableDocument(
+                "damaged", f"{path.name} is damaged: no page could be recovered from it ({_plain(error)})"
+            ) from error
+        if self._document.needs_pass and not self._document.authenticate(password):
+            self._document.close()
+            raise UnreadableDocument("encrypted", encrypted(path, password))
+        try:
+            self._pages = int(self._document.page_count)
+        except Exception as error:
+            raise UnreadableDocument("damaged", f"{path.name}: its pages cannot be counted ({_plain(error)})") from error
+        if self._pages == 0 and (self._document.is_repaired or not _has_page_tree(self._document)):
+            raise UnreadableDocument("damaged", f"{path.name} is damaged: no page could be recovered from it")
+
+    @property
+    def pages(self) -> int:
+        return self._pages
+
+    @property
+    def meta(self) -> Mapping[str, str]:
+        raw: Mapping[str, str | None] = self._document.metadata or {}
+        meta = {
+            key: " ".join(value.split())[:500]
+            for key in ("title", "author", "subject", "keywords", "producer")
+            if (value := (raw.get(key) or "").replace("\x00", ""))
+        }
+        if created := pdf_date(raw.get("creationDate") or ""):
+            meta["created"] = created
+        return {key: value for key, value in meta.items() if value}
+
+    def page(self, number: int) -> Any:
+        """PyMuPDF's own page, for its text layer."""
+        try:
+            return self._document[number - 1]
+        except Exception as error:
+            raise _page_error(self._path, number, error) from error
+
+    def size(self, number: int) -> tuple[float, float]:
+        rect = self.page(number).rect
+        return float(rect.width), float(rect.height)
+
+    def render(self, number: int, dpi: int, max_pixels: int) -> Image.Image:
+        page = self.page(number)
+        zoom = zoom_for(page.rect.width, page.rect.height, dpi, max_pixels)
+        try:
+            pixmap = page.get_pixmap(matrix=pymupdf.Matrix(zoom, zoom), colorspace=pymupdf.csRGB, alpha=False)
+        except Exception as error:
+            raise _page_error(self._path, number, error) from error
+        return Image.frombytes("RGB", (pixmap.width, pixmap.height), pixmap.samples)
+
+    def close(self) -> None:
+        self._document.close()
+        pymupdf.TOOLS.store_shrink(100)  # its cache of fonts and images belongs to no document
+
+
+def encrypted(path: Path, password: str) -> str:
+    if password:
+        return f"{path.name} is encrypted, and this password does not open it"
+    return f"{path.name} is encrypted: give its password"
+
+
+def zoom_for(width: float, height: float, dpi: int, max_pixels: int) -> float:
+    """Pixels per point that give `dpi`, or less where the page would have more than `max_pixels`."""
+    zoom = dpi / 72
+    points = max(width, 1.0) * max(height, 1.0)
+    return min(zoom, math.sqrt(max_pixels / points) * 0.999)
+
+
+def pdf_date(value: str) -> str:
+    """`D:20231231235959Z` as 2023-12-31; "" where it is no date that a document can have."""
+    found = re.match(r"(?:D:)?((?:19|20)\d\d)(\d\d)(\d\d)", value)
+    if not found or not (1 <= int(found[2]) <= 12 and 1 <= int(found[3]) <= 31):
+        return ""
+    return f"{found[1]}-{found[2]}-{found[3]}"
+
+
+def _has_page_tree(document: Any) -> bool:
+    try:
+        kind, _ = document.xref_get_key(document.pdf_catalog(), "Pages")
+    except Exception:  # whatever it stumbles over: there is none to be read
+        return False
+    return bool(kind != "null")
+
+
+def _page_error(path: Path, number: int, error: Exception) -> UnreadableDocument:
+    text = _plain(error)
+    if isinstance(error, MemoryError) or "malloc" in text or "alloc" in text:
+        return UnreadableDocument("too much memory", f"{path.name}, page {number}: more memory than memory_mb allows")
+    return UnreadableDocument("damaged", f"{path.name}, page {number} cannot be rendered ({text})")
+
+
+def _plain(error: Exception) -> str:
+    """MuPDF's message without its code and without the machine's paths."""
+    text = re.sub(r"^code=\d+: ", "", str(error)).splitlines()
+    return re.sub(r"'[^']*/([^'/]*)'", r"'\1'", text[0])[:200] if text else type(error).__name__

@@ -1,0 +1,35 @@
+"""A title that says something: from the metadata, else from a file name that reads like words."""
+
+import re
+from pathlib import Path
+
+_JUNK = re.compile(
+    r"^(untitled.*|title|document\d*|doc\d*|slide \d+|powerpoint presentation|presentation\d*|"
+    r"(microsoft )?(word|powerpoint|excel) - .*|scan(ned)?[\W\d]*(document)?|no title|\(anonymous\)|"
+    r"unknown|default|layout \d+|page \d+|print|.*\.(docx?|pptx?|xlsx?|indd|qxd|pdf|tex|dvi|ps|rtf|pub|cdr|ai|fm))$",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_VOWEL = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýœ]", re.IGNORECASE)
+
+
+def title_of(metadata: str, path: Path) -> str:
+    """The metadata's title if a person may have written it, else the file's name in words, else ""."""
+    title = " ".join(re.sub(r"[\x00-\x1f\ufffd]", " ", metadata).split())
+    if 3 <= len(title) <= 300 and _WORD.search(title) and not _JUNK.match(title) and not _opaque(title):
+        return title
+    stem = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"[_\-.+%]+", " ", path.stem))
+    stem = " ".join(stem.split())
+    if _JUNK.match(stem) or _opaque(stem):
+        return ""
+    return stem
+
+
+def _opaque(name: str) -> bool:
+    """No words in it, as in hex digests, serial numbers, paths, `IMG 2041`."""
+    if re.search(r"[\\/]\S+[\\/]|^[A-Za-z]:\\|^https?:", name):
+        return True
+    words = [word for word in _WORD.findall(name) if not word.isascii() or (len(word) > 2 and _VOWEL.search(word))]
+    letters = sum(map(len, words))
+    hex_like = re.fullmatch(r"[0-9a-fA-F ]{8,}", name) and re.search(r"\d", name)
+    return not words or bool(hex_like) or letters < 0.4 * len(name.replace(" ", ""))

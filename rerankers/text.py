@@ -1,0 +1,84 @@
+"""The embedded reranker: a small cross-encoder that reads question and page text together, in windows.
+
+A window is at most 128 word pieces of question, document title and page text. Of each page only the windows
+around what the first stage found (`PageContent.focus`) are read, and the best one counts.
+"""
+
+from collections.abc import Sequence
+
+import configs.settings as configs
+from retrieval.onnx import BatchRunner, ModelFolder
+from retrieval.text import STOP_WORDS, stem, stems, words
+from retrieval.types import PageContent
+
+CLS, SEP = 101, 102
+PAIR = 128  # pieces of a pair, as in training
+QUESTION_PIECES = 40
+TITLE_PIECES = 12
+WORD_PIECES = 16
+NOTHING = -12.0
+"""Logit of a page without text: below what the model gives to any passage."""
+
+
+class TextReranker:
+    def __init__(self, settings: configs.Text) -> None:
+        folder = ModelFolder(settings.model)
+        self.name = f"text ({folder.name})"
+        self._tokenizer = folder.tokenizer()
+        self._runner = BatchRunner(folder.session("cross.onnx"), settings.threads)
+        self._windows = settings.windows
+
+    def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
+        """The logit of each page's best window; a page without words gets NOTHING."""
+        question = self._ids([query])[0][:QUESTION_PIECES]
+        asked = {stem(word) for word in words(query) if word not in STOP_WORDS}
+        rows: list[list[int]] = []
+        lengths: list[int] = []
+        owners: list[int] = []
+        for owner, page in enumerate(pages):
+            title = self._ids([page.title])[0][:TITLE_PIECES]
+            room = PAIR - len(question) - len(title) - 3
+            for text in self._best_windows(page, asked, room):
+                left = [CLS, *question, SEP]
+                rows.append([*left, *title, *text, SEP])
+                lengths.append(len(left))
+                owners.append(owner)
+        scores = [NOTHING] * len(pages)
+        for owner, logit in zip(owners, self._runner.run(rows, lengths), strict=True):
+            scores[owner] = max(scores[owner], float(logit))
+        return scores
+
+    def _best_windows(self, page: PageContent, asked: set[str], room: int) -> list[list[int]]:
+        """Word pieces of the windows worth reading, most promising first."""
+        per_word = [ids[:WORD_PIECES] for ids in self._ids([word.text for word in page.words])]
+        worth = self._worth(page, asked)
+        spans: list[tuple[float, int, int]] = []
+        start = 0
+        while start < len(per_word):
+            end, size = start, 0
+            while end < len(per_word) and size + len(per_word[end]) <= room:
+                size += len(per_word[end])
+                end += 1
+            spans.append((sum(worth[start:end]), start, end))
+            if end >= len(per_word):
+                break
+            start += max(1, (end - start) // 3)
+        chosen: list[tuple[int, int]] = []
+        for _, start, end in sorted(spans, key=lambda span: (-span[0], span[1])):
+            if all(min(end, e) - max(start, s) <= (end - start) // 2 for s, e in chosen):
+                chosen.append((start, end))
+                if len(chosen) == self._windows:
+                    break
+        return [[piece for ids in per_word[start:end] for piece in ids] for start, end in chosen]
+
+    def _worth(self, page: PageContent, asked: set[str]) -> list[float]:
+        """How much each word of the page promises: in what the first stage found, or a word of the question."""
+        worth = []
+        for word in page.words:
+            x, y = (word.box[0] + word.box[2]) / 2, (word.box[1] + word.box[3]) / 2
+            inside = (1 / (2 + rank) for rank, (x0, y0, x1, y1) in enumerate(page.focus) if x0 <= x <= x1 and y0 <= y <= y1)
+            worth.append(max(inside, default=0.0) + (0.5 if asked.intersection(stems(word.text)) else 0.0))
+        return worth
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [e.ids for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]

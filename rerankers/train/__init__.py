@@ -1,0 +1,1 @@
+"""Training of the rerankers that ship. Needs the `train` extra."""

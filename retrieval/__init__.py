@@ -1,0 +1,1 @@
+"""Recall: page embeddings, the store, MaxSim, fusion, search, highlights, evaluation."""

@@ -1,0 +1,20 @@
+"""Encoders: pages and questions to vectors. `load` picks one by its kind, and imports only that one."""
+
+from typing import assert_never
+
+import configs.settings as configs
+from retrieval.types import Encoder
+
+
+def load(settings: configs.EncoderSettings) -> Encoder:
+    match settings:
+        case configs.Words():
+            from retrieval.encoders.words import WordsEncoder
+
+            return WordsEncoder(settings)
+        case configs.Hashing():
+            from retrieval.encoders.hashing import HashingEncoder
+
+            return HashingEncoder(settings.dim)
+        case _:
+            assert_never(settings)

@@ -1,0 +1,180 @@
+"""The embedded default: a page's words in context, each vector on the box of its words; no image, no GPU.
+
+A page's text is read in windows of 254 word pieces by a MiniLM-sized encoder (`CARD.md` beside the model).
+Its vectors are one per window (the mean of its pieces: what the passage is about) and one per run of about
+eight pieces (what stands here). A question has one vector as a whole and one per word, with learned weights.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+import configs.settings as configs
+from retrieval.onnx import BatchRunner, ModelFolder
+from retrieval.text import STOP_WORDS, fold
+from retrieval.types import Box, Fingerprint, PageContent, PageEmbedding, QueryEmbedding, Vectors, Word
+
+CLS, SEP, UNKNOWN = 101, 102, 100
+WINDOW = 254  # pieces, [CLS] and [SEP] not counted: the positions that MiniLM was tuned on
+OVERLAP = 16  # pieces that two windows share; each window's outer half of them is dropped from the runs
+RUN = 8  # pieces in a run, more or less
+TITLE_PIECES = 16
+WORD_PIECES = 16  # of one word: longer ones are garbage or rules, and would fill a window
+QUESTION_PIECES = 120
+PAGES_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """A page in word pieces: `ids`, and for each the index of its word."""
+
+    ids: list[int]
+    words: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Pieces [start, end) of a page, on the words first..last."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+class WordsEncoder:
+    needs: frozenset[Literal["images", "words"]] = frozenset({"words"})
+
+    def __init__(self, settings: configs.Words) -> None:
+        folder = ModelFolder(settings.model)
+        self._tokenizer = folder.tokenizer()
+        self._runner = BatchRunner(folder.session("words.onnx"), settings.threads)
+        self._whole = float(folder.facts["whole"])
+        self._dim = int(folder.facts["dim"])
+        pooling = f"windows {WINDOW}/{OVERLAP}, runs {RUN}"
+        self.fingerprint = Fingerprint("words", folder.name, folder.revision, self._dim, pooling)
+
+    def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
+        encoded: list[PageEmbedding] = []
+        for start in range(0, len(pages), PAGES_AT_ONCE):
+            encoded.extend(self._encode_some(pages[start : start + PAGES_AT_ONCE]))
+        return encoded
+
+    def _encode_some(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
+        titles = [e.ids[:TITLE_PIECES] for e in self._encodings([page.title for page in pages])]
+        contents = [self._pieces(page.words) for page in pages]
+        rows: list[list[int]] = []
+        spans: list[list[tuple[int, int, int]]] = []  # per page: (start, end, row)
+        for title, content in zip(titles, contents, strict=True):
+            head = [CLS, *title, SEP] if title else [CLS]
+            spans.append([])
+            for start, end in windows(len(content.ids), WINDOW - len(head) + 1):
+                spans[-1].append((start, end, len(rows)))
+                rows.append([*head, *content.ids[start:end], SEP])
+        outputs = self._runner.run(rows)
+        return [self._assemble(*page, outputs) for page in zip(pages, contents, spans, strict=True)]
+
+    def _assemble(self, page: PageContent, content: _Pieces, spans: Sequence[tuple[int, int, int]],
+                  outputs: Sequence[NDArray[np.float32]]) -> PageEmbedding:
+        if not spans:
+            return PageEmbedding(np.zeros((0, self._dim), np.float32), np.zeros((0, 4), np.float32))
+        pieces = np.zeros((len(content.ids), self._dim), np.float32)
+        vectors: list[NDArray[np.float32]] = []
+        regions: list[Box] = []
+        for start, end, row in spans:
+            output = outputs[row][:, : self._dim]
+            vectors.append(output.mean(axis=0))
+            regions.append(union(page.words[i].box for i in range(content.words[start], content.words[end - 1] + 1)))
+            inner_start = start if start == 0 else start + OVERLAP // 2
+            pieces[inner_start:end] = output[-1 - (end - inner_start) : -1]
+        for run in runs(content, page.words):
+            vectors.append(pieces[run.start : run.end].mean(axis=0))
+            regions.append(union(word.box for word in page.words[run.first : run.last + 1]))
+        return PageEmbedding(_unit(np.stack(vectors)), np.array(regions, np.float32))
+
+    def encode_queries(self, queries: Sequence[str]) -> list[QueryEmbedding]:
+        encodings = self._encodings(queries)
+        outputs = self._runner.run([[CLS, *e.ids[:QUESTION_PIECES], SEP] for e in encodings])
+        return [self._query(q, e, o) for q, e, o in zip(queries, encodings, outputs, strict=True)]
+
+    def _query(self, query: str, encoding: "_Encoding", output: NDArray[np.float32]) -> QueryEmbedding:
+        ids, spans, word_of = (x[:QUESTION_PIECES] for x in (encoding.ids, encoding.offsets, encoding.word_ids))
+        known = [i for i in range(len(ids)) if ids[i] != UNKNOWN]
+        if not known:
+            empty = np.zeros((0, self._dim), np.float32)
+            return QueryEmbedding(empty, (), (), np.zeros(0, np.float32))
+        members: dict[int, list[int]] = {}
+        for i in known:
+            members.setdefault(word_of[i] or 0, []).append(i)
+        tokens = [query[spans[m[0]][0] : spans[m[-1]][1]] for m in members.values()]
+        means = np.stack([output[[i + 1 for i in m]].mean(axis=0) for m in members.values()])
+        odds = np.exp(means[:, -1] - means[:, -1].max())
+        vectors = np.concatenate([output[:, : self._dim].mean(axis=0)[None], means[:, : self._dim]])
+        weights = np.concatenate([[self._whole], (1 - self._whole) * odds / odds.sum()]).astype(np.float32)
+        content = tuple(fold(token) not in STOP_WORDS and any(map(str.isalnum, token)) for token in tokens)
+        return QueryEmbedding(_unit(vectors), ("[question]", *tokens), (False, *content), weights)
+
+    def _encodings(self, texts: Sequence[str]) -> list["_Encoding"]:
+        return list(self._tokenizer.encode_batch(list(texts), add_special_tokens=False))
+
+    def _pieces(self, words: Sequence[Word]) -> _Pieces:
+        ids: list[int] = []
+        owners: list[int] = []
+        for i, encoding in enumerate(self._encodings([word.text for word in words])):
+            for piece in encoding.ids[:WORD_PIECES]:
+                ids.append(piece)
+                owners.append(i)
+        return _Pieces(ids, owners)
+
+
+class _Encoding:  # what we use of tokenizers.Encoding, which has no types
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    word_ids: list[int | None]
+
+
+def windows(pieces: int, length: int) -> Iterator[tuple[int, int]]:
+    """[start, end) of windows of at most `length` over `pieces`, each sharing OVERLAP with the one before."""
+    start = 0
+    while start < pieces:
+        end = min(pieces, start + length)
+        yield start, end
+        if end == pieces:
+            return
+        start = end - OVERLAP
+
+
+def runs(content: _Pieces, words: Sequence[Word]) -> Iterator[_Run]:
+    """Runs of whole words: they end at RUN pieces, or where the line ends once they have half of that."""
+    start = 0
+    for i in range(len(content.ids)):
+        word = content.words[i]
+        following = content.words[i + 1] if i + 1 < len(content.ids) else None
+        if following == word:
+            continue
+        size = i + 1 - start
+        if following is None or size >= RUN or (size >= RUN // 2 and _breaks(words[word], words[following])):
+            yield _Run(start, i + 1, content.words[start], word)
+            start = i + 1
+
+
+def _breaks(word: Word, following: Word) -> bool:
+    """Whether the next word is on another line, or in another column or cell of the same line."""
+    (_, top, right, bottom), (left, next_top, _, next_bottom) = word.box, following.box
+    overlap = min(bottom, next_bottom) - max(top, next_top)
+    height = max(bottom - top, 1e-6)
+    return overlap < 0.5 * height or left - right > 2 * height or left < word.box[0]
+
+
+def union(boxes: Iterator[Box]) -> Box:
+    """The smallest box around all of `boxes`."""
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+def _unit(vectors: NDArray[np.float32]) -> Vectors:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.maximum(norms, 1e-12)).astype(np.float32)

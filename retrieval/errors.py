@@ -1,0 +1,70 @@
+"""Every error that Folioscope raises on purpose. Only the command line and the web page catch `FolioscopeError`.
+
+A message says what was wrong, both values where two disagree, and what to do. `exit_code` is what the
+command line ends with: 1 some files failed, 2 wrong use, 3 the environment lacks something.
+"""
+
+
+class FolioscopeError(Exception):
+    exit_code = 2
+
+
+class BadQuery(FolioscopeError):
+    """The question cannot be searched for: empty, or longer than the limit."""
+
+
+class BadSource(FolioscopeError):
+    """A path given to ingest does not exist or matches nothing."""
+
+
+class IndexMissing(FolioscopeError):
+    """No index at this place yet."""
+
+
+class IndexDamaged(FolioscopeError):
+    """The index cannot be read as it stands."""
+
+
+class SchemaMismatch(FolioscopeError):
+    """The index was written by a version of Folioscope with another table layout."""
+
+
+class EncoderMismatch(FolioscopeError):
+    """The index holds vectors of another encoder than the one asked for."""
+
+
+class NotFound(FolioscopeError):
+    """No such document, page or query."""
+
+
+class MissingExtra(FolioscopeError):
+    """A Python package or a system program that this choice needs is not installed."""
+
+    exit_code = 3
+
+
+class ModelBroken(FolioscopeError):
+    """A model's files are missing, or are not the files that the checksum names."""
+
+    exit_code = 3
+
+
+class UnreadableDocument(FolioscopeError):
+    """One document cannot be ingested. `reason` is a word for tables; the message is for people.
+
+    `reason` is one of: encrypted, empty file, not a document, damaged, no pages, too many pages, page too
+    large, too slow, too much memory, crashed, unreadable, no renderer, unsupported.
+    """
+
+    exit_code = 1
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["UnreadableDocument"], tuple[str, str]]:
+        return UnreadableDocument, (self.reason, str(self))
+
+
+class IndexBusy(FolioscopeError):
+    """Another process is writing to the index."""

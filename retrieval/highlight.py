@@ -1,0 +1,135 @@
+"""Which places of a page matched which words of the question. Right, or none.
+
+Two kinds of evidence, and nothing else is lit: a word of the question stands there (same stem, any script of
+accents), or a vector whose region is a small part of the page is nearer to one of the question's words than
+the page's other vectors by a clear margin. Strengths are relative to the question, not to each word, so that
+a word that is nowhere on the page stays dark.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.text import STOP_WORDS, stem, stems, words
+from retrieval.types import (Box, Highlight, PageContent, PageEmbedding, QueryEmbedding, Region, TermMatch)
+
+SMALL = 0.2
+"""Share of the page above which a region says that the page matched, not where."""
+CLEAR = 2.5
+"""Standard deviations above the page's mean similarity that a near match must reach..."""
+NEAR = 0.45
+"""... and the cosine that it must reach."""
+NEAR_REGIONS = 3  # near matches lit for one word
+SNIPPET_WORDS = 32
+
+
+def focus(query: QueryEmbedding, page: PageEmbedding, count: int = 12) -> tuple[Box, ...]:
+    """The regions nearest to the question as a whole, best first: where a reranker should read."""
+    places = np.flatnonzero(~np.isnan(page.regions).any(axis=1))
+    if not len(places) or not len(query.vectors):
+        return ()
+    weights = np.ones(len(query.vectors)) if query.weights is None else query.weights
+    similarity = page.vectors[places] @ query.vectors.T
+    above = np.maximum(similarity - similarity.mean(axis=0), 0) @ weights
+    small = _areas(page.regions[places]) < SMALL
+    order = np.lexsort((-above, ~small))  # small regions before large ones, then the nearest
+    return tuple(_box(page.regions[places[i]]) for i in order[:count])
+
+
+def highlight(text: str, query: QueryEmbedding, page: PageContent, embedding: PageEmbedding) -> Highlight:
+    """What to light up on `page` for the question `text`, whose embedding is `query`."""
+    page_stems = [frozenset(stems(word.text)) for word in page.words]
+    near = _near(query, embedding)
+    terms: list[TermMatch] = []
+    for term in _terms(text):
+        asked = set(stems(term))
+        exact = [Region(word.box, 1.0, exact=True)
+                 for word, found in zip(page.words, page_stems, strict=True) if asked & found]
+        terms.append(TermMatch(term, tuple(exact or near.get(term.casefold(), ()))))
+    regions = _together(terms)
+    snippet, spans = _snippet(page, terms, regions)
+    note = "" if regions else (
+        "No place on this page stands out for this question." if page.words
+        else "No text was read on this page, so nothing can be lit up.")
+    return Highlight(page.page, tuple(terms), regions, snippet, spans, note)
+
+
+def _terms(text: str) -> list[str]:
+    """The question's words worth lighting up, each once, as they were written."""
+    terms: dict[str, str] = {}
+    for token in text.split():
+        term = token.strip("\"'“”„«»()[]{}?!.,:;…")
+        folded = words(term)
+        if folded and not all(word in STOP_WORDS for word in folded):
+            terms.setdefault(" ".join(map(stem, folded)), term)
+    return list(terms.values())
+
+
+def _near(query: QueryEmbedding, page: PageEmbedding) -> dict[str, tuple[Region, ...]]:
+    """For each content token of the query, folded: the regions that stand out for it, strongest first."""
+    small = np.flatnonzero(_areas(page.regions) < SMALL)  # NaN compares false
+    rows = [i for i, content in enumerate(query.content) if content]
+    if len(small) < 4 or not rows:
+        return {}
+    similarity = query.vectors[rows] @ page.vectors[small].T
+    top = float(similarity.max())
+    found: dict[str, tuple[Region, ...]] = {}
+    for row, values in zip(rows, similarity, strict=True):
+        clear = (values >= NEAR) & (values >= values.mean() + CLEAR * values.std())
+        best = sorted(np.flatnonzero(clear), key=lambda j: -values[j])[:NEAR_REGIONS]
+        found[query.tokens[row].casefold()] = tuple(
+            Region(_box(page.regions[small[j]]), float(values[j]) / max(top, 1e-6), exact=False) for j in best)
+    return found
+
+
+def _together(terms: Sequence[TermMatch]) -> tuple[Region, ...]:
+    """All terms' regions, the same box once, stronger where more of the question's words are close by."""
+    weight = {term.term: 1 / (1 + np.log1p(len(term.regions))) for term in terms}  # rare on the page counts more
+    found: dict[Box, Region] = {}
+    for term in terms:
+        for region in term.regions:
+            close = sum(weight[other.term] for other in terms
+                        if any(_close(region.box, rival.box) for rival in other.regions))
+            strength = region.strength * close
+            if region.box not in found or found[region.box].strength < strength:
+                found[region.box] = Region(region.box, strength, region.exact)
+    top = max((region.strength for region in found.values()), default=1.0)
+    scaled = [Region(r.box, round(r.strength / top, 4), r.exact) for r in found.values()]
+    return tuple(sorted(scaled, key=lambda r: (-r.strength, r.box)))
+
+
+def _close(a: Box, b: Box) -> bool:
+    """On the same few lines of the page: within 4% of its height and 35% of its width."""
+    return abs(a[1] - b[1]) < 0.04 and abs((a[0] + a[2]) - (b[0] + b[2])) < 0.7
+
+
+def _snippet(page: PageContent, terms: Sequence[TermMatch], regions: Sequence[Region]
+             ) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """About SNIPPET_WORDS words around the strongest region, or the page's start; and what to print bold."""
+    lit = {region.box for term in terms for region in term.regions if region.exact}
+    centre = 0
+    if regions:
+        x0, y0, x1, y1 = regions[0].box
+        inside = [i for i, word in enumerate(page.words)
+                  if x0 <= (word.box[0] + word.box[2]) / 2 <= x1 and y0 <= (word.box[1] + word.box[3]) / 2 <= y1]
+        centre = inside[len(inside) // 2] if inside else 0
+    start = max(0, min(centre - SNIPPET_WORDS // 2, len(page.words) - SNIPPET_WORDS))
+    text = "… " if start else ""
+    spans: list[tuple[int, int]] = []
+    for word in page.words[start : start + SNIPPET_WORDS]:
+        if word.box in lit:
+            spans.append((len(text), len(text) + len(word.text)))
+        text += word.text + " "
+    text += "…" if start + SNIPPET_WORDS < len(page.words) else ""
+    return text.rstrip(), tuple(spans)
+
+
+def _areas(regions: NDArray[np.float32]) -> NDArray[np.float32]:
+    areas: NDArray[np.float32] = (regions[:, 2] - regions[:, 0]) * (regions[:, 3] - regions[:, 1])
+    return areas
+
+
+def _box(region: NDArray[np.float32]) -> Box:
+    x0, y0, x1, y1 = (float(value) for value in region)
+    return x0, y0, x1, y1

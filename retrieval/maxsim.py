@@ -1,0 +1,62 @@
+"""Late interaction (Khattab and Zaharia, 2020, section 3.3) over pages of any length, without padding."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.types import QueryEmbedding, Vectors
+
+BLOCK = 64
+"""Pages scored at once by one thread: their similarities stay in the processor's cache."""
+
+
+def maxsim(query: QueryEmbedding, page: Vectors) -> float:
+    """Sum over the query's vectors of each one's best dot product with the page's, times its weight.
+
+    page (n, d). A page without vectors scores 0.
+    """
+    return float(maxsim_many(query, [page])[0])
+
+
+def maxsim_many(query: QueryEmbedding, pages: Sequence[Vectors]) -> NDArray[np.float32]:
+    """`maxsim` of each page (n_i, d), in the order given, as (pages,) float32."""
+    if not pages:
+        return np.zeros(0, np.float32)
+    lengths = [len(page) for page in pages]
+    return maxsim_ragged(query, np.concatenate(pages).astype(np.float32), np.cumsum([0, *lengths]))
+
+
+def maxsim_ragged(query: QueryEmbedding, vectors: Vectors, offsets: NDArray[np.int64]) -> NDArray[np.float32]:
+    """`maxsim` of each page, page i being vectors[offsets[i]:offsets[i + 1]]; float32 throughout.
+
+    vectors (sum of n, d), offsets (pages + 1,). Blocks of pages are scored on all cores; a page's score does not
+    depend on its block.
+    """
+    pages = len(offsets) - 1
+    scores = np.zeros(pages, np.float32)
+    weights = np.ones(len(query.vectors), np.float32) if query.weights is None else query.weights
+    used = weights != 0
+    if not used.any():
+        return scores
+    columns, weights = np.ascontiguousarray(query.vectors[used].T, np.float32), weights[used]
+    filled = np.flatnonzero(np.diff(offsets))  # reduceat needs segments that are not empty
+    starts, ends = offsets[filled], offsets[filled + 1]
+
+    def score_block(first: int) -> None:
+        block = slice(first, first + BLOCK)
+        low, high = starts[block][0], ends[block][-1]
+        best = np.maximum.reduceat(vectors[low:high] @ columns, starts[block] - low, axis=0)
+        # einsum, not @: BLAS may sum in another order for another number of rows.
+        scores[filled[block]] = np.einsum("pq,q->p", best, weights)
+
+    blocks = range(0, len(filled), BLOCK)
+    if len(blocks) < 4:
+        for first in blocks:
+            score_block(first)
+    else:
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            list(pool.map(score_block, blocks))
+    return scores

@@ -1,0 +1,120 @@
+"""The small ONNX models that ship: a checked folder, its tokenizer, and batches run on all cores.
+
+A model folder holds ONNX files, the word table they share as external data, `tokenizer.json`, and
+`manifest.json`, which gives each file's sha256. A file that does not match is refused by name.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from retrieval.errors import ModelBroken
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+BATCH_PIECES = 2_048
+"""Word pieces in one forward pass: enough to be efficient, few enough to stay in cache and share out."""
+
+
+class ModelFolder:
+    """`name` is a folder of `models/`, or a path to a folder with the same files."""
+
+    def __init__(self, name: str) -> None:
+        self.path = MODELS / name if (MODELS / name).is_dir() else Path(name)
+        try:
+            manifest = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+            self.name: str = manifest["name"]
+            self.facts: dict[str, Any] = manifest["facts"]
+            self._sums: dict[str, str] = manifest["sha256"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelBroken(f"no model in {self.path}: its manifest.json is missing or cannot be read "
+                              f"({error}); check out the repository again, or name another model") from error
+
+    def file(self, name: str) -> Path:
+        """The path of one file, once its checksum has been found right."""
+        path = self.path / name
+        expected = self._sums.get(name)
+        if expected is None:
+            raise ModelBroken(f"{self.path / 'manifest.json'} does not list {name}: it is not this kind of model")
+        found = _sha256(path, path.stat().st_mtime_ns) if path.is_file() else "no file"
+        if found != expected:
+            raise ModelBroken(f"{path} is not the file that its manifest names: sha256 {found}, expected {expected}; "
+                              "check out the repository again")
+        return path
+
+    @property
+    def revision(self) -> str:
+        """Names these exact weights: the first 12 hex digits of a hash over all files' checksums."""
+        return hashlib.sha256(json.dumps(self._sums, sort_keys=True).encode()).hexdigest()[:12]
+
+    def tokenizer(self) -> Tokenizer:
+        tokenizer = Tokenizer.from_file(str(self.file("tokenizer.json")))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    def session(self, name: str) -> onnxruntime.InferenceSession:
+        self.file("table.bin")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # the cores are shared by whole batches: threads inside one spin and wait
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        return onnxruntime.InferenceSession(str(self.file(name)), options, providers=["CPUExecutionProvider"])
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, _modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class BatchRunner:
+    """Runs rows of word pieces through a session in batches of like length, several at once."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, threads: int | None) -> None:
+        self._session = session
+        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="onnx")
+
+    def run(self, rows: Sequence[Sequence[int]], segments: Sequence[int] | None = None) -> list[NDArray[np.float32]]:
+        """The model's output for each row, in the order given; padding is cut off again.
+
+        `segments[i]` is how many pieces of row i belong to the first of two segments.
+        """
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        batches: list[list[int]] = []
+        for i in order:
+            full = not batches or len(rows[i]) * (len(batches[-1]) + 1) > BATCH_PIECES
+            if full:
+                batches.append([])
+            batches[-1].append(i)
+        results: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(rows)
+
+        def run_batch(batch: list[int]) -> None:
+            longest = max(len(rows[i]) for i in batch)
+            ids = np.zeros((len(batch), longest), np.int64)
+            mask = np.zeros_like(ids)
+            kinds = np.zeros_like(ids)
+            for at, i in enumerate(batch):
+                ids[at, : len(rows[i])] = rows[i]
+                mask[at, : len(rows[i])] = 1
+                if segments is not None:
+                    kinds[at, segments[i] : len(rows[i])] = 1
+            feed = {"ids": ids, "mask": mask}
+            if segments is not None:
+                feed["segments"] = kinds
+            output = self._session.run(None, feed)[0]
+            for at, i in enumerate(batch):
+                results[i] = output[at, : len(rows[i])] if output.ndim == 3 else output[at]
+
+        list(self._pool.map(run_batch, batches))
+        return results

@@ -1,0 +1,142 @@
+"""A question in, ranked pages out: recall, then the cross-encoder within its budget, then both fused."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+import configs.settings as configs
+from retrieval import fuse
+from retrieval.errors import BadQuery
+from retrieval.highlight import focus, highlight
+from retrieval.recall import Recall
+from retrieval.store import Store
+from retrieval.text import has_unspaced_script
+from retrieval.types import Decision, Encoder, Filter, Highlight, Hit, Page, QueryEmbedding, Reranker, SearchResult, Stage
+
+PAGES_PER_BATCH = 4  # pages reranked between two looks at the clock
+CACHED_QUERIES = 256
+
+
+class Searcher:
+    """Safe to call from several threads. Sees what other processes write, at the next search."""
+
+    def __init__(self, store: Store, encoder: Encoder, reranker: Reranker | None, settings: configs.Search) -> None:
+        self._store = store
+        self._encoder = encoder
+        self._reranker = reranker
+        self._settings = settings
+        self._recall = Recall(store, settings)
+        self._queries: dict[str, QueryEmbedding] = {}
+
+    @property
+    def reranker(self) -> Reranker | None:
+        return self._reranker
+
+    def search(self, query: str, *, top: int | None = None, where: Filter | None = None, rerank: bool = True,
+               budget_ms: float | None = None) -> SearchResult:
+        """The best `top` pages for `query`, best first. No hits means that nothing was found: `notes` say why.
+
+        Raises BadQuery for an empty or far too long query.
+        """
+        text = self._checked(query)
+        where = where or Filter()
+        embedding, encode_stage = self._embed(text)
+        candidates, recall_stage = self._recall.candidates(text, embedding, self._settings.depth, where)
+        stages = [encode_stage, recall_stage]
+        hits, decision = candidates, self._why_not(candidates, rerank)
+        if decision is None:
+            budget = (budget_ms if budget_ms is not None else self._settings.budget_ms) / 1000
+            hits, stage, decision = self._rerank(text, embedding, candidates, budget)
+            stages.append(stage)
+        notes = self._notes(text, embedding, candidates, where)
+        shown = hits[: top if top is not None else self._settings.top]
+        return SearchResult(text, tuple(shown), tuple(candidates), tuple(stages), decision, notes)
+
+    def highlight(self, query: str, pages: Sequence[Page]) -> list[Highlight]:
+        """What to light up on each page, in the order given. Raises NotFound for a page no longer there."""
+        text = self._checked(query)
+        embedding, _ = self._embed(text)
+        contents, embeddings = self._store.contents(pages), self._store.embeddings(pages)
+        return [highlight(text, embedding, *page) for page in zip(contents, embeddings, strict=True)]
+
+    def _checked(self, query: str) -> str:
+        text = " ".join(query.split())
+        if not text:
+            raise BadQuery("the question is empty: ask for something, like 'net revenue by segment in 2023'")
+        limit = self._settings.max_query_chars
+        if len(text) > limit:
+            raise BadQuery(f"the question has {len(text):,} characters, {limit:,} are allowed: a question finds "
+                           "pages, a document does not; shorten it, or raise search.max_query_chars")
+        return text
+
+    def _embed(self, text: str) -> tuple[QueryEmbedding, Stage]:
+        began = time.perf_counter()
+        embedding = self._queries.get(text)
+        note = "" if embedding is None else "remembered"
+        if embedding is None:
+            embedding = self._encoder.encode_queries([text])[0]
+            if len(self._queries) >= CACHED_QUERIES:
+                self._queries.clear()
+            self._queries[text] = embedding
+        return embedding, Stage("encode query", time.perf_counter() - began, 0, note)
+
+    def _why_not(self, candidates: Sequence[Hit], wanted: bool) -> Decision | None:
+        """Why the cross-encoder is not spent on this query; None where it is."""
+        if not wanted:
+            return Decision(False, "not reranked: switched off for this search")
+        if self._reranker is None:
+            return Decision(False, "not reranked: this profile has no reranker")
+        if len(candidates) < 2:
+            return Decision(False, f"not reranked: {len(candidates)} candidates have only one order")
+        return None
+
+    def _rerank(self, text: str, query: QueryEmbedding, candidates: Sequence[Hit], budget: float
+                ) -> tuple[list[Hit], Stage, Decision]:
+        assert self._reranker is not None
+        began = time.perf_counter()
+        chosen = candidates[: self._settings.rerank]
+        pages = [hit.page for hit in chosen]
+        contents = [replace(content, focus=focus(query, embedding))
+                    for content, embedding in zip(self._store.contents(pages), self._store.embeddings(pages), strict=True)]
+        scores: list[float] = []
+        while len(scores) < len(contents) and (not scores or time.perf_counter() - began < budget):
+            scores += self._reranker.score(text, contents[len(scores) : len(scores) + PAGES_PER_BATCH])
+        seconds = time.perf_counter() - began
+        hits = reorder(candidates, scores, self._settings.rerank_weight)
+        spent = f"by {self._reranker.name} in {seconds * 1000:,.0f} ms"
+        if len(scores) < len(contents):
+            reason = (f"reranked the first {len(scores)} of {len(contents)} {spent}: the budget of "
+                      f"{budget * 1000:,.0f} ms was spent, the rest keep their first-stage place")
+        else:
+            reason = f"reranked the first {len(scores)} of {len(candidates)} candidates {spent}"
+        return hits, Stage("rerank", seconds, len(scores), self._reranker.name), Decision(True, reason)
+
+    def _notes(self, text: str, query: QueryEmbedding, candidates: Sequence[Hit], where: Filter) -> tuple[str, ...]:
+        notes = []
+        if not len(query.vectors):
+            notes.append("The encoder knows none of these words: pages were found by their exact words alone.")
+        elif has_unspaced_script(text):
+            notes.append("The encoder was trained on languages written with spaces: for this question, "
+                         "exact words count more than meaning.")
+        if not candidates:
+            if not self._store.documents():
+                notes.append("The index is empty: add documents with 'folioscope ingest'.")
+            elif where != Filter():
+                notes.append("No page passes the filters, or none of those that pass matches.")
+            else:
+                notes.append("No page matches.")
+        return tuple(notes)
+
+
+def reorder(candidates: Sequence[Hit], scores: Sequence[float], weight: float) -> list[Hit]:
+    """The first len(scores) candidates by z(first stage) + weight * z(reranker); the rest stay behind them."""
+    scored, rest = candidates[: len(scores)], candidates[len(scores) :]
+    first = fuse.z_scores(np.array([hit.score for hit in scored]))
+    fused = first + weight * fuse.z_scores(np.array(scores))
+    order = fuse.best_first(fused)
+    hits = [replace(scored[i], score=float(fused[i]), rank=rank, reranked=True,
+                    scores={**scored[i].scores, "rerank": float(scores[i])})
+            for rank, i in enumerate(order, start=1)]
+    return [*hits, *(replace(hit, rank=rank) for rank, hit in enumerate(rest, start=len(hits) + 1))]

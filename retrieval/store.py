@@ -1,0 +1,292 @@
+"""The index: LanceDB tables at one URI, with atomic documents, a ledger, and BM25.
+
+A document is there when its row is in `documents`, and that row is written last: pages without it are never
+read, and are swept away when the index is next opened for writing. One process writes at a time, held by a
+lock file; any number read, and see whole documents.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("LANCEDB_LOG", "error")  # read once, at the import: else each new table warns on stderr
+import lancedb  # noqa: E402
+import pyarrow as pa
+from lancedb.index import FTS
+from lancedb.query import MatchQuery
+
+from retrieval import tables
+from retrieval.errors import EncoderMismatch, IndexBusy, IndexDamaged, IndexMissing, NotFound
+from retrieval.tables import LedgerEntry, PageRecord
+from retrieval.text import STOP_WORDS, words
+from retrieval.types import Document, Filter, Fingerprint, Page, PageContent, PageEmbedding
+
+FRESH = timedelta(0)  # readers look for new versions at every read
+TEXT_INDEX = FTS(base_tokenizer="icu", language="English", stem=True, remove_stop_words=False)
+KEEP_VERSIONS = timedelta(minutes=10)  # readers of an older version may still need its files
+
+
+class Store:
+    """Use `open` or `create`; `writing()` around everything that changes the index."""
+
+    def __init__(self, uri: str, connection: Any) -> None:
+        self.uri = uri
+        self._tables = {name: connection.open_table(name) for name in ("documents", "pages", "images", "ledger")}
+        self.fingerprint = tables.stored_fingerprint(self._tables["pages"].schema, uri)
+        self._listed: tuple[int, dict[str, Document]] = (-1, {})
+
+    @classmethod
+    def open(cls, uri: str, encoder: Fingerprint | None = None) -> "Store":
+        """The index at `uri`; with `encoder`, only if its vectors are of that encoder.
+
+        Raises IndexMissing, IndexDamaged, SchemaMismatch, EncoderMismatch.
+        """
+        if not _is_remote(uri) and not Path(uri).is_dir():
+            raise IndexMissing(f"there is no index at {uri}: make one with 'folioscope ingest FOLDER --index {uri}'")
+        connection = lancedb.connect(uri, read_consistency_interval=FRESH)
+        if "documents" not in _names(connection):
+            raise IndexMissing(f"there is no index at {uri}: make one with 'folioscope ingest FOLDER --index {uri}'")
+        try:
+            store = cls(uri, connection)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise IndexDamaged(f"the index at {uri} cannot be opened ({error}): restore it from a copy, "
+                               "or ingest again into another place") from error
+        if encoder is not None and encoder != store.fingerprint:
+            raise EncoderMismatch(f"the index at {uri} was encoded by {store.fingerprint}, not by {encoder}: choose "
+                                  "the profile that made it, or ingest again into another place")
+        return store
+
+    @classmethod
+    def create(cls, uri: str, encoder: Fingerprint) -> "Store":
+        """The index at `uri`, made if it is not there yet. Raises what `open` raises, but not IndexMissing."""
+        connection = lancedb.connect(uri, read_consistency_interval=FRESH)
+        if "documents" not in _names(connection):
+            made = {"pages": tables.pages_schema(encoder), "images": tables.images_schema(),
+                    "ledger": tables.ledger_schema(), "documents": tables.documents_schema()}
+            for name, schema in made.items():  # `documents` last: with it the index is there
+                table = connection.create_table(name, schema=schema, mode="overwrite")
+                if name == "pages":
+                    table.create_index("search_text", config=TEXT_INDEX)
+        return cls.open(uri, encoder)
+
+    # Documents
+
+    def documents(self, where: Filter | None = None) -> list[Document]:
+        """All documents, or those that the filter's document-level fields allow, oldest first."""
+        found = self._by_id().values()
+        return [d for d in found if where is None or _allows(where, d)]
+
+    def document(self, name: str) -> Document:
+        """By file name or doc_id. Raises NotFound."""
+        for document in self._by_id().values():
+            if name in (document.name, document.doc_id, document.uri):
+                return document
+        raise NotFound(f"no document {name!r} in {self.uri}: 'folioscope docs list' names them")
+
+    def version(self) -> int:
+        """Grows when a document is added, changed or removed."""
+        return int(self._tables["documents"].version)
+
+    def _by_id(self) -> dict[str, Document]:
+        version = self.version()
+        if self._listed[0] != version:
+            documents = tables.read_documents(self._tables["documents"].to_arrow())
+            documents.sort(key=lambda d: (d.added_at, d.doc_id))
+            self._listed = version, {d.doc_id: d for d in documents}
+        return self._listed[1]
+
+    # Reading pages
+
+    def pages(self, doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Rows of these documents' pages, streamed."""
+        listed = [doc_id for doc_id in doc_ids if doc_id in self._by_id()]
+        for start in range(0, len(listed), 500):
+            query = self._tables["pages"].search().where(_in("doc_id", listed[start : start + 500]))
+            yield from query.select(list(columns)).to_batches(256)
+
+    def contents(self, pages: Sequence[Page]) -> list[PageContent]:
+        """In the order given. Raises NotFound for a page that is no longer there."""
+        found = tables.read_contents(self._rows("pages", pages, tables.CONTENT_COLUMNS), self.image)
+        return _in_order(pages, {content.page.page_id: content for content in found})
+
+    def embeddings(self, pages: Sequence[Page]) -> list[PageEmbedding]:
+        """In the order given. Raises NotFound for a page that is no longer there."""
+        table = self._rows("pages", pages, tables.EMBEDDING_COLUMNS)
+        return _in_order(pages, dict(zip(table["page_id"].to_pylist(), tables.read_embeddings(table), strict=True)))
+
+    def page(self, name: str, number: int) -> Page:
+        document = self.document(name)
+        wanted = Page(document.doc_id, number, document.name)
+        rows = self._rows("pages", [wanted], tables.PAGE_COLUMNS)
+        return _in_order([wanted], {page.page_id: page for page in tables.read_pages(rows)})[0]
+
+    def image(self, page_id: str) -> bytes:
+        """WebP at ingest's dpi. Raises NotFound."""
+        return self._blob(page_id, "image")
+
+    def thumbnail(self, page_id: str) -> bytes:
+        """WebP. Raises NotFound."""
+        return self._blob(page_id, "thumbnail")
+
+    def search_text(self, query: str, depth: int, doc_ids: Sequence[str] | None = None,
+                    scanned: bool | None = None) -> list[tuple[str, float]]:
+        """BM25 over the pages' folded text: (page_id, score), best first, at most `depth`."""
+        asked = words(query)
+        folded = " ".join([word for word in asked if word not in STOP_WORDS] or asked)
+        if not folded:
+            return []
+        listed = self._by_id()
+        search = self._tables["pages"].search(MatchQuery(folded, "search_text"), query_type="fts")
+        clauses = [] if doc_ids is None else [_in("doc_id", doc_ids)]
+        if scanned is not None:
+            clauses.append(f"source {'=' if scanned else '!='} 'ocr'")
+        if clauses:
+            search = search.where(" AND ".join(clauses), prefilter=True)
+        rows = search.select(["page_id", "doc_id", "_score"]).limit(depth + 64).to_arrow().to_pylist()
+        return [(r["page_id"], r["_score"]) for r in rows if r["doc_id"] in listed][:depth]
+
+    def _rows(self, table: str, pages: Sequence[Page], columns: Sequence[str]) -> pa.Table:
+        wanted = [page.page_id for page in pages if page.doc_id in self._by_id()]
+        query = self._tables[table].search().where(_in("page_id", wanted)).select(list(columns))
+        return query.limit(max(1, len(wanted))).to_arrow()
+
+    def _blob(self, page_id: str, column: str) -> bytes:
+        if page_id.partition("#")[0] in self._by_id():
+            query = self._tables["images"].search().where(_in("page_id", [page_id])).select([column]).limit(1)
+            for row in query.to_list():
+                return bytes(row[column])
+        raise NotFound(f"no page {page_id} in {self.uri}: its document was removed or replaced; search again")
+
+    # Writing
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the write lock; sweeps away what an interrupted writer left. Raises IndexBusy."""
+        with _lock(self.uri):
+            self._sweep()
+            yield
+
+    def begin(self, doc_id: str) -> "PendingDocument":
+        """A document to be written page by page: nobody sees it before its `commit`."""
+        return PendingDocument(self._tables, doc_id)
+
+    def update(self, document: Document) -> None:
+        """Change what is said of a document (name, title, collection, tags, date): one row, atomically."""
+        old = self.document(document.doc_id)
+        _upsert(self._tables["documents"], tables.document_rows([document]), "doc_id")
+        if old.name != document.name:
+            where = _in("doc_id", [document.doc_id])
+            self._tables["pages"].update(where=where, values={"document": document.name})
+
+    def remove(self, doc_ids: Iterable[str]) -> None:
+        where = _in("doc_id", list(doc_ids))
+        for name in ("documents", "pages", "images"):  # unlisted first: gone for readers at once
+            self._tables[name].delete(where)
+
+    def ledger(self) -> list[LedgerEntry]:
+        return tables.read_ledger(self._tables["ledger"].to_arrow())
+
+    def record(self, entry: LedgerEntry) -> None:
+        """What became of a file: replaces what was recorded of the same uri."""
+        _upsert(self._tables["ledger"], tables.ledger_rows([entry]), "uri")
+
+    def forget(self, uris: Iterable[str]) -> None:
+        self._tables["ledger"].delete(_in("uri", list(uris)))
+
+    def optimize(self) -> None:
+        """Bring the text index up to date, merge small files, drop old versions."""
+        for table in self._tables.values():
+            table.optimize(cleanup_older_than=KEEP_VERSIONS)
+
+    def _sweep(self) -> None:
+        listed = set(self._by_id())
+        for name in ("pages", "images"):
+            rows = self._tables[name].search().select(["doc_id"]).to_arrow()
+            strays = set(rows["doc_id"].unique().to_pylist()) - listed
+            if strays:
+                self._tables[name].delete(_in("doc_id", sorted(strays)))
+
+
+class PendingDocument:
+    """Pages are stored as they come; the document appears, whole, with `commit`."""
+
+    def __init__(self, stored: dict[str, Any], doc_id: str) -> None:
+        self._tables = stored
+        self._doc_id = doc_id
+        self._seen: set[int] = set()
+
+    def add(self, records: Sequence[PageRecord]) -> None:
+        numbers = [record.page.number for record in records]
+        if len(set(numbers)) < len(numbers) or self._seen.intersection(numbers):
+            raise ValueError(f"document {self._doc_id}: a page came twice among {numbers}")
+        self._seen.update(numbers)
+        self._tables["images"].add(tables.image_rows(records))
+        self._tables["pages"].add(tables.page_rows(records, self._tables["pages"].schema))
+
+    def commit(self, document: Document) -> None:
+        """List the document, in the place of the one that was read from the same uri, if any."""
+        found = self._tables["documents"].search().where(_in("uri", [document.uri])).select(["doc_id"]).to_list()
+        _upsert(self._tables["documents"], tables.document_rows([replace(document, doc_id=self._doc_id)]), "uri")
+        replaced = [row["doc_id"] for row in found if row["doc_id"] != self._doc_id]
+        self._delete(replaced)
+
+    def abandon(self) -> None:
+        self._delete([self._doc_id] if self._seen else [])
+
+    def _delete(self, doc_ids: list[str]) -> None:
+        for name in ("pages", "images") if doc_ids else ():
+            self._tables[name].delete(_in("doc_id", doc_ids))
+
+
+def _allows(where: Filter, document: Document) -> bool:
+    return (
+        (not where.documents or document.name in where.documents or document.doc_id in where.documents)
+        and (not where.collections or document.collection in where.collections)
+        and (not where.tags or bool(set(where.tags) & set(document.tags)))
+        and (not where.since or document.date >= where.since)
+        and (not where.until or "" < document.date <= where.until + "~")
+    )
+
+
+def _in_order(pages: Sequence[Page], found: dict[str, Any]) -> list[Any]:
+    missing = [page.name for page in pages if page.page_id not in found]
+    if missing:
+        raise NotFound(f"{', '.join(missing)}: no longer in the index; search again")
+    return [found[page.page_id] for page in pages]
+
+
+def _upsert(table: Any, rows: pa.Table, key: str) -> None:
+    table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+
+def _in(column: str, values: Sequence[str]) -> str:
+    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({quoted})" if quoted else "false"
+
+
+def _names(connection: Any) -> list[str]:
+    return list(connection.list_tables().tables)
+
+
+def _is_remote(uri: str) -> bool:
+    return "://" in uri
+
+
+@contextmanager
+def _lock(uri: str) -> Iterator[None]:
+    """One writer per local index. A lock dies with its process, so a kill leaves none behind."""
+    if _is_remote(uri):
+        yield  # object stores have no locks; LanceDB's commits stay atomic
+        return
+    with (Path(uri) / ".writer").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise IndexBusy(f"another process is writing to {uri}: wait until it is done, or stop it; "
+                            "searching goes on meanwhile") from None
+        yield
