@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
+from configs.errors import ProfileError
+
 PROFILES = Path(__file__).parent / "profiles"
 
 
@@ -100,10 +102,6 @@ class Settings(Model):
     reranker: RerankerSettings = Text()
     ingest: Ingest = Ingest()
     search: Search = Search()
-
-
-class ProfileError(ValueError):
-    """A profile cannot be read or does not fit the schema."""
 
 
 def profile_names() -> list[str]:

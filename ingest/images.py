@@ -1,16 +1,21 @@
 """Images as documents: PNG, JPEG, TIFF (each frame a page), WebP, BMP."""
 
 import math
+import re
+import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from retrieval.errors import UnreadableDocument
 
+FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP")
+EXIF_ORIENTATION, EXIF_TAKEN = 274, 306
 FALLBACK_DPI = 150
 REFUSED = 8
 """An image with more than this many times max_pixels is not decoded at all."""
@@ -24,17 +29,12 @@ class ImageDocument:
     def __init__(self, path: Path, max_pixels: int = 50_000_000) -> None:
         self._path = path
         self._limit = REFUSED * max_pixels
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow's on bombs (the limit is ours) and on odd metadata
-                # Pillow's own bomb error is global and not ours to switch off: it is read as the same refusal.
-                self._image = Image.open(path, formats=("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP"))
-                # Only a TIFF's frames are pages: a JPEG's are previews, a WebP's or PNG's an animation.
-                self._pages = int(getattr(self._image, "n_frames", 1)) if self._image.format == "TIFF" else 1
-        except Image.DecompressionBombError as error:
-            raise self._too_large(str(error)) from error
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-            raise UnreadableDocument("damaged", f"{path.name} is damaged: it does not open as an image") from error
+        with self._opened(1) as image:
+            # Only a TIFF's frames are pages: a JPEG's are previews, a WebP's or PNG's an animation.
+            self._pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+            taken = str(image.getexif().get(EXIF_TAKEN, ""))  # "2023:05:17 10:22:01"
+        date = taken[:10].replace(":", "-")
+        self._created = date if re.fullmatch(r"(19[7-9]|20)\d+-[01]\d-[0-3]\d", date) else ""
 
     @property
     def pages(self) -> int:
@@ -42,67 +42,72 @@ class ImageDocument:
 
     @property
     def meta(self) -> Mapping[str, str]:
-        taken = str(self._image.getexif().get(306, ""))  # "2023:05:17 10:22:01"
-        date = taken[:10].replace(":", "-")
-        real = len(date) == 10 and date[:4].isdigit() and date[:4] > "1970"
-        return {"created": date} if real else {}
+        return {"created": self._created} if self._created else {}
 
     def size(self, number: int) -> tuple[float, float]:
-        width, height = self._frame(number)
-        dpi = self._dpi(width, height)
-        if self._image.getexif().get(274, 1) in {5, 6, 7, 8}:  # turned by a quarter
-            width, height = height, width
-        return width * 72 / dpi, height * 72 / dpi
+        with self._opened(number) as image:
+            width, height = image.size
+            turned = image.getexif().get(EXIF_ORIENTATION, 1) in {5, 6, 7, 8}
+            dpi = _dpi(image)
+        return (height * 72 / dpi, width * 72 / dpi) if turned else (width * 72 / dpi, height * 72 / dpi)
 
     def render(self, number: int, dpi: int, max_pixels: int) -> Image.Image:
-        width, height = self._frame(number)
-        scale = min(1.0, dpi / self._dpi(width, height), math.sqrt(max_pixels / (width * height)) * 0.999)
-        wanted = (max(1, round(width * scale)), max(1, round(height * scale)))
+        with self._opened(number) as image:
+            width, height = image.size
+            scale = min(1.0, dpi / _dpi(image), math.sqrt(max_pixels / (width * height)) * 0.999)
+            if image.format == "JPEG":
+                image.draft(None, (round(width * scale), round(height * scale)))  # decodes at 1/2, 1/4 or 1/8
+            image.load()
+            scale *= width / image.width
+            page: Image.Image = image
+            if scale <= 0.5 and image.mode in {"L", "RGB", "RGBA", "CMYK"}:
+                page = image.reduce(int(1 / scale))  # before anything that copies: it may be enormous
+                page.info = image.info
+                scale *= int(1 / scale)
+            page = flatten(ImageOps.exif_transpose(page))
+        if scale < 0.95:
+            page = page.resize(
+                (max(1, round(page.width * scale)), max(1, round(page.height * scale))), Image.Resampling.BOX
+            )
+        return page
+
+    @contextmanager
+    def _opened(self, number: int) -> Iterator[Image.Image]:
+        name = self._path.name if number == 1 else f"{self._path.name}, page {number}"
+        pillows_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours is below, and per page
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                if self._image.format == "JPEG":
-                    self._image.draft(None, wanted)  # decodes at a half, a quarter or an eighth
-                self._image.load()
-                image = flatten(ImageOps.exif_transpose(self._image))
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+                warnings.simplefilter("ignore")  # on odd metadata
+                with Image.open(self._path, formats=FORMATS) as image:
+                    image.seek(number - 1)
+                    if image.width * image.height > self._limit:
+                        raise UnreadableDocument(
+                            "page too large",
+                            f"{name} has {image.width:,} x {image.height:,} pixels, more than {self._limit:,} "
+                            f"({REFUSED} times max_pixels): reduce it, or raise max_pixels",
+                        )
+                    yield image
+        except (OSError, EOFError, ValueError, SyntaxError, struct.error) as error:
             raise UnreadableDocument(
-                "damaged", f"{self._path.name}, page {number} is damaged: the image ends early or cannot be decoded"
+                "damaged", f"{name} is damaged: the image ends early or cannot be decoded"
             ) from error
-        if image.width * image.height > 1.1 * wanted[0] * wanted[1]:
-            turned = (image.width > image.height) != (width > height)
-            image = image.resize(wanted[::-1] if turned else wanted, Image.Resampling.BOX, reducing_gap=2.0)
-        return image
+        finally:
+            Image.MAX_IMAGE_PIXELS = pillows_limit
 
     def close(self) -> None:
-        self._image.close()
+        """Nothing is held open."""
 
-    def _frame(self, number: int) -> tuple[int, int]:
-        try:
-            self._image.seek(number - 1)
-        except (OSError, EOFError, ValueError, SyntaxError) as error:
-            raise UnreadableDocument("damaged", f"{self._path.name}, page {number} cannot be read") from error
-        width, height = self._image.size
-        if width * height > self._limit:
-            raise self._too_large(f"page {number} has {width:,} x {height:,} pixels")
-        return width, height
 
-    def _dpi(self, width: int, height: int) -> float:
-        """What the file says if the page then has the size of a page, else what makes it a letter's length."""
-        said = self._image.info.get("dpi", (0, 0))
-        try:
-            dpi = float(said[0])
-        except (TypeError, ValueError, IndexError, ZeroDivisionError):
-            dpi = 0.0
-        longest = max(width, height)
-        if 50 <= dpi <= 2_400 and 2 <= longest / dpi <= 50:
-            return dpi
-        return max(FALLBACK_DPI, longest / 11)
-
-    def _too_large(self, found: str) -> UnreadableDocument:
-        return UnreadableDocument(
-            "page too large", f"{self._path.name}: {found}; the limit is {self._limit:,} (8 times max_pixels)"
-        )
+def _dpi(image: Image.Image) -> float:
+    """What the file says if the page then has the size of a page, else what makes it a letter's length."""
+    longest = max(image.size)
+    try:
+        dpi = float(image.info.get("dpi", (0,))[0])
+    except (TypeError, ValueError, IndexError, ZeroDivisionError):
+        dpi = 0.0
+    if 50 <= dpi <= 2_400 and 2 <= longest / dpi <= 50:
+        return dpi
+    return max(FALLBACK_DPI, longest / 11)
 
 
 def flatten(image: Image.Image) -> Image.Image:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from retrieval.errors import BadSource
 
@@ -48,6 +49,11 @@ def content_id(path: Path) -> str:
     """The first 16 hex digits of the sha256 of the file's bytes. Raises OSError as opening the file does."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def path_of(uri: str) -> Path:
+    """The path that a source's `uri` names."""
+    return Path(unquote(urlsplit(uri).path))
 
 
 def _files(path: Path) -> Iterator[Path]:

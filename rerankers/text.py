@@ -7,7 +7,7 @@ around what the first stage found (`PageContent.focus`) are read, and the best o
 from collections.abc import Sequence
 
 import configs.settings as configs
-from retrieval.onnx import BatchRunner, ModelFolder
+from retrieval.onnx import RowRunner, ModelFolder
 from retrieval.text import STOP_WORDS, stem, stems, words
 from retrieval.types import PageContent
 
@@ -25,7 +25,7 @@ class TextReranker:
         folder = ModelFolder(settings.model)
         self.name = f"text ({folder.name})"
         self._tokenizer = folder.tokenizer()
-        self._runner = BatchRunner(folder.session("cross.onnx"), settings.threads)
+        self._runner = RowRunner(folder.session("cross.onnx"), settings.threads)
         self._windows = settings.windows
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:

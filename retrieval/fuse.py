@@ -8,7 +8,7 @@ Scores = NDArray[np.float64]
 
 def z_scores(scores: Scores) -> Scores:
     """Each score's distance from the mean in standard deviations; all 0 where the scores do not differ."""
-    deviation = scores.std()
+    deviation = scores.std() if len(scores) else 0.0
     if deviation < 1e-9:
         return np.zeros_like(scores)
     standard: Scores = (scores - scores.mean()) / deviation

@@ -1,4 +1,4 @@
-"""The small ONNX models that ship: a checked folder, its tokenizer, and batches run on all cores.
+"""The small ONNX models that ship: a checked folder, its tokenizer, and rows run on all cores.
 
 A model folder holds ONNX files, the word table they share as external data, `tokenizer.json`, and
 `manifest.json`, which gives each file's sha256. A file that does not match is refused by name.
@@ -21,8 +21,6 @@ from tokenizers import Tokenizer
 from retrieval.errors import ModelBroken
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
-BATCH_PIECES = 2_048
-"""Word pieces in one forward pass: enough to be efficient, few enough to stay in cache and share out."""
 
 
 class ModelFolder:
@@ -65,7 +63,7 @@ class ModelFolder:
     def session(self, name: str) -> onnxruntime.InferenceSession:
         self.file("table.bin")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # the cores are shared by whole batches: threads inside one spin and wait
+        options.intra_op_num_threads = 1  # rows share the cores: threads inside one spin and wait
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
@@ -78,43 +76,29 @@ def _sha256(path: Path, _modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class BatchRunner:
-    """Runs rows of word pieces through a session in batches of like length, several at once."""
+class RowRunner:
+    """Runs rows of word pieces through a session, one row a pass, as many at once as there are cores.
+
+    Never in batches: int8 kernels scale activations by the largest value in the whole input, so a row's result
+    would depend on its batch mates. Rows of 100 pieces and more keep a core busy by themselves.
+    """
 
     def __init__(self, session: onnxruntime.InferenceSession, threads: int | None) -> None:
         self._session = session
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="onnx")
 
-    def run(self, rows: Sequence[Sequence[int]], segments: Sequence[int] | None = None) -> list[NDArray[np.float32]]:
-        """The model's output for each row, in the order given; padding is cut off again.
+    def run(self, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None = None) -> list[NDArray[np.float32]]:
+        """The model's output for each row, in the order given.
 
-        `segments[i]` is how many pieces of row i belong to the first of two segments.
+        Models that read pairs need `lengths`: how many pieces of each row belong to its first segment.
         """
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        batches: list[list[int]] = []
-        for i in order:
-            full = not batches or len(rows[i]) * (len(batches[-1]) + 1) > BATCH_PIECES
-            if full:
-                batches.append([])
-            batches[-1].append(i)
-        results: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(rows)
 
-        def run_batch(batch: list[int]) -> None:
-            longest = max(len(rows[i]) for i in batch)
-            ids = np.zeros((len(batch), longest), np.int64)
-            mask = np.zeros_like(ids)
-            kinds = np.zeros_like(ids)
-            for at, i in enumerate(batch):
-                ids[at, : len(rows[i])] = rows[i]
-                mask[at, : len(rows[i])] = 1
-                if segments is not None:
-                    kinds[at, segments[i] : len(rows[i])] = 1
-            feed = {"ids": ids, "mask": mask}
-            if segments is not None:
-                feed["segments"] = kinds
-            output = self._session.run(None, feed)[0]
-            for at, i in enumerate(batch):
-                results[i] = output[at, : len(rows[i])] if output.ndim == 3 else output[at]
+        def run_row(i: int) -> NDArray[np.float32]:
+            ids = np.array([rows[i]], np.int64)
+            feed = {"ids": ids, "mask": np.ones_like(ids)}
+            if lengths is not None:
+                feed["segments"] = (np.arange(len(rows[i])) >= lengths[i]).astype(np.int64)[None]
+            output: NDArray[np.float32] = self._session.run(None, feed)[0][0]
+            return output
 
-        list(self._pool.map(run_batch, batches))
-        return results
+        return list(self._pool.map(run_row, range(len(rows))))

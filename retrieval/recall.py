@@ -4,6 +4,7 @@ The vectors are kept in memory while they fit (`exact_mb`), and are then scanned
 thousand pages; past that they are streamed from disk, as exact and slower. The `Stage` says which.
 """
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,7 @@ class Recall:
         self._segments: list[Segment] = []
         self._loaded: frozenset[str] = frozenset()
         self._version = -1
+        self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="bm25")
 
     def candidates(self, text: str, query: QueryEmbedding, depth: int, where: Filter) -> tuple[list[Hit], Stage]:
@@ -100,8 +102,9 @@ class Recall:
         return segment.select(keep if scanned is None else keep & (segment.scanned == scanned))
 
     def _scan(self, documents: dict[str, Document]) -> tuple[Sequence[Segment] | Iterator[Segment], str]:
-        if self._refresh():
-            return self._segments, "exact scan in memory"
+        with self._lock:
+            if self._refresh():
+                return self._segments, "exact scan in memory"
         return map(_segment, self._store.pages(list(documents), COLUMNS)), "exact scan from disk"
 
     def _refresh(self) -> bool:

@@ -172,8 +172,11 @@ class Store:
             yield
 
     def begin(self, doc_id: str) -> "PendingDocument":
-        """A document to be written page by page: nobody sees it before its `commit`."""
-        return PendingDocument(self._tables, doc_id)
+        """A document to be written page by page: nobody sees it before its `commit`.
+
+        One that is there already is overwritten page by page, by the same pages: its id is its content.
+        """
+        return PendingDocument(self._tables, doc_id, overwrite=doc_id in self._by_id())
 
     def update(self, document: Document) -> None:
         """Change what is said of a document (name, title, collection, tags, date): one row, atomically."""
@@ -215,9 +218,10 @@ class Store:
 class PendingDocument:
     """Pages are stored as they come; the document appears, whole, with `commit`."""
 
-    def __init__(self, stored: dict[str, Any], doc_id: str) -> None:
+    def __init__(self, stored: dict[str, Any], doc_id: str, overwrite: bool) -> None:
         self._tables = stored
         self._doc_id = doc_id
+        self._overwrite = overwrite
         self._seen: set[int] = set()
 
     def add(self, records: Sequence[PageRecord]) -> None:
@@ -225,8 +229,13 @@ class PendingDocument:
         if len(set(numbers)) < len(numbers) or self._seen.intersection(numbers):
             raise ValueError(f"document {self._doc_id}: a page came twice among {numbers}")
         self._seen.update(numbers)
-        self._tables["images"].add(tables.image_rows(records))
-        self._tables["pages"].add(tables.page_rows(records, self._tables["pages"].schema))
+        rows = {"images": tables.image_rows(records),
+                "pages": tables.page_rows(records, self._tables["pages"].schema)}
+        for name, batch in rows.items():
+            if self._overwrite:
+                _upsert(self._tables[name], batch, "page_id")
+            else:
+                self._tables[name].add(batch)
 
     def commit(self, document: Document) -> None:
         """List the document, in the place of the one that was read from the same uri, if any."""
@@ -236,7 +245,7 @@ class PendingDocument:
         self._delete(replaced)
 
     def abandon(self) -> None:
-        self._delete([self._doc_id] if self._seen else [])
+        self._delete([self._doc_id] if self._seen and not self._overwrite else [])
 
     def _delete(self, doc_ids: list[str]) -> None:
         for name in ("pages", "images") if doc_ids else ():

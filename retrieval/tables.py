@@ -47,7 +47,7 @@ class LedgerEntry:
     uri: str
     doc_id: str
     size: int  # bytes
-    modified: int  # nanoseconds since 1970
+    modified: datetime  # UTC, of the file
     outcome: Outcome
     reason: str
     message: str
@@ -86,7 +86,7 @@ def images_schema() -> pa.Schema:
 def ledger_schema() -> pa.Schema:
     return pa.schema([
         pa.field("uri", pa.string(), nullable=False), ("doc_id", pa.string()), ("size", pa.int64()),
-        ("modified", pa.int64()), ("outcome", pa.string()), ("reason", pa.string()), ("message", pa.string()),
+        ("modified", pa.timestamp("us", "UTC")), ("outcome", pa.string()), ("reason", pa.string()), ("message", pa.string()),
         ("pages", pa.int32()), ("seconds", pa.float64()), ("at", pa.timestamp("us", "UTC")),
     ])  # fmt: skip
 

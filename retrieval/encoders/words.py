@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import configs.settings as configs
-from retrieval.onnx import BatchRunner, ModelFolder
+from retrieval.onnx import RowRunner, ModelFolder
 from retrieval.text import STOP_WORDS, fold
 from retrieval.types import Box, Fingerprint, PageContent, PageEmbedding, QueryEmbedding, Vectors, Word
 
@@ -51,7 +51,7 @@ class WordsEncoder:
     def __init__(self, settings: configs.Words) -> None:
         folder = ModelFolder(settings.model)
         self._tokenizer = folder.tokenizer()
-        self._runner = BatchRunner(folder.session("words.onnx"), settings.threads)
+        self._runner = RowRunner(folder.session("words.onnx"), settings.threads)
         self._whole = float(folder.facts["whole"])
         self._dim = int(folder.facts["dim"])
         pooling = f"windows {WINDOW}/{OVERLAP}, runs {RUN}"

@@ -1,0 +1,62 @@
+# `make demo` and `make test` set up all they need in this folder: uv, a virtual environment, the pinned packages.
+# Needed beforehand: Python 3.11 or newer, make, a C library, and a package index that pip can reach.
+
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+BIN := .venv/bin
+export LANCEDB_LOG ?= error
+export HF_HUB_OFFLINE ?= 1
+export GRADIO_ANALYTICS_ENABLED ?= False
+
+.PHONY: demo serve test check format lock clean gpu
+
+demo: .venv/base
+	$(BIN)/folioscope demo
+
+serve: .venv/base
+	$(BIN)/folioscope serve $(if $(wildcard demo/samples.lance),--index demo/samples.lance)
+
+test: .venv/test check
+	$(BIN)/python -m pytest
+
+check: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The machine of the big models: the same house, with torch, transformers and colpali-engine.
+gpu: .venv/base requirements/gpu.txt
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/gpu.txt
+
+.venv/base: requirements/base.txt pyproject.toml | $(UV) .venv/bin/python
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/base.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+.venv/test: requirements/test.txt .venv/base
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/test.txt
+	touch $@
+
+.venv/bin/python: | $(UV)
+	$(UV) venv --quiet --python $(PYTHON) .venv
+
+.tools/bin/uv:
+	$(PYTHON) -m venv .tools
+	.tools/bin/pip install --quiet --disable-pip-version-check uv
+
+# Versions with hashes, without the addresses of package indexes.
+lock: | $(UV)
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header pyproject.toml -o requirements/base.txt
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --extra dev --extra train --extra samples -c requirements/base.txt pyproject.toml -o requirements/test.txt
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --extra gpu -c requirements/base.txt pyproject.toml -o requirements/gpu.txt
+
+clean:
+	rm -rf .venv .tools demo build *.egg-info

@@ -1,0 +1,1 @@
+"""Measurements: each script prints a table and writes benchmarks/results/NAME.json. Both sides in one run."""

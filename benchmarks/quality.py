@@ -1,0 +1,171 @@
+"""How good the ranking is, stage by stage, beside the baselines that it must beat, on one data set in one run.
+
+Baselines: BM25 over the text layers alone (no OCR), MiniLM as published over windows of 254 word pieces (mean
+pooled, a page's score is its best window), and both fused (0.4 BM25, 0.6 windows, z-scores).
+
+    python -m benchmarks.quality DATA_SET MINILM_FOLDER --work FOLDER
+
+DATA_SET has pdfs/, queries.jsonl, qrels.txt. MINILM_FOLDER has config.json, model.safetensors, tokenizer.json.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import configs.settings as configs
+import rerankers
+import retrieval.encoders
+from ingest.pipeline import ingest
+from retrieval import evaluate, fuse
+from retrieval.encoders.words import windows
+from retrieval.evaluate import Dataset, Question
+from retrieval.search import Searcher
+from retrieval.store import Store
+from retrieval.train.minilm import CLS, SEP, load_bert, load_tokenizer
+from retrieval.types import Filter, Vectors
+
+RESULTS = Path(__file__).parent / "results"
+MEASURE = "nDCG@10"
+
+
+class PublishedMiniLM:
+    """all-MiniLM-L6-v2 as it is published: the mean of a window's word vectors."""
+
+    def __init__(self, folder: Path) -> None:
+        self._bert = load_bert(folder).eval()
+        self._tokenizer = load_tokenizer(folder)
+
+    def windows(self, text: str) -> Vectors:
+        """(windows, 384), unit length."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        rows = [[CLS, *ids[a:b], SEP] for a, b in windows(len(ids), 254)]
+        return np.array([self._mean(row) for row in rows], np.float32).reshape(-1, 384)
+
+    def _mean(self, row: list[int]) -> Vectors:
+        with torch.inference_mode():
+            ids = torch.tensor([row])
+            mean = self._bert(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0].mean(0)
+        return np.asarray(mean / mean.norm(), np.float32)
+
+
+class Baselines:
+    """`text_only` is the same data set ingested without OCR; `store` gives the windows baseline its words."""
+
+    def __init__(self, store: Store, text_only: Store, minilm: PublishedMiniLM, cache: Path) -> None:
+        self._text_only = text_only
+        self._minilm = minilm
+        self._names = {f"{d.doc_id}#{n}": f"{d.name}#page={n}" for d in store.documents() for n in range(1, d.pages + 1)}
+        self._documents = {d.name: d for d in store.documents()}
+        if not cache.exists():
+            vectors = {}
+            for document in store.documents():
+                for batch in store.pages([document.doc_id], ["page_id", "words"]):
+                    for row in batch.to_pylist():
+                        vectors[row["page_id"]] = minilm.windows(" ".join(row["words"]))
+                print(f"  MiniLM as published: {document.name}", flush=True)
+            np.savez(cache, **vectors)
+        self._windows = dict(np.load(cache))
+
+    def runs(self, question: Question, within: bool) -> dict[str, dict[str, float]]:
+        chosen = [self._documents[question.document]] if within and question.document else [*self._documents.values()]
+        ids = [d.doc_id for d in chosen]
+        bm25 = dict(self._text_only.search_text(question.text, 100, ids if within else None))
+        asked = self._minilm.windows(question.text)[0]
+        pages = [f"{d.doc_id}#{n}" for d in chosen for n in range(1, d.pages + 1) if f"{d.doc_id}#{n}" in self._windows]
+        dense = np.array([max((self._windows[p] @ asked).tolist(), default=-1.0) for p in pages])
+        fused = fuse.weighted(dense, np.array([bm25.get(p, 0.0) for p in pages]), 0.4)
+        named = [self._names[p] for p in pages]
+        return {
+            "BM25, text layer": {self._names[p]: s for p, s in bm25.items() if p in self._names},
+            "MiniLM windows": dict(zip(named, dense.tolist(), strict=True)),
+            "both fused": dict(zip(named, fused.tolist(), strict=True)),
+        }
+
+
+def values(dataset: Dataset, searcher: Searcher, store: Store, baselines: Baselines, within: bool) -> Mapping[str, Any]:
+    """By system, by measure, one value per question."""
+    ours = evaluate.evaluate(dataset, searcher, store, within=within, budget_ms=600_000)
+    runs: dict[str, dict[str, dict[str, float]]] = {}
+    for question in dataset.questions:
+        for name, run in baselines.runs(question, within).items():
+            runs.setdefault(name, {})[question.query_id] = run
+    found: dict[str, Any] = {name: evaluate.judge(dataset, run) for name, run in runs.items()}
+    found.update({f"ours: {stage}": ours.values[stage] for stage in ours.values})
+    return found
+
+
+def table(dataset: Dataset, found: Mapping[str, Any], scanned: set[str]) -> dict[str, dict[str, float]]:
+    """nDCG@10 and others in hundredths: overall, then by where the evidence sits."""
+
+    def on_scan(question: Question) -> bool:
+        return any(page in scanned for page, grade in dataset.qrels[question.query_id].items() if grade > 0)
+
+    slices: dict[str, Callable[[Question], bool]] = {"all": lambda _: True}
+    for source in ("Chart", "Table", "Figure", "Pure-text"):
+        slices[source] = lambda q, s=source: any(s in name for name in q.sources)  # type: ignore[misc]
+    slices["scanned"] = on_scan
+    slices["digital"] = lambda q: not on_scan(q)
+    rows: dict[str, dict[str, float]] = {}
+    for system, measured in found.items():
+        row = {name: 100 * float(np.mean(measured[name])) for name in ("nDCG@5", MEASURE, "RR@10", "R@10", "R@100")}
+        for name, keep in slices.items():
+            chosen = [v for q, v in zip(dataset.questions, measured[MEASURE], strict=True) if keep(q)]
+            row[f"{name} ({len(chosen)})"] = 100 * float(np.mean(chosen)) if chosen else float("nan")
+        rows[system] = {name: round(value, 1) for name, value in row.items()}
+    return rows
+
+
+def show(rows: Mapping[str, Mapping[str, float]]) -> None:
+    names = list(next(iter(rows.values())))
+    print(" " * 20 + "".join(f"{name:>16}" for name in names))
+    for system, row in rows.items():
+        print(f"{system:20}" + "".join(f"{row[name]:16.1f}" for name in names))
+
+
+def filled(uri: str, dataset: Dataset, settings: configs.Settings) -> tuple[Store, retrieval.encoders.Encoder]:
+    encoder = retrieval.encoders.load(settings.encoder)
+    store = Store.create(uri, encoder.fingerprint)
+    for event in ingest([dataset.documents], store, encoder, settings.ingest):
+        if event.event in ("done", "failed"):
+            print(f"  [{event.files_ended}/{event.files}] {event.name}: {event.message} ({event.seconds:.0f} s)", flush=True)
+    return store, encoder
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("minilm", type=Path)
+    parser.add_argument("--work", type=Path, required=True, help="where the two indexes are kept")
+    parser.add_argument("--name", default="quality", help="of the file in benchmarks/results")
+    options = parser.parse_args(arguments)
+    options.work.mkdir(parents=True, exist_ok=True)
+    dataset = evaluate.read(options.dataset)
+    settings = configs.load("cpu")
+    store, encoder = filled(str(options.work / "full.lance"), dataset, settings)
+    no_ocr = configs.load("smoke").model_copy(update={"ingest": configs.Ingest(ocr="off")})
+    text_only, _ = filled(str(options.work / "text.lance"), dataset, no_ocr)
+    baselines = Baselines(store, text_only, PublishedMiniLM(options.minilm), options.work / "windows.npz")
+    searcher = Searcher(store, encoder, rerankers.load(settings.reranker), settings.search)
+    scanned = {f"{row['document']}#page={row['number']}" for batch in
+               store.pages([d.doc_id for d in store.documents()], ["document", "number", "source"])
+               for row in batch.to_pylist() if row["source"] == "ocr"}
+    written: dict[str, Any] = {"questions": len(dataset.questions), "encoder": str(encoder.fingerprint)}
+    for within in (True, False):
+        print(f"\n{'within the document' if within else 'over all documents'}:")
+        found = values(dataset, searcher, store, baselines, within)
+        rows = table(dataset, found, scanned)
+        show(rows)
+        whole = found["ours: reranked"][MEASURE]
+        p = {name: round(evaluate.paired_p(m[MEASURE], whole), 4) for name, m in found.items() if name != "ours: reranked"}
+        print("p of 'the whole is no better':", p)
+        written["within" if within else "all"] = {"rows": rows, "p against ours: reranked": p}
+    (RESULTS / f"{options.name}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

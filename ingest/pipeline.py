@@ -1,0 +1,277 @@
+"""The ingest: files in, an index out, and an event for everything that happens.
+
+Discover, hash, skip what is known, prepare pages in worker processes, embed, write, record. A document is
+written whole or not at all, and the ledger says what became of every file, so stopping at any moment and
+starting again repeats at most the documents that were under way.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+import configs.settings as configs
+from ingest.progress import Event, Progress
+from ingest.sources import Source, content_id, discover, path_of
+from ingest.worker import Failed, FailedPage, Finished, Opened, PreparedPage, Task, prepare
+from retrieval.errors import UnreadableDocument
+from retrieval.store import PendingDocument, Store
+from retrieval.tables import LedgerEntry, Outcome, PageRecord, now
+from retrieval.types import Document, Encoder, Page, PageContent
+
+PAGES_AT_ONCE = 32
+"""Pages of one document that are embedded and written together."""
+OPTIMIZE_EVERY = 2_000
+"""Pages between two clean-ups during a run: small files slow LanceDB down."""
+
+
+def ingest(paths: Sequence[str | Path], store: Store, encoder: Encoder, settings: configs.Ingest, *,
+           password: str | None = None, collection: str = "default", tags: Sequence[str] = (), sync: bool = False,
+           stop: threading.Event | None = None) -> Iterator[Progress]:
+    """Read files, folders and glob patterns into the index, yielding what happens as it happens.
+
+    `sync` also removes documents whose file has gone from the given folders. Set `stop` to end early: what is
+    under way is dropped, what is done stays. Raises BadSource for a path that matches nothing, IndexBusy where
+    another process writes; a bad file raises nothing, it becomes a `failed` event.
+    """
+    sources = list(discover(paths))
+    with store.writing():
+        run = _Run(store, encoder, settings, password, collection, tuple(tags), stop or threading.Event(), len(sources))
+        yield from run.events(sources)
+        if sync and not run.stopped:
+            yield from run.remove_missing([Path(p).resolve() for p in paths], {s.uri for s in sources})
+        store.optimize()
+        yield run.progress("finished")
+
+
+@dataclass
+class _Writing:
+    """A document under way."""
+
+    document: Document
+    pending: PendingDocument
+    began: float
+    replaces: bool
+    buffer: list[PreparedPage] = field(default_factory=list)
+    embedded: int = 0
+    scanned: int = 0
+    failures: list[FailedPage] = field(default_factory=list)
+
+
+class _Run:
+    def __init__(self, store: Store, encoder: Encoder, settings: configs.Ingest, password: str | None,
+                 collection: str, tags: tuple[str, ...], stop: threading.Event, files: int) -> None:
+        self._store = store
+        self._encoder = encoder
+        self._settings = settings
+        self._password = password
+        self._collection = collection
+        self._tags = tags
+        self._stop = stop
+        self._files = files
+        self._ended = 0
+        self._pages = 0
+        self._since_optimize = 0
+        self._began = time.perf_counter()
+        self._ledger = {entry.uri: entry for entry in store.ledger()}
+        self._names = {d.uri: d.name for d in store.documents()}
+        self._ids: dict[str, str] = {}  # uri -> doc_id of files of this run
+        self._taken: dict[str, str] = {}  # doc_id -> uri: content that this run has under way or done
+        self._writing: dict[str, _Writing] = {}  # by uri
+        self._skips: list[Progress] = []  # found while the workers asked for more to do
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop.is_set()
+
+    def progress(self, event: Event, source: Source | None = None, *, doc_id: str = "", page: int = 0, pages: int = 0,
+                 reason: str = "", message: str = "") -> Progress:
+        uri, name = (source.uri, source.path.name) if source else ("", "")
+        seconds = time.perf_counter() - self._began
+        return Progress(event, uri, name, doc_id, page, pages, reason, message, self._files, self._ended, self._pages,
+                        seconds)
+
+    def events(self, sources: Sequence[Source]) -> Iterator[Progress]:
+        yield self.progress("found")
+        needs_text = "words" in self._encoder.needs
+        stream = prepare(self._tasks(sources), self._settings, words=needs_text)
+        try:
+            for event in stream:
+                yield from self._drain()
+                if self._stop.is_set():
+                    break
+                match event:
+                    case Opened():
+                        self._open(event)
+                    case PreparedPage():
+                        self._writing[event.source.uri].buffer.append(event)
+                        if len(self._writing[event.source.uri].buffer) >= PAGES_AT_ONCE:
+                            yield from self._flush(event.source)
+                    case FailedPage():
+                        self._writing[event.source.uri].failures.append(event)
+                    case Finished():
+                        yield from self._finish(event.source)
+                    case Failed():
+                        yield self._fail(event.source, event.error)
+            yield from self._drain()
+        finally:
+            stream.close()
+            for writing in self._writing.values():
+                writing.pending.abandon()
+
+    def remove_missing(self, roots: Sequence[Path], present: set[str]) -> Iterator[Progress]:
+        """Remove documents under `roots` whose file has gone; one whose twin is still there takes its place."""
+        twins = {e.doc_id: e.uri for e in self._store.ledger() if e.uri in present}
+        for document in self._store.documents():
+            path = path_of(document.uri)
+            if document.uri in present or not any(path.is_relative_to(root) for root in roots):
+                continue
+            if document.doc_id in twins:
+                self._rename(document, twins[document.doc_id])
+                continue
+            self._store.remove([document.doc_id])
+            self._store.forget([document.uri])
+            yield self.progress("removed", Source(path, document.uri, 0, document.added_at), doc_id=document.doc_id,
+                                reason="file gone", message=f"{document.name}: its file is gone, so it was removed")
+
+    def _tasks(self, sources: Sequence[Source]) -> Iterator[Task]:
+        """What the workers must read; what is known already becomes a `skipped` event."""
+        for source in sources:
+            if self._stop.is_set():
+                return
+            known = self._ledger.get(source.uri)
+            unchanged = known and (known.size, known.modified) == (source.size, source.modified)
+            if known and unchanged and known.outcome != "failed" and self._has(known.doc_id):
+                self._skip(source, known.doc_id, "unchanged", "unchanged since it was ingested", record=False)
+                continue
+            try:
+                doc_id = content_id(source.path)
+            except (OSError, UnreadableDocument) as error:
+                message = f"{source.path.name} cannot be read: {getattr(error, 'strerror', None) or error}"
+                self._skips.append(self._fail(source, UnreadableDocument("unreadable", message)))
+                continue
+            self._ids[source.uri] = doc_id
+            if self._has(doc_id):
+                self._skip_known(source, doc_id)
+            elif doc_id in self._taken:
+                twin = path_of(self._taken[doc_id]).name
+                self._skip(source, doc_id, "same content", f"the same content as {twin}, which is ingested once")
+            else:
+                self._taken[doc_id] = source.uri
+                yield Task(source, self._password)
+
+    def _has(self, doc_id: str) -> bool:
+        return any(d.doc_id == doc_id for d in self._store.documents())
+
+    def _skip_known(self, source: Source, doc_id: str) -> None:
+        document = self._store.document(doc_id)
+        if document.uri == source.uri:
+            self._skip(source, doc_id, "unchanged", "touched, but its content is unchanged")
+        elif not path_of(document.uri).exists():
+            self._rename(document, source.uri)
+            self._skip(source, doc_id, "moved", f"known as {document.name}, whose file has moved here")
+        else:
+            self._skip(source, doc_id, "same content", f"the same content as {document.name}, which is in the index")
+
+    def _rename(self, document: Document, uri: str) -> None:
+        moved = replace(document, uri=uri, name=self._unique_name(uri))
+        self._store.update(moved)
+        self._names.pop(document.uri, None)
+        self._names[moved.uri] = moved.name
+
+    def _skip(self, source: Source, doc_id: str, reason: str, message: str, record: bool = True) -> None:
+        self._ended += 1
+        if record:
+            self._record(source, doc_id, "skipped", reason, message, 0, 0.0)
+        self._skips.append(self.progress("skipped", source, doc_id=doc_id, reason=reason, message=message))
+
+    def _drain(self) -> Iterator[Progress]:
+        while self._skips:
+            yield self._skips.pop(0)
+
+    def _open(self, opened: Opened) -> None:
+        source, doc_id = opened.source, self._ids[opened.source.uri]
+        name = self._unique_name(source.uri)
+        self._names[source.uri] = name
+        modified = source.modified.date().isoformat()
+        document = Document(doc_id, name, source.uri, opened.pages, now(), opened.title, self._collection, self._tags,
+                            opened.date or modified, 0, opened.meta)
+        known = any(d.uri == source.uri for d in self._store.documents())
+        self._writing[source.uri] = _Writing(document, self._store.begin(doc_id), time.perf_counter(), known)
+
+    def _flush(self, source: Source) -> Iterator[Progress]:
+        """Embed and write the pages that wait."""
+        writing = self._writing[source.uri]
+        prepared, writing.buffer = writing.buffer, []
+        contents = [self._content(writing.document, page) for page in prepared]
+        records = [PageRecord(content.page, content.words, content.source, content.title, embedding, page.image,
+                              page.thumbnail)
+                   for content, embedding, page in zip(contents, self._encoder.encode_pages(contents), prepared,
+                                                       strict=True)]
+        writing.pending.add(records)
+        writing.embedded += len(records)
+        writing.scanned += sum(record.source == "ocr" for record in records)
+        self._pages += len(records)
+        self._since_optimize += len(records)
+        yield self.progress("page", source, doc_id=writing.document.doc_id, page=writing.embedded,
+                            pages=writing.document.pages)
+
+    def _content(self, document: Document, prepared: PreparedPage) -> PageContent:
+        page = Page(document.doc_id, prepared.number, document.name, prepared.width, prepared.height)
+        return PageContent(page, prepared.words, prepared.text_source,
+                           lambda: Image.open(BytesIO(prepared.image)).convert("RGB"), document.title)
+
+    def _finish(self, source: Source) -> Iterator[Progress]:
+        writing = self._writing[source.uri]
+        if writing.failures and not writing.embedded and not writing.buffer:
+            first = writing.failures[0]
+            yield self._fail(source, UnreadableDocument("damaged", f"none of its {len(writing.failures)} pages could "
+                                                                   f"be rendered: {first.message}"))
+            return
+        if writing.buffer:
+            yield from self._flush(source)
+        del self._writing[source.uri]
+        failed = [f.number for f in writing.failures]
+        meta = dict(writing.document.meta) | ({"failed_pages": ", ".join(map(str, failed))} if failed else {})
+        document = replace(writing.document, scanned_pages=writing.scanned, meta=meta)
+        writing.pending.commit(document)
+        reason = "replaced" if writing.replaces else "new"
+        message = f"{writing.embedded} pages"
+        if failed:
+            message += f"; left out, as they could not be rendered: {', '.join(map(str, failed[:10]))}"
+        seconds = time.perf_counter() - writing.began
+        self._record(source, document.doc_id, "done", reason, message, writing.embedded, seconds)
+        self._ended += 1
+        if self._since_optimize >= OPTIMIZE_EVERY:
+            self._store.optimize()
+            self._since_optimize = 0
+        yield self.progress("done", source, doc_id=document.doc_id, page=writing.embedded, pages=document.pages,
+                            reason=reason, message=message)
+
+    def _fail(self, source: Source, error: UnreadableDocument) -> Progress:
+        writing = self._writing.pop(source.uri, None)
+        if writing:
+            writing.pending.abandon()
+        self._taken.pop(self._ids.get(source.uri, ""), None)
+        self._ended += 1
+        with suppress(OSError):
+            self._record(source, self._ids.get(source.uri, ""), "failed", error.reason, str(error), 0, 0.0)
+        return self.progress("failed", source, reason=error.reason, message=str(error))
+
+    def _record(self, source: Source, doc_id: str, outcome: Outcome, reason: str, message: str, pages: int,
+                seconds: float) -> None:
+        entry = LedgerEntry(source.uri, doc_id, source.size, source.modified, outcome, reason, message, pages, seconds,
+                            now())
+        self._store.record(entry)
+
+    def _unique_name(self, uri: str) -> str:
+        """The file's name, with as many of its folders in front as tell it from all others."""
+        taken = {name for other, name in self._names.items() if other != uri}
+        parts = path_of(uri).parts
+        names = ("/".join(parts[-count:]) for count in range(1, len(parts) + 1))
+        return next((name for name in names if name not in taken), uri)

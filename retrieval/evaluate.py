@@ -1,0 +1,132 @@
+"""How good is the search: every stage's ranking of a labelled data set, judged by ir_measures.
+
+A data set is a folder: `pdfs/`, `queries.jsonl` ({"query_id", "text"}, optionally "document", the file that a
+question is about, and "sources", what the answer sits in) and `qrels.txt` (TREC: `qid 0 name.pdf#page=N grade`).
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+from ir_measures import RR, R, nDCG
+
+from retrieval.errors import NotFound
+from retrieval.search import Searcher
+from retrieval.store import Store
+from retrieval.types import Filter, Hit
+
+Run = Mapping[str, float]  # page name -> score, of one query
+
+MEASURES = [nDCG @ 5, nDCG @ 10, RR @ 10, R @ 10, R @ 100]
+STAGES = ("text", "vectors", "first stage", "reranked")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    query_id: str
+    text: str
+    document: str = ""
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    folder: Path
+    questions: tuple[Question, ...]
+    qrels: Mapping[str, Mapping[str, int]]  # query_id -> page name -> grade
+
+    @property
+    def documents(self) -> Path:
+        return self.folder / "pdfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """`values[stage][measure]` has one value per question, in the order of `questions`."""
+
+    questions: tuple[Question, ...]
+    values: Mapping[str, Mapping[str, tuple[float, ...]]]
+    seconds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by stage of the search, per question
+
+    def mean(self, stage: str, measure: str, keep: Callable[[Question], bool] = lambda _: True) -> float:
+        chosen = [v for q, v in zip(self.questions, self.values[stage][measure], strict=True) if keep(q)]
+        return float(np.mean(chosen)) if chosen else float("nan")
+
+
+def read(folder: Path) -> Dataset:
+    """Raises NotFound where a part is missing, ValueError where a line cannot be read."""
+    for part in ("pdfs", "queries.jsonl", "qrels.txt"):
+        if not (folder / part).exists():
+            raise NotFound(f"{folder} is not a data set: it has no {part} (it needs pdfs/, queries.jsonl, qrels.txt)")
+    questions = []
+    for line in _lines(folder / "queries.jsonl"):
+        row = json.loads(line)
+        sources = tuple(row.get("sources") or ())
+        questions.append(Question(row["query_id"], row["text"], row.get("document") or "", sources))
+    qrels: dict[str, dict[str, int]] = {}
+    for line in _lines(folder / "qrels.txt"):
+        query_id, _, rest = line.split(maxsplit=2)
+        name, grade = rest.rsplit(maxsplit=1)
+        qrels.setdefault(query_id, {})[name] = int(grade)
+    judged = tuple(q for q in questions if any(qrels.get(q.query_id, {}).values()))
+    return Dataset(folder, judged, qrels)
+
+
+def evaluate(dataset: Dataset, searcher: Searcher, store: Store, *, within: bool, budget_ms: float | None = None,
+             told: Callable[[int], None] = lambda _: None) -> Evaluation:
+    """Ask every question; judge each stage's order. `within` restricts a search to the question's document.
+
+    `told` hears how many questions are done. Raises NotFound where the index lacks a judged document.
+    """
+    known = {d.name for d in store.documents()}
+    wanted = {name.rpartition("#page=")[0] for grades in dataset.qrels.values() for name in grades}
+    if wanted - known:
+        raise NotFound(f"the index lacks {len(wanted - known)} judged documents, {sorted(wanted - known)[0]!r} among "
+                       f"them: ingest {dataset.documents} into it first")
+    runs: dict[str, dict[str, Run]] = {stage: {} for stage in STAGES}
+    seconds: dict[str, list[float]] = {}
+    for done, question in enumerate(dataset.questions, start=1):
+        where = Filter(documents=(question.document,)) if within and question.document else Filter()
+        began = time.perf_counter()
+        result = searcher.search(question.text, top=100, where=where, budget_ms=budget_ms)
+        seconds.setdefault("whole", []).append(time.perf_counter() - began)
+        for stage in result.stages:
+            seconds.setdefault(stage.name, []).append(stage.seconds)
+        by_text = sorted((h for h in result.candidates if h.scores["text"] > 0), key=lambda h: -h.scores["text"])
+        by_vectors = sorted(result.candidates, key=lambda h: -h.scores["vectors"])
+        for stage_name, hits in zip(STAGES, (by_text, by_vectors, result.candidates, result.hits), strict=True):
+            runs[stage_name][question.query_id] = as_run(hits)
+        told(done)
+    values = {stage: judge(dataset, run) for stage, run in runs.items()}
+    return Evaluation(dataset.questions, values, {name: tuple(s) for name, s in seconds.items()})
+
+
+def as_run(hits: Sequence[Hit]) -> Run:
+    """Scores that fall with the rank: the order is what is judged, and no tie is left to chance."""
+    return {hit.page.name: float(len(hits) - at) for at, hit in enumerate(hits)}
+
+
+def judge(dataset: Dataset, run: Mapping[str, Run]) -> dict[str, tuple[float, ...]]:
+    """Each measure's value for each question, in the data set's order; 0 where a question found nothing."""
+    qrels = {q.query_id: dict(dataset.qrels[q.query_id]) for q in dataset.questions}
+    found: dict[str, dict[str, float]] = {str(measure): {} for measure in MEASURES}
+    for metric in ir_measures.iter_calc(MEASURES, qrels, {qid: dict(scores) for qid, scores in run.items()}):
+        found[str(metric.measure)][metric.query_id] = metric.value
+    return {name: tuple(by_query.get(q.query_id, 0.0) for q in dataset.questions) for name, by_query in found.items()}
+
+
+def paired_p(first: Sequence[float], second: Sequence[float], rounds: int = 10_000, seed: int = 0) -> float:
+    """Two-sided p of 'no difference' by Fisher's randomization test (Smucker et al., 2007)."""
+    differences = np.array(second) - np.array(first)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(rounds, len(differences)))
+    extreme = np.abs((signs * differences).mean(axis=1)) >= abs(differences.mean()) - 1e-12
+    return float((extreme.sum() + 1) / (rounds + 1))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8") as lines:
+        yield from (line.strip() for line in lines if line.strip())

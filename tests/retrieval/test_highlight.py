@@ -1,0 +1,92 @@
+import numpy as np
+
+from retrieval.encoders.hashing import HashingEncoder
+from retrieval.highlight import focus, highlight
+from retrieval.types import Highlight, PageEmbedding, QueryEmbedding
+from tests.build import content
+
+ENCODER = HashingEncoder(64)
+TEXT = "Site A passed the inspection\nSite B failed its inspections\nNothing else of note here"
+
+
+def lit(query: str, text: str = TEXT) -> Highlight:
+    page = content(text)
+    return highlight(query, ENCODER.encode_queries([query])[0], page, ENCODER.encode_pages([page])[0])
+
+
+def test_a_word_lights_up_where_it_stands_in_any_inflection() -> None:
+    result = lit("which inspection failed?")
+    places = {term.term: [region.box for region in term.regions] for term in result.terms}
+    words = content(TEXT).words
+    assert places == {"inspection": [words[4].box, words[9].box], "failed": [words[7].box]}
+
+
+def test_the_rare_word_close_to_others_is_strongest() -> None:
+    result = lit("which inspection failed?")
+    assert result.regions[0].box == content(TEXT).words[7].box
+    assert result.regions[0].strength == 1.0
+    assert all(0 < region.strength <= 1 for region in result.regions)
+
+
+def test_the_snippet_is_around_the_strongest_place_and_marks_the_words() -> None:
+    result = lit("failed", "start " * 60 + "\nSite B failed its inspection\n" + "end " * 60)
+    assert [result.snippet[a:b] for a, b in result.snippet_matches] == ["failed"]
+    assert "Site B failed its inspection" in result.snippet
+    assert result.snippet.startswith("… ")
+    assert result.snippet.endswith("…")
+
+
+def test_where_nothing_stands_out_nothing_is_lit_and_it_is_said() -> None:
+    result = lit("zebra crossings")
+    assert result.regions == ()
+    assert "No place on this page stands out" in result.note
+
+
+def test_a_page_without_text_says_so() -> None:
+    assert "No text was read" in lit("zebra", "").note
+
+
+def test_stop_words_are_not_lit() -> None:
+    assert [term.term for term in lit("what is the inspection of it").terms] == ["inspection"]
+
+
+def test_not_is_lit_since_it_can_be_the_point() -> None:
+    assert [t.term for t in lit("sites that did not pass", "did not pass").terms] == ["sites", "not", "pass"]
+
+
+def rows(*values: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Unit vectors in the plane whose cosine with (1, 0) is each value."""
+    return np.array([(v, (1 - v * v) ** 0.5) for v in values], np.float32)
+
+
+def regions(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.array([(0.1, 0.01 * i, 0.3, 0.01 * i + 0.01) for i in range(count)], np.float32)
+
+
+ASKED = QueryEmbedding(rows(1.0), ("ships",), (True,))
+
+
+def test_a_near_match_is_lit_only_where_it_stands_out() -> None:
+    page = content("boats " * 3)
+    clear = PageEmbedding(rows(*[0.1] * 12, 0.8), regions(13))
+    assert [r.box[1] for r in highlight("ships", ASKED, page, clear).regions] == [float(np.float32(0.12))]
+    level = PageEmbedding(rows(*[0.7] * 6, *[0.8] * 6), regions(12))
+    assert highlight("ships", ASKED, page, level).regions == ()
+    far = PageEmbedding(rows(*[0.01] * 12, 0.3), regions(13))
+    assert highlight("ships", ASKED, page, far).regions == ()
+
+
+def test_large_regions_are_never_lit() -> None:
+    whole = regions(13)
+    whole[12] = (0, 0, 1, 1)
+    page = PageEmbedding(rows(*[0.1] * 12, 0.9), whole)
+    assert highlight("ships", ASKED, content("boats"), page).regions == ()
+
+
+def test_focus_goes_to_the_nearest_small_region_and_skips_vectors_without_a_place() -> None:
+    places = regions(4)
+    places[0] = (0, 0, 1, 1)
+    places[1] = np.nan
+    page = PageEmbedding(rows(0.9, 0.95, 0.2, 0.7), places)
+    boxes = focus(ASKED, page)
+    assert [round(box[1], 3) for box in boxes] == [0.03, 0.02, 0.0]

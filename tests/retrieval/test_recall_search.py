@@ -1,0 +1,191 @@
+"""Recall, reranking and their decisions, with the encoder that counts words and the reranker that does too."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import configs.settings as configs
+from rerankers.overlap import OverlapReranker
+from retrieval.encoders.hashing import HashingEncoder
+from retrieval.errors import BadQuery
+from retrieval.maxsim import maxsim
+from retrieval.recall import Recall
+from retrieval.search import Searcher, reorder
+from retrieval.store import Store
+from retrieval.types import Filter, Hit, Page, PageContent
+from tests.build import add_document
+
+PAGES = ["the pump failed the test", "the pump passed the test", "no pump here", "revenue grew in 2023", "revenue fell in 2022"]
+
+
+@pytest.fixture
+def filled(store: Store, encoder: HashingEncoder) -> Store:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", PAGES)
+        add_document(store, encoder, "s.pdf", ["pump pump pump scanned"], source="ocr", collection="scans")
+    return store
+
+
+def searcher(store: Store, encoder: HashingEncoder, **settings: object) -> Searcher:
+    return Searcher(store, encoder, OverlapReranker(), configs.Search(**settings))  # type: ignore[arg-type]
+
+
+def found(hits: Sequence[Hit]) -> list[str]:
+    return [hit.page.name for hit in hits]
+
+
+def test_the_page_with_all_words_comes_first(filled: Store, encoder: HashingEncoder) -> None:
+    result = searcher(filled, encoder).search("which pump failed?")
+    assert found(result.hits)[0] == "a.pdf#page=1"
+    assert [hit.rank for hit in result.hits] == list(range(1, len(result.hits) + 1))
+
+
+def test_vector_scores_are_exact_maxsim_over_the_stored_vectors(filled: Store, encoder: HashingEncoder) -> None:
+    result = searcher(filled, encoder).search("pump passed 2023")
+    query = encoder.encode_queries(["pump passed 2023"])[0]
+    assert result.candidates
+    for hit in result.candidates:
+        stored = filled.embeddings([hit.page])[0]
+        assert hit.scores["vectors"] == pytest.approx(maxsim(query, stored.vectors), abs=1e-5)
+
+
+def test_filters_restrict_both_kinds_of_evidence(filled: Store, encoder: HashingEncoder) -> None:
+    search = searcher(filled, encoder).search
+    assert {h.page.document for h in search("pump", where=Filter(documents=("a.pdf",))).candidates} == {"a.pdf"}
+    assert found(search("pump", where=Filter(collections=("scans",))).hits) == ["s.pdf#page=1"]
+    assert found(search("pump", where=Filter(scanned=True)).hits) == ["s.pdf#page=1"]
+    assert "s.pdf" not in {h.page.document for h in search("pump", where=Filter(scanned=False)).candidates}
+
+
+def test_streaming_from_disk_ranks_as_memory_does(filled: Store, encoder: HashingEncoder) -> None:
+    in_memory = searcher(filled, encoder).search("pump test revenue")
+    settings = configs.Search().model_copy(update={"exact_mb": 0})
+    from_disk = Searcher(filled, encoder, OverlapReranker(), settings).search("pump test revenue")
+    assert found(from_disk.hits) == found(in_memory.hits)
+    assert "in memory" in in_memory.stages[1].note
+    assert "from disk" in from_disk.stages[1].note
+
+
+def test_what_another_process_writes_or_removes_is_seen_at_the_next_search(filled: Store, encoder: HashingEncoder) -> None:
+    search = searcher(filled, encoder).search
+    assert "n.pdf#page=1" not in found(search("brand new zebra").candidates)
+    other = Store.open(filled.uri)
+    with other.writing():
+        add_document(other, encoder, "n.pdf", ["zebra brand"])
+    assert found(search("brand new zebra").hits)[0] == "n.pdf#page=1"
+    with other.writing():
+        other.remove(["n"])
+    assert "n.pdf#page=1" not in found(search("brand new zebra").candidates)
+
+
+def test_many_small_documents_are_all_scanned(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        for i in range(30):
+            add_document(store, encoder, f"d{i:02}.pdf", [f"common unique{i}"])
+            if i == 3:
+                settings = configs.Search()
+                recall = Recall(store, settings)
+                recall.candidates("common", encoder.encode_queries(["common"])[0], 5, Filter())
+    hits, stage = recall.candidates("common", encoder.encode_queries(["common"])[0], 100, Filter())
+    assert (len(hits), stage.pages) == (30, 30)
+
+
+def test_both_ranks_and_the_decision_are_told(filled: Store, encoder: HashingEncoder) -> None:
+    result = searcher(filled, encoder).search("pump test")
+    assert result.decision.reranked
+    assert "reranked the first" in result.decision.reason
+    assert [s.name for s in result.stages] == ["encode query", "recall", "rerank"]
+    assert {h.first_rank for h in result.hits} == set(range(1, len(result.hits) + 1))
+
+
+@pytest.mark.parametrize("off", ["by request", "by profile"])
+def test_without_reranking_the_first_stage_stands(filled: Store, encoder: HashingEncoder, off: str) -> None:
+    reranker = None if off == "by profile" else OverlapReranker()
+    result = Searcher(filled, encoder, reranker, configs.Search()).search("pump test", rerank=off == "by profile")
+    assert not result.decision.reranked
+    assert "not reranked" in result.decision.reason
+    assert result.hits == result.candidates
+
+
+class SlowReranker:
+    """Takes its time, and ranks backwards."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
+        threading.Event().wait(0.05)
+        start = self.read
+        self.read += len(pages)
+        return [float(start + i) for i in range(len(pages))]
+
+
+def test_the_budget_ends_reranking_and_the_rest_keep_their_place(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", [f"pump {'pump ' * i}" for i in range(12)])
+    slow = SlowReranker()
+    result = Searcher(store, encoder, slow, configs.Search()).search("pump", budget_ms=1)
+    assert slow.read == 4
+    assert "budget of 1 ms" in result.decision.reason
+    assert [h.first_rank for h in result.hits[4:]] == [5, 6, 7, 8, 9, 10]
+    assert not any(h.reranked for h in result.hits[4:])
+
+
+def test_the_reranker_is_fused_with_the_first_stage_by_z_scores() -> None:
+    # first stage z of (2, 1, 0): (1.2247, 0, -1.2247); reranker z of (0, 1, 3), mean 4/3, sd 1.2472:
+    # (-1.0690, -0.2673, 1.3363). Half the reranker: 0.6902, -0.1336, -0.5566; twice: -0.9133, -0.5345, 1.4478.
+    hits = [Hit(Page("a", n, "a.pdf"), score, n, n) for n, score in ((1, 2.0), (2, 1.0), (3, 0.0), (4, -9.0))]
+    half = reorder(hits, [0, 1, 3], 0.5)
+    assert [(h.page.number, round(h.score, 4)) for h in half[:3]] == [(1, 0.6902), (2, -0.1336), (3, -0.5566)]
+    twice = reorder(hits, [0, 1, 3], 2)
+    assert [h.page.number for h in twice] == [3, 2, 1, 4]
+    assert (twice[0].rank, twice[0].first_rank, twice[3].reranked) == (1, 3, False)
+
+
+@pytest.mark.parametrize(("query", "message"), [("", "empty"), (" \n\t", "empty"), ("x" * 10_000, "10,000 characters")])
+def test_a_query_that_cannot_be_asked_is_refused_in_words(store: Store, encoder: HashingEncoder, query: str, message: str) -> None:
+    with pytest.raises(BadQuery, match=message):
+        searcher(store, encoder).search(query)
+
+
+def test_an_empty_index_is_said(store: Store, encoder: HashingEncoder) -> None:
+    result = searcher(store, encoder).search("anything")
+    assert result.hits == ()
+    assert "The index is empty" in result.notes[0]
+
+
+def test_filters_that_leave_nothing_are_said(filled: Store, encoder: HashingEncoder) -> None:
+    result = searcher(filled, encoder).search("pump", where=Filter(tags=("none",)))
+    assert result.hits == ()
+    assert "filters" in result.notes[0]
+
+
+def test_a_language_without_spaces_is_said(filled: Store, encoder: HashingEncoder) -> None:
+    result = searcher(filled, encoder).search("売上高はいくらですか")
+    assert any("without" in note or "written with spaces" in note for note in result.notes)
+
+
+def test_many_threads_may_search_at_once(filled: Store, encoder: HashingEncoder) -> None:
+    search = searcher(filled, encoder).search
+    expected = found(search("pump test").hits)
+    results: list[list[str]] = []
+    threads = [threading.Thread(target=lambda: results.append(found(search("pump test").hits))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [expected] * 8
+
+
+def test_equal_pages_keep_the_order_of_their_names(store: Store, encoder: HashingEncoder, tmp_path: Path) -> None:
+    with store.writing():
+        for name in ("b.pdf", "c.pdf", "a.pdf"):
+            add_document(store, encoder, name, ["pump"])
+    result = searcher(store, encoder).search("pump")
+    assert found(result.hits) == ["a.pdf#page=1", "b.pdf#page=1", "c.pdf#page=1"]
+    assert np.allclose([h.score for h in result.hits], 0)

@@ -1,0 +1,254 @@
+"""What every reader and writer of an index may rely on."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrieval.encoders.hashing import HashingEncoder
+from retrieval.errors import EncoderMismatch, IndexBusy, IndexMissing, NotFound, SchemaMismatch
+from retrieval.store import Store
+from retrieval.types import Filter, Page
+from tests.build import add_document
+
+
+def names(store: Store, where: Filter | None = None) -> list[str]:
+    return [d.name for d in store.documents(where)]
+
+
+def test_a_document_comes_back_as_it_was_written(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        written = add_document(store, encoder, "a.pdf", ["alpha beta", ""], title="Títle", tags=("x", "y"),
+                               date="2024-05-06", meta={"author": "Ada"})
+    reopened = Store.open(store.uri)
+    assert reopened.documents() == [written]
+    first, second = reopened.contents([Page("a", 1, "a.pdf"), Page("a", 2, "a.pdf")])
+    assert [w.text for w in first.words] == ["alpha", "beta"]
+    assert first.words[1].box == pytest.approx((0.19, 0.1, 0.27, 0.12), abs=1e-4)
+    assert (first.title, first.source, first.page.width) == ("Títle", "text layer", 612)
+    assert second.words == ()
+    assert first.image().size == (60, 80)
+
+
+def test_vectors_and_regions_come_back_in_the_order_asked(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["alpha", "beta gamma", ""])
+    pages = [Page("a", 3, "a.pdf"), Page("a", 1, "a.pdf"), Page("a", 2, "a.pdf")]
+    empty, one, two = store.embeddings(pages)
+    assert (empty.vectors.shape, one.vectors.shape, two.vectors.shape) == ((0, 64), (1, 64), (2, 64))
+    expected = encoder.encode_queries(["beta gamma"])[0].vectors
+    np.testing.assert_allclose(two.vectors, expected, atol=1e-3)  # stored as float16
+    assert two.regions[1].tolist() == pytest.approx([0.19, 0.1, 0.27, 0.12])
+
+
+def test_an_unfinished_document_is_not_there(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["alpha"])
+        pending = store.begin("b")
+        add_document(store, encoder, "c.pdf", ["alpha"])
+        pending.add([])
+    assert names(store) == ["a.pdf", "c.pdf"]
+    assert {page_id for page_id, _ in store.search_text("alpha", 10)} == {"a#1", "c#1"}
+
+
+def test_what_an_interrupted_writer_left_is_swept_away(store: Store, encoder: HashingEncoder) -> None:
+    add_document(store, encoder, "a.pdf", ["alpha"])
+    store._tables["documents"].delete("doc_id = 'a'")  # pages without their document, as after a kill
+    assert store.search_text("alpha", 10) == []
+    with pytest.raises(NotFound):
+        store.contents([Page("a", 1, "a.pdf")])
+    assert store._tables["pages"].count_rows() == 1
+    with store.writing():
+        assert store._tables["pages"].count_rows() == 0
+        assert store._tables["images"].count_rows() == 0
+
+
+def test_the_same_uri_again_replaces_the_document(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["old words"], doc_id="one", uri="file:///a.pdf")
+        add_document(store, encoder, "a.pdf", ["new words", "more"], doc_id="two", uri="file:///a.pdf")
+    assert [d.doc_id for d in store.documents()] == ["two"]
+    assert store.search_text("old", 10) == []
+    assert store._tables["pages"].count_rows() == 2
+
+
+def test_writing_the_same_document_twice_is_the_same_as_once(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        for _ in range(2):
+            add_document(store, encoder, "a.pdf", ["alpha", "beta"])
+    assert store._tables["pages"].count_rows() == 2
+    assert names(store) == ["a.pdf"]
+
+
+def test_a_page_twice_in_a_document_is_refused(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing(), pytest.raises(ValueError, match="came twice"):
+        from tests.build import content, webp
+        from retrieval.tables import PageRecord
+
+        one = content("alpha")
+        record = PageRecord(one.page, one.words, one.source, "", encoder.encode_pages([one])[0], webp(), b"t")
+        store.begin("a").add([record, record])
+
+
+def test_a_removed_document_leaves_nothing(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["alpha"])
+        add_document(store, encoder, "b.pdf", ["alpha"])
+        store.remove(["a"])
+    assert names(store) == ["b.pdf"]
+    assert [page_id for page_id, _ in store.search_text("alpha", 10)] == ["b#1"]
+    with pytest.raises(NotFound, match="removed"):
+        store.image("a#1")
+    assert {name: store._tables[name].count_rows() for name in ("pages", "images")} == {"pages": 1, "images": 1}
+
+
+def test_removing_nothing_removes_nothing(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["alpha"])
+        store.remove([])
+    assert names(store) == ["a.pdf"]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (Filter(), ["a.pdf", "b.pdf", "c.pdf"]),
+        (Filter(documents=("b.pdf", "c")), ["b.pdf", "c.pdf"]),
+        (Filter(collections=("law",)), ["b.pdf"]),
+        (Filter(tags=("red",)), ["a.pdf", "b.pdf"]),
+        (Filter(tags=("red",), collections=("law",)), ["b.pdf"]),
+        (Filter(since="2024-01-01"), ["b.pdf"]),
+        (Filter(until="2023-12-31"), ["a.pdf"]),
+        (Filter(until="2023"), ["a.pdf"]),
+        (Filter(documents=("none.pdf",)), []),
+    ],
+)
+def test_filters_choose_documents(store: Store, encoder: HashingEncoder, where: Filter, expected: list[str]) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["x"], tags=("red",), date="2023-06-01")
+        add_document(store, encoder, "b.pdf", ["x"], tags=("red", "blue"), date="2024-06-01", collection="law")
+        add_document(store, encoder, "c.pdf", ["x"])
+    assert names(store, where) == expected
+
+
+def test_text_search_respects_documents_and_scans(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["alpha"])
+        add_document(store, encoder, "s.pdf", ["alpha"], source="ocr")
+    assert [p for p, _ in store.search_text("alpha", 9, scanned=True)] == ["s#1"]
+    assert [p for p, _ in store.search_text("alpha", 9, scanned=False)] == ["a#1"]
+    assert [p for p, _ in store.search_text("alpha", 9, ["s"])] == ["s#1"]
+    assert store.search_text("alpha", 9, []) == []
+
+
+@pytest.mark.parametrize("query", ["règlement", "REGLEMENTS", "1234.5", "(règlement) AND \"OR ' -- ;"])
+def test_text_search_folds_accents_case_and_digits(store: Store, encoder: HashingEncoder, query: str) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["le Règlement: 1,234.5 EUR", "rien"])
+        store.optimize()
+    assert [p for p, _ in store.search_text(query, 9)] == ["a#1"]
+
+
+@pytest.mark.parametrize("query", ["", "?!", "   "])
+def test_text_search_for_no_words_finds_nothing(store: Store, query: str) -> None:
+    assert store.search_text(query, 5) == []
+
+
+def test_a_missing_index_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(IndexMissing, match="folioscope ingest"):
+        Store.open(str(tmp_path / "none.lance"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(IndexMissing, match="no index"):
+        Store.open(str(tmp_path / "empty"))
+
+
+def test_an_index_of_another_encoder_is_refused_with_both_names(store: Store) -> None:
+    with pytest.raises(EncoderMismatch, match=r"64-d.*32-d"):
+        Store.open(store.uri, HashingEncoder(32).fingerprint)
+    with pytest.raises(EncoderMismatch):
+        Store.create(store.uri, HashingEncoder(32).fingerprint)
+
+
+def test_another_schema_version_is_refused_with_both_numbers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retrieval.tables.SCHEMA_VERSION", 2)
+    with pytest.raises(SchemaMismatch, match="layout 1, this program reads layout 2"):
+        Store.open(store.uri)
+
+
+def test_a_rename_shows_on_the_pages_too(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        document = add_document(store, encoder, "a.pdf", ["alpha"])
+        store.update(replace(document, name="it's new.pdf", tags=("t",)))
+    assert store.document("it's new.pdf").tags == ("t",)
+    assert store.page("it's new.pdf", 1).name == "it's new.pdf#page=1"
+
+
+def test_only_one_process_writes(store: Store) -> None:
+    with store.writing(), pytest.raises(IndexBusy, match="another process"), Store.open(store.uri).writing():
+        pass
+    with store.writing():
+        pass  # and the lock was given back
+
+
+def _write_documents(uri: str, count: int) -> None:
+    encoder = HashingEncoder(64)
+    store = Store.create(uri, encoder.fingerprint)
+    with store.writing():
+        for i in range(count):
+            add_document(store, encoder, f"d{i}.pdf", [f"alpha word{i}", "beta", "gamma"])
+
+
+def _read_until(uri: str, count: int, broken: "multiprocessing.Queue[str]") -> None:
+    store = Store.open(uri)
+    deadline = time.monotonic() + 60
+    while len(store.documents()) < count and time.monotonic() < deadline:
+        for document in store.documents():
+            numbers = [row["number"] for b in store.pages([document.doc_id], ["number"]) for row in b.to_pylist()]
+            if sorted(numbers) != [1, 2, 3]:
+                broken.put(f"{document.name}: {numbers}")
+        if {i.partition("#")[0] for i, _ in store.search_text("alpha", 99)} - {d.doc_id for d in store.documents()}:
+            broken.put("text search found an unlisted document")
+    broken.put("end")
+
+
+def test_two_processes_read_whole_documents_while_one_writes(store: Store) -> None:
+    context = multiprocessing.get_context("spawn")
+    broken: multiprocessing.Queue[str] = context.Queue()  # type: ignore[assignment]
+    readers = [context.Process(target=_read_until, args=(store.uri, 12, broken)) for _ in range(2)]
+    writer = context.Process(target=_write_documents, args=(store.uri, 12))
+    for process in [*readers, writer]:
+        process.start()
+    ends = [broken.get(timeout=90) for _ in range(2)]
+    for process in [*readers, writer]:
+        process.join(30)
+    assert ends == ["end", "end"]
+    assert len(store.documents()) == 12
+
+
+def test_after_a_kill_the_index_opens_and_every_listed_document_is_whole(tmp_path: Path) -> None:
+    uri = str(tmp_path / "index.lance")
+    script = f"from tests.retrieval.test_store import _write_documents as w; w({uri!r}, 500)"
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if len(Store.open(uri).documents()) >= 5:
+                break
+        except IndexMissing:
+            time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    store = Store.open(uri)
+    listed = store.documents()
+    assert 5 <= len(listed) < 500
+    for document in listed:
+        assert sum(batch.num_rows for batch in store.pages([document.doc_id], ["number"])) == 3
+    with store.writing():  # the lock died with its process
+        assert store._tables["pages"].count_rows() == 3 * len(listed)

@@ -1,0 +1,44 @@
+"""The house stands as it is drawn: every package comes from this checkout, and starting is quick."""
+
+import importlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", ["configs", "ingest", "rerankers", "retrieval", "ui"])
+def test_packages_come_from_this_checkout(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__file__ is not None
+    assert Path(module.__file__).parent == ROOT / name
+
+
+def test_help_imports_no_heavy_library_and_answers_in_half_a_second() -> None:
+    script = ("import sys; sys.argv = ['folioscope', '--help']\nfrom ui.cli import main\n"
+              "try: main()\nexcept SystemExit: pass\n"
+              "print('HEAVY', [m for m in ('numpy', 'lancedb', 'gradio', 'torch', 'pydantic', 'pymupdf') if m in sys.modules])")
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        seconds.append(time.perf_counter() - began)
+    assert "HEAVY []" in output
+    assert "ingest" in output
+    assert min(seconds) < 0.5
+
+
+def test_encoders_and_rerankers_run_without_the_store_or_the_web_page() -> None:
+    script = ("import sys, configs.settings as c, retrieval.encoders as e, rerankers as r\n"
+              "e.load(c.Words()), r.load(c.Text())\n"
+              "assert not {'lancedb', 'gradio', 'pymupdf'} & set(sys.modules), sys.modules.keys()")
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+def test_the_small_models_keep_to_their_size() -> None:
+    size = sum(file.stat().st_size for file in (ROOT / "models").rglob("*") if file.is_file())
+    assert size < 40 * 10**6

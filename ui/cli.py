@@ -1,0 +1,280 @@
+"""The command line. Exit codes: 0 done, 1 some files failed, 2 wrong use, 3 the environment lacks something."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from configs.errors import ProfileError
+
+if TYPE_CHECKING:
+    from configs.settings import Settings
+
+app = typer.Typer(name="folioscope", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Finds the page that answers a question: in PDFs, scans, tables and charts.")
+docs = typer.Typer(no_args_is_help=True, help="List, change and remove documents.")
+index_app = typer.Typer(no_args_is_help=True, help="Look after the index.")
+config_app = typer.Typer(no_args_is_help=True, help="Show profiles and settings.")
+app.add_typer(docs, name="docs")
+app.add_typer(index_app, name="index")
+app.add_typer(config_app, name="config")
+
+Index = Annotated[str, typer.Option("--index", "-i", envvar="FOLIOSCOPE_INDEX", help="The index's folder or URI.")]
+Profile = Annotated[str, typer.Option("--profile", "-p", envvar="FOLIOSCOPE_PROFILE",
+                                      help="A profile's name, or the path of a YAML file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, a line for each event or answer.")]
+INDEX = "folioscope.lance"
+
+
+@app.command()
+def ingest(
+    paths: Annotated[list[str], typer.Argument(help="Files, folders, glob patterns.")],
+    index: Index = INDEX,
+    profile: Profile = "cpu",
+    password: Annotated[str | None, typer.Option(help="For encrypted PDFs.")] = None,
+    collection: Annotated[str, typer.Option(help="A name to group these documents by.")] = "default",
+    tag: Annotated[list[str] | None, typer.Option(help="A tag for these documents; may be given again.")] = None,
+    sync: Annotated[bool, typer.Option("--sync", help="Also remove documents whose file has gone.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read documents into the index. What is there already is skipped; bad files never stop the others."""
+    from ingest.pipeline import ingest as run
+    from ingest.sources import discover
+    from ui import assemble, show
+
+    settings = _load(profile)
+    for _ in discover(paths):  # a wrong path ends here, before an index is made for it
+        break
+    store, encoder = assemble.store_to_write(index, settings)
+    events = run(paths, store, encoder, settings.ingest, password=password, collection=collection, tags=tag or (),
+                 sync=sync)
+    failures = show.follow(events, as_json)
+    if failures and not as_json:
+        show.print_failures(failures)
+    raise typer.Exit(1 if failures else 0)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="A question, in your own words.")],
+    index: Index = INDEX,
+    profile: Profile = "cpu",
+    top: Annotated[int, typer.Option("-k", "--top", min=1, help="Pages to show.")] = 10,
+    rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Whether the cross-encoder reads on.")] = True,
+    document: Annotated[list[str] | None, typer.Option(help="Only in this document; may be given again.")] = None,
+    collection: Annotated[list[str] | None, typer.Option(help="Only in this collection.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only documents with this tag.")] = None,
+    since: Annotated[str, typer.Option(help="Only documents from this date on (2024-01-31).")] = "",
+    until: Annotated[str, typer.Option(help="Only documents up to this date.")] = "",
+    scanned: Annotated[bool | None, typer.Option("--scanned/--digital", help="Only scanned, or only digital pages.",
+                                                 show_default=False)] = None,
+    budget_ms: Annotated[int | None, typer.Option(min=1, help="Milliseconds the cross-encoder may take.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Every score, and what each stage did.")] = False,
+    save_pages: Annotated[Path | None, typer.Option(help="Save the pages, lit up, into this folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the pages that answer a question."""
+    from retrieval.types import Filter
+    from ui import assemble, show
+
+    searcher, store = assemble.searcher(index, _load(profile), rerank)
+    for name in document or ():
+        store.document(name)  # an unknown name is an error, not an empty answer
+    where = Filter(tuple(document or ()), tuple(collection or ()), tuple(tag or ()), since, until, scanned)
+    result = searcher.search(query, top=top, where=where, rerank=rerank, budget_ms=budget_ms)
+    highlights = searcher.highlight(query, [hit.page for hit in result.hits])
+    if as_json:
+        show.print_json(show.result_json(result, highlights))
+    else:
+        show.print_result(result, highlights, explain)
+    if save_pages:
+        from ui.render import lit_page
+
+        save_pages.mkdir(parents=True, exist_ok=True)
+        for hit, lit, content in zip(result.hits, highlights, store.contents([h.page for h in result.hits]), strict=True):
+            lit_page(content.image(), lit).save(show.save_path(save_pages, hit))
+        show.errors.print(f"{len(result.hits)} lit-up pages saved in {save_pages}")
+
+
+@app.command()
+def serve(
+    index: Index = INDEX,
+    profile: Profile = "cpu",
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 7860,
+) -> None:
+    """Open the web page: drop documents in, ask, see the pages lit up."""
+    from ui.app import serve as run
+
+    run(index, _load(profile), host=host, port=port)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the index, the pages and the report go.")] = Path("demo"),
+    profile: Profile = "cpu",
+) -> None:
+    """Ingest the samples, ask ten questions in two stages, and write a report to look at."""
+    from ui.demo import run
+
+    run(folder, _load(profile))
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="pdfs/, queries.jsonl and qrels.txt (TREC).")],
+    index: Annotated[str, typer.Option("--index", "-i", help="Where to keep its index.")] = "",
+    profile: Profile = "cpu",
+    within: Annotated[bool, typer.Option("--within/--all", help="Search the question's document, or all.")] = False,
+    budget_ms: Annotated[int, typer.Option(min=1, help="Milliseconds for the cross-encoder, per question.")] = 60_000,
+    as_json: AsJson = False,
+) -> None:
+    """Measure every stage on questions whose answers are known."""
+    from ui.measure import run
+
+    run(folder, index or str(Path("evaluation") / f"{folder.resolve().name}.lance"), _load(profile), within,
+        budget_ms, as_json)
+
+
+@docs.command("list")
+def docs_list(index: Index = INDEX, as_json: AsJson = False) -> None:
+    """What is in the index."""
+    from ui import assemble, show
+
+    documents = assemble.store_to_read(index).documents()
+    if as_json:
+        for document in documents:
+            show.print_json(show.document_json(document))
+    else:
+        show.print_documents(documents)
+
+
+@docs.command("remove")
+def docs_remove(names: Annotated[list[str], typer.Argument(help="File names or ids.")], index: Index = INDEX) -> None:
+    """Take documents out of the index. Their files stay."""
+    from ui import assemble, show
+
+    store = assemble.store_to_read(index)
+    documents = [store.document(name) for name in names]
+    with store.writing():
+        store.remove([document.doc_id for document in documents])
+        store.forget([document.uri for document in documents])
+        store.optimize()
+    show.console.print(f"removed {', '.join(d.name for d in documents)}")
+
+
+@docs.command("tag")
+def docs_tag(
+    name: Annotated[str, typer.Argument(help="File name or id.")],
+    tags: Annotated[list[str] | None, typer.Argument(help="Its tags from now on; none clears them.")] = None,
+    collection: Annotated[str | None, typer.Option(help="Its collection from now on.")] = None,
+    index: Index = INDEX,
+) -> None:
+    """Set a document's tags and collection."""
+    from dataclasses import replace
+
+    from ui import assemble, show
+
+    store = assemble.store_to_read(index)
+    document = store.document(name)
+    changed = replace(document, tags=tuple(tags or ()), collection=collection or document.collection)
+    with store.writing():
+        store.update(changed)
+    show.print_documents([changed])
+
+
+@docs.command("ledger")
+def docs_ledger(index: Index = INDEX, as_json: AsJson = False) -> None:
+    """What became of every file that was ever offered."""
+    from dataclasses import asdict
+
+    from ui import assemble, show
+
+    for entry in sorted(assemble.store_to_read(index).ledger(), key=lambda e: e.at):
+        if as_json:
+            show.print_json(asdict(entry))
+        else:
+            show.console.print(f"{entry.at:%Y-%m-%d %H:%M}  {entry.outcome:8} {entry.uri}: {entry.message}")
+
+
+@index_app.command("info")
+def index_info(index: Index = INDEX, as_json: AsJson = False) -> None:
+    """Pages, encoder, and disk of an index."""
+    from ui import assemble, show
+
+    store = assemble.store_to_read(index)
+    documents = store.documents()
+    files = [file.stat().st_size for file in Path(index).rglob("*") if file.is_file()] if Path(index).is_dir() else []
+    facts = {"index": index, "documents": len(documents), "pages": sum(d.pages for d in documents),
+             "scanned pages": sum(d.scanned_pages for d in documents), "encoder": str(store.fingerprint),
+             "disk MB": round(sum(files) / 1e6, 1)}
+    if as_json:
+        show.print_json(facts)
+    else:
+        for name, value in facts.items():
+            show.console.print(f"{name:14} {value}")
+
+
+@index_app.command("optimize")
+def index_optimize(index: Index = INDEX) -> None:
+    """Merge small files, refresh the text index, drop old versions."""
+    from ui import assemble
+
+    store = assemble.store_to_read(index)
+    with store.writing():
+        store.optimize()
+
+
+@config_app.command("show")
+def config_show(profile: Profile = "cpu") -> None:
+    """Every setting of a profile, defaults included, as YAML."""
+    import yaml
+
+    print(yaml.safe_dump(_load(profile).model_dump(), sort_keys=False), end="")
+
+
+@config_app.command("profiles")
+def config_profiles() -> None:
+    """The profiles that ship."""
+    from configs.settings import profile_names
+
+    for name in profile_names():
+        print(name)
+
+
+@app.command()
+def doctor(profile: Profile = "cpu") -> None:
+    """Check that everything this profile needs is there."""
+    from ui.doctor import run
+
+    raise typer.Exit(run(_load(profile)))
+
+
+def _load(profile: str) -> "Settings":
+    from configs.settings import load
+
+    return load(profile)
+
+
+def main() -> None:
+    """The entry point: our errors become one line on stderr and an exit code; Ctrl-C ends quietly."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("stopped; what was done is kept, the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    except ProfileError as error:
+        print(f"folioscope: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        from retrieval.errors import FolioscopeError
+
+        if not isinstance(error, FolioscopeError):
+            raise
+        print(f"folioscope: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""What the command line prints: tables and progress for a terminal, plain or JSON lines for a pipe."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from retrieval.types import Document, Highlight, Hit, SearchResult
+
+if TYPE_CHECKING:
+    from ingest.progress import Progress
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One line."""
+    print(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def result_json(result: SearchResult, highlights: Sequence[Highlight]) -> dict[str, Any]:
+    hits = [hit_json(hit) | {"snippet": lit.snippet, "regions": [asdict(r) for r in lit.regions], "note": lit.note}
+            for hit, lit in zip(result.hits, highlights, strict=True)]
+    return {
+        "query": result.query,
+        "hits": hits,
+        "decision": asdict(result.decision),
+        "stages": [asdict(stage) for stage in result.stages],
+        "notes": list(result.notes),
+    }
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    return {"rank": hit.rank, "first_rank": hit.first_rank, "page": hit.page.name, "doc_id": hit.page.doc_id,
+            "score": round(hit.score, 4), "reranked": hit.reranked,
+            "scores": {name: round(score, 4) for name, score in hit.scores.items()}}
+
+
+def movement(hit: Hit) -> str:
+    """How reranking moved a hit: '▲3', '▼1', '=', or nothing where it was not reranked."""
+    if not hit.reranked:
+        return ""
+    steps = hit.first_rank - hit.rank
+    return f"▲{steps}" if steps > 0 else f"▼{-steps}" if steps < 0 else "="
+
+
+def print_result(result: SearchResult, highlights: Sequence[Highlight], explain: bool = False) -> None:
+    for hit, lit in zip(result.hits, highlights, strict=True):
+        head = Text(f"{hit.rank:>3}  ")
+        head.append(hit.page.name, style="bold")
+        head.append(f"  {hit.score:+.2f}", style="cyan")
+        if hit.reranked:
+            colour = {"▲": "green", "▼": "yellow"}.get(movement(hit)[0], "dim")
+            head.append(f"  {movement(hit)} was {hit.first_rank}", style=colour)
+        console.print(head)
+        console.print(_snippet(lit), style=None)
+        if explain:
+            scores = ", ".join(f"{name} {score:.3f}" for name, score in hit.scores.items())
+            found = ", ".join(f"{t.term} ×{len(t.regions)}" for t in lit.terms if t.regions) or "nothing"
+            console.print(f"       scores: {scores}\n       lit up: {found}", style="dim")
+    for note in result.notes:
+        console.print(note, style="yellow")
+    times = ", ".join(f"{s.name} {s.seconds * 1000:,.0f} ms" for s in result.stages)
+    console.print(f"{result.decision.reason} ({times})", style="dim")
+    if explain:
+        for stage in result.stages:
+            console.print(f"  {stage.name}: {stage.note or 'done'}", style="dim")
+
+
+def _snippet(lit: Highlight) -> Text:
+    text = Text("       " + (lit.snippet or "(no text on this page)"))
+    for start, end in lit.snippet_matches:
+        text.stylize("bold yellow", start + 7, end + 7)
+    return text
+
+
+def document_json(document: Document) -> dict[str, Any]:
+    return asdict(document) | {"added_at": document.added_at.isoformat(timespec="seconds")}
+
+
+def print_documents(documents: Sequence[Document]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("document", "left"), ("pages", "right"), ("scanned", "right"), ("date", "left"),
+                          ("collection", "left"), ("tags", "left"), ("id", "left")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for d in documents:
+        table.add_row(d.name, str(d.pages), str(d.scanned_pages or ""), d.date, d.collection, ", ".join(d.tags), d.doc_id)
+    console.print(table)
+    console.print(f"{len(documents)} documents, {sum(d.pages for d in documents):,} pages", style="dim")
+
+
+def follow(events: Iterable["Progress"], as_json: bool) -> list["Progress"]:
+    """Draw an ingest as it goes; the failures come back."""
+    failures: list[Progress] = []
+    shown = _json_lines if as_json else _bar if console.is_terminal else _plain_lines
+    for event in shown(events):
+        if event.event == "failed":
+            failures.append(event)
+    return failures
+
+
+def print_failures(failures: Sequence["Progress"]) -> None:
+    table = Table(title=f"{len(failures)} files could not be ingested", title_justify="left", box=None, pad_edge=False)
+    for name in ("file", "why", "what to do"):
+        table.add_column(name, overflow="fold")
+    for failure in failures:
+        table.add_row(failure.name, failure.reason, failure.message)
+    errors.print(table)
+
+
+def _json_lines(events: Iterable["Progress"]) -> Iterator["Progress"]:
+    for event in events:
+        print(json.dumps(asdict(event) | {"seconds": round(event.seconds, 3)}, ensure_ascii=False), flush=True)
+        yield event
+
+
+def _plain_lines(events: Iterable["Progress"]) -> Iterator["Progress"]:
+    for event in events:
+        if event.event in ("done", "skipped", "failed", "removed"):
+            print(f"[{event.files_ended}/{event.files}] {event.event}: {event.name}: {event.message}", flush=True)
+        elif event.event == "finished":
+            print(_summary(event), flush=True)
+        yield event
+
+
+def _bar(events: Iterable["Progress"]) -> Iterator["Progress"]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files"),
+               TextColumn("{task.fields[speed]}"), TimeRemainingColumn(compact=True))
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("ingesting", total=None, speed="")
+        under_way: dict[str, float] = {}
+        for event in events:
+            if event.event == "page":
+                under_way[event.uri] = event.page / max(1, event.pages)
+            else:
+                under_way.pop(event.uri, None)
+            speed = f"{event.pages_done / event.seconds:.1f} pages/s" if event.seconds > 1 else ""
+            bar.update(task, total=event.files, completed=event.files_ended + sum(under_way.values()), speed=speed,
+                       description=event.name or "ingesting")
+            if event.event in ("done", "failed", "removed"):
+                style = {"failed": "red", "removed": "yellow"}.get(event.event, "")
+                bar.console.print(Text(f"{event.event:>8}  {event.name}: {event.message}", style=style))
+            if event.event == "finished":
+                bar.console.print(_summary(event))
+            yield event
+
+
+def _summary(event: "Progress") -> str:
+    rate = event.pages_done / event.seconds if event.seconds else 0
+    return f"{event.files} files, {event.pages_done:,} pages embedded in {event.seconds:.1f} s ({rate:.1f} pages/s)"
+
+
+def print_measures(rows: Mapping[str, Mapping[str, float]], title: str) -> None:
+    """A table of stages by measures, in hundredths."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    names = list(next(iter(rows.values())))
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    for stage, values in rows.items():
+        table.add_row(stage, *(f"{100 * values[name]:.1f}" for name in names))
+    console.print(table)
+
+
+def waiting(what: str) -> AbstractContextManager[Any]:
+    """A spinner on a terminal, nothing in a pipe."""
+    return errors.status(what)
+
+
+def save_path(folder: Path, hit: Hit) -> Path:
+    """A file name for a hit's page: rank, document, page."""
+    stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(hit.page.document).stem)
+    return folder / f"{hit.rank:02d}-{stem}-p{hit.page.number}.png"
