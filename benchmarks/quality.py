@@ -27,7 +27,7 @@ from retrieval.evaluate import Dataset, Question
 from retrieval.search import Searcher
 from retrieval.store import Store
 from retrieval.train.minilm import CLS, SEP, load_bert, load_tokenizer
-from retrieval.types import Filter, Vectors
+from retrieval.types import Encoder, Vectors
 
 RESULTS = Path(__file__).parent / "results"
 MEASURE = "nDCG@10"
@@ -59,10 +59,12 @@ class Baselines:
     def __init__(self, store: Store, text_only: Store, minilm: PublishedMiniLM, cache: Path) -> None:
         self._text_only = text_only
         self._minilm = minilm
-        self._names = {f"{d.doc_id}#{n}": f"{d.name}#page={n}" for d in store.documents() for n in range(1, d.pages + 1)}
+        self._names = {
+            f"{d.doc_id}#{n}": f"{d.name}#page={n}" for d in store.documents() for n in range(1, d.pages + 1)
+        }
         self._documents = {d.name: d for d in store.documents()}
         if not cache.exists():
-            vectors = {}
+            vectors: dict[str, Any] = {}
             for document in store.documents():
                 for batch in store.pages([document.doc_id], ["page_id", "words"]):
                     for row in batch.to_pylist():
@@ -72,11 +74,20 @@ class Baselines:
         self._windows = dict(np.load(cache))
 
     def runs(self, question: Question, within: bool) -> dict[str, dict[str, float]]:
-        chosen = [self._documents[question.document]] if within and question.document else [*self._documents.values()]
+        chosen = (
+            [self._documents[question.document]]
+            if within and question.document
+            else [*self._documents.values()]
+        )
         ids = [d.doc_id for d in chosen]
         bm25 = dict(self._text_only.search_text(question.text, 100, ids if within else None))
         asked = self._minilm.windows(question.text)[0]
-        pages = [f"{d.doc_id}#{n}" for d in chosen for n in range(1, d.pages + 1) if f"{d.doc_id}#{n}" in self._windows]
+        pages = [
+            f"{d.doc_id}#{n}"
+            for d in chosen
+            for n in range(1, d.pages + 1)
+            if f"{d.doc_id}#{n}" in self._windows
+        ]
         dense = np.array([max((self._windows[p] @ asked).tolist(), default=-1.0) for p in pages])
         fused = fuse.weighted(dense, np.array([bm25.get(p, 0.0) for p in pages]), 0.4)
         named = [self._names[p] for p in pages]
@@ -87,7 +98,9 @@ class Baselines:
         }
 
 
-def values(dataset: Dataset, searcher: Searcher, store: Store, baselines: Baselines, within: bool) -> Mapping[str, Any]:
+def values(
+    dataset: Dataset, searcher: Searcher, store: Store, baselines: Baselines, within: bool
+) -> Mapping[str, Any]:
     """By system, by measure, one value per question."""
     ours = evaluate.evaluate(dataset, searcher, store, within=within, budget_ms=600_000)
     runs: dict[str, dict[str, dict[str, float]]] = {}
@@ -112,7 +125,10 @@ def table(dataset: Dataset, found: Mapping[str, Any], scanned: set[str]) -> dict
     slices["digital"] = lambda q: not on_scan(q)
     rows: dict[str, dict[str, float]] = {}
     for system, measured in found.items():
-        row = {name: 100 * float(np.mean(measured[name])) for name in ("nDCG@5", MEASURE, "RR@10", "R@10", "R@100")}
+        row = {
+            name: 100 * float(np.mean(measured[name]))
+            for name in ("nDCG@5", MEASURE, "RR@10", "R@10", "R@100")
+        }
         for name, keep in slices.items():
             chosen = [v for q, v in zip(dataset.questions, measured[MEASURE], strict=True) if keep(q)]
             row[f"{name} ({len(chosen)})"] = 100 * float(np.mean(chosen)) if chosen else float("nan")
@@ -127,17 +143,22 @@ def show(rows: Mapping[str, Mapping[str, float]]) -> None:
         print(f"{system:20}" + "".join(f"{row[name]:16.1f}" for name in names))
 
 
-def filled(uri: str, dataset: Dataset, settings: configs.Settings) -> tuple[Store, retrieval.encoders.Encoder]:
+def filled(uri: str, dataset: Dataset, settings: configs.Settings) -> tuple[Store, Encoder]:
     encoder = retrieval.encoders.load(settings.encoder)
     store = Store.create(uri, encoder.fingerprint)
     for event in ingest([dataset.documents], store, encoder, settings.ingest):
         if event.event in ("done", "failed"):
-            print(f"  [{event.files_ended}/{event.files}] {event.name}: {event.message} ({event.seconds:.0f} s)", flush=True)
+            print(
+                f"  [{event.files_ended}/{event.files}] {event.name}: {event.message} ({event.seconds:.0f} s)",
+                flush=True,
+            )
     return store, encoder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset", type=Path)
     parser.add_argument("minilm", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="where the two indexes are kept")
@@ -151,9 +172,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text_only, _ = filled(str(options.work / "text.lance"), dataset, no_ocr)
     baselines = Baselines(store, text_only, PublishedMiniLM(options.minilm), options.work / "windows.npz")
     searcher = Searcher(store, encoder, rerankers.load(settings.reranker), settings.search)
-    scanned = {f"{row['document']}#page={row['number']}" for batch in
-               store.pages([d.doc_id for d in store.documents()], ["document", "number", "source"])
-               for row in batch.to_pylist() if row["source"] == "ocr"}
+    scanned = {
+        f"{row['document']}#page={row['number']}"
+        for batch in store.pages([d.doc_id for d in store.documents()], ["document", "number", "source"])
+        for row in batch.to_pylist()
+        if row["source"] == "ocr"
+    }
     written: dict[str, Any] = {"questions": len(dataset.questions), "encoder": str(encoder.fingerprint)}
     for within in (True, False):
         print(f"\n{'within the document' if within else 'over all documents'}:")
@@ -161,7 +185,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = table(dataset, found, scanned)
         show(rows)
         whole = found["ours: reranked"][MEASURE]
-        p = {name: round(evaluate.paired_p(m[MEASURE], whole), 4) for name, m in found.items() if name != "ours: reranked"}
+        p = {
+            name: round(evaluate.paired_p(m[MEASURE], whole), 4)
+            for name, m in found.items()
+            if name != "ours: reranked"
+        }
         print("p of 'the whole is no better':", p)
         written["within" if within else "all"] = {"rows": rows, "p against ours: reranked": p}
     (RESULTS / f"{options.name}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")

@@ -31,30 +31,43 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 PER_DOCUMENT = 100
 
 
-def grow(store: Store, contents: Sequence[PageContent], embeddings: Sequence[PageEmbedding], pages: int) -> None:
+def grow(
+    store: Store, contents: Sequence[PageContent], embeddings: Sequence[PageEmbedding], pages: int
+) -> None:
     rng = np.random.default_rng(0)
     with store.writing():
         for first in range(0, pages, PER_DOCUMENT):
             doc_id = f"{first:016x}"
             name = f"grown-{first // PER_DOCUMENT:04}.pdf"
-            records = [grown(rng, Page(doc_id, n, name, 612, 792), contents, embeddings) for n in range(1, PER_DOCUMENT + 1)]
+            records = [
+                grown(rng, Page(doc_id, n, name, 612, 792), contents, embeddings)
+                for n in range(1, PER_DOCUMENT + 1)
+            ]
             pending = store.begin(doc_id)
             pending.add(records)
             pending.commit(Document(doc_id, name, f"grown://{name}", PER_DOCUMENT, now()))
         store.optimize()
 
 
-def grown(rng: np.random.Generator, page: Page, contents: Sequence[PageContent],
-          embeddings: Sequence[PageEmbedding]) -> PageRecord:
+def grown(
+    rng: np.random.Generator, page: Page, contents: Sequence[PageContent], embeddings: Sequence[PageEmbedding]
+) -> PageRecord:
     one, other = rng.integers(0, len(contents), 2)
-    words = contents[one].words[: len(contents[one].words) // 2] + contents[other].words[len(contents[other].words) // 2 :]
+    words = (
+        contents[one].words[: len(contents[one].words) // 2]
+        + contents[other].words[len(contents[other].words) // 2 :]
+    )
     vectors = embeddings[one].vectors
     vectors = vectors + rng.standard_normal(vectors.shape).astype(np.float32) * 0.5 / vectors.shape[1] ** 0.5
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return PageRecord(page, words, "text layer", "", PageEmbedding(vectors, embeddings[one].regions), b"", b"")
+    return PageRecord(
+        page, words, "text layer", "", PageEmbedding(vectors, embeddings[one].regions), b"", b""
+    )
 
 
-def sample_pages(work: Path, settings: configs.Settings, encoder: Encoder) -> tuple[list[PageContent], list[PageEmbedding]]:
+def sample_pages(
+    work: Path, settings: configs.Settings, encoder: Encoder
+) -> tuple[list[PageContent], list[PageEmbedding]]:
     store = Store.create(str(work / "samples.lance"), encoder.fingerprint)
     for _ in ingest([SAMPLES / "pdfs"], store, encoder, settings.ingest):
         pass
@@ -73,7 +86,9 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pages", type=int, default=10_000)
     parser.add_argument("--work", type=Path, required=True)
     options = parser.parse_args(arguments)
@@ -88,10 +103,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     searcher = Searcher(store, encoder, rerankers.load(settings.reranker), settings.search)
     questions = [q.text for q in evaluate.read(SAMPLES).questions]
     load = timed(lambda: searcher.search("warm up", rerank=False))
-    parts = [ragged_vectors(b["vectors"]) for b in store.pages([d.doc_id for d in store.documents()], ["vectors"])]
+    parts = [
+        ragged_vectors(b["vectors"]) for b in store.pages([d.doc_id for d in store.documents()], ["vectors"])
+    ]
     vectors = np.concatenate([v for v, _ in parts])
     offsets = np.cumsum([0, *np.concatenate([np.diff(o) for _, o in parts])])
-    times: dict[str, list[float]] = {"first stage": [], "of it: MaxSim scan and BM25": [], "whole": [], "plain scan": []}
+    times: dict[str, list[float]] = {
+        "first stage": [],
+        "of it: MaxSim scan and BM25": [],
+        "whole": [],
+        "plain scan": [],
+    }
     for question in questions:
         result = searcher.search(question)
         by_stage = {stage.name: stage.seconds for stage in result.stages}
@@ -101,10 +123,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         query = encoder.encode_queries([question])[0]
         assert query.weights is not None
         times["plain scan"].append(timed(lambda q=query: plain_scan(vectors, offsets, q.vectors, q.weights)))  # type: ignore[misc]
-    written = {"pages": options.pages, "vectors per page": round(len(vectors) / options.pages, 1),
-               "questions": len(questions), "first search, loading the vectors, s": round(load, 2),
-               "ms": {name: {"p50": round(1000 * float(np.median(t)), 1), "p95": round(1000 * float(np.percentile(t, 95)), 1)}
-                      for name, t in times.items()}}
+    written = {
+        "pages": options.pages,
+        "vectors per page": round(len(vectors) / options.pages, 1),
+        "questions": len(questions),
+        "first search, loading the vectors, s": round(load, 2),
+        "ms": {
+            name: {
+                "p50": round(1000 * float(np.median(t)), 1),
+                "p95": round(1000 * float(np.percentile(t, 95)), 1),
+            }
+            for name, t in times.items()
+        },
+    }
     print(json.dumps(written, indent=1))
     (RESULTS / "search_speed.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 

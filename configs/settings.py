@@ -4,7 +4,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from configs.errors import ProfileError
 
@@ -114,12 +122,16 @@ def load(profile: str) -> Settings:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
-        raise ProfileError(f"no profile {profile!r}: choose one of {', '.join(profile_names())}, "
-                           "or give the path of a .yaml file") from None
+        raise ProfileError(
+            f"no profile {profile!r}: choose one of {', '.join(profile_names())}, "
+            "or give the path of a .yaml file"
+        ) from None
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileError(f"profile {path} cannot be read: {error}") from error
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r})" for e in error.errors()]
+        lines = [
+            f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r})" for e in error.errors()
+        ]
         raise ProfileError("\n".join([f"profile {path} does not fit:", *lines])) from error

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,11 +16,12 @@ from PIL import Image
 
 import configs.settings as configs
 from ingest.mupdf import MupdfDocument
-from ingest.ocr import Ocr, load, turned_image
+from ingest.ocr import Ocr, Reading, load, turned_image
 from ingest.prepared import Chunk, ChunkDone, Failed, FailedPage, Opened, Prepared, PreparedPage, Task
 from ingest.rasterize import Rasterizer, info, open_document, open_other
 from ingest.read import PageText, read_page
 from retrieval.errors import FolioscopeError, MissingExtra, UnreadableDocument
+from retrieval.types import Box
 
 PAGES_AT_ONCE = 8
 """Pages in a chunk: few enough to share a document out, enough to make opening it again cheap."""
@@ -29,12 +30,12 @@ WEBP_METHOD = 0
 """libwebp's fastest effort."""
 
 
-def run(connection: "Connection[Any, Any]", settings: configs.Ingest, words: bool, parent: int) -> None:
+def run(connection: "Connection[Any, Any]", settings: configs.Ingest, words: bool) -> None:
     """Answer chunks until the parent closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends its workers
     if hasattr(os, "setsid"):
         os.setsid()  # poppler's and tesseract's processes die with this group
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     _limit_memory(settings.memory_mb)
     worker = _Worker(settings, words)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -51,7 +52,7 @@ class _Worker:
     def __init__(self, settings: configs.Ingest, words: bool) -> None:
         self._settings = settings
         self._words = words
-        self._ocr: Ocr | None = None
+        self._ocr = None if settings.ocr == "off" else _Engine(settings)
         self._open: tuple[int, Rasterizer, MupdfDocument | None] | None = None
         self._other: Rasterizer | None = None
 
@@ -110,14 +111,16 @@ class _Worker:
             self._other.close()
         self._open = self._other = None
 
-    def _page(self, task: Task, document: Rasterizer, layer: MupdfDocument | None, number: int) -> PreparedPage:
+    def _page(
+        self, task: Task, document: Rasterizer, layer: MupdfDocument | None, number: int
+    ) -> PreparedPage:
         image, (width, height), renderer = self._render(task, document, number, self._settings.dpi)
         text = PageText((), "none")
         if self._words:
             text = read_page(
                 layer.page(number) if layer else None,
                 lambda: image if self._settings.dpi >= OCR_DPI else self._sharper(renderer, number, image),
-                self._engine,
+                self._ocr,
             )
         if text.turn:
             image = turned_image(image, text.turn)
@@ -138,11 +141,17 @@ class _Worker:
                 raise
             limits = self._settings
             if self._other is None:
-                self._other = open_other(document, task.source.path, task.password or "", limits.seconds_per_page)
+                self._other = open_other(
+                    document, task.source.path, task.password or "", limits.seconds_per_page
+                )
             if self._other is None or number > self._other.pages:
                 raise
             try:
-                return self._other.render(number, dpi, limits.max_pixels), self._other.size(number), self._other
+                return (
+                    self._other.render(number, dpi, limits.max_pixels),
+                    self._other.size(number),
+                    self._other,
+                )
             except UnreadableDocument:
                 raise error from None
 
@@ -152,10 +161,18 @@ class _Worker:
         except UnreadableDocument:
             return image
 
-    def _engine(self) -> Ocr | None:
-        if self._ocr is None:
-            self._ocr = load(self._settings.ocr, self._settings.seconds_per_page)
-        return self._ocr
+
+class _Engine:
+    """The OCR engine, loaded when the first page needs it."""
+
+    def __init__(self, settings: configs.Ingest) -> None:
+        self._settings = settings
+        self._engine: Ocr | None = None
+
+    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> Reading:
+        if self._engine is None:
+            self._engine = load(self._settings.ocr, self._settings.seconds_per_page)
+        return self._engine.read(image, skip=skip, turn=turn) if self._engine else Reading(())
 
 
 @contextmanager
@@ -194,7 +211,8 @@ def _unexpected(path: Path, error: Exception, memory_mb: int) -> UnreadableDocum
     text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     if isinstance(error, MemoryError) or "alloc" in text.lower() or "insufficient memory" in text.lower():
         return UnreadableDocument(
-            "too much memory", f"{path.name} needs more than {memory_mb:,} MiB (memory_mb): raise it, or leave it out"
+            "too much memory",
+            f"{path.name} needs more than {memory_mb:,} MiB (memory_mb): raise it, or leave it out",
         )
     return UnreadableDocument("damaged", f"{path.name} cannot be read ({text})")
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from retrieval.errors import UnreadableDocument
 
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP")
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 EXIF_ORIENTATION, EXIF_TAKEN = 274, 306
 FALLBACK_DPI = 150
 REFUSED = 8

@@ -82,7 +82,9 @@ def _spans(textpage: Any) -> Iterator[dict[str, Any]]:
 def _written(image: Image.Image, box: Box) -> bool:
     x0, y0, x1, y1 = box
     left, top = int(x0 * image.width), int(y0 * image.height)
-    cut = image.crop((left, top, max(left + 1, round(x1 * image.width)), max(top + 1, round(y1 * image.height))))
+    cut = image.crop(
+        (left, top, max(left + 1, round(x1 * image.width)), max(top + 1, round(y1 * image.height)))
+    )
     values = np.asarray(cut.convert("L"))
     return bool(int(values.max()) - int(values.min()) >= CONTRAST)
 

@@ -40,7 +40,9 @@ class MupdfDocument:
         try:
             self._pages = int(self._document.page_count)
         except Exception as error:
-            raise UnreadableDocument("damaged", f"{path.name}: its pages cannot be counted ({_plain(error)})") from error
+            raise UnreadableDocument(
+                "damaged", f"{path.name}: its pages cannot be counted ({_plain(error)})"
+            ) from error
         if self._pages == 0 and (self._document.is_repaired or not _has_page_tree(self._document)):
             raise UnreadableDocument("damaged", f"{path.name} is damaged: no page could be recovered from it")
 
@@ -61,11 +63,19 @@ class MupdfDocument:
         return {key: value for key, value in meta.items() if value}
 
     def page(self, number: int) -> Any:
-        """PyMuPDF's own page, for its text layer."""
+        """PyMuPDF's own page, for its text layer. Raises UnreadableDocument where a part of it is missing."""
         try:
-            return self._document[number - 1]
+            page = self._document[number - 1]
+            # A file that was cut off is repaired with holes in it; half a page must not pass for a whole one.
+            whole = not self._document.is_repaired or all(map(self._has_stream, page.get_contents()))
         except Exception as error:
             raise _page_error(self._path, number, error) from error
+        if not whole:
+            raise UnreadableDocument("damaged", f"{self._path.name}, page {number}: its content is missing")
+        return page
+
+    def _has_stream(self, xref: int) -> bool:
+        return xref < self._document.xref_length() and bool(self._document.xref_is_stream(xref))
 
     def size(self, number: int) -> tuple[float, float]:
         rect = self.page(number).rect
@@ -117,7 +127,9 @@ def _has_page_tree(document: Any) -> bool:
 def _page_error(path: Path, number: int, error: Exception) -> UnreadableDocument:
     text = _plain(error)
     if isinstance(error, MemoryError) or "malloc" in text or "alloc" in text:
-        return UnreadableDocument("too much memory", f"{path.name}, page {number}: more memory than memory_mb allows")
+        return UnreadableDocument(
+            "too much memory", f"{path.name}, page {number}: more memory than memory_mb allows"
+        )
     return UnreadableDocument("damaged", f"{path.name}, page {number} cannot be rendered ({text})")
 
 

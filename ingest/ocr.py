@@ -1,6 +1,7 @@
 """Words from page images: RapidOCR's models, or the Tesseract program, behind one small protocol."""
 
 import csv
+import importlib.util
 import io
 import os
 import shutil
@@ -53,6 +54,16 @@ def load(kind: Literal["rapidocr", "tesseract", "off"], seconds: float = 60.0) -
             return Tesseract(seconds)
         case "off":
             return None
+
+
+def check(kind: Literal["rapidocr", "tesseract", "off"]) -> None:
+    """Raises MissingExtra where the engine is not installed, without loading it."""
+    if kind == "tesseract":
+        Tesseract()
+    if kind == "rapidocr" and importlib.util.find_spec("rapidocr") is None:
+        raise MissingExtra(
+            "RapidOCR is not installed: pip install rapidocr onnxruntime, or choose another ocr"
+        )
 
 
 class Tesseract:

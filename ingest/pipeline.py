@@ -30,9 +30,18 @@ OPTIMIZE_EVERY = 2_000
 """Pages between two clean-ups during a run: small files slow LanceDB down."""
 
 
-def ingest(paths: Sequence[str | Path], store: Store, encoder: Encoder, settings: configs.Ingest, *,
-           password: str | None = None, collection: str = "default", tags: Sequence[str] = (), sync: bool = False,
-           stop: threading.Event | None = None) -> Iterator[Progress]:
+def ingest(
+    paths: Sequence[str | Path],
+    store: Store,
+    encoder: Encoder,
+    settings: configs.Ingest,
+    *,
+    password: str | None = None,
+    collection: str = "default",
+    tags: Sequence[str] = (),
+    sync: bool = False,
+    stop: threading.Event | None = None,
+) -> Iterator[Progress]:
     """Read files, folders and glob patterns into the index, yielding what happens as it happens.
 
     `sync` also removes documents whose file has gone from the given folders. Set `stop` to end early: what is
@@ -41,7 +50,16 @@ def ingest(paths: Sequence[str | Path], store: Store, encoder: Encoder, settings
     """
     sources = list(discover(paths))
     with store.writing():
-        run = _Run(store, encoder, settings, password, collection, tuple(tags), stop or threading.Event(), len(sources))
+        run = _Run(
+            store,
+            encoder,
+            settings,
+            password,
+            collection,
+            tuple(tags),
+            stop or threading.Event(),
+            len(sources),
+        )
         yield from run.events(sources)
         if sync and not run.stopped:
             yield from run.remove_missing([Path(p).resolve() for p in paths], {s.uri for s in sources})
@@ -64,8 +82,17 @@ class _Writing:
 
 
 class _Run:
-    def __init__(self, store: Store, encoder: Encoder, settings: configs.Ingest, password: str | None,
-                 collection: str, tags: tuple[str, ...], stop: threading.Event, files: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        encoder: Encoder,
+        settings: configs.Ingest,
+        password: str | None,
+        collection: str,
+        tags: tuple[str, ...],
+        stop: threading.Event,
+        files: int,
+    ) -> None:
         self._store = store
         self._encoder = encoder
         self._settings = settings
@@ -89,12 +116,33 @@ class _Run:
     def stopped(self) -> bool:
         return self._stop.is_set()
 
-    def progress(self, event: Event, source: Source | None = None, *, doc_id: str = "", page: int = 0, pages: int = 0,
-                 reason: str = "", message: str = "") -> Progress:
+    def progress(
+        self,
+        event: Event,
+        source: Source | None = None,
+        *,
+        doc_id: str = "",
+        page: int = 0,
+        pages: int = 0,
+        reason: str = "",
+        message: str = "",
+    ) -> Progress:
         uri, name = (source.uri, source.path.name) if source else ("", "")
         seconds = time.perf_counter() - self._began
-        return Progress(event, uri, name, doc_id, page, pages, reason, message, self._files, self._ended, self._pages,
-                        seconds)
+        return Progress(
+            event,
+            uri,
+            name,
+            doc_id,
+            page,
+            pages,
+            reason,
+            message,
+            self._files,
+            self._ended,
+            self._pages,
+            seconds,
+        )
 
     def events(self, sources: Sequence[Source]) -> Iterator[Progress]:
         yield self.progress("found")
@@ -136,8 +184,13 @@ class _Run:
                 continue
             self._store.remove([document.doc_id])
             self._store.forget([document.uri])
-            yield self.progress("removed", Source(path, document.uri, 0, document.added_at), doc_id=document.doc_id,
-                                reason="file gone", message=f"{document.name}: its file is gone, so it was removed")
+            yield self.progress(
+                "removed",
+                Source(path, document.uri, 0, document.added_at),
+                doc_id=document.doc_id,
+                reason="file gone",
+                message=f"{document.name}: its file is gone, so it was removed",
+            )
 
     def _tasks(self, sources: Sequence[Source]) -> Iterator[Task]:
         """What the workers must read; what is known already becomes a `skipped` event."""
@@ -160,9 +213,12 @@ class _Run:
                 self._skip_known(source, doc_id)
             elif doc_id in self._taken:
                 twin = path_of(self._taken[doc_id]).name
-                self._skip(source, doc_id, "same content", f"the same content as {twin}, which is ingested once")
+                self._skip(
+                    source, doc_id, "same content", f"the same content as {twin}, which is ingested once"
+                )
             else:
                 self._taken[doc_id] = source.uri
+                self._names[source.uri] = self._unique_name(source.uri)  # now, in the order of the sources
                 yield Task(source, self._password)
 
     def _has(self, doc_id: str) -> bool:
@@ -176,7 +232,9 @@ class _Run:
             self._rename(document, source.uri)
             self._skip(source, doc_id, "moved", f"known as {document.name}, whose file has moved here")
         else:
-            self._skip(source, doc_id, "same content", f"the same content as {document.name}, which is in the index")
+            self._skip(
+                source, doc_id, "same content", f"the same content as {document.name}, which is in the index"
+            )
 
     def _rename(self, document: Document, uri: str) -> None:
         moved = replace(document, uri=uri, name=self._unique_name(uri))
@@ -196,11 +254,20 @@ class _Run:
 
     def _open(self, opened: Opened) -> None:
         source, doc_id = opened.source, self._ids[opened.source.uri]
-        name = self._unique_name(source.uri)
-        self._names[source.uri] = name
         modified = source.modified.date().isoformat()
-        document = Document(doc_id, name, source.uri, opened.pages, now(), opened.title, self._collection, self._tags,
-                            opened.date or modified, 0, opened.meta)
+        document = Document(
+            doc_id,
+            self._names[source.uri],
+            source.uri,
+            opened.pages,
+            now(),
+            opened.title,
+            self._collection,
+            self._tags,
+            opened.date or modified,
+            0,
+            opened.meta,
+        )
         known = any(d.uri == source.uri for d in self._store.documents())
         self._writing[source.uri] = _Writing(document, self._store.begin(doc_id), time.perf_counter(), known)
 
@@ -209,29 +276,53 @@ class _Run:
         writing = self._writing[source.uri]
         prepared, writing.buffer = writing.buffer, []
         contents = [self._content(writing.document, page) for page in prepared]
-        records = [PageRecord(content.page, content.words, content.source, content.title, embedding, page.image,
-                              page.thumbnail)
-                   for content, embedding, page in zip(contents, self._encoder.encode_pages(contents), prepared,
-                                                       strict=True)]
+        records = [
+            PageRecord(
+                content.page,
+                content.words,
+                content.source,
+                content.title,
+                embedding,
+                page.image,
+                page.thumbnail,
+            )
+            for content, embedding, page in zip(
+                contents, self._encoder.encode_pages(contents), prepared, strict=True
+            )
+        ]
         writing.pending.add(records)
         writing.embedded += len(records)
         writing.scanned += sum(record.source == "ocr" for record in records)
         self._pages += len(records)
         self._since_optimize += len(records)
-        yield self.progress("page", source, doc_id=writing.document.doc_id, page=writing.embedded,
-                            pages=writing.document.pages)
+        yield self.progress(
+            "page",
+            source,
+            doc_id=writing.document.doc_id,
+            page=writing.embedded,
+            pages=writing.document.pages,
+        )
 
     def _content(self, document: Document, prepared: PreparedPage) -> PageContent:
         page = Page(document.doc_id, prepared.number, document.name, prepared.width, prepared.height)
-        return PageContent(page, prepared.words, prepared.text_source,
-                           lambda: Image.open(BytesIO(prepared.image)).convert("RGB"), document.title)
+        return PageContent(
+            page,
+            prepared.words,
+            prepared.text_source,
+            lambda: Image.open(BytesIO(prepared.image)).convert("RGB"),
+            document.title,
+        )
 
     def _finish(self, source: Source) -> Iterator[Progress]:
         writing = self._writing[source.uri]
         if writing.failures and not writing.embedded and not writing.buffer:
             first = writing.failures[0]
-            yield self._fail(source, UnreadableDocument("damaged", f"none of its {len(writing.failures)} pages could "
-                                                                   f"be rendered: {first.message}"))
+            yield self._fail(
+                source,
+                UnreadableDocument(
+                    "damaged", f"none of its {len(writing.failures)} pages could be rendered: {first.message}"
+                ),
+            )
             return
         if writing.buffer:
             yield from self._flush(source)
@@ -250,8 +341,15 @@ class _Run:
         if self._since_optimize >= OPTIMIZE_EVERY:
             self._store.optimize()
             self._since_optimize = 0
-        yield self.progress("done", source, doc_id=document.doc_id, page=writing.embedded, pages=document.pages,
-                            reason=reason, message=message)
+        yield self.progress(
+            "done",
+            source,
+            doc_id=document.doc_id,
+            page=writing.embedded,
+            pages=document.pages,
+            reason=reason,
+            message=message,
+        )
 
     def _fail(self, source: Source, error: UnreadableDocument) -> Progress:
         writing = self._writing.pop(source.uri, None)
@@ -263,10 +361,19 @@ class _Run:
             self._record(source, self._ids.get(source.uri, ""), "failed", error.reason, str(error), 0, 0.0)
         return self.progress("failed", source, reason=error.reason, message=str(error))
 
-    def _record(self, source: Source, doc_id: str, outcome: Outcome, reason: str, message: str, pages: int,
-                seconds: float) -> None:
-        entry = LedgerEntry(source.uri, doc_id, source.size, source.modified, outcome, reason, message, pages, seconds,
-                            now())
+    def _record(
+        self,
+        source: Source,
+        doc_id: str,
+        outcome: Outcome,
+        reason: str,
+        message: str,
+        pages: int,
+        seconds: float,
+    ) -> None:
+        entry = LedgerEntry(
+            source.uri, doc_id, source.size, source.modified, outcome, reason, message, pages, seconds, now()
+        )
         self._store.record(entry)
 
     def _unique_name(self, uri: str) -> str:

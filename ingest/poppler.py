@@ -41,8 +41,11 @@ class PopplerDocument:
 
     @property
     def meta(self) -> Mapping[str, str]:
-        meta = {key.lower(): value[:500] for key in ("Title", "Author", "Subject", "Keywords", "Producer")
-                if (value := " ".join(self._info.get(key, "").split()))}
+        meta = {
+            key.lower(): value[:500]
+            for key in ("Title", "Author", "Subject", "Keywords", "Producer")
+            if (value := " ".join(self._info.get(key, "").split()))
+        }
         if created := _date(self._info.get("CreationDate", "")):
             meta["created"] = created
         return meta
@@ -60,10 +63,9 @@ class PopplerDocument:
     def render(self, number: int, dpi: int, max_pixels: int) -> Image.Image:
         width, height = self.size(number)
         zoom = zoom_for(width, height, dpi, max_pixels)
-        pixels = (max(1, round(width * zoom)), max(1, round(height * zoom)))
         try:
             images = pdf2image.convert_from_path(
-                self._path, first_page=number, last_page=number, size=pixels, userpw=self._password or None,
+                self._path, first_page=number, last_page=number, dpi=zoom * 72, userpw=self._password or None,
                 timeout=max(1, round(self._seconds)), use_cropbox=True,
             )  # fmt: skip
         except exceptions.PDFPopplerTimeoutError as error:
@@ -72,7 +74,8 @@ class PopplerDocument:
             raise self._damaged(f"page {number} cannot be rendered") from error
         if not images:
             raise self._damaged(f"page {number} cannot be rendered")
-        return images[0].convert("RGB")
+        image: Image.Image = images[0].convert("RGB")
+        return image
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -97,7 +100,9 @@ class PopplerDocument:
         return UnreadableDocument("damaged", f"{self._path.name} is damaged: {what}")
 
     def _too_slow(self) -> UnreadableDocument:
-        return UnreadableDocument("too slow", f"{self._path.name}: poppler took longer than {self._seconds:g} s")
+        return UnreadableDocument(
+            "too slow", f"{self._path.name}: poppler took longer than {self._seconds:g} s"
+        )
 
 
 def _date(value: str) -> str:

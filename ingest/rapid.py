@@ -28,7 +28,7 @@ except ImportError as error:
     raise MissingExtra("RapidOCR is not installed: pip install rapidocr onnxruntime") from error
 
 MODELS = Path(rapidocr.__file__).parent / "models"
-DETECTION_SIDE = 960
+DETECTION_SIDE = 1_152
 """Longest side, in pixels, of the image that lines are looked for in."""
 LINE_HEIGHT = 48
 """Height of the recogniser's input, in pixels."""
@@ -120,7 +120,9 @@ class RapidOcr:
         width, height = _size(quad)
         if height < UPENDED * width:
             return self._recognise(pixels, quad)
-        upwards = self._recognise(pixels, np.roll(quad, 1, axis=0))  # as the label of a chart's axis mostly is
+        upwards = self._recognise(
+            pixels, np.roll(quad, 1, axis=0)
+        )  # as the label of a chart's axis mostly is
         if upwards.confidence >= POOR:
             return upwards
         downwards = self._recognise(pixels, np.roll(quad, -1, axis=0))
@@ -184,7 +186,9 @@ def _size(quad: Quad) -> tuple[float, float]:
 def _part(quad: Quad, start: float, end: float) -> Quad:
     """The part of the quad between two places along its first side."""
     top, bottom = quad[1] - quad[0], quad[2] - quad[3]
-    return np.stack([quad[0] + top * start, quad[0] + top * end, quad[3] + bottom * end, quad[3] + bottom * start])
+    return np.stack(
+        [quad[0] + top * start, quad[0] + top * end, quad[3] + bottom * end, quad[3] + bottom * start]
+    )
 
 
 def _box(quad: Quad, pixels: Pixels) -> Box:

@@ -81,7 +81,9 @@ def open_document(
     return document
 
 
-def open_other(document: Rasterizer, path: Path, password: str = "", seconds: float = 60.0) -> Rasterizer | None:
+def open_other(
+    document: Rasterizer, path: Path, password: str = "", seconds: float = 60.0
+) -> Rasterizer | None:
     """The same PDF in the renderer that did not open it; None where that one cannot, or for an image."""
     match document.renderer:
         case "pymupdf":

@@ -85,8 +85,11 @@ def _read_picture(image: Image.Image, picture: Box, known: Sequence[Box], ocr: O
     x0, y0, x1, y1 = picture
     width, height = x1 - x0, y1 - y0
     inside = [boxes.clip(box, picture) for box in known]
-    skip = [((a - x0) / width, (b - y0) / height, (c - x0) / width, (d - y0) / height)
-            for a, b, c, d in inside if (c - a) * (d - b) > 0]
+    skip = [
+        ((a - x0) / width, (b - y0) / height, (c - x0) / width, (d - y0) / height)
+        for a, b, c, d in inside
+        if (c - a) * (d - b) > 0
+    ]
     reading = ocr.read(_cut(image, picture), skip=skip, turn=False)
     return [
         Word(word.text, (x0 + a * width, y0 + b * height, x0 + c * width, y0 + d * height))
@@ -102,7 +105,10 @@ def _spare_ink(image: Image.Image, words: Sequence[Word]) -> float:
     ink = np.abs(grey - np.median(grey)) > 50
     for word in words:
         x0, y0, x1, y1 = word.box
-        ink[int(y0 * small.height) : int(y1 * small.height) + 1, int(x0 * small.width) : int(x1 * small.width) + 1] = 0
+        ink[
+            int(y0 * small.height) : int(y1 * small.height) + 1,
+            int(x0 * small.width) : int(x1 * small.width) + 1,
+        ] = 0
     return float(ink.mean())
 
 
@@ -114,4 +120,6 @@ def _touch(a: Box, b: Box) -> bool:
 def _cut(image: Image.Image, box: Box) -> Image.Image:
     x0, y0, x1, y1 = box
     left, top = int(x0 * image.width), int(y0 * image.height)
-    return image.crop((left, top, max(left + 1, round(x1 * image.width)), max(top + 1, round(y1 * image.height))))
+    return image.crop(
+        (left, top, max(left + 1, round(x1 * image.width)), max(top + 1, round(y1 * image.height)))
+    )

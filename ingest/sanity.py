@@ -4,13 +4,21 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+import numpy as np
+
 BAD_SHARE = 0.1
 """Share of characters that no text has, from which the layer is garbled."""
 ENOUGH = 100
-"""Latin letters that it takes to judge by the vowels among them."""
-VOWELS = frozenset("aeiouy")
-VOWEL_SHARE = (0.2, 0.7)
-"""Vowels among the Latin letters of any language lie inside this: English 0.40, Polish 0.41, Czech 0.42."""
+"""Latin letters that it takes to judge by how often each occurs."""
+LETTERS = np.array(
+    [10.3, 1.8, 2.6, 4.2, 11.1, 0.9, 1.7, 2.6, 8.1, 0.8, 2.7, 4.4, 2.9, 7.7, 5.6, 1.9, 0.2, 6.0, 6.4, 5.7, 3.4, 1.2,
+     2.1, 0.1, 1.9, 1.3]
+)  # fmt: skip
+"""How often a to z occur, in per cent: the mean of English, German, Spanish, Polish, Turkish and Finnish."""
+LIKENESS = 0.75
+"""Cosine to that under which letters stand for other letters. Each of those languages has 0.93 or more, pages of
+tables, part numbers and source code 0.88 or more; a text whose letters are shifted has 0.74 or less for nearly
+every shift."""
 
 
 def garbled(words: Sequence[str]) -> bool:
@@ -22,9 +30,9 @@ def garbled(words: Sequence[str]) -> bool:
     bad = sum(unicodedata.category(c) in {"Co", "Cn", "Cc", "Cs"} or c == "\ufffd" for c in text)
     if (bad + cids) / len(text) > BAD_SHARE:
         return True
-    # NFD parts a letter from its accent, so that é counts as the vowel e.
-    letters = [c for c in unicodedata.normalize("NFD", text).lower() if "a" <= c <= "z"]
-    if len(letters) < ENOUGH or len(letters) < 0.3 * len(text):
+    # NFD parts a letter from its accent, so that e with an acute counts as e.
+    letters = [ord(c) - ord("a") for c in unicodedata.normalize("NFD", text).lower() if "a" <= c <= "z"]
+    if len(letters) < max(ENOUGH, 0.3 * len(text)):
         return False
-    share = sum(c in VOWELS for c in letters) / len(letters)
-    return not VOWEL_SHARE[0] <= share <= VOWEL_SHARE[1]
+    found = np.bincount(letters, minlength=26).astype(np.float64)
+    return bool(found @ LETTERS / np.linalg.norm(found) / np.linalg.norm(LETTERS) < LIKENESS)

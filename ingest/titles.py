@@ -6,7 +6,8 @@ from pathlib import Path
 _JUNK = re.compile(
     r"^(untitled.*|title|document\d*|doc\d*|slide \d+|powerpoint presentation|presentation\d*|"
     r"(microsoft )?(word|powerpoint|excel) - .*|scan(ned)?[\W\d]*(document)?|no title|\(anonymous\)|"
-    r"unknown|default|layout \d+|page \d+|print|.*\.(docx?|pptx?|xlsx?|indd|qxd|pdf|tex|dvi|ps|rtf|pub|cdr|ai|fm))$",
+    r"unknown|default|layout \d+|page \d+|print|"
+    r".*\.(docx?|pptx?|xlsx?|indd|qxd|pdf|tex|dvi|ps|rtf|pub|cdr|ai|fm))$",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -29,7 +30,8 @@ def _opaque(name: str) -> bool:
     """No words in it, as in hex digests, serial numbers, paths, `IMG 2041`."""
     if re.search(r"[\\/]\S+[\\/]|^[A-Za-z]:\\|^https?:", name):
         return True
-    words = [word for word in _WORD.findall(name) if not word.isascii() or (len(word) > 2 and _VOWEL.search(word))]
+    found = _WORD.findall(name)
+    words = [word for word in found if not word.isascii() or (len(word) > 2 and _VOWEL.search(word))]
     letters = sum(map(len, words))
     hex_like = re.fullmatch(r"[0-9a-fA-F ]{8,}", name) and re.search(r"\d", name)
     return not words or bool(hex_like) or letters < 0.4 * len(name.replace(" ", ""))

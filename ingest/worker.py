@@ -4,17 +4,16 @@ A document is shared out in chunks of pages, so that a long one keeps all worker
 in order. Only a bounded number of pages waits for the caller: a slow one slows the workers down.
 """
 
-import multiprocessing
 import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 
 import configs.settings as configs
 from ingest.child import PAGES_AT_ONCE
-from ingest.crew import Crew, Ended, Lost
+from ingest.crew import Crew, Lost
 from ingest.ocr import check
 from ingest.prepared import (
     Chunk,
@@ -35,18 +34,20 @@ WAITING = 32
 """Events that may wait for the caller."""
 
 
-def prepare(tasks: Iterable[Task], settings: configs.Ingest, *, words: bool = True) -> Iterator[Prepared]:
+def prepare(
+    tasks: Iterable[Task], settings: configs.Ingest, *, words: bool = True
+) -> Generator[Prepared, None, None]:
     """Rasterize and read documents, several at once.
 
-    Events of one document come in order: Opened, then PreparedPage or FailedPage for each page by number, then
-    Finished; or Failed at any point, which ends it. Events of different documents are mixed. `tasks` is
+    Events of one document come in order: Opened, then a PreparedPage or FailedPage for each page by number,
+    then Finished; or Failed at any point, which ends it. Events of different documents are mixed. `tasks` is
     drawn from in the caller's thread, a few ahead of what is being read. Without `words`, pages are not read.
 
     Closing the generator, or an exception in the caller such as KeyboardInterrupt, ends the workers at once.
     Raises MissingExtra where the OCR engine of the settings is not installed.
     """
     check(settings.ocr)
-    workers = settings.workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    workers = settings.workers or _cores()
     dispatch = _Dispatch(settings, words, workers)
     thread = threading.Thread(target=dispatch.run, name="folioscope-workers", daemon=True)
     thread.start()
@@ -70,3 +71,119 @@ def prepare(tasks: Iterable[Task], settings: configs.Ingest, *, words: bool = Tr
     finally:
         dispatch.stop.set()
         thread.join()
+
+
+def _cores() -> int:
+    """Cores that this process may use: a container often has fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(slots=True)
+class _Document:
+    """A document under way. Chunks are numbered from 0; `current` is the one whose pages are passed on."""
+
+    task: Task
+    pages: int = 0  # 0 until it is open
+    given: int = 1  # chunks that workers have or had
+    current: int = 0
+    held: dict[int, list[Prepared]] = field(default_factory=dict)  # by chunk: what is not yet to be passed on
+    complete: set[int] = field(default_factory=set)
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.pages // PAGES_AT_ONCE)
+
+
+class _Dispatch:
+    """The thread between the workers and the caller's generator."""
+
+    def __init__(self, settings: configs.Ingest, words: bool, workers: int) -> None:
+        self.tasks: deque[Task] = deque()
+        self.no_more = False
+        self.stop = threading.Event()
+        self.events: queue.Queue[Prepared | BaseException | None] = queue.Queue(WAITING)
+        self._workers = workers
+        self._crew = Crew(settings, words, workers)
+        self._documents: dict[int, _Document] = {}  # by a number of their own, in the order they were begun
+        self._begun = 0
+
+    def run(self) -> None:
+        try:
+            while not self.stop.is_set():
+                while self._crew.has_room and (chunk := self._next()):
+                    self._crew.give(chunk)
+                if not self._crew.busy:
+                    if self.no_more and not self.tasks:
+                        break
+                    self.stop.wait(0.02)
+                    continue
+                for chunk, answer in self._crew.answers(0.2):
+                    self._take(chunk, answer)
+        except BaseException as error:  # whatever it is, the caller must hear of it
+            self._put(error)
+        else:
+            self._put(None)
+        finally:
+            self._crew.end()
+
+    def _next(self) -> Chunk | None:
+        """The next chunk of the document begun first whose pages would not wait long; else a new document."""
+        for key, document in self._documents.items():
+            if document.given < document.chunks and document.given <= document.current + self._workers:
+                first = document.given * PAGES_AT_ONCE + 1
+                document.given += 1
+                return Chunk(key, document.task, first, min(first + PAGES_AT_ONCE - 1, document.pages))
+        if not self.tasks or len(self._documents) > self._workers:
+            return None
+        self._begun += 1
+        self._documents[self._begun] = _Document(self.tasks.popleft())
+        return Chunk(self._begun, self._documents[self._begun].task, 1, 0)
+
+    def _take(self, chunk: Chunk, answer: Prepared | ChunkDone | Lost | FolioscopeError) -> None:
+        if isinstance(answer, FolioscopeError):
+            raise answer
+        if isinstance(answer, ChunkDone):
+            self._crew.done(chunk)
+        document = self._documents.get(chunk.document)
+        if document is None:  # it has failed meanwhile
+            return
+        number = (chunk.first - 1) // PAGES_AT_ONCE
+        match answer:
+            case Lost():
+                self._fail(chunk, Failed(chunk.task.source, answer.error))
+                return
+            case Failed():
+                self._fail(chunk, answer)
+                return
+            case ChunkDone():
+                document.complete.add(number)
+            case Opened():
+                document.pages = answer.pages
+                self._put(answer)
+            case _:
+                document.held.setdefault(number, []).append(answer)
+        self._pass_on(chunk.document, document)
+
+    def _pass_on(self, key: int, document: _Document) -> None:
+        while True:
+            for event in document.held.pop(document.current, []):
+                self._put(event)
+            if document.current not in document.complete:
+                return
+            document.current += 1
+            if document.current == document.chunks:
+                del self._documents[key]
+                self._put(Finished(document.task.source))
+                return
+
+    def _fail(self, chunk: Chunk, event: Failed) -> None:
+        del self._documents[chunk.document]
+        self._put(event)
+
+    def _put(self, event: Prepared | BaseException | None) -> None:
+        while not self.stop.is_set():
+            try:
+                self.events.put(event, timeout=0.2)
+            except queue.Full:
+                continue
+            return

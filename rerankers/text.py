@@ -7,7 +7,7 @@ around what the first stage found (`PageContent.focus`) are read, and the best o
 from collections.abc import Sequence
 
 import configs.settings as configs
-from retrieval.onnx import RowRunner, ModelFolder
+from retrieval.onnx import ModelFolder, RowRunner
 from retrieval.text import STOP_WORDS, stem, stems, words
 from retrieval.types import PageContent
 
@@ -76,7 +76,11 @@ class TextReranker:
         worth = []
         for word in page.words:
             x, y = (word.box[0] + word.box[2]) / 2, (word.box[1] + word.box[3]) / 2
-            inside = (1 / (2 + rank) for rank, (x0, y0, x1, y1) in enumerate(page.focus) if x0 <= x <= x1 and y0 <= y <= y1)
+            inside = (
+                1 / (2 + rank)
+                for rank, (x0, y0, x1, y1) in enumerate(page.focus)
+                if x0 <= x <= x1 and y0 <= y <= y1
+            )
             worth.append(max(inside, default=0.0) + (0.5 if asked.intersection(stems(word.text)) else 0.0))
         return worth
 

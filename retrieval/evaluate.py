@@ -50,7 +50,9 @@ class Evaluation:
 
     questions: tuple[Question, ...]
     values: Mapping[str, Mapping[str, tuple[float, ...]]]
-    seconds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by stage of the search, per question
+    seconds: Mapping[str, tuple[float, ...]] = field(
+        default_factory=dict
+    )  # by stage of the search, per question
 
     def mean(self, stage: str, measure: str, keep: Callable[[Question], bool] = lambda _: True) -> float:
         chosen = [v for q, v in zip(self.questions, self.values[stage][measure], strict=True) if keep(q)]
@@ -61,7 +63,9 @@ def read(folder: Path) -> Dataset:
     """Raises NotFound where a part is missing, ValueError where a line cannot be read."""
     for part in ("pdfs", "queries.jsonl", "qrels.txt"):
         if not (folder / part).exists():
-            raise NotFound(f"{folder} is not a data set: it has no {part} (it needs pdfs/, queries.jsonl, qrels.txt)")
+            raise NotFound(
+                f"{folder} is not a data set: it has no {part} (it needs pdfs/, queries.jsonl, qrels.txt)"
+            )
     questions = []
     for line in _lines(folder / "queries.jsonl"):
         row = json.loads(line)
@@ -76,8 +80,15 @@ def read(folder: Path) -> Dataset:
     return Dataset(folder, judged, qrels)
 
 
-def evaluate(dataset: Dataset, searcher: Searcher, store: Store, *, within: bool, budget_ms: float | None = None,
-             told: Callable[[int], None] = lambda _: None) -> Evaluation:
+def evaluate(
+    dataset: Dataset,
+    searcher: Searcher,
+    store: Store,
+    *,
+    within: bool,
+    budget_ms: float | None = None,
+    told: Callable[[int], None] = lambda _: None,
+) -> Evaluation:
     """Ask every question; judge each stage's order. `within` restricts a search to the question's document.
 
     `told` hears how many questions are done. Raises NotFound where the index lacks a judged document.
@@ -85,8 +96,10 @@ def evaluate(dataset: Dataset, searcher: Searcher, store: Store, *, within: bool
     known = {d.name for d in store.documents()}
     wanted = {name.rpartition("#page=")[0] for grades in dataset.qrels.values() for name in grades}
     if wanted - known:
-        raise NotFound(f"the index lacks {len(wanted - known)} judged documents, {sorted(wanted - known)[0]!r} among "
-                       f"them: ingest {dataset.documents} into it first")
+        raise NotFound(
+            f"the index lacks {len(wanted - known)} judged documents, {sorted(wanted - known)[0]!r} among "
+            f"them: ingest {dataset.documents} into it first"
+        )
     runs: dict[str, dict[str, Run]] = {stage: {} for stage in STAGES}
     seconds: dict[str, list[float]] = {}
     for done, question in enumerate(dataset.questions, start=1):
@@ -96,9 +109,13 @@ def evaluate(dataset: Dataset, searcher: Searcher, store: Store, *, within: bool
         seconds.setdefault("whole", []).append(time.perf_counter() - began)
         for stage in result.stages:
             seconds.setdefault(stage.name, []).append(stage.seconds)
-        by_text = sorted((h for h in result.candidates if h.scores["text"] > 0), key=lambda h: -h.scores["text"])
+        by_text = sorted(
+            (h for h in result.candidates if h.scores["text"] > 0), key=lambda h: -h.scores["text"]
+        )
         by_vectors = sorted(result.candidates, key=lambda h: -h.scores["vectors"])
-        for stage_name, hits in zip(STAGES, (by_text, by_vectors, result.candidates, result.hits), strict=True):
+        for stage_name, hits in zip(
+            STAGES, (by_text, by_vectors, result.candidates, result.hits), strict=True
+        ):
             runs[stage_name][question.query_id] = as_run(hits)
         told(done)
     values = {stage: judge(dataset, run) for stage, run in runs.items()}
@@ -116,7 +133,10 @@ def judge(dataset: Dataset, run: Mapping[str, Run]) -> dict[str, tuple[float, ..
     found: dict[str, dict[str, float]] = {str(measure): {} for measure in MEASURES}
     for metric in ir_measures.iter_calc(MEASURES, qrels, {qid: dict(scores) for qid, scores in run.items()}):
         found[str(metric.measure)][metric.query_id] = metric.value
-    return {name: tuple(by_query.get(q.query_id, 0.0) for q in dataset.questions) for name, by_query in found.items()}
+    return {
+        name: tuple(by_query.get(q.query_id, 0.0) for q in dataset.questions)
+        for name, by_query in found.items()
+    }
 
 
 def paired_p(first: Sequence[float], second: Sequence[float], rounds: int = 10_000, seed: int = 0) -> float:

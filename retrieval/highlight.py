@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.text import STOP_WORDS, stem, stems, words
-from retrieval.types import (Box, Highlight, PageContent, PageEmbedding, QueryEmbedding, Region, TermMatch)
+from retrieval.types import Box, Highlight, PageContent, PageEmbedding, QueryEmbedding, Region, TermMatch
 
 SMALL = 0.2
 """Share of the page above which a region says that the page matched, not where."""
@@ -44,14 +44,23 @@ def highlight(text: str, query: QueryEmbedding, page: PageContent, embedding: Pa
     terms: list[TermMatch] = []
     for term in _terms(text):
         asked = set(stems(term))
-        exact = [Region(word.box, 1.0, exact=True)
-                 for word, found in zip(page.words, page_stems, strict=True) if asked & found]
+        exact = [
+            Region(word.box, 1.0, exact=True)
+            for word, found in zip(page.words, page_stems, strict=True)
+            if asked & found
+        ]
         terms.append(TermMatch(term, tuple(exact or near.get(term.casefold(), ()))))
     regions = _together(terms)
     snippet, spans = _snippet(page, terms, regions)
-    note = "" if regions else (
-        "No place on this page stands out for this question." if page.words
-        else "No text was read on this page, so nothing can be lit up.")
+    note = (
+        ""
+        if regions
+        else (
+            "No place on this page stands out for this question."
+            if page.words
+            else "No text was read on this page, so nothing can be lit up."
+        )
+    )
     return Highlight(page.page, tuple(terms), regions, snippet, spans, note)
 
 
@@ -79,18 +88,24 @@ def _near(query: QueryEmbedding, page: PageEmbedding) -> dict[str, tuple[Region,
         clear = (values >= NEAR) & (values >= values.mean() + CLEAR * values.std())
         best = sorted(np.flatnonzero(clear), key=lambda j: -values[j])[:NEAR_REGIONS]
         found[query.tokens[row].casefold()] = tuple(
-            Region(_box(page.regions[small[j]]), float(values[j]) / max(top, 1e-6), exact=False) for j in best)
+            Region(_box(page.regions[small[j]]), float(values[j]) / max(top, 1e-6), exact=False) for j in best
+        )
     return found
 
 
 def _together(terms: Sequence[TermMatch]) -> tuple[Region, ...]:
     """All terms' regions, the same box once, stronger where more of the question's words are close by."""
-    weight = {term.term: 1 / (1 + np.log1p(len(term.regions))) for term in terms}  # rare on the page counts more
+    weight = {
+        term.term: 1 / (1 + np.log1p(len(term.regions))) for term in terms
+    }  # rare on the page counts more
     found: dict[Box, Region] = {}
     for term in terms:
         for region in term.regions:
-            close = sum(weight[other.term] for other in terms
-                        if any(_close(region.box, rival.box) for rival in other.regions))
+            close = sum(
+                weight[other.term]
+                for other in terms
+                if any(_close(region.box, rival.box) for rival in other.regions)
+            )
             strength = region.strength * close
             if region.box not in found or found[region.box].strength < strength:
                 found[region.box] = Region(region.box, strength, region.exact)
@@ -104,15 +119,19 @@ def _close(a: Box, b: Box) -> bool:
     return abs(a[1] - b[1]) < 0.04 and abs((a[0] + a[2]) - (b[0] + b[2])) < 0.7
 
 
-def _snippet(page: PageContent, terms: Sequence[TermMatch], regions: Sequence[Region]
-             ) -> tuple[str, tuple[tuple[int, int], ...]]:
+def _snippet(
+    page: PageContent, terms: Sequence[TermMatch], regions: Sequence[Region]
+) -> tuple[str, tuple[tuple[int, int], ...]]:
     """About SNIPPET_WORDS words around the strongest region, or the page's start; and what to print bold."""
     lit = {region.box for term in terms for region in term.regions if region.exact}
     centre = 0
     if regions:
         x0, y0, x1, y1 = regions[0].box
-        inside = [i for i, word in enumerate(page.words)
-                  if x0 <= (word.box[0] + word.box[2]) / 2 <= x1 and y0 <= (word.box[1] + word.box[3]) / 2 <= y1]
+        inside = [
+            i
+            for i, word in enumerate(page.words)
+            if x0 <= (word.box[0] + word.box[2]) / 2 <= x1 and y0 <= (word.box[1] + word.box[3]) / 2 <= y1
+        ]
         centre = inside[len(inside) // 2] if inside else 0
     start = max(0, min(centre - SNIPPET_WORDS // 2, len(page.words) - SNIPPET_WORDS))
     text = "… " if start else ""

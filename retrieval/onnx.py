@@ -34,19 +34,25 @@ class ModelFolder:
             self.facts: dict[str, Any] = manifest["facts"]
             self._sums: dict[str, str] = manifest["sha256"]
         except (OSError, ValueError, KeyError) as error:
-            raise ModelBroken(f"no model in {self.path}: its manifest.json is missing or cannot be read "
-                              f"({error}); check out the repository again, or name another model") from error
+            raise ModelBroken(
+                f"no model in {self.path}: its manifest.json is missing or cannot be read "
+                f"({error}); check out the repository again, or name another model"
+            ) from error
 
     def file(self, name: str) -> Path:
         """The path of one file, once its checksum has been found right."""
         path = self.path / name
         expected = self._sums.get(name)
         if expected is None:
-            raise ModelBroken(f"{self.path / 'manifest.json'} does not list {name}: it is not this kind of model")
+            raise ModelBroken(
+                f"{self.path / 'manifest.json'} does not list {name}: it is not this kind of model"
+            )
         found = _sha256(path, path.stat().st_mtime_ns) if path.is_file() else "no file"
         if found != expected:
-            raise ModelBroken(f"{path} is not the file that its manifest names: sha256 {found}, expected {expected}; "
-                              "check out the repository again")
+            raise ModelBroken(
+                f"{path} is not the file that its manifest names: sha256 {found}, expected {expected}; "
+                "check out the repository again"
+            )
         return path
 
     @property
@@ -87,7 +93,9 @@ class RowRunner:
         self._session = session
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="onnx")
 
-    def run(self, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None = None) -> list[NDArray[np.float32]]:
+    def run(
+        self, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None = None
+    ) -> list[NDArray[np.float32]]:
         """The model's output for each row, in the order given.
 
         Models that read pairs need `lengths`: how many pieces of each row belong to its first segment.

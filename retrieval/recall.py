@@ -42,8 +42,14 @@ class Segment:
             return self
         rows = np.repeat(keep, np.diff(self.offsets))
         offsets = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[keep])]).astype(np.int64)
-        return Segment(self.vectors[rows], offsets, self.doc_ids[keep], self.numbers[keep], self.sizes[keep],
-                       self.scanned[keep])
+        return Segment(
+            self.vectors[rows],
+            offsets,
+            self.doc_ids[keep],
+            self.numbers[keep],
+            self.sizes[keep],
+            self.scanned[keep],
+        )
 
 
 class Recall:
@@ -58,7 +64,9 @@ class Recall:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="bm25")
 
-    def candidates(self, text: str, query: QueryEmbedding, depth: int, where: Filter) -> tuple[list[Hit], Stage]:
+    def candidates(
+        self, text: str, query: QueryEmbedding, depth: int, where: Filter
+    ) -> tuple[list[Hit], Stage]:
         """The best `depth` pages that `where` allows, by vectors and text together; ranks from 1."""
         began = time.perf_counter()
         documents = {d.doc_id: d for d in self._store.documents(where)}
@@ -72,19 +80,32 @@ class Recall:
         note = f"{how} of {len(pages):,} pages, BM25 found {len(text_scores):,}"
         return hits, Stage("recall", time.perf_counter() - began, len(pages), note)
 
-    def _score(self, query: QueryEmbedding, parts: Iterator[Segment] | Sequence[Segment],
-               documents: dict[str, Document]) -> tuple[list[Page], NDArray[np.float64]]:
+    def _score(
+        self,
+        query: QueryEmbedding,
+        parts: Iterator[Segment] | Sequence[Segment],
+        documents: dict[str, Document],
+    ) -> tuple[list[Page], NDArray[np.float64]]:
         pages: list[Page] = []
         scores = [np.zeros(0)]
         for part in parts:
             scores.append(maxsim_ragged(query, part.vectors, part.offsets).astype(np.float64))
-            pages.extend(Page(doc_id, int(number), documents[doc_id].name, float(width), float(height))
-                         for doc_id, number, (width, height)
-                         in zip(part.doc_ids, part.numbers, part.sizes, strict=True))
+            pages.extend(
+                Page(doc_id, int(number), documents[doc_id].name, float(width), float(height))
+                for doc_id, number, (width, height) in zip(
+                    part.doc_ids, part.numbers, part.sizes, strict=True
+                )
+            )
         return pages, np.concatenate(scores)
 
-    def _fuse(self, pages: list[Page], vectors: NDArray[np.float64], text: dict[str, float], depth: int,
-              has_vectors: bool) -> list[Hit]:
+    def _fuse(
+        self,
+        pages: list[Page],
+        vectors: NDArray[np.float64],
+        text: dict[str, float],
+        depth: int,
+        has_vectors: bool,
+    ) -> list[Hit]:
         bm25 = np.array([text.get(page.page_id, 0.0) for page in pages])
         weight = self._settings.text_weight if has_vectors else 1.0
         pool = set(fuse.best_first(vectors)[:depth]) if has_vectors else set()
@@ -98,7 +119,9 @@ class Recall:
         ]  # fmt: skip
 
     def _allowed(self, segment: Segment, documents: dict[str, Document], scanned: bool | None) -> Segment:
-        keep = np.fromiter((doc_id in documents for doc_id in segment.doc_ids), np.bool_, len(segment.doc_ids))
+        keep = np.fromiter(
+            (doc_id in documents for doc_id in segment.doc_ids), np.bool_, len(segment.doc_ids)
+        )
         return segment.select(keep if scanned is None else keep & (segment.scanned == scanned))
 
     def _scan(self, documents: dict[str, Document]) -> tuple[Sequence[Segment] | Iterator[Segment], str]:
@@ -114,7 +137,9 @@ class Recall:
             return bool(self._segments) or not self._loaded
         listed = frozenset(d.doc_id for d in self._store.documents())
         gone = self._loaded - listed
-        segments = [s.select(~np.isin(s.doc_ids, list(gone))) for s in self._segments] if gone else self._segments
+        segments = (
+            [s.select(~np.isin(s.doc_ids, list(gone))) for s in self._segments] if gone else self._segments
+        )
         segments = [s for s in segments if len(s.doc_ids)]
         held = sum(s.vectors.nbytes for s in segments)
         for batch in self._store.pages(sorted(listed - self._loaded), COLUMNS):
@@ -133,8 +158,14 @@ def _segment(batch: pa.RecordBatch) -> Segment:
     vectors, offsets = ragged_vectors(table["vectors"])
     column = {name: table[name].to_numpy() for name in ("doc_id", "number", "width", "height", "source")}
     sizes = np.stack([column["width"], column["height"]], axis=1).astype(np.float64)
-    return Segment(vectors, offsets, column["doc_id"].astype(object), column["number"].astype(np.int64), sizes,
-                   column["source"] == "ocr")
+    return Segment(
+        vectors,
+        offsets,
+        column["doc_id"].astype(object),
+        column["number"].astype(np.int64),
+        sizes,
+        column["source"] == "ocr",
+    )
 
 
 def _concatenate(segments: Sequence[Segment]) -> Segment:

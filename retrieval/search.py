@@ -13,7 +13,18 @@ from retrieval.highlight import focus, highlight
 from retrieval.recall import Recall
 from retrieval.store import Store
 from retrieval.text import has_unspaced_script
-from retrieval.types import Decision, Encoder, Filter, Highlight, Hit, Page, QueryEmbedding, Reranker, SearchResult, Stage
+from retrieval.types import (
+    Decision,
+    Encoder,
+    Filter,
+    Highlight,
+    Hit,
+    Page,
+    QueryEmbedding,
+    Reranker,
+    SearchResult,
+    Stage,
+)
 
 PAGES_PER_BATCH = 4  # pages reranked between two looks at the clock
 CACHED_QUERIES = 256
@@ -22,7 +33,9 @@ CACHED_QUERIES = 256
 class Searcher:
     """Safe to call from several threads. Sees what other processes write, at the next search."""
 
-    def __init__(self, store: Store, encoder: Encoder, reranker: Reranker | None, settings: configs.Search) -> None:
+    def __init__(
+        self, store: Store, encoder: Encoder, reranker: Reranker | None, settings: configs.Search
+    ) -> None:
         self._store = store
         self._encoder = encoder
         self._reranker = reranker
@@ -34,8 +47,15 @@ class Searcher:
     def reranker(self) -> Reranker | None:
         return self._reranker
 
-    def search(self, query: str, *, top: int | None = None, where: Filter | None = None, rerank: bool = True,
-               budget_ms: float | None = None) -> SearchResult:
+    def search(
+        self,
+        query: str,
+        *,
+        top: int | None = None,
+        where: Filter | None = None,
+        rerank: bool = True,
+        budget_ms: float | None = None,
+    ) -> SearchResult:
         """The best `top` pages for `query`, best first. No hits means that nothing was found: `notes` say why.
 
         Raises BadQuery for an empty or far too long query.
@@ -67,8 +87,10 @@ class Searcher:
             raise BadQuery("the question is empty: ask for something, like 'net revenue by segment in 2023'")
         limit = self._settings.max_query_chars
         if len(text) > limit:
-            raise BadQuery(f"the question has {len(text):,} characters, {limit:,} are allowed: a question finds "
-                           "pages, a document does not; shorten it, or raise search.max_query_chars")
+            raise BadQuery(
+                f"the question has {len(text):,} characters, {limit:,} are allowed: a question finds "
+                "pages, a document does not; shorten it, or raise search.max_query_chars"
+            )
         return text
 
     def _embed(self, text: str) -> tuple[QueryEmbedding, Stage]:
@@ -92,14 +114,19 @@ class Searcher:
             return Decision(False, f"not reranked: {len(candidates)} candidates have only one order")
         return None
 
-    def _rerank(self, text: str, query: QueryEmbedding, candidates: Sequence[Hit], budget: float
-                ) -> tuple[list[Hit], Stage, Decision]:
+    def _rerank(
+        self, text: str, query: QueryEmbedding, candidates: Sequence[Hit], budget: float
+    ) -> tuple[list[Hit], Stage, Decision]:
         assert self._reranker is not None
         began = time.perf_counter()
         chosen = candidates[: self._settings.rerank]
         pages = [hit.page for hit in chosen]
-        contents = [replace(content, focus=focus(query, embedding))
-                    for content, embedding in zip(self._store.contents(pages), self._store.embeddings(pages), strict=True)]
+        contents = [
+            replace(content, focus=focus(query, embedding))
+            for content, embedding in zip(
+                self._store.contents(pages), self._store.embeddings(pages), strict=True
+            )
+        ]
         scores: list[float] = []
         while len(scores) < len(contents) and (not scores or time.perf_counter() - began < budget):
             scores += self._reranker.score(text, contents[len(scores) : len(scores) + PAGES_PER_BATCH])
@@ -107,19 +134,27 @@ class Searcher:
         hits = reorder(candidates, scores, self._settings.rerank_weight)
         spent = f"by {self._reranker.name} in {seconds * 1000:,.0f} ms"
         if len(scores) < len(contents):
-            reason = (f"reranked the first {len(scores)} of {len(contents)} {spent}: the budget of "
-                      f"{budget * 1000:,.0f} ms was spent, the rest keep their first-stage place")
+            reason = (
+                f"reranked the first {len(scores)} of {len(contents)} {spent}: the budget of "
+                f"{budget * 1000:,.0f} ms was spent, the rest keep their first-stage place"
+            )
         else:
             reason = f"reranked the first {len(scores)} of {len(candidates)} candidates {spent}"
         return hits, Stage("rerank", seconds, len(scores), self._reranker.name), Decision(True, reason)
 
-    def _notes(self, text: str, query: QueryEmbedding, candidates: Sequence[Hit], where: Filter) -> tuple[str, ...]:
+    def _notes(
+        self, text: str, query: QueryEmbedding, candidates: Sequence[Hit], where: Filter
+    ) -> tuple[str, ...]:
         notes = []
         if not len(query.vectors):
-            notes.append("The encoder knows none of these words: pages were found by their exact words alone.")
+            notes.append(
+                "The encoder knows none of these words: pages were found by their exact words alone."
+            )
         elif has_unspaced_script(text):
-            notes.append("The encoder was trained on languages written with spaces: for this question, "
-                         "exact words count more than meaning.")
+            notes.append(
+                "The encoder was trained on languages written with spaces: for this question, "
+                "exact words count more than meaning."
+            )
         if not candidates:
             if not self._store.documents():
                 notes.append("The index is empty: add documents with 'folioscope ingest'.")
@@ -136,7 +171,14 @@ def reorder(candidates: Sequence[Hit], scores: Sequence[float], weight: float) -
     first = fuse.z_scores(np.array([hit.score for hit in scored]))
     fused = first + weight * fuse.z_scores(np.array(scores))
     order = fuse.best_first(fused)
-    hits = [replace(scored[i], score=float(fused[i]), rank=rank, reranked=True,
-                    scores={**scored[i].scores, "rerank": float(scores[i])})
-            for rank, i in enumerate(order, start=1)]
+    hits = [
+        replace(
+            scored[i],
+            score=float(fused[i]),
+            rank=rank,
+            reranked=True,
+            scores={**scored[i].scores, "rerank": float(scores[i])},
+        )
+        for rank, i in enumerate(order, start=1)
+    ]
     return [*hits, *(replace(hit, rank=rank) for rank, hit in enumerate(rest, start=len(hits) + 1))]

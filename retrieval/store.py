@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("LANCEDB_LOG", "error")  # read once, at the import: else each new table warns on stderr
-import lancedb  # noqa: E402
+import lancedb
 import pyarrow as pa
 from lancedb.index import FTS
 from lancedb.query import MatchQuery
@@ -36,7 +36,9 @@ class Store:
 
     def __init__(self, uri: str, connection: Any) -> None:
         self.uri = uri
-        self._tables = {name: connection.open_table(name) for name in ("documents", "pages", "images", "ledger")}
+        self._tables = {
+            name: connection.open_table(name) for name in ("documents", "pages", "images", "ledger")
+        }
         self.fingerprint = tables.stored_fingerprint(self._tables["pages"].schema, uri)
         self._listed: tuple[int, dict[str, Document]] = (-1, {})
 
@@ -47,18 +49,26 @@ class Store:
         Raises IndexMissing, IndexDamaged, SchemaMismatch, EncoderMismatch.
         """
         if not _is_remote(uri) and not Path(uri).is_dir():
-            raise IndexMissing(f"there is no index at {uri}: make one with 'folioscope ingest FOLDER --index {uri}'")
+            raise IndexMissing(
+                f"there is no index at {uri}: make one with 'folioscope ingest FOLDER --index {uri}'"
+            )
         connection = lancedb.connect(uri, read_consistency_interval=FRESH)
         if "documents" not in _names(connection):
-            raise IndexMissing(f"there is no index at {uri}: make one with 'folioscope ingest FOLDER --index {uri}'")
+            raise IndexMissing(
+                f"there is no index at {uri}: make one with 'folioscope ingest FOLDER --index {uri}'"
+            )
         try:
             store = cls(uri, connection)
         except (OSError, ValueError, RuntimeError) as error:
-            raise IndexDamaged(f"the index at {uri} cannot be opened ({error}): restore it from a copy, "
-                               "or ingest again into another place") from error
+            raise IndexDamaged(
+                f"the index at {uri} cannot be opened ({error}): restore it from a copy, "
+                "or ingest again into another place"
+            ) from error
         if encoder is not None and encoder != store.fingerprint:
-            raise EncoderMismatch(f"the index at {uri} was encoded by {store.fingerprint}, not by {encoder}: choose "
-                                  "the profile that made it, or ingest again into another place")
+            raise EncoderMismatch(
+                f"the index at {uri} was encoded by {store.fingerprint}, not by {encoder}: choose "
+                "the profile that made it, or ingest again into another place"
+            )
         return store
 
     @classmethod
@@ -66,8 +76,12 @@ class Store:
         """The index at `uri`, made if it is not there yet. Raises what `open` raises, but not IndexMissing."""
         connection = lancedb.connect(uri, read_consistency_interval=FRESH)
         if "documents" not in _names(connection):
-            made = {"pages": tables.pages_schema(encoder), "images": tables.images_schema(),
-                    "ledger": tables.ledger_schema(), "documents": tables.documents_schema()}
+            made = {
+                "pages": tables.pages_schema(encoder),
+                "images": tables.images_schema(),
+                "ledger": tables.ledger_schema(),
+                "documents": tables.documents_schema(),
+            }
             for name, schema in made.items():  # `documents` last: with it the index is there
                 table = connection.create_table(name, schema=schema, mode="overwrite")
                 if name == "pages":
@@ -117,13 +131,16 @@ class Store:
     def embeddings(self, pages: Sequence[Page]) -> list[PageEmbedding]:
         """In the order given. Raises NotFound for a page that is no longer there."""
         table = self._rows("pages", pages, tables.EMBEDDING_COLUMNS)
-        return _in_order(pages, dict(zip(table["page_id"].to_pylist(), tables.read_embeddings(table), strict=True)))
+        return _in_order(
+            pages, dict(zip(table["page_id"].to_pylist(), tables.read_embeddings(table), strict=True))
+        )
 
     def page(self, name: str, number: int) -> Page:
         document = self.document(name)
         wanted = Page(document.doc_id, number, document.name)
         rows = self._rows("pages", [wanted], tables.PAGE_COLUMNS)
-        return _in_order([wanted], {page.page_id: page for page in tables.read_pages(rows)})[0]
+        found: list[Page] = _in_order([wanted], {page.page_id: page for page in tables.read_pages(rows)})
+        return found[0]
 
     def image(self, page_id: str) -> bytes:
         """WebP at ingest's dpi. Raises NotFound."""
@@ -133,8 +150,9 @@ class Store:
         """WebP. Raises NotFound."""
         return self._blob(page_id, "thumbnail")
 
-    def search_text(self, query: str, depth: int, doc_ids: Sequence[str] | None = None,
-                    scanned: bool | None = None) -> list[tuple[str, float]]:
+    def search_text(
+        self, query: str, depth: int, doc_ids: Sequence[str] | None = None, scanned: bool | None = None
+    ) -> list[tuple[str, float]]:
         """BM25 over the pages' folded text: (page_id, score), best first, at most `depth`."""
         asked = words(query)
         folded = " ".join([word for word in asked if word not in STOP_WORDS] or asked)
@@ -229,8 +247,10 @@ class PendingDocument:
         if len(set(numbers)) < len(numbers) or self._seen.intersection(numbers):
             raise ValueError(f"document {self._doc_id}: a page came twice among {numbers}")
         self._seen.update(numbers)
-        rows = {"images": tables.image_rows(records),
-                "pages": tables.page_rows(records, self._tables["pages"].schema)}
+        rows = {
+            "images": tables.image_rows(records),
+            "pages": tables.page_rows(records, self._tables["pages"].schema),
+        }
         for name, batch in rows.items():
             if self._overwrite:
                 _upsert(self._tables[name], batch, "page_id")
@@ -239,8 +259,12 @@ class PendingDocument:
 
     def commit(self, document: Document) -> None:
         """List the document, in the place of the one that was read from the same uri, if any."""
-        found = self._tables["documents"].search().where(_in("uri", [document.uri])).select(["doc_id"]).to_list()
-        _upsert(self._tables["documents"], tables.document_rows([replace(document, doc_id=self._doc_id)]), "uri")
+        found = (
+            self._tables["documents"].search().where(_in("uri", [document.uri])).select(["doc_id"]).to_list()
+        )
+        _upsert(
+            self._tables["documents"], tables.document_rows([replace(document, doc_id=self._doc_id)]), "uri"
+        )
         replaced = [row["doc_id"] for row in found if row["doc_id"] != self._doc_id]
         self._delete(replaced)
 
@@ -296,6 +320,8 @@ def _lock(uri: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise IndexBusy(f"another process is writing to {uri}: wait until it is done, or stop it; "
-                            "searching goes on meanwhile") from None
+            raise IndexBusy(
+                f"another process is writing to {uri}: wait until it is done, or stop it; "
+                "searching goes on meanwhile"
+            ) from None
         yield

@@ -86,7 +86,8 @@ def images_schema() -> pa.Schema:
 def ledger_schema() -> pa.Schema:
     return pa.schema([
         pa.field("uri", pa.string(), nullable=False), ("doc_id", pa.string()), ("size", pa.int64()),
-        ("modified", pa.timestamp("us", "UTC")), ("outcome", pa.string()), ("reason", pa.string()), ("message", pa.string()),
+        ("modified", pa.timestamp("us", "UTC")), ("outcome", pa.string()), ("reason", pa.string()),
+        ("message", pa.string()),
         ("pages", pa.int32()), ("seconds", pa.float64()), ("at", pa.timestamp("us", "UTC")),
     ])  # fmt: skip
 
@@ -96,11 +97,15 @@ def stored_fingerprint(schema: pa.Schema, where: str) -> Fingerprint:
         described = json.loads((schema.metadata or {})[METADATA])
         version, encoder = described["schema"], described["encoder"]
     except (KeyError, ValueError) as error:
-        raise IndexDamaged(f"{where} does not say which encoder wrote it: it is not an index of Folioscope, "
-                           "or it is damaged; ingest into another place") from error
+        raise IndexDamaged(
+            f"{where} does not say which encoder wrote it: it is not an index of Folioscope, "
+            "or it is damaged; ingest into another place"
+        ) from error
     if version != SCHEMA_VERSION:
-        raise SchemaMismatch(f"{where} has table layout {version}, this program reads layout {SCHEMA_VERSION}: "
-                             "use the version that wrote it, or ingest again into another place")
+        raise SchemaMismatch(
+            f"{where} has table layout {version}, this program reads layout {SCHEMA_VERSION}: "
+            "use the version that wrote it, or ingest again into another place"
+        )
     return Fingerprint(**encoder)
 
 
@@ -110,8 +115,10 @@ def document_rows(documents: Iterable[Document]) -> pa.Table:
 
 
 def read_documents(table: pa.Table) -> list[Document]:
-    return [Document(**{**row, "tags": tuple(row["tags"]), "meta": json.loads(row["meta"])})
-            for row in table.to_pylist()]
+    return [
+        Document(**{**row, "tags": tuple(row["tags"]), "meta": json.loads(row["meta"])})
+        for row in table.to_pylist()
+    ]
 
 
 def page_rows(records: Sequence[PageRecord], schema: pa.Schema) -> pa.Table:
@@ -133,17 +140,26 @@ def page_rows(records: Sequence[PageRecord], schema: pa.Schema) -> pa.Table:
         "search_text": column(lambda r: fold(f"{r.title}\n{' '.join(w.text for w in r.words)}")),
         "words": column(lambda r: [w.text for w in r.words]),
         "boxes": _lists([_pack_boxes(r.words) for r in records], pa.uint16()),
-        "vectors": pa.ListArray.from_arrays(_offsets(vectors), pa.FixedSizeListArray.from_arrays(flat.ravel(), dim)),
+        "vectors": pa.ListArray.from_arrays(
+            _offsets(vectors), pa.FixedSizeListArray.from_arrays(flat.ravel(), dim)
+        ),
         "regions": _lists([r.embedding.regions.ravel() for r in records], pa.float32()),
         "dense": [None if r.embedding.dense is None else r.embedding.dense for r in records],
     }
-    return pa.table([pa.array(arrays[f.name], f.type) if isinstance(arrays[f.name], list) else arrays[f.name]
-                     for f in schema], schema=schema)
+    return pa.table(
+        [
+            pa.array(arrays[f.name], f.type) if isinstance(arrays[f.name], list) else arrays[f.name]
+            for f in schema
+        ],
+        schema=schema,
+    )
 
 
 def image_rows(records: Sequence[PageRecord]) -> pa.Table:
-    rows = [{"page_id": r.page.page_id, "doc_id": r.page.doc_id, "image": r.image, "thumbnail": r.thumbnail}
-            for r in records]
+    rows = [
+        {"page_id": r.page.page_id, "doc_id": r.page.doc_id, "image": r.image, "thumbnail": r.thumbnail}
+        for r in records
+    ]
     return pa.Table.from_pylist(rows, schema=images_schema())
 
 
@@ -161,8 +177,10 @@ EMBEDDING_COLUMNS = ["page_id", "vectors", "regions", "dense"]
 
 
 def read_pages(table: pa.Table) -> list[Page]:
-    return [Page(row["doc_id"], row["number"], row["document"], row["width"], row["height"])
-            for row in table.select(PAGE_COLUMNS).to_pylist()]
+    return [
+        Page(row["doc_id"], row["number"], row["document"], row["width"], row["height"])
+        for row in table.select(PAGE_COLUMNS).to_pylist()
+    ]
 
 
 def read_contents(table: pa.Table, image_of: Callable[[str], bytes]) -> list[PageContent]:
@@ -172,7 +190,9 @@ def read_contents(table: pa.Table, image_of: Callable[[str], bytes]) -> list[Pag
     for page, row, packed in zip(read_pages(table), rows, boxes, strict=True):
         places = (packed.reshape(-1, 4) / 65535).tolist()
         words = tuple(Word(text, tuple(box)) for text, box in zip(row["words"], places, strict=True))
-        contents.append(PageContent(page, words, row["source"], _opener(image_of, page.page_id), row["title"]))
+        contents.append(
+            PageContent(page, words, row["source"], _opener(image_of, page.page_id), row["title"])
+        )
     return contents
 
 
@@ -180,8 +200,10 @@ def read_embeddings(table: pa.Table) -> list[PageEmbedding]:
     vectors, offsets = ragged_vectors(table["vectors"])
     regions = _split(table["regions"], pa.float32())
     dense = table["dense"].to_pylist()
-    return [PageEmbedding(vectors[a:b], places.reshape(-1, 4), None if d is None else np.array(d, np.float32))
-            for a, b, places, d in zip(offsets, offsets[1:], regions, dense, strict=False)]
+    return [
+        PageEmbedding(vectors[a:b], places.reshape(-1, 4), None if d is None else np.array(d, np.float32))
+        for a, b, places, d in zip(offsets, offsets[1:], regions, dense, strict=False)
+    ]
 
 
 def ragged_vectors(column: pa.ChunkedArray) -> tuple[Vectors, NDArray[np.int64]]:
@@ -213,8 +235,10 @@ def _lists(rows: Sequence[NDArray[Any]], kind: pa.DataType) -> pa.Array:
 
 
 def _split(column: pa.ChunkedArray, kind: pa.DataType) -> list[NDArray[Any]]:
-    return [np.asarray(row.values.to_numpy(zero_copy_only=False) if row.is_valid else (), kind.to_pandas_dtype())
-            for row in column]
+    return [
+        np.asarray(row.values.to_numpy(zero_copy_only=False) if row.is_valid else (), kind.to_pandas_dtype())
+        for row in column
+    ]
 
 
 def now() -> datetime:

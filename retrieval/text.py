@@ -10,19 +10,21 @@ _GROUPED = re.compile(r"(?<=\d)[.,'’\u00a0\u202f](?=\d{3}(?!\d))")
 _WORD = re.compile(r"[^\W_]+(?:[-./][^\W_]+)*", re.UNICODE)
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 
-STOP_WORDS = frozenset(
-    """a about after all also am an and any are as at be been before being between but by can could did do does doing
-    each find for from give had has have he her here his how i if in into is it its just like may me more most my
-    no nor of on one or our out over page per please she should show so some such tell than that the their them then
-    there these they this those to under up us was we were what when where which while who whom whose why will with
-    would you your
-    aber als am an auch auf aus bei bis da das dass dem den der des die dies diese dieser doch durch ein eine einem
-    einen einer eines er es fuer hat ich ihr im in ist ja kann man mit nach nicht noch nur oder sich sie sind so
-    ueber um und unter vom von vor war was welche welcher welches wenn wer werden wie wird wo zu zum zur
-    au aux avec ce ces cette combien comme dans de des du elle en est et il ils je la le les leur lui mais ne nous
-    on ou par pas pour qu que quel quelle quelles quels qui sa sans se ses son sont sur un une vous""".split()
-) - {"no", "nor", "not"}
-"""Words too common to light up. 'no' and 'not' are kept: in a contract they are the point."""
+_COMMON = """
+    a about after all also am an and any are as at be been before being between but by can could did
+    do does doing each find for from give had has have he her here his how i if in into is it its
+    just like may me more most my of on one or our out over page per please she should show so some
+    such tell than that the their them then there these they this those to under up us was we were
+    what when where which while who whom whose why will with would you your aber als am an auch auf
+    aus bei bis da das dass dem den der des die dies diese dieser doch durch ein eine einem einen
+    einer eines er es fuer hat ich ihr im in ist ja kann man mit nach noch nur oder sich sie
+    sind so ueber um und unter vom von vor war was welche welcher welches wenn wer werden wie wird
+    wo zu zum zur au aux avec ce ces cette combien comme dans de des du elle en est et il ils je la
+    le les leur lui mais ne nous on ou par pour qu que quel quelle quelles quels qui sa sans se
+    ses son sont sur un une vous
+"""
+STOP_WORDS = frozenset(_COMMON.split())
+"""Words too common to light up. Negations are kept: in a contract they are the point."""
 
 _english = snowballstemmer.stemmer("english")
 

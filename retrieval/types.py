@@ -116,7 +116,9 @@ class Fingerprint:
     dpi: int = 0  # 0: the encoder does not look at the image
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.model}@{self.revision} ({self.dim}-d, pooling {self.pooling}, {self.dpi} dpi)"
+        return (
+            f"{self.kind} {self.model}@{self.revision} ({self.dim}-d, pooling {self.pooling}, {self.dpi} dpi)"
+        )
 
 
 class Encoder(Protocol):

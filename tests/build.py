@@ -28,23 +28,39 @@ def words_of(text: str) -> tuple[Word, ...]:
     )
 
 
-def content(text: str, name: str = "a.pdf", number: int = 1, source: TextSource = "text layer",
-            title: str = "") -> PageContent:
+def content(
+    text: str, name: str = "a.pdf", number: int = 1, source: TextSource = "text layer", title: str = ""
+) -> PageContent:
     page = Page(name.partition(".")[0], number, name, 612, 792)
     return PageContent(page, words_of(text), source, lambda: Image.open(BytesIO(webp())), title)
 
 
-def add_document(store: Store, encoder: Encoder, name: str, pages: Sequence[str], *, uri: str = "", doc_id: str = "",
-                 source: TextSource = "text layer", **facts: object) -> Document:
+def add_document(
+    store: Store,
+    encoder: Encoder,
+    name: str,
+    pages: Sequence[str],
+    *,
+    uri: str = "",
+    doc_id: str = "",
+    source: TextSource = "text layer",
+    **facts: object,
+) -> Document:
     """Write a document of these pages; `facts` are fields of Document."""
     doc_id = doc_id or name.partition(".")[0]
     document = Document(doc_id, name, uri or f"file:///{name}", len(pages), ADDED, **facts)  # type: ignore[arg-type]
     pending = store.begin(doc_id)
     contents = [content(text, name, number, source) for number, text in enumerate(pages, start=1)]
-    contents = [PageContent(Page(doc_id, c.page.number, name, 612, 792), c.words, c.source, c.open_image)
-                for c in contents]
+    contents = [
+        PageContent(Page(doc_id, c.page.number, name, 612, 792), c.words, c.source, c.open_image)
+        for c in contents
+    ]
     embeddings = encoder.encode_pages(contents)
-    pending.add([PageRecord(c.page, c.words, c.source, document.title, e, webp(), b"thumbnail")
-                 for c, e in zip(contents, embeddings, strict=True)])
+    pending.add(
+        [
+            PageRecord(c.page, c.words, c.source, document.title, e, webp(), b"thumbnail")
+            for c, e in zip(contents, embeddings, strict=True)
+        ]
+    )
     pending.commit(document)
     return document

@@ -28,8 +28,12 @@ def test_a_profile_is_also_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("search: {deph: 50}", r"search\.deph.*given: 50"), ("search: {depth: -1}", r"search\.depth.*greater than 0.*given: -1"),
-     ("encoder: {kind: magic}", "encoder.*magic"), ("a: [", "cannot be read")],
+    [
+        ("search: {deph: 50}", r"search\.deph.*given: 50"),
+        ("search: {depth: -1}", r"search\.depth.*greater than 0.*given: -1"),
+        ("encoder: {kind: magic}", "encoder.*magic"),
+        ("a: [", "cannot be read"),
+    ],
 )
 def test_a_wrong_setting_is_named_with_its_value(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "mine.yaml"

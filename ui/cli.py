@@ -11,8 +11,13 @@ from configs.errors import ProfileError
 if TYPE_CHECKING:
     from configs.settings import Settings
 
-app = typer.Typer(name="folioscope", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="Finds the page that answers a question: in PDFs, scans, tables and charts.")
+app = typer.Typer(
+    name="folioscope",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Finds the page that answers a question: in PDFs, scans, tables and charts.",
+)
 docs = typer.Typer(no_args_is_help=True, help="List, change and remove documents.")
 index_app = typer.Typer(no_args_is_help=True, help="Look after the index.")
 config_app = typer.Typer(no_args_is_help=True, help="Show profiles and settings.")
@@ -20,9 +25,15 @@ app.add_typer(docs, name="docs")
 app.add_typer(index_app, name="index")
 app.add_typer(config_app, name="config")
 
-Index = Annotated[str, typer.Option("--index", "-i", envvar="FOLIOSCOPE_INDEX", help="The index's folder or URI.")]
-Profile = Annotated[str, typer.Option("--profile", "-p", envvar="FOLIOSCOPE_PROFILE",
-                                      help="A profile's name, or the path of a YAML file.")]
+Index = Annotated[
+    str, typer.Option("--index", "-i", envvar="FOLIOSCOPE_INDEX", help="The index's folder or URI.")
+]
+Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile", "-p", envvar="FOLIOSCOPE_PROFILE", help="A profile's name, or the path of a YAML file."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, a line for each event or answer.")]
 INDEX = "folioscope.lance"
 
@@ -34,7 +45,9 @@ def ingest(
     profile: Profile = "cpu",
     password: Annotated[str | None, typer.Option(help="For encrypted PDFs.")] = None,
     collection: Annotated[str, typer.Option(help="A name to group these documents by.")] = "default",
-    tag: Annotated[list[str] | None, typer.Option(help="A tag for these documents; may be given again.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="A tag for these documents; may be given again.")
+    ] = None,
     sync: Annotated[bool, typer.Option("--sync", help="Also remove documents whose file has gone.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -47,8 +60,16 @@ def ingest(
     for _ in discover(paths):  # a wrong path ends here, before an index is made for it
         break
     store, encoder = assemble.store_to_write(index, settings)
-    events = run(paths, store, encoder, settings.ingest, password=password, collection=collection, tags=tag or (),
-                 sync=sync)
+    events = run(
+        paths,
+        store,
+        encoder,
+        settings.ingest,
+        password=password,
+        collection=collection,
+        tags=tag or (),
+        sync=sync,
+    )
     failures = show.follow(events, as_json)
     if failures and not as_json:
         show.print_failures(failures)
@@ -61,15 +82,23 @@ def search(
     index: Index = INDEX,
     profile: Profile = "cpu",
     top: Annotated[int, typer.Option("-k", "--top", min=1, help="Pages to show.")] = 10,
-    rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Whether the cross-encoder reads on.")] = True,
-    document: Annotated[list[str] | None, typer.Option(help="Only in this document; may be given again.")] = None,
+    rerank: Annotated[
+        bool, typer.Option("--rerank/--no-rerank", help="Whether the cross-encoder reads on.")
+    ] = True,
+    document: Annotated[
+        list[str] | None, typer.Option(help="Only in this document; may be given again.")
+    ] = None,
     collection: Annotated[list[str] | None, typer.Option(help="Only in this collection.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Only documents with this tag.")] = None,
     since: Annotated[str, typer.Option(help="Only documents from this date on (2024-01-31).")] = "",
     until: Annotated[str, typer.Option(help="Only documents up to this date.")] = "",
-    scanned: Annotated[bool | None, typer.Option("--scanned/--digital", help="Only scanned, or only digital pages.",
-                                                 show_default=False)] = None,
-    budget_ms: Annotated[int | None, typer.Option(min=1, help="Milliseconds the cross-encoder may take.")] = None,
+    scanned: Annotated[
+        bool | None,
+        typer.Option("--scanned/--digital", help="Only scanned, or only digital pages.", show_default=False),
+    ] = None,
+    budget_ms: Annotated[
+        int | None, typer.Option(min=1, help="Milliseconds the cross-encoder may take.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Every score, and what each stage did.")] = False,
     save_pages: Annotated[Path | None, typer.Option(help="Save the pages, lit up, into this folder.")] = None,
     as_json: AsJson = False,
@@ -92,7 +121,9 @@ def search(
         from ui.render import lit_page
 
         save_pages.mkdir(parents=True, exist_ok=True)
-        for hit, lit, content in zip(result.hits, highlights, store.contents([h.page for h in result.hits]), strict=True):
+        for hit, lit, content in zip(
+            result.hits, highlights, store.contents([h.page for h in result.hits]), strict=True
+        ):
             lit_page(content.image(), lit).save(show.save_path(save_pages, hit))
         show.errors.print(f"{len(result.hits)} lit-up pages saved in {save_pages}")
 
@@ -112,7 +143,9 @@ def serve(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the index, the pages and the report go.")] = Path("demo"),
+    folder: Annotated[Path, typer.Option(help="Where the index, the pages and the report go.")] = Path(
+        "demo"
+    ),
     profile: Profile = "cpu",
 ) -> None:
     """Ingest the samples, ask ten questions in two stages, and write a report to look at."""
@@ -126,15 +159,25 @@ def evaluate(
     folder: Annotated[Path, typer.Argument(help="pdfs/, queries.jsonl and qrels.txt (TREC).")],
     index: Annotated[str, typer.Option("--index", "-i", help="Where to keep its index.")] = "",
     profile: Profile = "cpu",
-    within: Annotated[bool, typer.Option("--within/--all", help="Search the question's document, or all.")] = False,
-    budget_ms: Annotated[int, typer.Option(min=1, help="Milliseconds for the cross-encoder, per question.")] = 60_000,
+    within: Annotated[
+        bool, typer.Option("--within/--all", help="Search the question's document, or all.")
+    ] = False,
+    budget_ms: Annotated[
+        int, typer.Option(min=1, help="Milliseconds for the cross-encoder, per question.")
+    ] = 60_000,
     as_json: AsJson = False,
 ) -> None:
     """Measure every stage on questions whose answers are known."""
     from ui.measure import run
 
-    run(folder, index or str(Path("evaluation") / f"{folder.resolve().name}.lance"), _load(profile), within,
-        budget_ms, as_json)
+    run(
+        folder,
+        index or str(Path("evaluation") / f"{folder.resolve().name}.lance"),
+        _load(profile),
+        within,
+        budget_ms,
+        as_json,
+    )
 
 
 @docs.command("list")
@@ -151,7 +194,9 @@ def docs_list(index: Index = INDEX, as_json: AsJson = False) -> None:
 
 
 @docs.command("remove")
-def docs_remove(names: Annotated[list[str], typer.Argument(help="File names or ids.")], index: Index = INDEX) -> None:
+def docs_remove(
+    names: Annotated[list[str], typer.Argument(help="File names or ids.")], index: Index = INDEX
+) -> None:
     """Take documents out of the index. Their files stay."""
     from ui import assemble, show
 
@@ -205,10 +250,19 @@ def index_info(index: Index = INDEX, as_json: AsJson = False) -> None:
 
     store = assemble.store_to_read(index)
     documents = store.documents()
-    files = [file.stat().st_size for file in Path(index).rglob("*") if file.is_file()] if Path(index).is_dir() else []
-    facts = {"index": index, "documents": len(documents), "pages": sum(d.pages for d in documents),
-             "scanned pages": sum(d.scanned_pages for d in documents), "encoder": str(store.fingerprint),
-             "disk MB": round(sum(files) / 1e6, 1)}
+    files = (
+        [file.stat().st_size for file in Path(index).rglob("*") if file.is_file()]
+        if Path(index).is_dir()
+        else []
+    )
+    facts = {
+        "index": index,
+        "documents": len(documents),
+        "pages": sum(d.pages for d in documents),
+        "scanned pages": sum(d.scanned_pages for d in documents),
+        "encoder": str(store.fingerprint),
+        "disk MB": round(sum(files) / 1e6, 1),
+    }
     if as_json:
         show.print_json(facts)
     else:
@@ -224,6 +278,22 @@ def index_optimize(index: Index = INDEX) -> None:
     store = assemble.store_to_read(index)
     with store.writing():
         store.optimize()
+
+
+@index_app.command("reembed")
+def index_reembed(
+    target: Annotated[str, typer.Argument(help="The new index.")],
+    index: Index = INDEX,
+    profile: Profile = "cpu",
+) -> None:
+    """Make a new index with this profile's encoder, from the pages of this one: nothing is read or OCRed again."""
+    from ingest.reembed import reembed
+    from ui import assemble, show
+
+    source = assemble.store_to_read(index)
+    store, encoder = assemble.store_to_write(target, _load(profile))
+    for document in reembed(source, store, encoder):
+        show.console.print(f"{document.name}: {document.pages} pages")
 
 
 @config_app.command("show")

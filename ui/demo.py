@@ -29,10 +29,14 @@ def run(folder: Path, settings: configs.Settings) -> None:
     index = str(folder / "samples.lance")
     store, encoder = assemble.store_to_write(index, settings)
     show.console.print(f"[bold]Ingesting[/] {SAMPLES.name}/ into {index}")
-    show.follow(ingest([dataset.documents], store, encoder, settings.ingest, collection="samples"), as_json=False)
+    show.follow(
+        ingest([dataset.documents], store, encoder, settings.ingest, collection="samples"), as_json=False
+    )
     searcher = Searcher(store, encoder, rerankers.load(settings.reranker), settings.search)
-    answers = [report.Answer(question.query_id, *answer(searcher, question), dataset.qrels[question.query_id])
-               for question in chosen]
+    answers = [
+        report.Answer(question.query_id, *answer(searcher, question), dataset.qrels[question.query_id])
+        for question in chosen
+    ]
     for given in answers:
         show.console.print(f"\n[bold]{given.result.query}[/]")
         show.print_result(given.result, given.highlights)
@@ -44,9 +48,12 @@ def run(folder: Path, settings: configs.Settings) -> None:
     page.write_text(report.html(answers, rows, len(dataset.questions), folder / "pages"), encoding="utf-8")
     show.console.print()
     show.print_measures(rows, f"all {len(dataset.questions)} questions of the samples (× 100)")
-    show.console.print(f"\nreport: {page}\npages:  {folder / 'pages'}\n"
-                       f"Open the web page on this index with: folioscope serve --index {index}   (or: make serve)\n"
-                       f"{time.perf_counter() - began:.0f} s in all", highlight=False)
+    show.console.print(
+        f"\nreport: {page}\npages:  {folder / 'pages'}\n"
+        f"Open the web page on this index with: folioscope serve --index {index}   (or: make serve)\n"
+        f"{time.perf_counter() - began:.0f} s in all",
+        highlight=False,
+    )
 
 
 def questions(dataset: Dataset) -> list[Question]:
@@ -65,5 +72,7 @@ def save_pages(folder: Path, store: Store, answers: list[report.Answer]) -> None
     folder.mkdir(exist_ok=True)
     for given in answers:
         hits = given.result.hits[:SAVED]
-        for hit, lit, content in zip(hits, given.highlights, store.contents([h.page for h in hits]), strict=False):
+        for hit, lit, content in zip(
+            hits, given.highlights, store.contents([h.page for h in hits]), strict=False
+        ):
             lit_page(content.image(), lit).save(report.page_image(folder, given, hit))

@@ -18,7 +18,10 @@ def run(settings: configs.Settings) -> int:
     """The exit code: 0, or 3 where the profile cannot work."""
     for name in PACKAGES:
         show.console.print(f"  ok       {name} {version(name)}")
-    needed = {"pdftoppm": settings.ingest.renderer == "poppler", "tesseract": settings.ingest.ocr == "tesseract"}
+    needed = {
+        "pdftoppm": settings.ingest.renderer == "poppler",
+        "tesseract": settings.ingest.ocr == "tesseract",
+    }
     lacking = False
     for program, (purpose, remedy) in PROGRAMS.items():
         if shutil.which(program):

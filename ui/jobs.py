@@ -6,7 +6,6 @@ nothing: what was waiting or under way is taken up again.
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ class Job:
 
 
 class Jobs:
-    """Safe to call from several threads. `start` begins the work, `close` ends it after the page under way."""
+    """Safe to call from several threads. `start` begins the work, `close` ends it soon."""
 
     def __init__(self, folder: Path, store: Store, ingest: Ingest) -> None:
         self.folder = folder
@@ -60,7 +59,9 @@ class Jobs:
         self._store = store
         self._ingest = ingest
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(folder / ".jobs.sqlite", check_same_thread=False, isolation_level=None)
+        self._database = sqlite3.connect(
+            folder / ".jobs.sqlite", check_same_thread=False, isolation_level=None
+        )
         self._database.execute(SCHEMA)
         self._database.execute("UPDATE jobs SET state = 'queued', page = 0 WHERE state = 'reading'")
         self._wake = threading.Event()
@@ -81,25 +82,35 @@ class Jobs:
         """Queue files; one that is in the list already starts anew."""
         with self._database_locked() as database:
             for path in paths:
-                database.execute("DELETE FROM jobs WHERE uri = ? AND state NOT IN ('queued', 'reading')",
-                                 (path.absolute().as_uri(),))
-                database.execute("INSERT OR IGNORE INTO jobs (uri, name, state) VALUES (?, ?, 'queued')",
-                                 (path.absolute().as_uri(), path.name))
+                database.execute(
+                    "DELETE FROM jobs WHERE uri = ? AND state NOT IN ('queued', 'reading')",
+                    (path.absolute().as_uri(),),
+                )
+                database.execute(
+                    "INSERT OR IGNORE INTO jobs (uri, name, state) VALUES (?, ?, 'queued')",
+                    (path.absolute().as_uri(), path.name),
+                )
         self._wake.set()
 
     def remove(self, doc_id: str) -> None:
         """Queue a document's removal. Raises NotFound."""
         document = self._store.document(doc_id)
         with self._database_locked() as database:
-            database.execute("DELETE FROM jobs WHERE uri = ? AND state NOT IN ('queued', 'reading')", (document.uri,))
-            database.execute("INSERT OR IGNORE INTO jobs (uri, name, state, doc_id) VALUES (?, ?, 'removing', ?)",
-                             (document.uri, document.name, document.doc_id))
+            database.execute(
+                "DELETE FROM jobs WHERE uri = ? AND state NOT IN ('queued', 'reading')", (document.uri,)
+            )
+            database.execute(
+                "INSERT OR IGNORE INTO jobs (uri, name, state, doc_id) VALUES (?, ?, 'removing', ?)",
+                (document.uri, document.name, document.doc_id),
+            )
         self._wake.set()
 
     def retry(self, job_id: int) -> None:
         with self._database_locked() as database:
-            database.execute("UPDATE jobs SET state = 'queued', message = '', page = 0 "
-                             "WHERE id = ? AND state = 'failed'", (job_id,))
+            database.execute(
+                "UPDATE jobs SET state = 'queued', message = '', page = 0 WHERE id = ? AND state = 'failed'",
+                (job_id,),
+            )
         self._wake.set()
 
     def clear(self) -> None:
@@ -111,7 +122,8 @@ class Jobs:
         """In the order they were asked for."""
         with self._database_locked() as database:
             rows = database.execute(
-                "SELECT id, uri, name, state, page, pages, message, doc_id FROM jobs ORDER BY id").fetchall()
+                "SELECT id, uri, name, state, page, pages, message, doc_id FROM jobs ORDER BY id"
+            ).fetchall()
         return [Job(*row) for row in rows]
 
     def busy(self) -> bool:
@@ -121,7 +133,9 @@ class Jobs:
         while not self._stop.is_set():
             self._wake.wait()
             self._wake.clear()
-            while not self._stop.is_set() and (waiting := [job for job in self.list() if job.state not in ENDED]):
+            while not self._stop.is_set() and (
+                waiting := [job for job in self.list() if job.state not in ENDED]
+            ):
                 try:
                     self._remove([job for job in waiting if job.state == "removing"])
                     self._add([job for job in waiting if job.state != "removing"])
@@ -167,27 +181,37 @@ class Jobs:
         except FolioscopeError as error:
             for uri in waiting:
                 self._update(uri, "failed", message=str(error))
-        except Exception as error:  # noqa: BLE001 (the thread must live on, and nothing may wait for ever)
+        except Exception as error:
             for uri in waiting:
-                self._update(uri, "failed", message=f"Stopped by an unexpected error ({type(error).__name__}: {error})")
+                self._update(
+                    uri, "failed", message=f"Stopped by an unexpected error ({type(error).__name__}: {error})"
+                )
         else:
             if not self._stop.is_set():
-                for uri in waiting:  # the pipeline tells the end of every file; were one left, it would wait for ever
+                for uri in (
+                    waiting
+                ):  # the pipeline tells the end of every file; were one left, it would wait for ever
                     self._update(uri, "failed", message="The ingest ended without a word on this file.")
 
     def _end(self, progress: Progress) -> None:
-        state: State = "done" if progress.event == "done" else "skipped" if progress.event == "skipped" else "failed"
+        state: State = (
+            "done" if progress.event == "done" else "skipped" if progress.event == "skipped" else "failed"
+        )
         self._update(progress.uri, state, progress.page, progress.pages, progress.message)
 
     def _update(self, uri: str, state: State, page: int = 0, pages: int = 0, message: str = "") -> None:
         with self._database_locked() as database:
-            database.execute("UPDATE jobs SET state = ?, page = MAX(?, page * (? = 'reading')), "
-                             "pages = MAX(?, pages), message = ? WHERE uri = ?",
-                             (state, page, state, pages, message, uri))
+            database.execute(
+                "UPDATE jobs SET state = ?, page = MAX(?, page * (? = 'reading')), "
+                "pages = MAX(?, pages), message = ? WHERE uri = ?",
+                (state, page, state, pages, message, uri),
+            )
 
     def _tell(self, uris: Sequence[str], message: str) -> None:
         with self._database_locked() as database:
-            database.executemany("UPDATE jobs SET message = ? WHERE uri = ?", [(message, uri) for uri in uris])
+            database.executemany(
+                "UPDATE jobs SET message = ? WHERE uri = ?", [(message, uri) for uri in uris]
+            )
 
     @contextmanager
     def _database_locked(self) -> Iterator[sqlite3.Connection]:

@@ -44,7 +44,7 @@ class Library:
 
 
 def open_library(uri: str, settings: Settings, samples: Path = SAMPLES) -> Library:
-    """The index at `uri`, made if it is not there yet. Raises what loading a model and opening a store raise."""
+    """The index at `uri`, made if need be. Raises what loading a model and opening a store raise."""
     encoder = encoders.load(settings.encoder)
     store = Store.create(uri, encoder.fingerprint)
 

@@ -16,7 +16,9 @@ from ui import assemble, show
 SHOWN = ("nDCG@5", "nDCG@10", "RR@10", "R@10", "R@100")
 
 
-def run(folder: Path, index: str, settings: configs.Settings, within: bool, budget_ms: int, as_json: bool) -> None:
+def run(
+    folder: Path, index: str, settings: configs.Settings, within: bool, budget_ms: int, as_json: bool
+) -> None:
     """`budget_ms` is large by default: a measurement must not depend on how busy the machine is."""
     dataset = evaluate.read(folder)
     store, encoder = assemble.store_to_write(index, settings)
@@ -25,6 +27,7 @@ def run(folder: Path, index: str, settings: configs.Settings, within: bool, budg
         show.print_failures(failures)
     searcher = Searcher(store, encoder, rerankers.load(settings.reranker), settings.search)
     with show.waiting(f"asking {len(dataset.questions)} questions") as status:
+
         def told(done: int) -> None:
             if status is not None:
                 status.update(f"asked {done} of {len(dataset.questions)} questions")
@@ -33,14 +36,19 @@ def run(folder: Path, index: str, settings: configs.Settings, within: bool, budg
     where = "within the question's document" if within else "over all documents"
     facts = summary(result)
     if as_json:
-        show.print_json({"dataset": dataset.folder.name, "within": within, "questions": len(result.questions), **facts})
+        show.print_json(
+            {"dataset": dataset.folder.name, "within": within, "questions": len(result.questions), **facts}
+        )
         return
     show.print_measures(facts["stages"], f"{len(result.questions)} questions {where} (× 100)")
     p = facts["p"]
-    show.console.print(f"reranked against first stage: nDCG@10 {100 * facts['gain']:+.1f}, p = {p:.3f} "
-                       "(randomization test)")
+    show.console.print(
+        f"reranked against first stage: nDCG@10 {100 * facts['gain']:+.1f}, p = {p:.3f} (randomization test)"
+    )
     for name, (median, worst) in facts["seconds"].items():
-        show.console.print(f"  {name:14} p50 {median * 1000:7,.0f} ms   p95 {worst * 1000:7,.0f} ms", style="dim")
+        show.console.print(
+            f"  {name:14} p50 {median * 1000:7,.0f} ms   p95 {worst * 1000:7,.0f} ms", style="dim"
+        )
 
 
 def summary(result: Evaluation) -> dict[str, Any]:
@@ -51,5 +59,7 @@ def summary(result: Evaluation) -> dict[str, Any]:
         "stages": stages,
         "gain": float(np.mean(whole) - np.mean(first)),
         "p": evaluate.paired_p(first, whole),
-        "seconds": {name: (float(np.median(s)), float(np.percentile(s, 95))) for name, s in result.seconds.items()},
+        "seconds": {
+            name: (float(np.median(s)), float(np.percentile(s, 95))) for name, s in result.seconds.items()
+        },
     }

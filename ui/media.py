@@ -58,9 +58,13 @@ def routes(store: Store) -> APIRouter:
         media_type = SHOWN.get(path.suffix.lower())
         # Browsers show PDFs with a plug-in of theirs, which the page's own policy would block.
         headers = {"Cache-Control": "private, no-cache", "Content-Security-Policy": "frame-ancestors 'self'"}
-        return FileResponse(path, media_type=media_type or "application/octet-stream", headers=headers,
-                            filename=Path(document.name).name,
-                            content_disposition_type="inline" if media_type else "attachment")
+        return FileResponse(
+            path,
+            media_type=media_type or "application/octet-stream",
+            headers=headers,
+            filename=Path(document.name).name,
+            content_disposition_type="inline" if media_type else "attachment",
+        )
 
     @router.api_route("/media/{doc_id}/{name}", methods=["GET", "HEAD"], include_in_schema=False)
     def image(doc_id: str, name: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:

@@ -20,20 +20,30 @@ def lit_page(image: Image.Image, highlight: Highlight) -> Image.Image:
     lit = ImageChops.multiply(image.convert("RGB"), glow.filter(ImageFilter.GaussianBlur(image.width / 900)))
     draw = ImageDraw.Draw(lit)
     for region in highlight.regions[:OUTLINED]:
-        draw.rounded_rectangle(_pixels(region, image), radius=image.width // 250, outline=OUTLINE,
-                               width=max(2, image.width // 600))
+        draw.rounded_rectangle(
+            _pixels(region, image),
+            radius=image.width // 250,
+            outline=OUTLINE,
+            width=max(2, image.width // 600),
+        )
     return lit
 
 
 def _colour(region: Region) -> tuple[int, int, int]:
     """Between white (strength 0) and the marker's colour (strength 1)."""
     strength = 0.35 + 0.65 * region.strength
-    red, green, blue = (round(255 - (255 - channel) * strength) for channel in (MARKER if region.exact else NEAR))
+    red, green, blue = (
+        round(255 - (255 - channel) * strength) for channel in (MARKER if region.exact else NEAR)
+    )
     return red, green, blue
 
 
 def _pixels(region: Region, image: Image.Image) -> tuple[float, float, float, float]:
     margin = image.width / 400
     x0, y0, x1, y1 = region.box
-    return (x0 * image.width - margin, y0 * image.height - margin, x1 * image.width + margin,
-            y1 * image.height + margin)
+    return (
+        x0 * image.width - margin,
+        y0 * image.height - margin,
+        x1 * image.width + margin,
+        y1 * image.height + margin,
+    )

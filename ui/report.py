@@ -27,13 +27,19 @@ def page_image(folder: Path, answer: Answer, hit: Hit) -> Path:
     return show.save_path(folder, hit).with_name(f"{answer.query_id}-{show.save_path(folder, hit).name}")
 
 
-def html(answers: Sequence[Answer], measures: Mapping[str, Mapping[str, float]], questions: int, pages: Path) -> str:
+def html(
+    answers: Sequence[Answer], measures: Mapping[str, Mapping[str, float]], questions: int, pages: Path
+) -> str:
     """`pages` is where the lit-up pages were saved."""
     body = "".join(_answer(answer, pages) for answer in answers)
     names = list(next(iter(measures.values())))
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    rows = "".join(f"<tr><th>{escape(stage)}</th>" + "".join(f"<td>{100 * row[name]:.1f}</td>" for name in names)
-                   + "</tr>" for stage, row in measures.items())
+    rows = "".join(
+        f"<tr><th>{escape(stage)}</th>"
+        + "".join(f"<td>{100 * row[name]:.1f}</td>" for name in names)
+        + "</tr>"
+        for stage, row in measures.items()
+    )
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Folioscope: ten questions to the samples</title><style>{STYLE}</style>
@@ -51,19 +57,29 @@ A <b class="right">✓</b> marks pages that were judged right beforehand.</p>
 
 def _answer(answer: Answer, pages: Path) -> str:
     times = " · ".join(f"{escape(s.name)} {s.seconds * 1000:,.0f} ms" for s in answer.result.stages)
-    cards = "".join(_card(answer, hit, lit, pages) for hit, lit in zip(answer.result.hits, answer.highlights, strict=True))
-    return (f"<section><h2>{escape(answer.result.query)}</h2><p class=meta>{times}<br>"
-            f"{escape(answer.result.decision.reason)}</p><div class=cards>{cards}</div></section>")
+    cards = "".join(
+        _card(answer, hit, lit, pages) for hit, lit in zip(answer.result.hits, answer.highlights, strict=True)
+    )
+    return (
+        f"<section><h2>{escape(answer.result.query)}</h2><p class=meta>{times}<br>"
+        f"{escape(answer.result.decision.reason)}</p><div class=cards>{cards}</div></section>"
+    )
 
 
 def _card(answer: Answer, hit: Hit, lit: Highlight, pages: Path) -> str:
     right = "<b class=right title='judged right'>✓</b>" if answer.grades.get(hit.page.name) else ""
-    moved = f"<span class=moved>{show.movement(hit)} first stage {hit.first_rank}</span>" if hit.reranked else ""
+    moved = (
+        f"<span class=moved>{show.movement(hit)} first stage {hit.first_rank}</span>" if hit.reranked else ""
+    )
     file = page_image(pages, answer, hit)
-    image = f"<img loading=lazy alt='{escape(hit.page.name)}' src='{_data_uri(file)}'>" if file.is_file() else ""
+    image = (
+        f"<img loading=lazy alt='{escape(hit.page.name)}' src='{_data_uri(file)}'>" if file.is_file() else ""
+    )
     note = f"<p class=note>{escape(lit.note)}</p>" if lit.note else ""
-    return (f"<article><h3><span class=rank>{hit.rank}</span> {escape(hit.page.name)} {right}</h3>"
-            f"<p class=meta>score {hit.score:+.2f} {moved}</p>{image}<p class=snippet>{_snippet(lit)}</p>{note}</article>")
+    return (
+        f"<article><h3><span class=rank>{hit.rank}</span> {escape(hit.page.name)} {right}</h3>"
+        f"<p class=meta>score {hit.score:+.2f} {moved}</p>{image}<p class=snippet>{_snippet(lit)}</p>{note}</article>"
+    )
 
 
 def _snippet(lit: Highlight) -> str:
@@ -76,7 +92,9 @@ def _snippet(lit: Highlight) -> str:
 
 def _data_uri(file: Path) -> str:
     with Image.open(file) as image:
-        small = image.convert("RGB").resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
+        small = image.convert("RGB").resize(
+            (WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS
+        )
     buffer = BytesIO()
     small.save(buffer, "WEBP", quality=72, method=2)
     return "data:image/webp;base64," + b64encode(buffer.getvalue()).decode()
@@ -89,10 +107,12 @@ STYLE = """
 body{margin:0;background:var(--back);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
 main{max-width:1180px;margin:0 auto;padding:24px 16px 64px}h1{font-size:28px;margin:8px 0}
 .lead{max-width:70ch;color:var(--soft)}section{margin-top:40px}h2{font-size:20px;margin:0 0 4px}
-.meta{color:var(--soft);font-size:13px;margin:2px 0 10px}.cards{display:flex;gap:14px;overflow-x:auto;padding-bottom:8px}
+.meta{color:var(--soft);font-size:13px;margin:2px 0 10px}.cards{display:flex;gap:14px;overflow-x:auto;
+padding-bottom:8px}
 article{flex:0 0 300px;background:var(--paper);border:1px solid var(--line);border-radius:10px;padding:12px;min-width:0}
 h3{font-size:14px;margin:0;overflow-wrap:anywhere}.rank{display:inline-block;min-width:22px;text-align:center;
-border-radius:6px;background:var(--ink);color:var(--paper)}img{width:100%;border:1px solid var(--line);border-radius:4px}
+border-radius:6px;background:var(--ink);color:var(--paper)}
+img{width:100%;border:1px solid var(--line);border-radius:4px}
 .snippet{font-size:13px;margin:8px 0 0;overflow-wrap:anywhere}.note{font-size:13px;color:var(--soft)}
 mark{background:var(--mark);color:inherit;border-radius:2px}.right{color:#1a8a4a}.moved{margin-left:6px}
 table{border-collapse:collapse}th,td{padding:6px 12px;border-bottom:1px solid var(--line);text-align:right}

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bar,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -27,8 +36,11 @@ def print_json(value: Any) -> None:
 
 
 def result_json(result: SearchResult, highlights: Sequence[Highlight]) -> dict[str, Any]:
-    hits = [hit_json(hit) | {"snippet": lit.snippet, "regions": [asdict(r) for r in lit.regions], "note": lit.note}
-            for hit, lit in zip(result.hits, highlights, strict=True)]
+    hits = [
+        hit_json(hit)
+        | {"snippet": lit.snippet, "regions": [asdict(r) for r in lit.regions], "note": lit.note}
+        for hit, lit in zip(result.hits, highlights, strict=True)
+    ]
     return {
         "query": result.query,
         "hits": hits,
@@ -39,9 +51,15 @@ def result_json(result: SearchResult, highlights: Sequence[Highlight]) -> dict[s
 
 
 def hit_json(hit: Hit) -> dict[str, Any]:
-    return {"rank": hit.rank, "first_rank": hit.first_rank, "page": hit.page.name, "doc_id": hit.page.doc_id,
-            "score": round(hit.score, 4), "reranked": hit.reranked,
-            "scores": {name: round(score, 4) for name, score in hit.scores.items()}}
+    return {
+        "rank": hit.rank,
+        "first_rank": hit.first_rank,
+        "page": hit.page.name,
+        "doc_id": hit.page.doc_id,
+        "score": round(hit.score, 4),
+        "reranked": hit.reranked,
+        "scores": {name: round(score, 4) for name, score in hit.scores.items()},
+    }
 
 
 def movement(hit: Hit) -> str:
@@ -88,27 +106,40 @@ def document_json(document: Document) -> dict[str, Any]:
 
 def print_documents(documents: Sequence[Document]) -> None:
     table = Table(box=None, pad_edge=False)
-    for name, justify in (("document", "left"), ("pages", "right"), ("scanned", "right"), ("date", "left"),
-                          ("collection", "left"), ("tags", "left"), ("id", "left")):
+    for name, justify in (
+        ("document", "left"),
+        ("pages", "right"),
+        ("scanned", "right"),
+        ("date", "left"),
+        ("collection", "left"),
+        ("tags", "left"),
+        ("id", "left"),
+    ):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for d in documents:
-        table.add_row(d.name, str(d.pages), str(d.scanned_pages or ""), d.date, d.collection, ", ".join(d.tags), d.doc_id)
+        table.add_row(
+            d.name,
+            str(d.pages),
+            str(d.scanned_pages or ""),
+            d.date,
+            d.collection,
+            ", ".join(d.tags),
+            d.doc_id,
+        )
     console.print(table)
     console.print(f"{len(documents)} documents, {sum(d.pages for d in documents):,} pages", style="dim")
 
 
 def follow(events: Iterable["Progress"], as_json: bool) -> list["Progress"]:
     """Draw an ingest as it goes; the failures come back."""
-    failures: list[Progress] = []
     shown = _json_lines if as_json else _bar if console.is_terminal else _plain_lines
-    for event in shown(events):
-        if event.event == "failed":
-            failures.append(event)
-    return failures
+    return [event for event in shown(events) if event.event == "failed"]
 
 
 def print_failures(failures: Sequence["Progress"]) -> None:
-    table = Table(title=f"{len(failures)} files could not be ingested", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=f"{len(failures)} files could not be ingested", title_justify="left", box=None, pad_edge=False
+    )
     for name in ("file", "why", "what to do"):
         table.add_column(name, overflow="fold")
     for failure in failures:
@@ -118,22 +149,34 @@ def print_failures(failures: Sequence["Progress"]) -> None:
 
 def _json_lines(events: Iterable["Progress"]) -> Iterator["Progress"]:
     for event in events:
-        print(json.dumps(asdict(event) | {"seconds": round(event.seconds, 3)}, ensure_ascii=False), flush=True)
+        print(
+            json.dumps(asdict(event) | {"seconds": round(event.seconds, 3)}, ensure_ascii=False), flush=True
+        )
         yield event
 
 
 def _plain_lines(events: Iterable["Progress"]) -> Iterator["Progress"]:
     for event in events:
         if event.event in ("done", "skipped", "failed", "removed"):
-            print(f"[{event.files_ended}/{event.files}] {event.event}: {event.name}: {event.message}", flush=True)
+            print(
+                f"[{event.files_ended}/{event.files}] {event.event}: {event.name}: {event.message}",
+                flush=True,
+            )
         elif event.event == "finished":
             print(_summary(event), flush=True)
         yield event
 
 
 def _bar(events: Iterable["Progress"]) -> Iterator["Progress"]:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files"),
-               TextColumn("{task.fields[speed]}"), TimeRemainingColumn(compact=True))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("files"),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(compact=True),
+    )
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("ingesting", total=None, speed="")
         under_way: dict[str, float] = {}
@@ -143,8 +186,13 @@ def _bar(events: Iterable["Progress"]) -> Iterator["Progress"]:
             else:
                 under_way.pop(event.uri, None)
             speed = f"{event.pages_done / event.seconds:.1f} pages/s" if event.seconds > 1 else ""
-            bar.update(task, total=event.files, completed=event.files_ended + sum(under_way.values()), speed=speed,
-                       description=event.name or "ingesting")
+            bar.update(
+                task,
+                total=event.files,
+                completed=event.files_ended + sum(under_way.values()),
+                speed=speed,
+                description=event.name or "ingesting",
+            )
             if event.event in ("done", "failed", "removed"):
                 style = {"failed": "red", "removed": "yellow"}.get(event.event, "")
                 bar.console.print(Text(f"{event.event:>8}  {event.name}: {event.message}", style=style))

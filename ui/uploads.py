@@ -43,7 +43,7 @@ async def keep(chunks: AsyncIterator[bytes], folder: Path, name: str, limit: int
     same name are stored once.
     """
     digest, size = hashlib.sha256(), 0
-    with NamedTemporaryFile(dir=folder, prefix=".upload-", delete=False) as file:  # noqa: ASYNC230
+    with NamedTemporaryFile(dir=folder, prefix=".upload-", delete=False) as file:
         part = Path(file.name)
         try:
             async for chunk in chunks:

@@ -60,8 +60,12 @@ def validate(model: CrossEncoder, tokenizer: Tokenizer, held_out: Sequence[Group
     ranks: dict[str, list[float]] = {}
     with torch.inference_mode():
         for group in held_out:
-            score = logits(model, tokenizer, [(group.question, p) for p in (group.positive, *group.negatives[:6])])
-            ranks.setdefault(group.source.split("-")[0], []).append(1 / (1 + int((score[1:] >= score[0]).sum())))
+            score = logits(
+                model, tokenizer, [(group.question, p) for p in (group.positive, *group.negatives[:6])]
+            )
+            ranks.setdefault(group.source.split("-")[0], []).append(
+                1 / (1 + int((score[1:] >= score[0]).sum()))
+            )
     model.train()
     return {source: round(sum(r) / len(r), 3) for source, r in ranks.items()}
 
@@ -74,8 +78,11 @@ def train(options: argparse.Namespace) -> None:
     groups = read_groups(options.data / "groups.jsonl.gz") + read_xquad(options.data / "xquad.jsonl.gz")
     training, held_out = hold_out(groups, each=60, seed=options.seed)
     body = [p for p in model.bert.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW([{"params": body, "lr": options.lr}, {"params": model.head.parameters(), "lr": options.lr * 10}],
-                                  weight_decay=0.01, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        [{"params": body, "lr": options.lr}, {"params": model.head.parameters(), "lr": options.lr * 10}],
+        weight_decay=0.01,
+        betas=(0.9, 0.98),
+    )
     rates = [group["lr"] for group in optimizer.param_groups]
     began, budget, spent = time.process_time(), options.minutes * 60, 0.0
     next_check = 600.0
@@ -95,7 +102,9 @@ def train(options: argparse.Namespace) -> None:
         nn.utils.clip_grad_norm_([*body, *model.head.parameters()], 1.0)
         optimizer.step()
         if step % 20 == 0:
-            print(json.dumps({"step": step, "seconds": round(spent), "loss": round(float(loss), 3)}), flush=True)
+            print(
+                json.dumps({"step": step, "seconds": round(spent), "loss": round(float(loss), 3)}), flush=True
+            )
         if spent > next_check:
             next_check += 600
             print(json.dumps({"step": step, "held_out": validate(model, tokenizer, held_out)}), flush=True)
@@ -106,7 +115,9 @@ def train(options: argparse.Namespace) -> None:
 
 def save(model: CrossEncoder, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors"
+    )
 
 
 def load(minilm: Path, folder: Path) -> CrossEncoder:
@@ -116,7 +127,9 @@ def load(minilm: Path, folder: Path) -> CrossEncoder:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("minilm", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)

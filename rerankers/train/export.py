@@ -63,7 +63,9 @@ class CrossGraph(nn.Module):
         return logits
 
 
-def export(graph: nn.Module, bert: nn.Module, inputs: Sequence[str], out: Path, shared_table: bool = True) -> None:
+def export(
+    graph: nn.Module, bert: nn.Module, inputs: Sequence[str], out: Path, shared_table: bool = True
+) -> None:
     """Write `graph` to `out` as int8 ONNX, its word table beside it in `table.bin`."""
     table = Int8Table(bert.embeddings.word_embeddings.weight.detach())
     bert.embeddings.word_embeddings = table
@@ -72,16 +74,32 @@ def export(graph: nn.Module, bert: nn.Module, inputs: Sequence[str], out: Path, 
     axes = {name: {0: "n", 1: "length"} for name in [*inputs, "output"]}
     with tempfile.TemporaryDirectory() as folder:
         whole, quantised = Path(folder) / "whole.onnx", Path(folder) / "int8.onnx"
-        torch.onnx.export(graph.eval(), tuple(example for _ in inputs), str(whole), input_names=list(inputs),
-                          output_names=["output"], dynamic_axes=axes, opset_version=17, dynamo=False)
-        quantize_dynamic(whole, quantised, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
-                         reduce_range=True, weight_type=QuantType.QInt8)
+        torch.onnx.export(
+            graph.eval(),
+            tuple(example for _ in inputs),
+            str(whole),
+            input_names=list(inputs),
+            output_names=["output"],
+            dynamic_axes=axes,
+            opset_version=17,
+            dynamo=False,
+        )
+        quantize_dynamic(
+            whole,
+            quantised,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+        )
         model = onnx.load(str(quantised))
     if shared_table:
         for tensor in model.graph.initializer:
             if list(tensor.dims) == list(table.word_table.shape):
                 (out.parent / "table.bin").write_bytes(tensor.raw_data)
-                onnx.external_data_helper.set_external_data(tensor, "table.bin", offset=0, length=len(tensor.raw_data))
+                onnx.external_data_helper.set_external_data(
+                    tensor, "table.bin", offset=0, length=len(tensor.raw_data)
+                )
                 tensor.ClearField("raw_data")
                 tensor.data_location = onnx.TensorProto.EXTERNAL
     out.write_bytes(model.SerializeToString())
@@ -95,11 +113,15 @@ def write_manifest(folder: Path, name: str, facts: dict[str, object]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("minilm", "bi", "cross", "out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--name", default="folio-1")
-    parser.add_argument("--whole", type=float, default=0.5, help="weight of the question's own vector beside its words")
+    parser.add_argument(
+        "--whole", type=float, default=0.5, help="weight of the question's own vector beside its words"
+    )
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     words = bi_encoder.load(options.minilm, options.bi)

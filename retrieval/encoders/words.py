@@ -11,9 +11,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Encoding
 
 import configs.settings as configs
-from retrieval.onnx import RowRunner, ModelFolder
+from retrieval.onnx import ModelFolder, RowRunner
 from retrieval.text import STOP_WORDS, fold
 from retrieval.types import Box, Fingerprint, PageContent, PageEmbedding, QueryEmbedding, Vectors, Word
 
@@ -77,8 +78,13 @@ class WordsEncoder:
         outputs = self._runner.run(rows)
         return [self._assemble(*page, outputs) for page in zip(pages, contents, spans, strict=True)]
 
-    def _assemble(self, page: PageContent, content: _Pieces, spans: Sequence[tuple[int, int, int]],
-                  outputs: Sequence[NDArray[np.float32]]) -> PageEmbedding:
+    def _assemble(
+        self,
+        page: PageContent,
+        content: _Pieces,
+        spans: Sequence[tuple[int, int, int]],
+        outputs: Sequence[NDArray[np.float32]],
+    ) -> PageEmbedding:
         if not spans:
             return PageEmbedding(np.zeros((0, self._dim), np.float32), np.zeros((0, 4), np.float32))
         pieces = np.zeros((len(content.ids), self._dim), np.float32)
@@ -87,7 +93,9 @@ class WordsEncoder:
         for start, end, row in spans:
             output = outputs[row][:, : self._dim]
             vectors.append(output.mean(axis=0))
-            regions.append(union(page.words[i].box for i in range(content.words[start], content.words[end - 1] + 1)))
+            regions.append(
+                union(page.words[i].box for i in range(content.words[start], content.words[end - 1] + 1))
+            )
             inner_start = start if start == 0 else start + OVERLAP // 2
             pieces[inner_start:end] = output[-1 - (end - inner_start) : -1]
         for run in runs(content, page.words):
@@ -100,8 +108,8 @@ class WordsEncoder:
         outputs = self._runner.run([[CLS, *e.ids[:QUESTION_PIECES], SEP] for e in encodings])
         return [self._query(q, e, o) for q, e, o in zip(queries, encodings, outputs, strict=True)]
 
-    def _query(self, query: str, encoding: "_Encoding", output: NDArray[np.float32]) -> QueryEmbedding:
-        ids, spans, word_of = (x[:QUESTION_PIECES] for x in (encoding.ids, encoding.offsets, encoding.word_ids))
+    def _query(self, query: str, encoding: Encoding, output: NDArray[np.float32]) -> QueryEmbedding:
+        ids, spans, word_of = encoding.ids[:QUESTION_PIECES], encoding.offsets, encoding.word_ids
         known = [i for i in range(len(ids)) if ids[i] != UNKNOWN]
         if not known:
             empty = np.zeros((0, self._dim), np.float32)
@@ -117,7 +125,7 @@ class WordsEncoder:
         content = tuple(fold(token) not in STOP_WORDS and any(map(str.isalnum, token)) for token in tokens)
         return QueryEmbedding(_unit(vectors), ("[question]", *tokens), (False, *content), weights)
 
-    def _encodings(self, texts: Sequence[str]) -> list["_Encoding"]:
+    def _encodings(self, texts: Sequence[str]) -> list[Encoding]:
         return list(self._tokenizer.encode_batch(list(texts), add_special_tokens=False))
 
     def _pieces(self, words: Sequence[Word]) -> _Pieces:
@@ -128,12 +136,6 @@ class WordsEncoder:
                 ids.append(piece)
                 owners.append(i)
         return _Pieces(ids, owners)
-
-
-class _Encoding:  # what we use of tokenizers.Encoding, which has no types
-    ids: list[int]
-    offsets: list[tuple[int, int]]
-    word_ids: list[int | None]
 
 
 def windows(pieces: int, length: int) -> Iterator[tuple[int, int]]:
@@ -177,4 +179,4 @@ def union(boxes: Iterator[Box]) -> Box:
 
 def _unit(vectors: NDArray[np.float32]) -> Vectors:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), np.float32)

@@ -110,13 +110,15 @@ def start_from_principal_axes(model: BiEncoder, tokenizer: Tokenizer, texts: Seq
         hidden = model(ids, mask)
         unit = nn.functional.normalize
         means = unit(hidden.sum(1) / mask.sum(1, keepdim=True), dim=-1)
-        words = unit(hidden[mask.bool()][:: 20], dim=-1)
+        words = unit(hidden[mask.bool()][::20], dim=-1)
         sample = torch.cat([means, words[: 2 * len(means)]])
         _, _, axes = torch.linalg.svd(sample, full_matrices=False)
         model.project.weight.copy_(axes[: model.project.out_features])
 
 
-def validate(model: BiEncoder, tokenizer: Tokenizer, held_out: Sequence[Group]) -> dict[str, dict[str, float]]:
+def validate(
+    model: BiEncoder, tokenizer: Tokenizer, held_out: Sequence[Group]
+) -> dict[str, dict[str, float]]:
     """Mean reciprocal rank of the positive among its own negatives, by source, of each term and of mixtures."""
     model.eval()
     ranks: dict[str, dict[str, list[float]]] = {}
@@ -146,11 +148,20 @@ def train(options: argparse.Namespace) -> None:
     scale = nn.Parameter(torch.tensor(20.0).log())
     heads = [*model.project.parameters(), *model.weigh.parameters(), scale]
     body = [p for p in model.bert.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW([{"params": body, "lr": options.lr}, {"params": heads, "lr": options.lr * 10}],
-                                  weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        [{"params": body, "lr": options.lr}, {"params": heads, "lr": options.lr * 10}], weight_decay=0.01
+    )
     rates = [group["lr"] for group in optimizer.param_groups]
-    print(json.dumps({"groups": len(training), "held_out": len(held_out), "start": validate(model, tokenizer, held_out)}),
-          flush=True)
+    print(
+        json.dumps(
+            {
+                "groups": len(training),
+                "held_out": len(held_out),
+                "start": validate(model, tokenizer, held_out),
+            }
+        ),
+        flush=True,
+    )
     began, budget, spent = time.process_time(), options.minutes * 60, 0.0
     next_check = 600.0
     for step, batch in enumerate(batches(training, options.batch, options.negatives, options.seed)):
@@ -167,15 +178,26 @@ def train(options: argparse.Namespace) -> None:
             dense, late = scores(question, passages)
         target = torch.arange(len(batch))
         hot = scale.exp().clamp(max=60)
-        losses = [nn.functional.cross_entropy(s.float() * hot, target) for s in (dense, late, (dense + late) / 2)]
+        losses = [
+            nn.functional.cross_entropy(s.float() * hot, target) for s in (dense, late, (dense + late) / 2)
+        ]
         loss = torch.stack(losses).mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_([*body, *heads], 1.0)
         optimizer.step()
         if step % 20 == 0:
-            print(json.dumps({"step": step, "seconds": round(spent), "scale": round(float(hot), 1),
-                              "loss": [round(float(x), 3) for x in losses]}), flush=True)
+            print(
+                json.dumps(
+                    {
+                        "step": step,
+                        "seconds": round(spent),
+                        "scale": round(float(hot), 1),
+                        "loss": [round(float(x), 3) for x in losses],
+                    }
+                ),
+                flush=True,
+            )
         if spent > next_check:
             next_check += 600
             print(json.dumps({"step": step, "held_out": validate(model, tokenizer, held_out)}), flush=True)
@@ -186,7 +208,9 @@ def train(options: argparse.Namespace) -> None:
 
 def save(model: BiEncoder, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors"
+    )
 
 
 def load(minilm: Path, folder: Path, dim: int = 128) -> BiEncoder:
@@ -196,7 +220,9 @@ def load(minilm: Path, folder: Path, dim: int = 128) -> BiEncoder:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("minilm", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)

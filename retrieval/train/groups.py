@@ -45,21 +45,32 @@ def read_xquad(path: Path, negatives: int = 6, seed: int = 0) -> list[Group]:
             contexts[row["lang"]].append(row["context"])
     groups = []
     for by_language in rows.values():
-        pairs = [*permutations(by_language, 2), *((language, language) for language in by_language if language != "en")]
+        pairs = [
+            *permutations(by_language, 2),
+            *((language, language) for language in by_language if language != "en"),
+        ]
         for asked, written in rng.sample(pairs, min(4, len(pairs))):
             positive = by_language[written]["context"]
             others = [text for text in rng.sample(contexts[written], negatives + 1) if text != positive]
-            groups.append(Group(f"xquad-{asked}-{written}", by_language[asked]["q"], positive, tuple(others[:negatives])))
+            groups.append(
+                Group(
+                    f"xquad-{asked}-{written}", by_language[asked]["q"], positive, tuple(others[:negatives])
+                )
+            )
     return groups
 
 
 def hold_out(groups: Sequence[Group], each: int, seed: int = 0) -> tuple[list[Group], list[Group]]:
-    """(training, held out): per source, `each` groups, and every group that shares a held-out positive leaves training."""
+    """(training, held out): `each` groups of every source; those that share text with them leave training."""
     rng = random.Random(seed)
     by_source: dict[str, list[Group]] = defaultdict(list)
     for group in groups:
         by_source[group.source.split("-")[0]].append(group)
-    held = [group for _, same in sorted(by_source.items()) for group in rng.sample(same, min(each, len(same) // 4))]
+    held = [
+        group
+        for _, same in sorted(by_source.items())
+        for group in rng.sample(same, min(each, len(same) // 4))
+    ]
     seen = {group.positive for group in held} | {group.question for group in held}
     return [g for g in groups if g.positive not in seen and g.question not in seen], held
 

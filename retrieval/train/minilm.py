@@ -37,7 +37,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 def pieces(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> list[list[int]]:
     """Word-piece ids of each text, cut to `length`, without [CLS] and [SEP]."""
-    return [encoding.ids[:length] for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+    return [
+        encoding.ids[:length] for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    ]
 
 
 def pad(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

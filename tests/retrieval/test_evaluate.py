@@ -15,8 +15,11 @@ from tests.build import add_document
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "pdfs").mkdir()
-    lines = ['{"query_id": "q1", "text": "pump failed", "document": "a.pdf", "sources": ["Table"]}',
-             '{"query_id": "q2", "text": "revenue"}', '{"query_id": "q3", "text": "never judged"}']
+    lines = [
+        '{"query_id": "q1", "text": "pump failed", "document": "a.pdf", "sources": ["Table"]}',
+        '{"query_id": "q2", "text": "revenue"}',
+        '{"query_id": "q3", "text": "never judged"}',
+    ]
     (tmp_path / "queries.jsonl").write_text("\n".join(lines))
     (tmp_path / "qrels.txt").write_text("q1 0 a.pdf#page=2 1\nq2 0 b c.pdf#page=1 2\nq2 0 a.pdf#page=1 0\n")
     return tmp_path
@@ -48,13 +51,19 @@ def test_every_stage_is_judged(folder: Path, store: Store, encoder: HashingEncod
         add_document(store, encoder, "b c.pdf", ["revenue"])
     searcher = Searcher(store, encoder, OverlapReranker(), configs.Search())
     result = evaluate.evaluate(evaluate.read(folder), searcher, store, within=True)
-    assert {stage: result.mean(stage, "nDCG@10") for stage in result.values} == dict.fromkeys(evaluate.STAGES, 1.0)
+    assert {stage: result.mean(stage, "nDCG@10") for stage in result.values} == dict.fromkeys(
+        evaluate.STAGES, 1.0
+    )
     assert len(result.seconds["recall"]) == 2
 
 
-def test_an_index_without_the_judged_documents_is_refused(folder: Path, store: Store, encoder: HashingEncoder) -> None:
+def test_an_index_without_the_judged_documents_is_refused(
+    folder: Path, store: Store, encoder: HashingEncoder
+) -> None:
     with pytest.raises(NotFound, match="lacks 2 judged documents"):
-        evaluate.evaluate(evaluate.read(folder), Searcher(store, encoder, None, configs.Search()), store, within=True)
+        evaluate.evaluate(
+            evaluate.read(folder), Searcher(store, encoder, None, configs.Search()), store, within=True
+        )
 
 
 def test_the_randomization_test_tells_chance_from_gain() -> None:

@@ -7,8 +7,12 @@ from retrieval.types import QueryEmbedding, Vectors
 
 def query(vectors: list[list[float]], weights: list[float] | None = None) -> QueryEmbedding:
     count = len(vectors)
-    return QueryEmbedding(np.array(vectors, np.float32).reshape(count, -1), ("t",) * count, (True,) * count,
-                          None if weights is None else np.array(weights, np.float32))
+    return QueryEmbedding(
+        np.array(vectors, np.float32).reshape(count, -1),
+        ("t",) * count,
+        (True,) * count,
+        None if weights is None else np.array(weights, np.float32),
+    )
 
 
 def page(*vectors: list[float]) -> Vectors:
@@ -47,8 +51,10 @@ def test_it_agrees_with_the_definition() -> None:
     pages = [rng.standard_normal((n, 8), np.float32) for n in (1, 5, 3, 90)]
     asked = query(rng.standard_normal((4, 8)).tolist(), [0.1, 0.2, 0.3, 0.4])
     assert asked.weights is not None
-    expected = [sum(w * max(float(q @ v) for v in p) for q, w in zip(asked.vectors, asked.weights, strict=True))
-                for p in pages]
+    expected = [
+        sum(w * max(float(q @ v) for v in p) for q, w in zip(asked.vectors, asked.weights, strict=True))
+        for p in pages
+    ]
     offsets = np.cumsum([0, *map(len, pages)])
     np.testing.assert_allclose(maxsim_ragged(asked, np.concatenate(pages), offsets), expected, rtol=1e-5)
 

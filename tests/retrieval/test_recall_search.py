@@ -18,7 +18,13 @@ from retrieval.store import Store
 from retrieval.types import Filter, Hit, Page, PageContent
 from tests.build import add_document
 
-PAGES = ["the pump failed the test", "the pump passed the test", "no pump here", "revenue grew in 2023", "revenue fell in 2022"]
+PAGES = [
+    "the pump failed the test",
+    "the pump passed the test",
+    "no pump here",
+    "revenue grew in 2023",
+    "revenue fell in 2022",
+]
 
 
 @pytest.fixture
@@ -43,7 +49,9 @@ def test_the_page_with_all_words_comes_first(filled: Store, encoder: HashingEnco
     assert [hit.rank for hit in result.hits] == list(range(1, len(result.hits) + 1))
 
 
-def test_vector_scores_are_exact_maxsim_over_the_stored_vectors(filled: Store, encoder: HashingEncoder) -> None:
+def test_vector_scores_are_exact_maxsim_over_the_stored_vectors(
+    filled: Store, encoder: HashingEncoder
+) -> None:
     result = searcher(filled, encoder).search("pump passed 2023")
     query = encoder.encode_queries(["pump passed 2023"])[0]
     assert result.candidates
@@ -54,7 +62,9 @@ def test_vector_scores_are_exact_maxsim_over_the_stored_vectors(filled: Store, e
 
 def test_filters_restrict_both_kinds_of_evidence(filled: Store, encoder: HashingEncoder) -> None:
     search = searcher(filled, encoder).search
-    assert {h.page.document for h in search("pump", where=Filter(documents=("a.pdf",))).candidates} == {"a.pdf"}
+    assert {h.page.document for h in search("pump", where=Filter(documents=("a.pdf",))).candidates} == {
+        "a.pdf"
+    }
     assert found(search("pump", where=Filter(collections=("scans",))).hits) == ["s.pdf#page=1"]
     assert found(search("pump", where=Filter(scanned=True)).hits) == ["s.pdf#page=1"]
     assert "s.pdf" not in {h.page.document for h in search("pump", where=Filter(scanned=False)).candidates}
@@ -69,7 +79,9 @@ def test_streaming_from_disk_ranks_as_memory_does(filled: Store, encoder: Hashin
     assert "from disk" in from_disk.stages[1].note
 
 
-def test_what_another_process_writes_or_removes_is_seen_at_the_next_search(filled: Store, encoder: HashingEncoder) -> None:
+def test_what_another_process_writes_or_removes_is_seen_at_the_next_search(
+    filled: Store, encoder: HashingEncoder
+) -> None:
     search = searcher(filled, encoder).search
     assert "n.pdf#page=1" not in found(search("brand new zebra").candidates)
     other = Store.open(filled.uri)
@@ -104,7 +116,9 @@ def test_both_ranks_and_the_decision_are_told(filled: Store, encoder: HashingEnc
 @pytest.mark.parametrize("off", ["by request", "by profile"])
 def test_without_reranking_the_first_stage_stands(filled: Store, encoder: HashingEncoder, off: str) -> None:
     reranker = None if off == "by profile" else OverlapReranker()
-    result = Searcher(filled, encoder, reranker, configs.Search()).search("pump test", rerank=off == "by profile")
+    result = Searcher(filled, encoder, reranker, configs.Search()).search(
+        "pump test", rerank=off == "by profile"
+    )
     assert not result.decision.reranked
     assert "not reranked" in result.decision.reason
     assert result.hits == result.candidates
@@ -125,7 +139,9 @@ class SlowReranker:
         return [float(start + i) for i in range(len(pages))]
 
 
-def test_the_budget_ends_reranking_and_the_rest_keep_their_place(store: Store, encoder: HashingEncoder) -> None:
+def test_the_budget_ends_reranking_and_the_rest_keep_their_place(
+    store: Store, encoder: HashingEncoder
+) -> None:
     with store.writing():
         add_document(store, encoder, "a.pdf", [f"pump {'pump ' * i}" for i in range(12)])
     slow = SlowReranker()
@@ -147,8 +163,12 @@ def test_the_reranker_is_fused_with_the_first_stage_by_z_scores() -> None:
     assert (twice[0].rank, twice[0].first_rank, twice[3].reranked) == (1, 3, False)
 
 
-@pytest.mark.parametrize(("query", "message"), [("", "empty"), (" \n\t", "empty"), ("x" * 10_000, "10,000 characters")])
-def test_a_query_that_cannot_be_asked_is_refused_in_words(store: Store, encoder: HashingEncoder, query: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("query", "message"), [("", "empty"), (" \n\t", "empty"), ("x" * 10_000, "10,000 characters")]
+)
+def test_a_query_that_cannot_be_asked_is_refused_in_words(
+    store: Store, encoder: HashingEncoder, query: str, message: str
+) -> None:
     with pytest.raises(BadQuery, match=message):
         searcher(store, encoder).search(query)
 
@@ -174,7 +194,9 @@ def test_many_threads_may_search_at_once(filled: Store, encoder: HashingEncoder)
     search = searcher(filled, encoder).search
     expected = found(search("pump test").hits)
     results: list[list[str]] = []
-    threads = [threading.Thread(target=lambda: results.append(found(search("pump test").hits))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: results.append(found(search("pump test").hits))) for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -182,7 +204,9 @@ def test_many_threads_may_search_at_once(filled: Store, encoder: HashingEncoder)
     assert results == [expected] * 8
 
 
-def test_equal_pages_keep_the_order_of_their_names(store: Store, encoder: HashingEncoder, tmp_path: Path) -> None:
+def test_equal_pages_keep_the_order_of_their_names(
+    store: Store, encoder: HashingEncoder, tmp_path: Path
+) -> None:
     with store.writing():
         for name in ("b.pdf", "c.pdf", "a.pdf"):
             add_document(store, encoder, name, ["pump"])

@@ -15,8 +15,9 @@ import pytest
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import EncoderMismatch, IndexBusy, IndexMissing, NotFound, SchemaMismatch
 from retrieval.store import Store
+from retrieval.tables import PageRecord
 from retrieval.types import Filter, Page
-from tests.build import add_document
+from tests.build import add_document, content, webp
 
 
 def names(store: Store, where: Filter | None = None) -> list[str]:
@@ -25,8 +26,16 @@ def names(store: Store, where: Filter | None = None) -> list[str]:
 
 def test_a_document_comes_back_as_it_was_written(store: Store, encoder: HashingEncoder) -> None:
     with store.writing():
-        written = add_document(store, encoder, "a.pdf", ["alpha beta", ""], title="Títle", tags=("x", "y"),
-                               date="2024-05-06", meta={"author": "Ada"})
+        written = add_document(
+            store,
+            encoder,
+            "a.pdf",
+            ["alpha beta", ""],
+            title="Títle",
+            tags=("x", "y"),
+            date="2024-05-06",
+            meta={"author": "Ada"},
+        )
     reopened = Store.open(store.uri)
     assert reopened.documents() == [written]
     first, second = reopened.contents([Page("a", 1, "a.pdf"), Page("a", 2, "a.pdf")])
@@ -88,12 +97,9 @@ def test_writing_the_same_document_twice_is_the_same_as_once(store: Store, encod
 
 
 def test_a_page_twice_in_a_document_is_refused(store: Store, encoder: HashingEncoder) -> None:
-    with store.writing(), pytest.raises(ValueError, match="came twice"):
-        from tests.build import content, webp
-        from retrieval.tables import PageRecord
-
-        one = content("alpha")
-        record = PageRecord(one.page, one.words, one.source, "", encoder.encode_pages([one])[0], webp(), b"t")
+    one = content("alpha")
+    record = PageRecord(one.page, one.words, one.source, "", encoder.encode_pages([one])[0], webp(), b"t")
+    with pytest.raises(ValueError, match="came twice"):
         store.begin("a").add([record, record])
 
 
@@ -106,7 +112,10 @@ def test_a_removed_document_leaves_nothing(store: Store, encoder: HashingEncoder
     assert [page_id for page_id, _ in store.search_text("alpha", 10)] == ["b#1"]
     with pytest.raises(NotFound, match="removed"):
         store.image("a#1")
-    assert {name: store._tables[name].count_rows() for name in ("pages", "images")} == {"pages": 1, "images": 1}
+    assert {name: store._tables[name].count_rows() for name in ("pages", "images")} == {
+        "pages": 1,
+        "images": 1,
+    }
 
 
 def test_removing_nothing_removes_nothing(store: Store, encoder: HashingEncoder) -> None:
@@ -130,10 +139,14 @@ def test_removing_nothing_removes_nothing(store: Store, encoder: HashingEncoder)
         (Filter(documents=("none.pdf",)), []),
     ],
 )
-def test_filters_choose_documents(store: Store, encoder: HashingEncoder, where: Filter, expected: list[str]) -> None:
+def test_filters_choose_documents(
+    store: Store, encoder: HashingEncoder, where: Filter, expected: list[str]
+) -> None:
     with store.writing():
         add_document(store, encoder, "a.pdf", ["x"], tags=("red",), date="2023-06-01")
-        add_document(store, encoder, "b.pdf", ["x"], tags=("red", "blue"), date="2024-06-01", collection="law")
+        add_document(
+            store, encoder, "b.pdf", ["x"], tags=("red", "blue"), date="2024-06-01", collection="law"
+        )
         add_document(store, encoder, "c.pdf", ["x"])
     assert names(store, where) == expected
 
@@ -176,7 +189,9 @@ def test_an_index_of_another_encoder_is_refused_with_both_names(store: Store) ->
         Store.create(store.uri, HashingEncoder(32).fingerprint)
 
 
-def test_another_schema_version_is_refused_with_both_numbers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_schema_version_is_refused_with_both_numbers(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("retrieval.tables.SCHEMA_VERSION", 2)
     with pytest.raises(SchemaMismatch, match="layout 1, this program reads layout 2"):
         Store.open(store.uri)
@@ -210,17 +225,21 @@ def _read_until(uri: str, count: int, broken: "multiprocessing.Queue[str]") -> N
     deadline = time.monotonic() + 60
     while len(store.documents()) < count and time.monotonic() < deadline:
         for document in store.documents():
-            numbers = [row["number"] for b in store.pages([document.doc_id], ["number"]) for row in b.to_pylist()]
+            numbers = [
+                row["number"] for b in store.pages([document.doc_id], ["number"]) for row in b.to_pylist()
+            ]
             if sorted(numbers) != [1, 2, 3]:
                 broken.put(f"{document.name}: {numbers}")
-        if {i.partition("#")[0] for i, _ in store.search_text("alpha", 99)} - {d.doc_id for d in store.documents()}:
+        if {i.partition("#")[0] for i, _ in store.search_text("alpha", 99)} - {
+            d.doc_id for d in store.documents()
+        }:
             broken.put("text search found an unlisted document")
     broken.put("end")
 
 
 def test_two_processes_read_whole_documents_while_one_writes(store: Store) -> None:
     context = multiprocessing.get_context("spawn")
-    broken: multiprocessing.Queue[str] = context.Queue()  # type: ignore[assignment]
+    broken: multiprocessing.Queue[str] = context.Queue()
     readers = [context.Process(target=_read_until, args=(store.uri, 12, broken)) for _ in range(2)]
     writer = context.Process(target=_write_documents, args=(store.uri, 12))
     for process in [*readers, writer]:

@@ -5,8 +5,14 @@ from retrieval.text import fold, has_unspaced_script, stem, stems, words
 
 @pytest.mark.parametrize(
     ("text", "folded"),
-    [("Überprüfung", "uberprufung"), ("1,234,567.8", "1234567.8"), ("1.234,5", "1234,5"), ("STRASSE Straße", "strasse strasse"),
-     ("3.14", "3.14"), ("2024,12", "2024,12")],
+    [
+        ("Überprüfung", "uberprufung"),
+        ("1,234,567.8", "1234567.8"),
+        ("1.234,5", "1234,5"),
+        ("STRASSE Straße", "strasse strasse"),
+        ("3.14", "3.14"),
+        ("2024,12", "2024,12"),
+    ],
 )
 def test_folding_drops_case_accents_and_digit_grouping(text: str, folded: str) -> None:
     assert fold(text) == folded

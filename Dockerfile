@@ -1,0 +1,35 @@
+# syntax=docker/dockerfile:1
+# docker build --target cpu -t folioscope .          any machine, the embedded models inside
+# docker build --target cuda -t folioscope:cuda .    NVIDIA GPU, with torch, transformers and colpali-engine
+# docker run -p 127.0.0.1:7860:7860 -v "$PWD/data:/data" folioscope
+
+FROM python:3.11-slim-bookworm AS cpu
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends poppler-utils tesseract-ocr \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --create-home --uid 1000 folio
+WORKDIR /app
+COPY requirements/base.txt requirements/base.txt
+RUN pip install --no-cache-dir --require-hashes -r requirements/base.txt
+COPY LICENSE NOTICE README.md pyproject.toml ./
+COPY configs configs
+COPY retrieval retrieval
+COPY rerankers rerankers
+COPY ingest ingest
+COPY ui ui
+COPY models models
+COPY samples samples
+RUN pip install --no-cache-dir --no-deps --editable . && mkdir /data && chown folio /data
+USER folio
+ENV FOLIOSCOPE_INDEX=/data/folioscope.lance HF_HUB_OFFLINE=1 GRADIO_ANALYTICS_ENABLED=False
+VOLUME /data
+EXPOSE 7860
+HEALTHCHECK --start-period=60s CMD python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/healthz')"
+# Inside a container the address is the container's own; publish it to 127.0.0.1 as above, or put a proxy in front.
+CMD ["folioscope", "serve", "--host", "0.0.0.0"]
+
+FROM cpu AS cuda
+USER root
+COPY requirements/gpu.txt requirements/gpu.txt
+RUN pip install --no-cache-dir --require-hashes -r requirements/gpu.txt
+USER folio

@@ -1,0 +1,300 @@
+"""The whole ingest with real files, worker processes and LanceDB; vectors by the encoder that counts words."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pymupdf
+import pytest
+from PIL import Image
+
+import configs.settings as configs
+from ingest.pipeline import ingest
+from ingest.progress import Progress
+from retrieval.encoders.hashing import HashingEncoder
+from retrieval.errors import BadSource, IndexBusy
+from retrieval.store import Store
+from tests.pdfs import filler, make_pdf
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = configs.Ingest(workers=2, dpi=60, ocr="off")
+
+
+def run(store: Store, encoder: HashingEncoder, *paths: Path, **options: Any) -> list[Progress]:
+    return list(ingest(paths, store, encoder, SETTINGS, **options))
+
+
+def ends(events: Iterable[Progress]) -> dict[str, tuple[str, str]]:
+    return {
+        e.name: (e.event, e.reason) for e in events if e.event in ("done", "skipped", "failed", "removed")
+    }
+
+
+def snapshot(store: Store) -> dict[str, Any]:
+    """Everything that a search could see, but for the time of ingest."""
+    state = {}
+    for document in store.documents():
+        rows = [
+            row
+            for batch in store.pages(
+                [document.doc_id], ["page_id", "search_text", "vectors", "boxes", "regions"]
+            )
+            for row in batch.to_pylist()
+        ]
+        rows.sort(key=lambda row: int(row["page_id"].partition("#")[2]))
+        images = [store.image(row["page_id"]) for row in rows]
+        state[document.name] = (document.doc_id, document.pages, document.uri, json.dumps(rows), images)
+    return state
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_pdf(tmp_path / "in" / "a.pdf", [filler("alpha"), filler("beta")])
+    make_pdf(tmp_path / "in" / "sub" / "b.pdf", [filler("gamma")])
+    Image.new("RGB", (400, 300), "white").save(tmp_path / "in" / "picture.png")
+    return tmp_path / "in"
+
+
+def test_a_folder_becomes_documents_pages_words_and_images(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    events = run(store, encoder, folder)
+    assert ends(events) == {
+        "a.pdf": ("done", "new"),
+        "b.pdf": ("done", "new"),
+        "picture.png": ("done", "new"),
+    }
+    assert (events[0].event, events[0].files) == ("found", 3)
+    assert (events[-1].event, events[-1].files_ended, events[-1].pages_done) == ("finished", 3, 4)
+    assert {d.name: d.pages for d in store.documents()} == {"a.pdf": 2, "b.pdf": 1, "picture.png": 1}
+    page = store.page("a.pdf", 2)
+    content = store.contents([page])[0]
+    assert (content.source, content.words[0].text) == ("text layer", "beta")
+    x0, y0, x1, y1 = content.words[0].box
+    assert (x0 * 595, 595 * (x1 - x0)) == pytest.approx((72, 24), abs=3)
+    assert y0 * 842 < 72 < y1 * 842
+    assert content.image().size == pytest.approx((595 * 60 / 72, 842 * 60 / 72), abs=1)
+    assert store.thumbnail(page.page_id)[:4] == b"RIFF"
+    assert [p for p, _ in store.search_text("gamma", 5)] == [f"{store.document('b.pdf').doc_id}#1"]
+
+
+def test_a_second_run_ingests_nothing_twice(store: Store, encoder: HashingEncoder, folder: Path) -> None:
+    run(store, encoder, folder)
+    before = snapshot(store)
+    events = run(store, encoder, folder)
+    assert {event for event, _ in ends(events).values()} == {"skipped"}
+    assert events[-1].pages_done == 0
+    assert snapshot(store) == before
+
+
+def test_the_same_content_under_two_names_is_ingested_once(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    shutil.copy(folder / "a.pdf", folder / "copy.pdf")
+    assert ends(run(store, encoder, folder))["copy.pdf"] == ("skipped", "same content")
+    shutil.copy(folder / "a.pdf", folder / "later.pdf")
+    event = next(e for e in run(store, encoder, folder / "later.pdf") if e.event == "skipped")
+    assert event.message == "the same content as a.pdf, which is in the index"
+
+
+def test_changed_content_under_the_same_name_replaces_the_document(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    run(store, encoder, folder)
+    make_pdf(folder / "a.pdf", [filler("delta")])
+    assert ends(run(store, encoder, folder))["a.pdf"] == ("done", "replaced")
+    assert store.document("a.pdf").pages == 1
+    assert store.search_text("alpha", 5) == []
+    assert len(store.search_text("delta", 5)) == 1
+
+
+def test_a_moved_file_keeps_its_pages_and_gets_its_new_name(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    run(store, encoder, folder)
+    (folder / "a.pdf").rename(folder / "renamed.pdf")
+    events = run(store, encoder, folder)
+    assert ends(events)["renamed.pdf"] == ("skipped", "moved")
+    assert store.document("renamed.pdf").pages == 2
+    assert store.page("renamed.pdf", 1).name == "renamed.pdf#page=1"
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart(
+    store: Store, encoder: HashingEncoder, tmp_path: Path
+) -> None:
+    make_pdf(tmp_path / "2023" / "report.pdf", [filler("one")])
+    make_pdf(tmp_path / "2024" / "report.pdf", [filler("two")])
+    run(store, encoder, tmp_path / "2023", tmp_path / "2024")
+    assert sorted(d.name for d in store.documents()) == ["2024/report.pdf", "report.pdf"]
+
+
+def test_sync_removes_documents_whose_file_has_gone_and_only_those(
+    store: Store, encoder: HashingEncoder, folder: Path, tmp_path: Path
+) -> None:
+    outside = make_pdf(tmp_path / "elsewhere" / "o.pdf", [filler("outside")])
+    run(store, encoder, folder, outside)
+    (folder / "a.pdf").unlink()
+    outside.unlink()
+    assert ends(run(store, encoder, folder))["b.pdf"] == ("skipped", "unchanged")
+    assert "a.pdf" in {d.name for d in store.documents()}
+    assert ends(run(store, encoder, folder, sync=True))["a.pdf"] == ("removed", "file gone")
+    assert {d.name for d in store.documents()} == {"b.pdf", "picture.png", "o.pdf"}
+
+
+def test_sync_keeps_content_that_still_stands_under_another_name(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    shutil.copy(folder / "a.pdf", folder / "twin.pdf")
+    run(store, encoder, folder)
+    (folder / "a.pdf").unlink()
+    run(store, encoder, folder, sync=True)
+    assert store.document("twin.pdf").pages == 2
+
+
+def bad_files(folder: Path) -> dict[str, str]:
+    """Files that cannot be read, by the reason that is expected."""
+    make_pdf(
+        folder / "locked.pdf", [filler("secret")], encryption=pymupdf.PDF_ENCRYPT_AES_256, user_pw="open"
+    )
+    (folder / "zero.pdf").write_bytes(b"")
+    (folder / "text.pdf").write_text("this is no PDF at all, it only has the name of one\n" * 20)
+    whole = make_pdf(folder.parent / "whole.pdf", [filler("cut")]).read_bytes()
+    (folder / "cut.pdf").write_bytes(whole[: len(whole) // 20])
+    (folder / "broken-link.pdf").symlink_to(folder / "nowhere.pdf")
+    return {
+        "locked.pdf": "encrypted",
+        "zero.pdf": "empty file",
+        "text.pdf": "not a document",
+        "cut.pdf": "damaged",
+        "broken-link.pdf": "unreadable",
+    }
+
+
+def test_bad_files_are_told_apart_and_never_stop_the_others(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    expected = bad_files(folder)
+    events = run(store, encoder, folder)
+    failed = {e.name: e.reason for e in events if e.event == "failed"}
+    assert failed == expected
+    assert all(e.name in e.message for e in events if e.event == "failed")
+    assert {d.name for d in store.documents()} == {"a.pdf", "b.pdf", "picture.png"}
+    recorded = {e.uri.rpartition("/")[2]: e.outcome for e in store.ledger()}
+    assert recorded == dict.fromkeys(expected, "failed") | dict.fromkeys(
+        ["a.pdf", "b.pdf", "picture.png"], "done"
+    )
+
+
+def test_a_password_opens_an_encrypted_file_on_the_next_run(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    bad_files(folder)
+    run(store, encoder, folder)
+    assert ends(run(store, encoder, folder / "locked.pdf", password="open"))["locked.pdf"] == ("done", "new")
+
+
+def test_a_path_that_is_not_there_is_an_error_before_anything_is_done(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    with pytest.raises(BadSource, match="nowhere"):
+        run(store, encoder, folder, folder / "nowhere")
+    assert store.documents() == []
+
+
+def test_two_ingests_at_once_are_refused(store: Store, encoder: HashingEncoder, folder: Path) -> None:
+    with store.writing(), pytest.raises(IndexBusy):
+        run(Store.open(store.uri), encoder, folder)
+
+
+def test_stopping_keeps_whole_documents_and_drops_the_rest(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    make_pdf(folder / "long.pdf", [filler(f"page{n}") for n in range(80)])
+    stop = threading.Event()
+    for event in ingest([folder], store, encoder, SETTINGS, stop=stop):
+        if event.event == "page" and event.name == "long.pdf":
+            stop.set()
+    assert "long.pdf" not in {d.name for d in store.documents()}
+    assert store._tables["pages"].count_rows() == sum(d.pages for d in store.documents())
+    assert ends(run(store, encoder, folder))["long.pdf"] == ("done", "new")
+
+
+def test_closing_the_generator_early_leaves_the_index_in_order(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    events = ingest([folder], store, encoder, SETTINGS)
+    next(e for e in events if e.event == "page")
+    events.close()  # type: ignore[attr-defined]
+    with store.writing():
+        pass  # the lock was given back
+    assert store._tables["pages"].count_rows() == sum(d.pages for d in store.documents())
+
+
+def start(index: Path, folder: Path) -> "subprocess.Popen[bytes]":
+    command = [
+        sys.executable,
+        "-m",
+        "ui.cli",
+        "ingest",
+        str(folder),
+        "--index",
+        str(index),
+        "--profile",
+        "smoke",
+        "--json",
+    ]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+
+
+@pytest.mark.parametrize(("sent", "after"), list(itertools.product([signal.SIGKILL, signal.SIGINT], [2, 5])))
+def test_killed_at_any_moment_and_started_again_it_ends_as_if_undisturbed(
+    tmp_path: Path, sent: signal.Signals, after: int
+) -> None:
+    folder = tmp_path / "in"
+    for n in range(6):
+        make_pdf(folder / f"d{n}.pdf", [filler(f"topic{n}{page}") for page in range(3 + 12 * n)])
+    process = start(tmp_path / "killed.lance", folder)
+    assert process.stdout is not None
+    for _ in itertools.islice(process.stdout, after):  # an event a line: killed in the middle of the work
+        pass
+    process.send_signal(sent)
+    assert process.wait(30) != 0
+    process.stdout.close()
+    killed = Store.open(str(tmp_path / "killed.lance"))
+    assert len(killed.documents()) < 6
+    for document in killed.documents():
+        assert sum(b.num_rows for b in killed.pages([document.doc_id], ["number"])) == document.pages
+    for index in ("killed.lance", "undisturbed.lance"):
+        again = start(tmp_path / index, folder)
+        again.communicate(timeout=120)
+        assert again.returncode == 0
+    assert snapshot(killed) == snapshot(Store.open(str(tmp_path / "undisturbed.lance")))
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    make_pdf(folder / "long.pdf", [filler(f"p{n}") for n in range(400)])
+    process = start(tmp_path / "i.lance", folder)
+    assert process.stdout is not None
+    for _ in itertools.islice(process.stdout, 2):
+        pass
+    import psutil
+
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 15
+    while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
+        assert time.monotonic() < deadline, f"still running: {children}"
+        time.sleep(0.2)
