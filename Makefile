@@ -50,13 +50,13 @@ gpu: .venv/base requirements/gpu.txt
 	.tools/bin/pip install --quiet --disable-pip-version-check uv
 
 # Versions with hashes, without the addresses of package indexes.
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-annotate --no-header -c requirements/constraints.txt pyproject.toml
+
 lock: | $(UV)
-	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header pyproject.toml -o requirements/base.txt
-	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --extra dev --extra train --extra samples -c requirements/base.txt pyproject.toml -o requirements/test.txt
-	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --extra gpu -c requirements/base.txt pyproject.toml -o requirements/gpu.txt
+	$(COMPILE) -o requirements/base.txt
+	$(COMPILE) -c requirements/base.txt --extra dev --extra train --extra samples -o requirements/test.txt
+	$(COMPILE) -c requirements/base.txt --extra gpu -o requirements/gpu.txt
 
 clean:
 	rm -rf .venv .tools demo build *.egg-info

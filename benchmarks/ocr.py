@@ -44,9 +44,9 @@ def degrade(page: Image.Image, seed: int) -> Image.Image:
     height, width = values.shape
     down, across = np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)[None, :]
     light = 1 - rng.uniform(0.03, 0.12) * down - rng.uniform(0.0, 0.08) * across
-    values = (values * 0.88 + 12) * light + rng.normal(0, rng.uniform(3, 7), values.shape)
+    shown = (values * 0.88 + 12) * light + rng.normal(0, rng.uniform(3, 7), values.shape)
     file = io.BytesIO()
-    Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)).save(
+    Image.fromarray(np.clip(shown, 0, 255).astype(np.uint8)).save(
         file, "JPEG", quality=int(rng.integers(55, 76))
     )
     return Image.open(io.BytesIO(file.getvalue())).convert("RGB")

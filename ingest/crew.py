@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 
 import configs.settings as configs
-from ingest.child import run
 from ingest.prepared import Chunk
 from retrieval.errors import UnreadableDocument
 
@@ -101,7 +100,7 @@ class Crew:
     def _hire(self) -> _Member:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=run, args=(theirs, self._settings, self._words), daemon=True, name="folioscope-worker"
+            target=_work, args=(theirs, self._settings, self._words), daemon=True, name="folioscope-worker"
         )
         process.start()
         theirs.close()
@@ -146,6 +145,12 @@ class Crew:
         return UnreadableDocument("crashed", f"{name}: the worker that read it crashed ({_name(code)})")
 
 
+def _work(connection: Any, settings: configs.Ingest, words: bool) -> None:
+    from ingest.child import run  # here, so that this process need not load what only its workers use
+
+    run(connection, settings, words)
+
+
 def _context() -> Any:
     """Never a fork of this process: it has threads, and one of them may hold a lock at that moment.
 
@@ -159,10 +164,10 @@ def _context() -> Any:
 
 
 def _kill(member: _Member) -> None:
-    """End the worker and what it has started: it leads a process group of its own, once it is up."""
+    """End the worker and what it has started, which may outlive it: it leads a process group, once it is up."""
     pid = member.process.pid
-    with suppress(ProcessLookupError, PermissionError, AttributeError):
-        if pid and os.getpgid(pid) == pid:
+    if pid and hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
     if member.process.is_alive():
         member.process.kill()

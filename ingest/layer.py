@@ -65,9 +65,8 @@ def _suspects(
             dropped.append(box)
         elif not span["char_flags"] & (FILLED | STROKED) or span["alpha"] == 0:
             invisible.append(box)
-        elif min(span["color"] >> 16 & 255, span["color"] >> 8 & 255, span["color"] & 255) >= LIGHT:
-            if boxes.area(box) > 0 and not _written(image(), box):
-                dropped.append(box)
+        elif _is_light(span["color"]) and boxes.area(box) > 0 and not _written(image(), box):
+            dropped.append(box)
     return dropped, invisible
 
 
@@ -77,6 +76,10 @@ def _spans(textpage: Any) -> Iterator[dict[str, Any]]:
             for span in line["spans"]:
                 if span["text"].strip():
                     yield span
+
+
+def _is_light(colour: int) -> bool:
+    return min(colour >> 16 & 255, colour >> 8 & 255, colour & 255) >= LIGHT
 
 
 def _written(image: Image.Image, box: Box) -> bool:

@@ -24,8 +24,10 @@ from retrieval.store import PendingDocument, Store
 from retrieval.tables import LedgerEntry, Outcome, PageRecord, now
 from retrieval.types import Document, Encoder, Page, PageContent
 
-PAGES_AT_ONCE = 32
-"""Pages of one document that are embedded and written together."""
+PAGES_EMBEDDED = 8
+"""Pages of one document that are embedded together, and told of."""
+PAGES_WRITTEN = 32
+"""Pages of one document that are written together: fewer make more small files."""
 OPTIMIZE_EVERY = 2_000
 """Pages between two clean-ups during a run: small files slow LanceDB down."""
 
@@ -75,7 +77,8 @@ class _Writing:
     pending: PendingDocument
     began: float
     replaces: bool
-    buffer: list[PreparedPage] = field(default_factory=list)
+    prepared: list[PreparedPage] = field(default_factory=list)  # to be embedded
+    records: list[PageRecord] = field(default_factory=list)  # to be written
     embedded: int = 0
     scanned: int = 0
     failures: list[FailedPage] = field(default_factory=list)
@@ -156,10 +159,11 @@ class _Run:
                 match event:
                     case Opened():
                         self._open(event)
+                        yield self._page_event(event.source)
                     case PreparedPage():
-                        self._writing[event.source.uri].buffer.append(event)
-                        if len(self._writing[event.source.uri].buffer) >= PAGES_AT_ONCE:
-                            yield from self._flush(event.source)
+                        self._writing[event.source.uri].prepared.append(event)
+                        if len(self._writing[event.source.uri].prepared) >= PAGES_EMBEDDED:
+                            yield self._embed(event.source)
                     case FailedPage():
                         self._writing[event.source.uri].failures.append(event)
                     case Finished():
@@ -271,36 +275,30 @@ class _Run:
         known = any(d.uri == source.uri for d in self._store.documents())
         self._writing[source.uri] = _Writing(document, self._store.begin(doc_id), time.perf_counter(), known)
 
-    def _flush(self, source: Source) -> Iterator[Progress]:
-        """Embed and write the pages that wait."""
+    def _embed(self, source: Source) -> Progress:
+        """Embed the pages that wait, and write once there are enough."""
         writing = self._writing[source.uri]
-        prepared, writing.buffer = writing.buffer, []
+        prepared, writing.prepared = writing.prepared, []
         contents = [self._content(writing.document, page) for page in prepared]
-        records = [
-            PageRecord(
-                content.page,
-                content.words,
-                content.source,
-                content.title,
-                embedding,
-                page.image,
-                page.thumbnail,
-            )
-            for content, embedding, page in zip(
-                contents, self._encoder.encode_pages(contents), prepared, strict=True
-            )
+        embeddings = self._encoder.encode_pages(contents)
+        writing.records += [
+            PageRecord(c.page, c.words, c.source, c.title, embedding, page.image, page.thumbnail)
+            for c, embedding, page in zip(contents, embeddings, prepared, strict=True)
         ]
-        writing.pending.add(records)
-        writing.embedded += len(records)
-        writing.scanned += sum(record.source == "ocr" for record in records)
-        self._pages += len(records)
-        self._since_optimize += len(records)
-        yield self.progress(
-            "page",
-            source,
-            doc_id=writing.document.doc_id,
-            page=writing.embedded,
-            pages=writing.document.pages,
+        if len(writing.records) >= PAGES_WRITTEN:
+            writing.pending.add(writing.records)
+            writing.records = []
+        writing.embedded += len(prepared)
+        writing.scanned += sum(content.source == "ocr" for content in contents)
+        self._pages += len(prepared)
+        self._since_optimize += len(prepared)
+        return self._page_event(source)
+
+    def _page_event(self, source: Source) -> Progress:
+        writing = self._writing[source.uri]
+        document = writing.document
+        return self.progress(
+            "page", source, doc_id=document.doc_id, page=writing.embedded, pages=document.pages
         )
 
     def _content(self, document: Document, prepared: PreparedPage) -> PageContent:
@@ -315,7 +313,7 @@ class _Run:
 
     def _finish(self, source: Source) -> Iterator[Progress]:
         writing = self._writing[source.uri]
-        if writing.failures and not writing.embedded and not writing.buffer:
+        if writing.failures and not writing.embedded and not writing.prepared:
             first = writing.failures[0]
             yield self._fail(
                 source,
@@ -324,8 +322,10 @@ class _Run:
                 ),
             )
             return
-        if writing.buffer:
-            yield from self._flush(source)
+        if writing.prepared:
+            yield self._embed(source)
+        if writing.records:
+            writing.pending.add(writing.records)
         del self._writing[source.uri]
         failed = [f.number for f in writing.failures]
         meta = dict(writing.document.meta) | ({"failed_pages": ", ".join(map(str, failed))} if failed else {})

@@ -68,9 +68,13 @@ class Failed:
 Prepared = Opened | PreparedPage | FailedPage | Finished | Failed
 
 
+PAGES_AT_ONCE = 8
+"""Pages in a chunk: few enough to share a document out, enough to make opening it again cheap."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some pages of one document: what a worker does at a time. `last` 0: open it, say so, do `count` pages."""
+    """Some pages of one document: what a worker does at a time. `last` 0: open it, say so, do the first chunk."""
 
     document: int
     task: Task

@@ -76,7 +76,8 @@ def open_document(
         document.close()
         raise UnreadableDocument(
             "too many pages",
-            f"{path.name} has {document.pages:,} pages, more than max_pages ({max_pages:,}): split it, or raise max_pages",
+            f"{path.name} has {document.pages:,} pages, more than max_pages ({max_pages:,}): "
+            "split it, or raise max_pages",
         )
     return document
 

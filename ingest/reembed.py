@@ -5,7 +5,7 @@ Rasterizing and OCR cost a hundred times what embedding costs; their results are
 
 from collections.abc import Iterator
 
-from ingest.pipeline import PAGES_AT_ONCE
+from ingest.pipeline import PAGES_WRITTEN
 from retrieval.store import Store
 from retrieval.tables import PageRecord
 from retrieval.types import Document, Encoder, Page
@@ -23,8 +23,8 @@ def reembed(source: Store, target: Store, encoder: Encoder) -> Iterator[Document
                 Page(document.doc_id, number, document.name) for number in sorted(r["number"] for r in rows)
             ]
             pending = target.begin(document.doc_id)
-            for start in range(0, len(pages), PAGES_AT_ONCE):
-                contents = source.contents(pages[start : start + PAGES_AT_ONCE])
+            for start in range(0, len(pages), PAGES_WRITTEN):
+                contents = source.contents(pages[start : start + PAGES_WRITTEN])
                 pending.add([
                     PageRecord(c.page, c.words, c.source, c.title, embedding, source.image(c.page.page_id),
                                source.thumbnail(c.page.page_id))

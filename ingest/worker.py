@@ -12,10 +12,10 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 
 import configs.settings as configs
-from ingest.child import PAGES_AT_ONCE
 from ingest.crew import Crew, Lost
 from ingest.ocr import check
 from ingest.prepared import (
+    PAGES_AT_ONCE,
     Chunk,
     ChunkDone,
     Failed,

@@ -16,9 +16,9 @@ from retrieval.types import Box, Highlight, PageContent, PageEmbedding, QueryEmb
 
 SMALL = 0.2
 """Share of the page above which a region says that the page matched, not where."""
-CLEAR = 2.5
+CLEAR = 2.8
 """Standard deviations above the page's mean similarity that a near match must reach..."""
-NEAR = 0.45
+NEAR = 0.6
 """... and the cosine that it must reach."""
 NEAR_REGIONS = 3  # near matches lit for one word
 SNIPPET_WORDS = 32

@@ -7,11 +7,13 @@ from functools import lru_cache
 import snowballstemmer
 
 _GROUPED = re.compile(r"(?<=\d)[.,'’\u00a0\u202f](?=\d{3}(?!\d))")
+_POSSESSIVE = re.compile(r"['’]s\b")
 _WORD = re.compile(r"[^\W_]+(?:[-./][^\W_]+)*", re.UNICODE)
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 
 _COMMON = """
-    a about after all also am an and any are as at be been before being between but by can could did
+    a about after all also am an and any because become became ever get go got long made make many much must need
+    said say take took c d e j l m n s t are as at be been before being between but by can could did
     do does doing each find for from give had has have he her here his how i if in into is it its
     just like may me more most my of on one or our out over page per please she should show so some
     such tell than that the their them then there these they this those to under up us was we were
@@ -30,10 +32,10 @@ _english = snowballstemmer.stemmer("english")
 
 
 def fold(text: str) -> str:
-    """Lower case, without accents, and without the marks that group digits: '1,234' and '1.234' become '1234'."""
+    """Lower case, without accents, possessive endings and the marks that group digits: '1,234' becomes '1234'."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join(c for c in decomposed if not unicodedata.combining(c))
-    return _GROUPED.sub("", plain)
+    return _POSSESSIVE.sub("", _GROUPED.sub("", plain))
 
 
 def words(text: str) -> list[str]:

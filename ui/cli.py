@@ -138,6 +138,13 @@ def serve(
     """Open the web page: drop documents in, ask, see the pages lit up."""
     from ui.app import serve as run
 
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        print(
+            f"folioscope: listening on {host}: whoever reaches this address can read, add and remove documents, "
+            "for there is no login; put a proxy with one in front",
+            file=sys.stderr,
+        )
+
     run(index, _load(profile), host=host, port=port)
 
 

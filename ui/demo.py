@@ -1,6 +1,7 @@
 """`folioscope demo`: the samples in, ten questions asked in two stages, and a report that opens from disk."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import configs.settings as configs
@@ -18,6 +19,8 @@ from ui.render import lit_page
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 PAGES = 5  # shown for each question
 SAVED = 3  # of them saved as lit-up images
+JUDGED = 40
+"""Questions that both stages are judged on: enough for a first look in half a minute."""
 
 
 def run(folder: Path, settings: configs.Settings) -> None:
@@ -41,13 +44,18 @@ def run(folder: Path, settings: configs.Settings) -> None:
         show.console.print(f"\n[bold]{given.result.query}[/]")
         show.print_result(given.result, given.highlights)
     save_pages(folder / "pages", store, answers)
-    with show.waiting(f"judging both stages on all {len(dataset.questions)} questions"):
-        measured = evaluate.evaluate(dataset, searcher, store, within=False)
+    judged = replace(dataset, questions=dataset.questions[:: max(1, len(dataset.questions) // JUDGED)])
+    with show.waiting(f"judging both stages on {len(judged.questions)} questions"):
+        measured = evaluate.evaluate(judged, searcher, store, within=False)
     rows = {stage: {name: measured.mean(stage, name) for name in SHOWN} for stage in measured.values}
     page = folder / "report.html"
-    page.write_text(report.html(answers, rows, len(dataset.questions), folder / "pages"), encoding="utf-8")
+    page.write_text(report.html(answers, rows, len(judged.questions), folder / "pages"), encoding="utf-8")
     show.console.print()
-    show.print_measures(rows, f"all {len(dataset.questions)} questions of the samples (× 100)")
+    show.print_measures(
+        rows,
+        f"{len(judged.questions)} of the samples' {len(dataset.questions)} questions (× 100); "
+        "'folioscope evaluate samples' asks all",
+    )
     show.console.print(
         f"\nreport: {page}\npages:  {folder / 'pages'}\n"
         f"Open the web page on this index with: folioscope serve --index {index}   (or: make serve)\n"

@@ -77,6 +77,8 @@ class Jobs:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
+        if not self._thread.is_alive():
+            self._database.close()
 
     def add(self, paths: Iterable[Path]) -> None:
         """Queue files; one that is in the list already starts anew."""

@@ -48,7 +48,7 @@ def html(
 what matched lit up. Yellow: a word of the question stands there. Blue: a passage near in meaning.
 A <b class="right">✓</b> marks pages that were judged right beforehand.</p>
 {body}
-<section><h2>All {questions} questions of the samples</h2>
+<section><h2>Both stages on {questions} questions of the samples</h2>
 <p>Each stage's ranking, judged by hand-made relevance judgements (hundredths; higher is better).
 “First stage” is text and vectors fused; “reranked” is the whole.</p>
 <div class="scroll"><table><tr><th></th>{head}</tr>{rows}</table></div></section></main></html>

@@ -122,15 +122,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--whole", type=float, default=0.5, help="weight of the question's own vector beside its words"
     )
+    parser.add_argument("--dim", type=int, default=128)
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    words = bi_encoder.load(options.minilm, options.bi)
-    dim = words.project.out_features
+    words = bi_encoder.load(options.minilm, options.bi, options.dim)
     export(WordsGraph(words), words.bert, ["ids", "mask"], options.out / "words.onnx")
     cross = cross_encoder.load(options.minilm, options.cross)
     export(CrossGraph(cross), cross.bert, ["ids", "mask", "segments"], options.out / "cross.onnx")
     shutil.copy(options.minilm / "tokenizer.json", options.out / "tokenizer.json")
-    write_manifest(options.out, options.name, {"dim": dim, "whole": options.whole})
+    write_manifest(options.out, options.name, {"dim": options.dim, "whole": options.whole})
 
 
 if __name__ == "__main__":

@@ -144,7 +144,9 @@ def train(options: argparse.Namespace) -> None:
     model = BiEncoder(options.minilm, options.dim, options.freeze).train()
     groups = read_groups(options.data / "groups.jsonl.gz") + read_xquad(options.data / "xquad.jsonl.gz")
     training, held_out = hold_out(groups, each=60, seed=options.seed)
-    start_from_principal_axes(model, tokenizer, [group.positive for group in rng.sample(training, 400)])
+    start_from_principal_axes(
+        model, tokenizer, [group.positive for group in rng.sample(training, min(400, len(training)))]
+    )
     scale = nn.Parameter(torch.tensor(20.0).log())
     heads = [*model.project.parameters(), *model.weigh.parameters(), scale]
     body = [p for p in model.bert.parameters() if p.requires_grad]

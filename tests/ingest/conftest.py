@@ -11,43 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ingest.sources import Source, discover
 
-PROSE = [
-    "The",
-    "harbour",
-    "office",
-    "counted",
-    "every",
-    "ship",
-    "that",
-    "came",
-    "in",
-    "before",
-    "noon",
-    "and",
-    "wrote",
-    "the",
-    "number",
-    "down",
-    "in",
-    "a",
-    "book",
-    "which",
-    "the",
-    "keeper",
-    "of",
-    "the",
-    "light",
-    "signed",
-    "at",
-    "the",
-    "end",
-    "of",
-    "each",
-    "month",
-    "without",
-    "reading",
-    "it",
-]
+SENTENCE = (
+    "The harbour office counted every ship that came in before noon and wrote the number down in a book "
+    "which the keeper of the light signed at the end of each month without reading it"
+)
+PROSE = SENTENCE.split()
 
 
 @pytest.fixture
@@ -110,8 +78,5 @@ def bomb() -> bytes:
     line = b"0 0 m 300 300 l S\n"
     once = zlib.compressobj(9)
     block = line * 60_000
-    parts = []
-    for _ in range(64):
-        parts.append(once.compress(block))
-    inner = b"".join([*parts, once.flush()])
+    inner = b"".join([once.compress(block) for _ in range(64)]) + once.flush()
     return raw_pdf(zlib.compress(zlib.compress(inner, 9), 9), "[/FlateDecode /FlateDecode /FlateDecode]")

@@ -115,10 +115,17 @@ def test_an_enormous_page_is_rasterized_smaller(tmp_path: Path) -> None:
 
 
 def test_an_image_past_the_limit_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    Image.new("L", (20_000, 20_000)).save(tmp_path / "plan.png", compress_level=1)
-    assert _reason(tmp_path / "plan.png", max_pixels=49_000_000)[0] == "page too large"
-    image = open_document(tmp_path / "plan.png", max_pixels=50_000_000).render(1, 150, 1_000_000)
-    assert image.width * image.height <= 1e6
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "plan.png", compress_level=1)
+    reason, message = _reason(tmp_path / "plan.png", max_pixels=49_000_000)
+    assert reason == "page too large"
+    assert "20,000 x 20,000" in message
+    assert open_document(tmp_path / "plan.png", max_pixels=50_000_000).pages == 1
+
+
+def test_a_large_image_is_rasterized_smaller(tmp_path: Path) -> None:
+    Image.new("L", (5_000, 4_000)).save(tmp_path / "plan.png", compress_level=1)
+    image = open_document(tmp_path / "plan.png", max_pixels=2_500_000).render(1, 600, 2_500_000)
+    assert 2.4e6 < image.width * image.height <= 2.5e6
 
 
 def test_each_frame_of_a_tiff_is_a_page(tmp_path: Path) -> None:

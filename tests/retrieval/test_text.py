@@ -12,6 +12,7 @@ from retrieval.text import fold, has_unspaced_script, stem, stems, words
         ("STRASSE Straße", "strasse strasse"),
         ("3.14", "3.14"),
         ("2024,12", "2024,12"),
+        ("Arden's car, Arden’s", "arden car, arden"),
     ],
 )
 def test_folding_drops_case_accents_and_digit_grouping(text: str, folded: str) -> None:

@@ -2,6 +2,8 @@ const root = element.querySelector('.library');
 const part = (name) => root.querySelector(`[data-part=${name}]`);
 const READABLE = /\.(pdf|png|jpe?g|tiff?|webp|bmp)$/i;
 const AT_ONCE = 3; // uploads
+const ORDER = ['uploading', 'reading', 'failed', 'queued', 'skipped', 'done'];
+const LISTED = 60; // rows of the list of jobs
 const uploads = []; // {name, share, message}: files on their way to the server, and those it refused
 let asking = ''; // the document whose removal waits for a yes
 let drawn = {};
@@ -18,12 +20,13 @@ function draw() {
   const jobs = value.jobs || [];
   root.dataset.state = value.jobs ? 'ready' : 'loading';
   const rows = [...jobs, ...uploads.map(uploadRow)];
-  const place = (row) => ['uploading', 'reading', 'queued'].indexOf(row.state);
-  rows.sort((a, b) => (place(a) < 0 ? 9 : place(a)) - (place(b) < 0 ? 9 : place(b))); // what goes on first
+  const ended = (row) => ['failed', 'skipped', 'done'].includes(row.state);
+  rows.sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || (ended(a) ? (b.id ?? 0) - (a.id ?? 0) : 0));
   if (changed('jobs', rows)) {
-    part('jobs').replaceChildren(...rows.map(drawJob));
+    part('jobs').replaceChildren(...rows.slice(0, LISTED).map(drawJob));
+    if (rows.length > LISTED) part('jobs').append(make('li', { class: 'none' }, `and ${count(rows.length - LISTED, 'more file')}`));
     part('progress').hidden = rows.length === 0;
-    const waiting = rows.filter((row) => !['done', 'skipped', 'failed'].includes(row.state)).length;
+    const waiting = rows.filter((row) => !ended(row)).length;
     part('progress-title').textContent = waiting ? `Adding ${count(waiting, 'file')}` : 'Added';
     root.querySelector('[data-act=clear]').hidden = rows.length === waiting;
   }
@@ -38,9 +41,11 @@ const uploadRow = ({ name, share, message }) =>
   ({ name, state: message ? 'failed' : 'uploading', share, message: message || '' });
 
 function drawJob(job) {
-  const bar = make('progress', { max: 1, 'aria-label': `Progress of ${job.name}` });
   const share = job.state === 'uploading' ? job.share : job.pages ? job.page / job.pages : 0;
-  if (share) bar.value = share;
+  const done = make('i');
+  if (share) done.style.width = `${Math.round(share * 100)}%`;
+  const bar = make('span', { class: share ? 'progress' : 'progress unknown', role: 'progressbar', 'aria-valuemin': 0,
+    'aria-valuemax': 100, 'aria-valuenow': share ? Math.round(share * 100) : null, 'aria-label': `Progress of ${job.name}` }, done);
   const said = { uploading: `uploading ${Math.round(share * 100)}%`, queued: 'queued', done: 'done', skipped: 'skipped',
     reading: job.pages ? `reading ${job.page}/${job.pages}` : 'reading…', failed: 'failed' }[job.state];
   return make('li', { class: `job ${job.state}`, 'data-testid': 'job', 'data-state': job.state },

@@ -1,7 +1,7 @@
 // Put in front of each component's script. Text only ever becomes text nodes: never innerHTML.
 
 // What the components tell each other: the question, its hits, and how to open a page.
-const folio = (window.folioscope ??= { query: '', hits: [], wanted: null, open: null, clear: null, move: null });
+const folio = (window.folioscope ??= { query: '', hits: [], wanted: null, open: null, clear: null, dim: null, move: null });
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);

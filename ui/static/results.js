@@ -13,14 +13,14 @@ function draw() {
   part('notes').replaceChildren(...(value.notes || []).map((note) => make('p', { class: 'note' }, note)));
   part('cards').replaceChildren(...(value.cards || []).map((card) => drawCard(card, value.query)));
   drawHome(asked);
-  if (!value.provisional) show(value);
+  if (value.provisional) folio.dim?.(value.query); // what is lit belongs to the question before
+  else show(value);
 }
 
 function status(value) {
   if (value.problem) return [make('p', { class: 'problem', 'data-testid': 'problem' }, value.problem)];
-  const line = make('p', {}, value.status);
-  if (value.provisional) line.append(make('span', { class: 'working' }, 'reading the best ones again…'));
-  return [line];
+  return [make('p', {}, value.status), value.provisional && make('p', { class: 'working' }, 'Reading the best ones again…')]
+    .filter(Boolean);
 }
 
 function drawWhy(value) {

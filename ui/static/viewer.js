@@ -25,7 +25,10 @@ function fetchView(query, doc, page) {
 async function open({ query, doc, page }, { push = false, user = false } = {}) {
   const mine = ++turn;
   wanted = page;
-  if (shown && query !== shown.query) dark = new Set();
+  if (shown && query !== shown.query) {
+    dark = new Set();
+    fit = 'page';
+  }
   root.dataset.state = 'loading';
   const sheet = user && matchMedia('(max-width: 860px)').matches && !root.classList.contains('open');
   if (sheet) setSheet(true);
@@ -66,11 +69,15 @@ function draw(view) {
   drawWords();
   drawLights();
   loadImage(view);
+  setTimeout(() => shown === view && wanted === view.page && prefetch(view), 250);
+  part('live').textContent = `Page ${view.page} of ${view.pages}, ${view.name}. ${view.note}`;
+}
+
+function prefetch(view) {
   for (const src of view.around) new Image().src = src;
   for (const page of [view.page + 1, view.page - 1]) {
     if (page >= 1 && page <= view.pages) fetchView(view.query, view.doc, page).catch(() => {});
   }
-  part('live').textContent = `Page ${view.page} of ${view.pages}, ${view.name}. ${view.note}`;
 }
 
 function loadImage(view) {
@@ -122,7 +129,7 @@ function drawLights() {
     term.regions.map(([x0, y0, x1, y1, strength]) => {
       const light = document.createElementNS(SVG, 'rect');
       const attributes = { x: x0 - marginX, y: y0 - marginY, width: x1 - x0 + 2 * marginX, height: y1 - y0 + 2 * marginY,
-        fill: COLOURS[i % COLOURS.length], 'fill-opacity': 0.25 + 0.6 * strength, class: term.exact ? 'exact' : 'near',
+        fill: COLOURS[i % COLOURS.length], 'fill-opacity': term.exact ? 0.25 + 0.6 * strength : 0.1 + 0.2 * strength, class: term.exact ? 'exact' : 'near',
         stroke: COLOURS[i % COLOURS.length], 'data-term': term.term };
       for (const [name, value] of Object.entries(attributes)) light.setAttribute(name, value);
       return light;
@@ -291,6 +298,7 @@ watcher.observe(part('stage'));
 watcher.observe(document.querySelector('#options') ?? root);
 folio.open = open;
 folio.clear = clear;
+folio.dim = (query) => { if (shown && shown.query !== query) root.dataset.state = 'loading'; };
 if (folio.wanted) {
   open(...folio.wanted);
   folio.wanted = null;

@@ -1,0 +1,73 @@
+"""The rerankers that ship, the small cross-encoder with its real model."""
+
+from dataclasses import replace
+
+import pytest
+
+import configs.settings as configs
+import rerankers
+from rerankers.text import NOTHING, PAIR, TextReranker
+from tests.build import content
+
+RIGHT = "The inspector found that the north gate did not pass because its hinges were corroded"
+WRONG = "The annual picnic of the rowing club takes place at the north gate in July"
+
+
+@pytest.fixture(scope="module")
+def text() -> TextReranker:
+    return TextReranker(configs.Text())
+
+
+def test_the_passage_that_answers_scores_higher(text: TextReranker) -> None:
+    right, wrong = text.score("why did the north gate fail the inspection?", [content(RIGHT), content(WRONG)])
+    assert right > wrong + 1
+
+
+def test_scores_come_in_the_order_given_and_do_not_depend_on_the_others(text: TextReranker) -> None:
+    query = "why did the north gate fail the inspection?"
+    pages = [content(WRONG), content(""), content(RIGHT)]
+    together = text.score(query, pages)
+    assert together == [text.score(query, [page])[0] for page in pages]
+    assert together[1] == NOTHING
+    assert text.score(query, []) == []
+
+
+def test_it_reads_where_the_first_stage_found_something(text: TextReranker) -> None:
+    filler = "\n".join("meeting minutes were read and approved by all" for _ in range(80))
+    page = content(filler + "\n" + "Its coupling had rusted away entirely" + "\n" + filler)
+    answer = next(word.box for word in page.words if word.text == "coupling")
+    query = "what was wrong with the drive shaft?"
+    unfocused, focused = text.score(query, [page, replace(page, focus=(answer,))])
+    assert focused > unfocused
+
+
+def test_a_window_never_exceeds_what_the_model_was_trained_on(text: TextReranker) -> None:
+    seen: list[int] = []
+    run = text._runner.run
+
+    def watch(rows: list[list[int]], lengths: list[int]) -> object:
+        seen.extend(map(len, rows))
+        return run(rows, lengths)
+
+    text._runner.run = watch  # type: ignore[method-assign, assignment]
+    try:
+        text.score("why? " * 60, [replace(content(RIGHT * 40), title="A very long title " * 20)])
+    finally:
+        text._runner.run = run  # type: ignore[method-assign]
+    assert seen
+    assert max(seen) <= PAIR
+
+
+def test_overlap_is_the_share_of_the_questions_words() -> None:
+    overlap = rerankers.load(configs.Overlap())
+    assert overlap is not None
+    assert overlap.score("which gates passed?", [content("gate passed"), content("gate"), content("")]) == [
+        1.0,
+        0.5,
+        0.0,
+    ]
+    assert overlap.score("is it?", [content("it is")]) == [0.0]
+
+
+def test_a_profile_may_have_no_reranker() -> None:
+    assert rerankers.load(configs.NoReranker()) is None

@@ -1,0 +1,151 @@
+"""The command line as a program: real processes, real files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.pdfs import filler, make_pdf
+
+ROOT = Path(__file__).parents[2]
+
+
+def folioscope(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ui.cli", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    make_pdf(folder / "in" / "pumps.pdf", [filler("pumps"), filler("valves")])
+    make_pdf(folder / "in" / "money.pdf", [filler("revenue")])
+    (folder / "in" / "empty.pdf").write_bytes(b"")
+    done = folioscope("ingest", folder / "in", "--index", folder / "i.lance", "--profile", "smoke", code=1)
+    assert "1 files could not be ingested" in done.stderr
+    assert "empty file" in done.stderr
+    assert "3 pages embedded" in done.stdout
+    return folder / "i.lance"
+
+
+def test_ingest_again_says_what_it_skips_as_json_lines(index: Path) -> None:
+    done = folioscope("ingest", index.parent / "in", "-i", index, "-p", "smoke", "--json", code=1)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {e["name"]: e["event"] for e in events if e["event"] in ("skipped", "failed")} == {
+        "pumps.pdf": "skipped", "money.pdf": "skipped", "empty.pdf": "failed"}  # fmt: skip
+    assert events[-1]["event"] == "finished"
+
+
+def test_search_prints_pages_with_both_ranks_and_saves_them_lit_up(index: Path, tmp_path: Path) -> None:
+    done = folioscope(
+        "search", "valves", "-i", index, "-p", "smoke", "--explain", "--save-pages", tmp_path / "lit"
+    )
+    assert "pumps.pdf#page=2" in done.stdout.splitlines()[0]
+    assert "was 1" in done.stdout
+    assert "reranked the first" in done.stdout
+    saved = sorted((tmp_path / "lit").iterdir())
+    assert saved[0].name == "01-pumps-p2.png"
+    with Image.open(saved[0]) as image:
+        colours = {pixel for _, pixel in image.convert("RGB").getcolors(maxcolors=1 << 20) or ()}
+    assert (255, 214, 10) in colours
+
+
+def test_search_as_json_has_everything(index: Path) -> None:
+    answer = json.loads(folioscope("search", "valves", "-i", index, "-p", "smoke", "--json", "-k", 2).stdout)
+    assert answer["hits"][0]["page"] == "pumps.pdf#page=2"
+    assert len(answer["hits"]) == 2
+    assert {"vectors", "text", "first", "rerank"} == set(answer["hits"][0]["scores"])
+    assert answer["hits"][0]["regions"][0]["exact"] is True
+    assert answer["decision"]["reranked"] is True
+
+
+def test_search_within_a_document_and_without_reranking(index: Path) -> None:
+    answer = json.loads(folioscope("search", "paragraph", "-i", index, "-p", "smoke", "--json", "--no-rerank",
+                                   "--document", "money.pdf").stdout)  # fmt: skip
+    assert [hit["page"] for hit in answer["hits"]] == ["money.pdf#page=1"]
+    assert answer["decision"]["reranked"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["search", "", "-p", "smoke", "-i", "INDEX"], 2, "the question is empty"),
+        (["search", "x" * 10_000, "-p", "smoke", "-i", "INDEX"], 2, "10,000 characters, 2,000 are allowed"),
+        (
+            ["search", "x", "-p", "smoke", "-i", "nowhere.lance"],
+            2,
+            "there is no index at nowhere.lance: make one with",
+        ),
+        (["search", "x", "-p", "cpu", "-i", "INDEX"], 2, "was encoded by hashing"),
+        (["search", "x", "-p", "smoke", "-i", "INDEX", "--document", "no.pdf"], 2, "no document 'no.pdf'"),
+        (["search", "x", "-p", "nonsense"], 2, "choose one of cpu, smoke"),
+        (["ingest", "nowhere.pdf", "-p", "smoke", "-i", "INDEX"], 2, "nowhere.pdf: no such file or folder"),
+        (["docs", "remove", "no.pdf", "-i", "INDEX"], 2, "'folioscope docs list' names them"),
+        (["evaluate", "INDEX", "-p", "smoke"], 2, "is not a data set"),
+    ],
+)
+def test_wrong_use_is_one_kind_line_and_exit_code_2(
+    index: Path, arguments: list[str], code: int, message: str
+) -> None:
+    done = folioscope(*[str(index) if a == "INDEX" else a for a in arguments], code=code)
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_documents_are_listed_tagged_and_removed(index: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy.lance"
+    shutil.copytree(index, copy)
+    folioscope("docs", "tag", "money.pdf", "finance", "--collection", "books", "-i", copy)
+    listed = {
+        d["name"]: d
+        for d in map(json.loads, folioscope("docs", "list", "-i", copy, "--json").stdout.splitlines())
+    }
+    assert (listed["money.pdf"]["tags"], listed["money.pdf"]["collection"]) == (["finance"], "books")
+    folioscope("docs", "remove", "money.pdf", "-i", copy)
+    assert "money.pdf" not in folioscope("docs", "list", "-i", copy).stdout
+    info = json.loads(folioscope("index", "info", "-i", copy, "--json").stdout)
+    assert (info["documents"], info["pages"]) == (1, 2)
+    ledger = [
+        json.loads(line) for line in folioscope("docs", "ledger", "-i", copy, "--json").stdout.splitlines()
+    ]
+    assert {e["outcome"] for e in ledger} == {"done", "failed"}
+
+
+def test_an_index_moves_to_another_encoder_without_its_files(index: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "other.yaml"
+    profile.write_text("encoder: {kind: hashing, dim: 32}\nreranker: {kind: none}\n")
+    folioscope("index", "reembed", tmp_path / "new.lance", "-i", index, "-p", profile)
+    answer = json.loads(
+        folioscope("search", "valves", "-i", tmp_path / "new.lance", "-p", profile, "--json").stdout
+    )
+    assert answer["hits"][0]["page"] == "pumps.pdf#page=2"
+    assert "32-d" in folioscope("index", "info", "-i", tmp_path / "new.lance").stdout
+
+
+def test_a_data_set_is_ingested_and_measured(tmp_path: Path) -> None:
+    make_pdf(tmp_path / "set" / "pdfs" / "a.pdf", [filler("pumps"), filler("valves")])
+    (tmp_path / "set" / "queries.jsonl").write_text('{"query_id": "1", "text": "valves"}\n')
+    (tmp_path / "set" / "qrels.txt").write_text("1 0 a.pdf#page=2 1\n")
+    done = folioscope("evaluate", tmp_path / "set", "-i", tmp_path / "e.lance", "-p", "smoke", "--json")
+    measured = json.loads(done.stdout.splitlines()[-1])
+    assert measured["stages"]["reranked"]["nDCG@10"] == 1.0
+    assert measured["questions"] == 1
+
+
+def test_settings_and_profiles_are_shown() -> None:
+    assert folioscope("config", "profiles").stdout.split() == ["cpu", "smoke"]
+    assert "text_weight: 0.4" in folioscope("config", "show").stdout
+
+
+def test_the_doctor_names_what_is_there() -> None:
+    report = folioscope("doctor").stdout
+    assert "ok       encoder words folio-1" in report
+    assert "ok       reranker text (folio-1)" in report
