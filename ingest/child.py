@@ -14,7 +14,7 @@ from PIL import Image
 
 import configs.settings as configs
 from ingest.limits import die_with, limit_memory, time_limit
-from ingest.mupdf import MupdfDocument
+from ingest.mupdf import MissingContent, MupdfDocument
 from ingest.ocr import Ocr, Reading, load, turned_image
 from ingest.prepared import (
     PAGES_AT_ONCE,
@@ -144,7 +144,7 @@ class _Worker:
         try:
             return document.render(number, dpi, self._settings.max_pixels), document.size(number), document
         except UnreadableDocument as error:
-            if error.reason != "damaged":
+            if error.reason != "damaged" or isinstance(error, MissingContent):
                 raise
             limits = self._settings
             if self._other is None:

@@ -19,6 +19,10 @@ pymupdf.TOOLS.mupdf_display_errors(False)  # its complaints about repaired files
 pymupdf.TOOLS.mupdf_display_warnings(False)
 
 
+class MissingContent(UnreadableDocument):
+    """A page of a file that was cut off: no renderer can show all of it."""
+
+
 class MupdfDocument:
     """A PDF opened by PyMuPDF. Raises UnreadableDocument: encrypted, damaged, not a document."""
 
@@ -71,7 +75,7 @@ class MupdfDocument:
         except Exception as error:
             raise _page_error(self._path, number, error) from error
         if not whole:
-            raise UnreadableDocument("damaged", f"{self._path.name}, page {number}: its content is missing")
+            raise MissingContent("damaged", f"{self._path.name}, page {number}: its content is missing")
         return page
 
     def _has_stream(self, xref: int) -> bool:

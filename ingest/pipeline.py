@@ -110,6 +110,7 @@ class _Run:
         self._began = time.perf_counter()
         self._ledger = {entry.uri: entry for entry in store.ledger()}
         self._names = {d.uri: d.name for d in store.documents()}
+        self._known = set(self._names)
         self._ids: dict[str, str] = {}  # uri -> doc_id of files of this run
         self._taken: dict[str, str] = {}  # doc_id -> uri: content that this run has under way or done
         self._writing: dict[str, _Writing] = {}  # by uri
@@ -203,7 +204,7 @@ class _Run:
                 return
             known = self._ledger.get(source.uri)
             unchanged = known and (known.size, known.modified) == (source.size, source.modified)
-            if known and unchanged and known.outcome != "failed" and self._has(known.doc_id):
+            if known and unchanged and known.outcome != "failed" and self._store.has(known.doc_id):
                 self._skip(source, known.doc_id, "unchanged", "unchanged since it was ingested", record=False)
                 continue
             try:
@@ -213,7 +214,7 @@ class _Run:
                 self._skips.append(self._fail(source, UnreadableDocument("unreadable", message)))
                 continue
             self._ids[source.uri] = doc_id
-            if self._has(doc_id):
+            if self._store.has(doc_id):
                 self._skip_known(source, doc_id)
             elif doc_id in self._taken:
                 twin = path_of(self._taken[doc_id]).name
@@ -224,9 +225,6 @@ class _Run:
                 self._taken[doc_id] = source.uri
                 self._names[source.uri] = self._unique_name(source.uri)  # now, in the order of the sources
                 yield Task(source, self._password)
-
-    def _has(self, doc_id: str) -> bool:
-        return any(d.doc_id == doc_id for d in self._store.documents())
 
     def _skip_known(self, source: Source, doc_id: str) -> None:
         document = self._store.document(doc_id)
@@ -272,8 +270,9 @@ class _Run:
             0,
             opened.meta,
         )
-        known = any(d.uri == source.uri for d in self._store.documents())
-        self._writing[source.uri] = _Writing(document, self._store.begin(doc_id), time.perf_counter(), known)
+        self._writing[source.uri] = _Writing(
+            document, self._store.begin(doc_id), time.perf_counter(), source.uri in self._known
+        )
 
     def _embed(self, source: Source) -> Progress:
         """Embed the pages that wait, and write once there are enough."""

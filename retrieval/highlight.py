@@ -21,6 +21,8 @@ CLEAR = 2.8
 NEAR = 0.6
 """... and the cosine that it must reach."""
 NEAR_REGIONS = 3  # near matches lit for one word
+NEAR_STRENGTH = 0.5
+"""Strength of the best near match beside 1 for the word itself."""
 SNIPPET_WORDS = 32
 
 
@@ -88,7 +90,10 @@ def _near(query: QueryEmbedding, page: PageEmbedding) -> dict[str, tuple[Region,
         clear = (values >= NEAR) & (values >= values.mean() + CLEAR * values.std())
         best = sorted(np.flatnonzero(clear), key=lambda j: -values[j])[:NEAR_REGIONS]
         found[query.tokens[row].casefold()] = tuple(
-            Region(_box(page.regions[small[j]]), float(values[j]) / max(top, 1e-6), exact=False) for j in best
+            Region(
+                _box(page.regions[small[j]]), NEAR_STRENGTH * float(values[j]) / max(top, 1e-6), exact=False
+            )
+            for j in best
         )
     return found
 

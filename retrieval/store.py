@@ -102,6 +102,9 @@ class Store:
                 return document
         raise NotFound(f"no document {name!r} in {self.uri}: 'folioscope docs list' names them")
 
+    def has(self, doc_id: str) -> bool:
+        return doc_id in self._by_id()
+
     def version(self) -> int:
         """Grows when a document is added, changed or removed."""
         return int(self._tables["documents"].version)

@@ -103,7 +103,7 @@ def train(options: argparse.Namespace) -> None:
         optimizer.step()
         if step % 20 == 0:
             print(
-                json.dumps({"step": step, "seconds": round(spent), "loss": round(float(loss), 3)}), flush=True
+                json.dumps({"step": step, "seconds": round(spent), "loss": round(loss.item(), 3)}), flush=True
             )
         if spent > next_check:
             next_check += 600

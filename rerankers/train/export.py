@@ -35,8 +35,11 @@ class Int8Table(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, ids: Tensor) -> Tensor:
-        rows: Tensor = getattr(self, TABLE)[ids]
-        return rows.float() * self.scale[ids]
+        flat = ids.flatten()
+        rows = torch.index_select(getattr(self, TABLE), 0, flat).float() * torch.index_select(
+            self.scale, 0, flat
+        )
+        return rows.view(*ids.shape, -1)
 
 
 class WordsGraph(nn.Module):

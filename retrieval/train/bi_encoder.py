@@ -194,8 +194,8 @@ def train(options: argparse.Namespace) -> None:
                     {
                         "step": step,
                         "seconds": round(spent),
-                        "scale": round(float(hot), 1),
-                        "loss": [round(float(x), 3) for x in losses],
+                        "scale": round(hot.item(), 1),
+                        "loss": [round(x.item(), 3) for x in losses],
                     }
                 ),
                 flush=True,

@@ -168,7 +168,7 @@ def bad_files(folder: Path) -> dict[str, str]:
     (folder / "zero.pdf").write_bytes(b"")
     (folder / "text.pdf").write_text("this is no PDF at all, it only has the name of one\n" * 20)
     whole = make_pdf(folder.parent / "whole.pdf", [filler("cut")]).read_bytes()
-    (folder / "cut.pdf").write_bytes(whole[: len(whole) // 20])
+    (folder / "cut.pdf").write_bytes(whole[: len(whole) // 2])
     (folder / "broken-link.pdf").symlink_to(folder / "nowhere.pdf")
     return {
         "locked.pdf": "encrypted",

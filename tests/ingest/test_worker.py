@@ -161,12 +161,13 @@ def test_a_worker_that_dies_costs_its_document_only(make_pdf: Make) -> None:
     assert _outcomes(events) == {"0.pdf": "crashed", "1.pdf": "finished"}
 
 
-def test_a_page_that_cannot_be_rendered_is_told_and_the_others_come(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [True, False])
+def test_a_page_that_cannot_be_rendered_is_told_and_the_others_come(tmp_path: Path, words: bool) -> None:
     whole = raw_pdf(b"q Q", "null", pages=2)
     at = whole.index(b"/Contents", whole.index(b"5 0 obj"))
     lost = whole[:at] + b"/Contents 9 0 R" + whole[at + 15 : whole.index(b"xref")]
     (tmp_path / "cut.pdf").write_bytes(lost)
-    events = _events(tmp_path / "cut.pdf", dpi=40)
+    events = _events(tmp_path / "cut.pdf", words=words, dpi=40)
     assert [type(event) for event in events] == [Opened, PreparedPage, FailedPage, Finished]
 
 
