@@ -62,7 +62,8 @@ def open_document(
 ) -> Rasterizer:
     """The document, opened by the renderer named first, else by the other one: `.renderer` says which.
 
-    `seconds` limits each call of poppler's programs. Raises UnreadableDocument, with its reason.
+    `seconds` limits each call of poppler's programs. Raises UnreadableDocument, with its reason, and MissingExtra
+    where the renderer named first is not installed.
     """
     head = _head(path, max_file_mb)
     if b"%PDF-" not in head:
@@ -142,15 +143,12 @@ def _open_pdf(path: Path, first: Literal["pymupdf", "poppler"], password: str, s
         if error.reason == "encrypted":
             raise
         failure = error
-    except MissingExtra as error:
-        failure = UnreadableDocument("no renderer", str(error))
     try:
         return _open_with(second, path, password, seconds)
-    except UnreadableDocument as error:
-        # What PyMuPDF says of the file is the better report; "no renderer" only if nothing else is known.
-        raise (error if failure.reason == "no renderer" else failure) from error
-    except MissingExtra:
-        raise failure from None
+    except UnreadableDocument:
+        raise failure from None  # what the first one says of the file is the better report
+    except MissingExtra as extra:
+        raise UnreadableDocument(failure.reason, f"{failure}; another renderer may read it: {extra}") from None
 
 
 def _open_with(kind: Literal["pymupdf", "poppler"], path: Path, password: str, seconds: float) -> Rasterizer:

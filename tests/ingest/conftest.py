@@ -74,9 +74,15 @@ def raw_pdf(content: bytes, filters: str, pages: int = 1) -> bytes:
 
 
 def bomb() -> bytes:
-    """A PDF of some kilobytes whose page expands to 8 GB: drawing operators, deflated three times over."""
-    line = b"0 0 m 300 300 l S\n"
-    once = zlib.compressobj(9)
-    block = line * 60_000
-    inner = b"".join([once.compress(block) for _ in range(64)]) + once.flush()
+    """A PDF of some kilobytes whose page expands to 2 GB of drawing operators, deflated three times over.
+
+    The inner stream repeats one block that ends in a full flush, so that making it takes no time either.
+    """
+    block, count = b"0 0 m 300 300 l S\n" * 60_000, 1_900
+    raw = zlib.compressobj(9, zlib.DEFLATED, -15)
+    flushed = raw.compress(block) + raw.flush(zlib.Z_FULL_FLUSH)
+    total = 1
+    for _ in range(count):
+        total = zlib.adler32(block, total)
+    inner = b"\x78\xda" + flushed * count + b"\x03\x00" + total.to_bytes(4, "big")
     return raw_pdf(zlib.compress(zlib.compress(inner, 9), 9), "[/FlateDecode /FlateDecode /FlateDecode]")

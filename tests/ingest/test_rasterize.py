@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ingest.rasterize import open_document, open_other
-from retrieval.errors import UnreadableDocument
+from retrieval.errors import MissingExtra, UnreadableDocument
 from tests.ingest.conftest import raw_pdf
 
 Make = Callable[..., Path]
@@ -101,9 +101,13 @@ def test_without_poppler_the_message_names_its_package(
 ) -> None:
     path = make_pdf()
     monkeypatch.setenv("PATH", "")
-    assert open_document(path, first="poppler").renderer == "pymupdf"
+    with pytest.raises(MissingExtra, match="poppler-utils"):
+        open_document(path, first="poppler")
+    assert open_document(path, first="pymupdf").renderer == "pymupdf"
     stump = _write(path.with_name("stump.pdf"), b"%PDF-1.7\n")
-    assert _reason(stump, first="poppler")[0] == "damaged"
+    reason, message = _reason(stump, first="pymupdf")
+    assert reason == "damaged"
+    assert "apt install poppler-utils" in message
 
 
 def test_an_enormous_page_is_rasterized_smaller(tmp_path: Path) -> None:
