@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pymupdf
+from PIL import Image
 
 import configs.settings as configs
 import retrieval.encoders
@@ -52,7 +53,7 @@ def born_digital(folder: Path, out: Path, count: int) -> list[Path]:
 
 def scanned(digital: Sequence[Path], out: Path, count: int) -> list[Path]:
     """The first `count` pages, rasterized at 200 dpi and degraded, as image-only PDFs of six pages."""
-    images = []
+    images: list[tuple[pymupdf.Rect, Image.Image]] = []
     for path in digital:
         with pymupdf.open(path) as document:
             for page in document:

@@ -98,7 +98,7 @@ class Search(Model):
     top: PositiveInt = 10
     text_weight: Annotated[float, Field(ge=0, le=1)] = 0.4
     """Share of BM25 in the first stage; the rest is the vectors'."""
-    rerank_weight: NonNegativeFloat = 0.75
+    rerank_weight: NonNegativeFloat = 0.5
     """Weight of the reranker's z-score beside 1 for the first stage's."""
     exact_mb: PositiveInt = 1024
     """Vectors up to this many MiB are kept in memory and scanned whole; past it they are streamed from disk."""

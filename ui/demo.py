@@ -1,6 +1,7 @@
 """`folioscope demo`: the samples in, ten questions asked in two stages, and a report that opens from disk."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from retrieval import evaluate
 from retrieval.evaluate import Dataset, Question
 from retrieval.search import Searcher
 from retrieval.store import Store
-from retrieval.types import Highlight, SearchResult
 from ui import assemble, report, show
 from ui.measure import SHOWN
 from ui.render import lit_page
@@ -36,20 +36,19 @@ def run(folder: Path, settings: configs.Settings) -> None:
         ingest([dataset.documents], store, encoder, settings.ingest, collection="samples"), as_json=False
     )
     searcher = Searcher(store, encoder, rerankers.load(settings.reranker), settings.search)
-    answers = [
-        report.Answer(question.query_id, *answer(searcher, question), dataset.qrels[question.query_id])
-        for question in chosen
-    ]
-    for given in answers:
+    answers = []
+    for question in chosen:
+        given = answer(searcher, store, question, dataset.qrels[question.query_id])
         show.console.print(f"\n[bold]{given.result.query}[/]")
         show.print_result(given.result, given.highlights)
-    save_pages(folder / "pages", store, answers)
+        save_pages(folder / "pages", given)
+        answers.append(given)
     judged = replace(dataset, questions=dataset.questions[:: max(1, len(dataset.questions) // JUDGED)])
     with show.waiting(f"judging both stages on {len(judged.questions)} questions"):
         measured = evaluate.evaluate(judged, searcher, store, within=False)
     rows = {stage: {name: measured.mean(stage, name) for name in SHOWN} for stage in measured.values}
     page = folder / "report.html"
-    page.write_text(report.html(answers, rows, len(judged.questions), folder / "pages"), encoding="utf-8")
+    page.write_text(report.html(answers, rows, len(judged.questions)), encoding="utf-8")
     show.console.print()
     show.print_measures(
         rows,
@@ -71,16 +70,16 @@ def questions(dataset: Dataset) -> list[Question]:
     return [by_id[name] for name in names]
 
 
-def answer(searcher: Searcher, question: Question) -> tuple[SearchResult, list[Highlight]]:
+def answer(searcher: Searcher, store: Store, question: Question, grades: Mapping[str, int]) -> report.Answer:
     result = searcher.search(question.text, top=PAGES)
-    return result, searcher.highlight(question.text, [hit.page for hit in result.hits])
+    pages = [hit.page for hit in result.hits]
+    highlights = searcher.highlight(question.text, pages)
+    lit = [lit_page(c.image(), h) for c, h in zip(store.contents(pages), highlights, strict=True)]
+    return report.Answer(question.query_id, result, highlights, grades, lit)
 
 
-def save_pages(folder: Path, store: Store, answers: list[report.Answer]) -> None:
+def save_pages(folder: Path, given: report.Answer) -> None:
     folder.mkdir(exist_ok=True)
-    for given in answers:
-        hits = given.result.hits[:SAVED]
-        for hit, lit, content in zip(
-            hits, given.highlights, store.contents([h.page for h in hits]), strict=False
-        ):
-            lit_page(content.image(), lit).save(report.page_image(folder, given, hit))
+    for hit, page in list(zip(given.result.hits, given.pages, strict=True))[:SAVED]:
+        path = show.save_path(folder, hit)
+        page.save(path.with_name(f"{given.query_id}-{path.name}"), compress_level=1)

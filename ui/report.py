@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
-from pathlib import Path
 
 from PIL import Image
 
@@ -21,17 +20,12 @@ class Answer:
     result: SearchResult
     highlights: Sequence[Highlight]
     grades: Mapping[str, int]  # page name -> grade
+    pages: Sequence[Image.Image]  # lit up, in the order of the hits
 
 
-def page_image(folder: Path, answer: Answer, hit: Hit) -> Path:
-    return show.save_path(folder, hit).with_name(f"{answer.query_id}-{show.save_path(folder, hit).name}")
-
-
-def html(
-    answers: Sequence[Answer], measures: Mapping[str, Mapping[str, float]], questions: int, pages: Path
-) -> str:
-    """`pages` is where the lit-up pages were saved."""
-    body = "".join(_answer(answer, pages) for answer in answers)
+def html(answers: Sequence[Answer], measures: Mapping[str, Mapping[str, float]], questions: int) -> str:
+    """`measures` by stage, of `questions` questions."""
+    body = "".join(map(_answer, answers))
     names = list(next(iter(measures.values())))
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     rows = "".join(
@@ -55,30 +49,29 @@ A <b class="right">✓</b> marks pages that were judged right beforehand.</p>
 """
 
 
-def _answer(answer: Answer, pages: Path) -> str:
-    times = " · ".join(f"{escape(s.name)} {s.seconds * 1000:,.0f} ms" for s in answer.result.stages)
-    cards = "".join(
-        _card(answer, hit, lit, pages) for hit, lit in zip(answer.result.hits, answer.highlights, strict=True)
-    )
+def _answer(answer: Answer) -> str:
+    result = answer.result
+    times = " · ".join(f"{escape(stage.name)} {stage.seconds * 1000:,.0f} ms" for stage in result.stages)
+    cards = zip(result.hits, answer.highlights, answer.pages, strict=True)
     return (
-        f"<section><h2>{escape(answer.result.query)}</h2><p class=meta>{times}<br>"
-        f"{escape(answer.result.decision.reason)}</p><div class=cards>{cards}</div></section>"
+        f"<section><h2>{escape(result.query)}</h2>"
+        f"<p class=meta>{times}<br>{escape(result.decision.reason)}</p>"
+        f"<div class=cards>{''.join(_card(answer, *card) for card in cards)}</div></section>"
     )
 
 
-def _card(answer: Answer, hit: Hit, lit: Highlight, pages: Path) -> str:
+def _card(answer: Answer, hit: Hit, lit: Highlight, page: Image.Image) -> str:
+    name = escape(hit.page.name)
     right = "<b class=right title='judged right'>✓</b>" if answer.grades.get(hit.page.name) else ""
     moved = (
         f"<span class=moved>{show.movement(hit)} first stage {hit.first_rank}</span>" if hit.reranked else ""
     )
-    file = page_image(pages, answer, hit)
-    image = (
-        f"<img loading=lazy alt='{escape(hit.page.name)}' src='{_data_uri(file)}'>" if file.is_file() else ""
-    )
     note = f"<p class=note>{escape(lit.note)}</p>" if lit.note else ""
     return (
-        f"<article><h3><span class=rank>{hit.rank}</span> {escape(hit.page.name)} {right}</h3>"
-        f"<p class=meta>score {hit.score:+.2f} {moved}</p>{image}<p class=snippet>{_snippet(lit)}</p>{note}</article>"
+        f"<article><h3><span class=rank>{hit.rank}</span> {name} {right}</h3>"
+        f"<p class=meta>score {hit.score:+.2f} {moved}</p>"
+        f"<img loading=lazy alt='{name}' src='{_data_uri(page)}'>"
+        f"<p class=snippet>{_snippet(lit)}</p>{note}</article>"
     )
 
 
@@ -90,11 +83,8 @@ def _snippet(lit: Highlight) -> str:
     return "".join([*parts, escape(lit.snippet[at:])])
 
 
-def _data_uri(file: Path) -> str:
-    with Image.open(file) as image:
-        small = image.convert("RGB").resize(
-            (WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS
-        )
+def _data_uri(page: Image.Image) -> str:
+    small = page.resize((WIDTH, round(page.height * WIDTH / page.width)), Image.Resampling.LANCZOS)
     buffer = BytesIO()
     small.save(buffer, "WEBP", quality=72, method=2)
     return "data:image/webp;base64," + b64encode(buffer.getvalue()).decode()

@@ -25,7 +25,7 @@ def test_the_demo_answers_ten_questions_and_does_nothing_twice(tmp_path: Path) -
     assert "folioscope serve --index" in first
     report = (tmp_path / "report.html").read_text()
     assert report.count("<section>") == 11
-    assert report.count("data:image/webp;base64,") == 30
+    assert report.count("data:image/webp;base64,") == 50
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", report)
     saved = sorted((tmp_path / "pages").glob("*.png"))
     assert len(saved) == 30
