@@ -58,7 +58,9 @@ def scanned(digital: Sequence[Path], out: Path, count: int) -> list[Path]:
         with pymupdf.open(path) as document:
             for page in document:
                 if len(images) < count:
-                    images.append((page.rect, degrade(page.get_pixmap(dpi=200).pil_image(), seed=len(images))))
+                    images.append(
+                        (page.rect, degrade(page.get_pixmap(dpi=200).pil_image(), seed=len(images)))
+                    )
     files = []
     for first in range(0, len(images), 6):
         target = pymupdf.open()

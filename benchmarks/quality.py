@@ -172,9 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text_only, _ = filled(str(options.work / "text.lance"), dataset, no_ocr)
     baselines = Baselines(store, text_only, PublishedMiniLM(options.minilm), options.work / "windows.npz")
     searcher = Searcher(store, encoder, rerankers.load(settings.reranker), settings.search)
+    names = {d.doc_id: d.name for d in store.documents()}
     scanned = {
-        f"{row['document']}#page={row['number']}"
-        for batch in store.pages([d.doc_id for d in store.documents()], ["document", "number", "source"])
+        f"{names[row['doc_id']]}#page={row['number']}"
+        for batch in store.pages([d.doc_id for d in store.documents()], ["doc_id", "number", "source"])
         for row in batch.to_pylist()
         if row["source"] == "ocr"
     }

@@ -6,8 +6,8 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -29,8 +29,9 @@ from ingest.prepared import (
 )
 from ingest.rasterize import Rasterizer, info, open_document, open_other
 from ingest.read import PageText, read_page
+from ingest.titles import clean
 from retrieval.errors import FolioscopeError, MissingExtra, UnreadableDocument
-from retrieval.types import Box
+from retrieval.types import Box, Word
 
 OCR_DPI = 150
 WEBP_METHOD = 2
@@ -72,7 +73,11 @@ class _Worker:
             if not last:
                 last = min(PAGES_AT_ONCE, document.pages)
                 title, date = info(document, source.path)
-                meta = {key: value for key, value in document.meta.items() if key not in {"title", "created"}}
+                meta = {
+                    key: clean(value)
+                    for key, value in document.meta.items()
+                    if key not in {"title", "created"}
+                }
                 yield Opened(source, document.pages, title, date, document.renderer, meta)
             for number in range(chunk.first, last + 1):
                 try:
@@ -81,15 +86,15 @@ class _Worker:
                 except UnreadableDocument as error:
                     if error.reason != "damaged":
                         raise
-                    yield FailedPage(source, number, str(error))
+                    yield FailedPage(source, number, clean(str(error)))
                 else:
                     yield page
         except UnreadableDocument as error:
-            yield Failed(source, error)
+            yield Failed(source, UnreadableDocument(error.reason, clean(str(error))))
         except MissingExtra as error:
             yield error
         except Exception as error:
-            yield Failed(source, _unexpected(source.path, error, self._settings.memory_mb))
+            yield Failed(source, _unexpected(clean(source.path.name), error, self._settings.memory_mb))
 
     def _opened(self, key: int, task: Task) -> tuple[Rasterizer, MupdfDocument | None]:
         if self._open and self._open[0] == key:
@@ -179,17 +184,18 @@ class _Engine:
     def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> Reading:
         if self._engine is None:
             self._engine = load(self._settings.ocr, self._settings.seconds_per_page)
-        return self._engine.read(image, skip=skip, turn=turn) if self._engine else Reading(())
+        reading = self._engine.read(image, skip=skip, turn=turn) if self._engine else Reading(())
+        return replace(reading, words=tuple(Word(clean(word.text), word.box) for word in reading.words))
 
 
-def _unexpected(path: Path, error: Exception, memory_mb: int) -> UnreadableDocument:
-    text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+def _unexpected(name: str, error: Exception, memory_mb: int) -> UnreadableDocument:
+    text = clean(f"{type(error).__name__}: {error}".splitlines()[0][:200])
     if isinstance(error, MemoryError) or "alloc" in text.lower() or "insufficient memory" in text.lower():
         return UnreadableDocument(
             "too much memory",
-            f"{path.name} needs more than {memory_mb:,} MiB (memory_mb): raise it, or leave it out",
+            f"{name} needs more than {memory_mb:,} MiB (memory_mb): raise it, or leave it out",
         )
-    return UnreadableDocument("damaged", f"{path.name} cannot be read ({text})")
+    return UnreadableDocument("damaged", f"{name} cannot be read ({text})")
 
 
 def _thumbnail(image: Image.Image, width: int) -> Image.Image:

@@ -5,7 +5,6 @@ import multiprocessing.connection
 import os
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import psutil
 
 import configs.settings as configs
 from ingest.prepared import Chunk
+from ingest.titles import clean
 from retrieval.errors import UnreadableDocument
 
 GRACE = 5.0
@@ -27,6 +27,7 @@ class _Member:
     process: Any
     connection: Any
     chunk: Chunk | None = None
+    document: int = 0  # of its last chunk: it may still have it open
     heard: float = 0.0  # monotonic seconds of its last sign of life
     looked: float = 0.0
     verdict: str = ""  # why the parent ended it
@@ -60,8 +61,9 @@ class Crew:
         """Hand the chunk to a worker that is free, best to the one that has its document open."""
         free = [member for member in self._members if member.chunk is None and member.process.is_alive()]
         self._members = [member for member in self._members if member.chunk or member in free]
-        member = free[0] if free else self._hire()
-        member.chunk, member.heard = chunk, time.monotonic()
+        open_there = [member for member in free if member.document == chunk.document]
+        member = (open_there or free)[0] if free else self._hire()
+        member.chunk, member.document, member.heard = chunk, chunk.document, time.monotonic()
         with suppress(BrokenPipeError, ConnectionResetError):  # it died just now: `answers` will find out
             member.connection.send(chunk)
 
@@ -70,22 +72,29 @@ class Crew:
             if member.chunk is chunk:
                 member.chunk = None
 
-    def answers(self, seconds: float) -> Iterator[tuple[Chunk, Any]]:
-        """What the workers have said, after waiting up to `seconds`; a `Lost` for each that is gone."""
-        working = {member.connection: member for member in self._members if member.chunk}
+    def answers(self, seconds: float) -> list[tuple[Chunk, Any]]:
+        """What the workers have said, after waiting up to `seconds`; a `Lost` for each that is gone.
+
+        One answer each at most. The caller may take its time before it asks again: a worker that waits to be
+        heard is never too slow.
+        """
+        working = {member.connection: (member, member.chunk) for member in self._members if member.chunk}
         ready = multiprocessing.connection.wait(list(working), timeout=seconds) if working else []
+        answers: list[tuple[Chunk, Any]] = []
         for connection in ready:
-            member = working.pop(connection)
+            member, chunk = working.pop(connection)
             member.heard = time.monotonic()
-            if (chunk := member.chunk) is None:
-                continue
             try:
-                yield chunk, member.connection.recv()
+                answers.append((chunk, member.connection.recv()))
             except (EOFError, OSError):
                 self._members.remove(member)
-                yield chunk, Lost(chunk, self._verdict(member, chunk))
-        for member in working.values():  # those with nothing to say
-            self._watch(member)
+                answers.append((chunk, Lost(chunk, self._verdict(member, chunk))))
+        for member, _ in working.values():
+            if member.connection.poll():  # it has spoken meanwhile
+                member.heard = time.monotonic()
+            else:
+                self._watch(member)
+        return answers
 
     def end(self) -> None:
         """End all workers now."""
@@ -131,7 +140,7 @@ class Crew:
         code = member.process.exitcode
         member.connection.close()
         _kill(member)  # what it started itself
-        name, limits = chunk.task.source.path.name, self._settings
+        name, limits = clean(chunk.task.source.path.name), self._settings
         if member.verdict == "too slow" or code == -getattr(signal, "SIGALRM", 0):
             seconds = f"{limits.seconds_per_page:g} s (seconds_per_page)"
             return UnreadableDocument(

@@ -8,6 +8,7 @@ import pymupdf
 from PIL import Image
 
 from ingest import boxes
+from ingest.titles import clean
 from retrieval.types import Box, Word
 
 MIN_SIZE = 1.5
@@ -28,7 +29,7 @@ def read_layer(page: Any, image: Callable[[], Image.Image]) -> tuple[list[Word],
     """
     textpage = page.get_textpage(flags=pymupdf.TEXTFLAGS_WORDS & ~pymupdf.TEXT_PRESERVE_LIGATURES)
     place = _placing(page)
-    words = [Word(text, place((x0, y0, x1, y1))) for x0, y0, x1, y1, text, *_ in textpage.extractWORDS()]
+    words = [Word(clean(text), place(tuple(box))) for *box, text, _, _, _ in textpage.extractWORDS()]
     dropped, invisible = _suspects(textpage, place, image)
     kept = [word for word in words if boxes.area(word.box) > 0 and word.text.strip()]
     if dropped:

@@ -3,11 +3,12 @@
 import glob
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from retrieval.errors import BadSource
 
@@ -20,24 +21,27 @@ class Source:
     """One file to ingest. `size` is in bytes, `modified` in UTC; both are 0 or the epoch if unknown."""
 
     path: Path
-    uri: str  # the absolute path as a file:// URI
+    uri: str  # the absolute path as a file:// URI: ASCII, whatever bytes the name is made of
     size: int
     modified: datetime
 
 
-def discover(paths: Sequence[str | Path]) -> Iterator[Source]:
+def discover(
+    paths: Sequence[str | Path], unreadable: Callable[[Path, str], None] | None = None
+) -> Iterator[Source]:
     """The files that `paths` name, each once, in the order given; a folder's in order of their paths.
 
     A path is a file, a folder (searched to the bottom; hidden files and folders are left out, a link to a
-    folder is followed once) or a glob pattern (`reports/**/*.pdf`). Raises BadSource, naming the path, where
-    one does not exist or matches nothing; paths before it have been yielded by then.
+    folder is followed once) or a glob pattern (`reports/**/*.pdf`). A folder within a folder that cannot be read
+    is left out: `unreadable` is called with it and the reason. Raises BadSource, naming the path, where one does
+    not exist, cannot be read or matches nothing; paths before it have been yielded by then.
     """
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for given in paths:
         found = False
-        for path in _files(Path(given).expanduser()):
+        for path in _files(Path(given).expanduser(), unreadable or _ignore):
             found = True
-            real = path.resolve()
+            real = os.path.realpath(path)  # unlike resolve(), without complaint of a link to itself
             if real not in seen:
                 seen.add(real)
                 yield _source(path)
@@ -53,13 +57,21 @@ def content_id(path: Path) -> str:
 
 def path_of(uri: str) -> Path:
     """The path that a source's `uri` names."""
-    return Path(unquote(urlsplit(uri).path))
+    return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from _folder(path, set())
-    elif path.exists() or path.is_symlink():  # a broken link was named: let opening it say what is wrong
+def _ignore(folder: Path, reason: str) -> None:
+    pass
+
+
+def _files(path: Path, unreadable: Callable[[Path, str], None]) -> Iterator[Path]:
+    try:
+        is_folder, exists = path.is_dir(), path.exists() or path.is_symlink()
+    except OSError as error:  # one of the folders that it is in may not be entered
+        raise BadSource(f"{path} cannot be read: {error.strerror}") from error
+    if is_folder:
+        yield from _folder(path, path, set(), unreadable)
+    elif exists:  # a broken link was named: let opening it say what is wrong
         yield path
     elif glob.has_magic(str(path)):
         for name in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207 (absolute patterns too)
@@ -70,12 +82,17 @@ def _files(path: Path) -> Iterator[Path]:
                 yield match
 
 
-def _folder(folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
+def _folder(
+    folder: Path, named: Path, entered: set[tuple[int, int]], unreadable: Callable[[Path, str], None]
+) -> Iterator[Path]:
     try:
         status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except PermissionError as error:
-        raise BadSource(f"{folder} cannot be read: {error.strerror}") from error
+    except OSError as error:
+        if folder == named:
+            raise BadSource(f"{folder} cannot be read: {error.strerror}") from error
+        unreadable(folder, error.strerror or str(error))
+        return
     if (status.st_dev, status.st_ino) in entered:  # a link back up, or the same folder by two names
         return
     entered.add((status.st_dev, status.st_ino))
@@ -83,10 +100,17 @@ def _folder(folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
         if entry.name.startswith("."):
             continue
         path = Path(entry.path)
-        if entry.is_dir():
-            yield from _folder(path, entered)
+        if _is_folder(entry):
+            yield from _folder(path, named, entered, unreadable)
         elif path.suffix.lower() in SUFFIXES:
             yield path
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where we may not look
+        return False
 
 
 def _source(path: Path) -> Source:
@@ -95,7 +119,17 @@ def _source(path: Path) -> Source:
         size, modified = status.st_size, datetime.fromtimestamp(status.st_mtime, UTC)
     except OSError:
         size, modified = 0, datetime.fromtimestamp(0, UTC)
-    return Source(path, path.absolute().as_uri(), size, modified)
+    return Source(path, _absolute(path).as_uri(), size, modified)
+
+
+def _absolute(path: Path) -> Path:
+    """Without `..`, so that a file has one URI; links stay as they are named."""
+    plain = Path(os.path.abspath(path))  # noqa: PTH100 (absolute() keeps `..`, resolve() follows links)
+    if ".." in path.parts:
+        with suppress(OSError):
+            if not plain.samefile(path):  # `..` after a link leads elsewhere
+                return path.absolute()
+    return plain
 
 
 def _nothing(path: Path) -> str:

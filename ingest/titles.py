@@ -14,12 +14,20 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _VOWEL = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýœ]", re.IGNORECASE)
 
 
+def clean(text: str) -> str:
+    """The text without what no table and no terminal takes: NUL, and lone surrogates, which become U+FFFD.
+
+    Those come from file names that are not UTF-8 (PEP 383) and from fonts and metadata that are broken.
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "")
+
+
 def title_of(metadata: str, path: Path) -> str:
     """The metadata's title if a person may have written it, else the file's name in words, else ""."""
-    title = " ".join(re.sub(r"[\x00-\x1f\ufffd]", " ", metadata).split())
+    title = " ".join(re.sub(r"[\x00-\x1f\ufffd]", " ", clean(metadata)).split())
     if 3 <= len(title) <= 300 and _WORD.search(title) and not _JUNK.match(title) and not _opaque(title):
         return title
-    stem = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"[_\-.+%]+", " ", path.stem))
+    stem = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"[_\-.+%]+", " ", clean(path.stem)))
     stem = " ".join(stem.split())
     if _JUNK.match(stem) or _opaque(stem):
         return ""

@@ -17,7 +17,7 @@ from ir_measures import RR, R, nDCG
 from retrieval.errors import NotFound
 from retrieval.search import Searcher
 from retrieval.store import Store
-from retrieval.types import Filter, Hit
+from retrieval.types import Filter, Page
 
 Run = Mapping[str, float]  # page name -> score, of one query
 
@@ -109,22 +109,22 @@ def evaluate(
         seconds.setdefault("whole", []).append(time.perf_counter() - began)
         for stage in result.stages:
             seconds.setdefault(stage.name, []).append(stage.seconds)
-        by_text = sorted(
-            (h for h in result.candidates if h.scores["text"] > 0), key=lambda h: -h.scores["text"]
-        )
-        by_vectors = sorted(result.candidates, key=lambda h: -h.scores["vectors"])
-        for stage_name, hits in zip(
-            STAGES, (by_text, by_vectors, result.candidates, result.hits), strict=True
-        ):
-            runs[stage_name][question.query_id] = as_run(hits)
+        orders = [
+            result.rankings["text"],
+            result.rankings["vectors"],
+            [hit.page for hit in result.candidates],
+            [hit.page for hit in result.hits],
+        ]
+        for stage_name, pages in zip(STAGES, orders, strict=True):
+            runs[stage_name][question.query_id] = as_run(pages)
         told(done)
     values = {stage: judge(dataset, run) for stage, run in runs.items()}
     return Evaluation(dataset.questions, values, {name: tuple(s) for name, s in seconds.items()})
 
 
-def as_run(hits: Sequence[Hit]) -> Run:
+def as_run(pages: Sequence[Page]) -> Run:
     """Scores that fall with the rank: the order is what is judged, and no tie is left to chance."""
-    return {hit.page.name: float(len(hits) - at) for at, hit in enumerate(hits)}
+    return {page.name: float(len(pages) - at) for at, page in enumerate(pages)}
 
 
 def judge(dataset: Dataset, run: Mapping[str, Run]) -> dict[str, tuple[float, ...]]:

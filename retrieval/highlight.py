@@ -23,6 +23,7 @@ NEAR = 0.6
 NEAR_REGIONS = 3  # near matches lit for one word
 NEAR_STRENGTH = 0.5
 """Strength of the best near match beside 1 for the word itself."""
+TERM_REGIONS = 200  # places lit for one word: more say nothing, and pages made of one word would cost seconds
 SNIPPET_WORDS = 32
 
 
@@ -51,7 +52,7 @@ def highlight(text: str, query: QueryEmbedding, page: PageContent, embedding: Pa
             for word, found in zip(page.words, page_stems, strict=True)
             if asked & found
         ]
-        terms.append(TermMatch(term, tuple(exact or near.get(term.casefold(), ()))))
+        terms.append(TermMatch(term, tuple(exact[:TERM_REGIONS] or near.get(term.casefold(), ()))))
     regions = _together(terms)
     snippet, spans = _snippet(page, terms, regions)
     note = (
@@ -100,18 +101,15 @@ def _near(query: QueryEmbedding, page: PageEmbedding) -> dict[str, tuple[Region,
 
 def _together(terms: Sequence[TermMatch]) -> tuple[Region, ...]:
     """All terms' regions, the same box once, stronger where more of the question's words are close by."""
-    weight = {
-        term.term: 1 / (1 + np.log1p(len(term.regions))) for term in terms
-    }  # rare on the page counts more
+    places = [np.array([region.box for region in term.regions]).reshape(-1, 4) for term in terms]
+    weights = [1 / (1 + np.log1p(len(term.regions))) for term in terms]  # rare on the page counts more
     found: dict[Box, Region] = {}
-    for term in terms:
-        for region in term.regions:
-            close = sum(
-                weight[other.term]
-                for other in terms
-                if any(_close(region.box, rival.box) for rival in other.regions)
-            )
-            strength = region.strength * close
+    for term, place in zip(terms, places, strict=True):
+        near_by = sum(
+            weight * _close(place, other).any(axis=1) for weight, other in zip(weights, places, strict=True)
+        )
+        for region, close in zip(term.regions, np.broadcast_to(near_by, len(place)), strict=True):
+            strength = region.strength * float(close)
             if region.box not in found or found[region.box].strength < strength:
                 found[region.box] = Region(region.box, strength, region.exact)
     top = max((region.strength for region in found.values()), default=1.0)
@@ -119,9 +117,12 @@ def _together(terms: Sequence[TermMatch]) -> tuple[Region, ...]:
     return tuple(sorted(scaled, key=lambda r: (-r.strength, r.box)))
 
 
-def _close(a: Box, b: Box) -> bool:
-    """On the same few lines of the page: within 4% of its height and 35% of its width."""
-    return abs(a[1] - b[1]) < 0.04 and abs((a[0] + a[2]) - (b[0] + b[2])) < 0.7
+def _close(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(ours, theirs): on the same few lines, within 4% of the page's height and 35% of its width."""
+    apart_y = np.abs(ours[:, None, 1] - theirs[None, :, 1])
+    apart_x = np.abs((ours[:, None, 0] + ours[:, None, 2]) - (theirs[None, :, 0] + theirs[None, :, 2]))
+    close: NDArray[np.bool_] = (apart_y < 0.04) & (apart_x < 0.7)
+    return close
 
 
 def _snippet(

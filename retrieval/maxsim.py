@@ -32,8 +32,8 @@ def maxsim_many(query: QueryEmbedding, pages: Sequence[Vectors]) -> NDArray[np.f
 def maxsim_ragged(query: QueryEmbedding, vectors: Vectors, offsets: NDArray[np.int64]) -> NDArray[np.float32]:
     """`maxsim` of each page, page i being vectors[offsets[i]:offsets[i + 1]]; float32 throughout.
 
-    vectors (sum of n, d), offsets (pages + 1,). Blocks of pages are scored on all cores; a page's score does not
-    depend on its block.
+    vectors (sum of n, d), offsets (pages + 1,). Blocks of pages are scored on all cores; a page's score
+    depends on its block to the last bits of float32 only: BLAS sums in another order for another number of rows.
     """
     pages = len(offsets) - 1
     scores = np.zeros(pages, np.float32)
@@ -49,8 +49,7 @@ def maxsim_ragged(query: QueryEmbedding, vectors: Vectors, offsets: NDArray[np.i
         block = slice(first, first + BLOCK)
         low, high = starts[block][0], ends[block][-1]
         best = np.maximum.reduceat(vectors[low:high] @ columns, starts[block] - low, axis=0)
-        # einsum, not @: BLAS may sum in another order for another number of rows.
-        scores[filled[block]] = np.einsum("pq,q->p", best, weights)
+        scores[filled[block]] = best @ weights
 
     blocks = range(0, len(filled), BLOCK)
     if len(blocks) < 4:

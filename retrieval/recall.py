@@ -6,9 +6,10 @@ thousand pages; past that they are streamed from disk, as exact and slower. The 
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +22,10 @@ from retrieval.store import Store
 from retrieval.tables import ragged_vectors
 from retrieval.types import Document, Filter, Hit, Page, QueryEmbedding, Stage, Vectors
 
-COLUMNS = ["doc_id", "number", "width", "height", "source", "vectors"]
+COLUMNS = ["page_id", "doc_id", "number", "width", "height", "source", "vectors"]
 MERGE_AT = 24  # segments in memory before they are made one
+DECIMALS = 6
+"""Scores are compared to this many decimals: past them BLAS's order of summing, not the page, decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Segment:
 
     vectors: Vectors
     offsets: NDArray[np.int64]
+    page_ids: NDArray[np.object_]
     doc_ids: NDArray[np.object_]
     numbers: NDArray[np.int64]
     sizes: NDArray[np.float64]  # (pages, 2) width and height in points
@@ -42,14 +46,21 @@ class Segment:
             return self
         rows = np.repeat(keep, np.diff(self.offsets))
         offsets = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[keep])]).astype(np.int64)
-        return Segment(
-            self.vectors[rows],
-            offsets,
-            self.doc_ids[keep],
-            self.numbers[keep],
-            self.sizes[keep],
-            self.scanned[keep],
-        )
+        rest = (self.page_ids, self.doc_ids, self.numbers, self.sizes, self.scanned)
+        return Segment(self.vectors[rows], offsets, *(values[keep] for values in rest))
+
+    def page(self, at: int, documents: dict[str, Document]) -> Page:
+        doc_id, (width, height) = str(self.doc_ids[at]), self.sizes[at]
+        return Page(doc_id, int(self.numbers[at]), documents[doc_id].name, float(width), float(height))
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """The first stage's list, and each kind of evidence's own, all best first and at most `depth` long."""
+
+    hits: list[Hit]
+    rankings: dict[str, tuple[Page, ...]]
+    stage: Stage
 
 
 class Recall:
@@ -59,72 +70,73 @@ class Recall:
         self._store = store
         self._settings = settings
         self._segments: list[Segment] = []
-        self._loaded: frozenset[str] = frozenset()
+        self._loaded: dict[str, datetime] = {}  # doc_id -> when it was added: the same file may come again
         self._version = -1
+        self._too_many = 0  # pages, once so many did not fit
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="bm25")
 
-    def candidates(
-        self, text: str, query: QueryEmbedding, depth: int, where: Filter
-    ) -> tuple[list[Hit], Stage]:
+    def candidates(self, text: str, query: QueryEmbedding, depth: int, where: Filter) -> Recalled:
         """The best `depth` pages that `where` allows, by vectors and text together; ranks from 1."""
         began = time.perf_counter()
         documents = {d.doc_id: d for d in self._store.documents(where)}
         restricted = None if where == Filter() else list(documents)
         bm25 = self._pool.submit(self._store.search_text, text, depth, restricted, where.scanned)
         segments, how = self._scan(documents)
-        parts = [self._allowed(segment, documents, where.scanned) for segment in segments]
-        pages, vector_scores = self._score(query, parts, documents)
-        text_scores = dict(bm25.result())
-        hits = self._fuse(pages, vector_scores, text_scores, depth, has_vectors=len(query.vectors) > 0)
-        note = f"{how} of {len(pages):,} pages, BM25 found {len(text_scores):,}"
-        return hits, Stage("recall", time.perf_counter() - began, len(pages), note)
-
-    def _score(
-        self,
-        query: QueryEmbedding,
-        parts: Iterator[Segment] | Sequence[Segment],
-        documents: dict[str, Document],
-    ) -> tuple[list[Page], NDArray[np.float64]]:
-        pages: list[Page] = []
-        scores = [np.zeros(0)]
-        for part in parts:
-            scores.append(maxsim_ragged(query, part.vectors, part.offsets).astype(np.float64))
-            pages.extend(
-                Page(doc_id, int(number), documents[doc_id].name, float(width), float(height))
-                for doc_id, number, (width, height) in zip(
-                    part.doc_ids, part.numbers, part.sizes, strict=True
-                )
-            )
-        return pages, np.concatenate(scores)
+        found: dict[str, tuple[Page, float]] = {}  # by page_id, in the order of the vectors' scores
+        pages = 0
+        wanted = dict(bm25.result())
+        for segment in segments:
+            allowed = segment.select(self._allowed(segment, documents, where.scanned))
+            scores = np.round(maxsim_ragged(query, allowed.vectors, allowed.offsets), DECIMALS)
+            pages += len(scores)
+            best = fuse.best_first(scores)[:depth] if len(query.vectors) else []
+            by_text = (at for at, page_id in enumerate(allowed.page_ids) if page_id in wanted)
+            for at in {*best, *by_text}:
+                found[str(allowed.page_ids[at])] = (allowed.page(at, documents), float(scores[at]))
+        hits, rankings = self._fuse(found, wanted, depth, has_vectors=len(query.vectors) > 0)
+        note = f"{how} of {pages:,} pages, BM25 found {len(wanted):,}"
+        return Recalled(hits, rankings, Stage("recall", time.perf_counter() - began, pages, note))
 
     def _fuse(
-        self,
-        pages: list[Page],
-        vectors: NDArray[np.float64],
-        text: dict[str, float],
-        depth: int,
-        has_vectors: bool,
-    ) -> list[Hit]:
-        bm25 = np.array([text.get(page.page_id, 0.0) for page in pages])
+        self, found: dict[str, tuple[Page, float]], text: dict[str, float], depth: int, has_vectors: bool
+    ) -> tuple[list[Hit], dict[str, tuple[Page, ...]]]:
+        """Both lists' best `depth` together, by z-scores; equal pages in the order of their names."""
+        named = sorted(found.items(), key=lambda item: (item[1][0].document, item[1][0].number))
+        pages = [page for _, (page, _) in named]
+        vectors = np.array([score for _, (_, score) in named])
+        bm25 = np.array([text.get(page_id, 0.0) for page_id, _ in named])
+        by_vectors = fuse.best_first(vectors)[:depth] if has_vectors else []
+        by_text = [i for i in fuse.best_first(bm25)[:depth] if bm25[i] > 0]
+        pool = sorted({*by_vectors, *by_text})
         weight = self._settings.text_weight if has_vectors else 1.0
-        pool = set(fuse.best_first(vectors)[:depth]) if has_vectors else set()
-        pool |= {int(i) for i in np.flatnonzero(bm25 > 0)}
-        chosen = sorted(pool, key=lambda i: (pages[i].document, pages[i].number))
-        fused = fuse.weighted(vectors[chosen], bm25[chosen], weight)
-        return [
-            Hit(pages[chosen[at]], float(fused[at]), rank, rank,
-                {"vectors": float(vectors[chosen[at]]), "text": float(bm25[chosen[at]]), "first": float(fused[at])})
+        fused = fuse.weighted(vectors[pool], bm25[pool], weight) if pool else np.zeros(0)
+        hits = [
+            Hit(
+                pages[pool[at]],
+                float(fused[at]),
+                rank,
+                rank,
+                {
+                    "vectors": float(vectors[pool[at]]),
+                    "text": float(bm25[pool[at]]),
+                    "first": float(fused[at]),
+                },
+            )
             for rank, at in enumerate(fuse.best_first(fused)[:depth], start=1)
-        ]  # fmt: skip
+        ]
+        rankings = {"vectors": tuple(pages[i] for i in by_vectors), "text": tuple(pages[i] for i in by_text)}
+        return hits, rankings
 
-    def _allowed(self, segment: Segment, documents: dict[str, Document], scanned: bool | None) -> Segment:
-        keep = np.fromiter(
-            (doc_id in documents for doc_id in segment.doc_ids), np.bool_, len(segment.doc_ids)
-        )
-        return segment.select(keep if scanned is None else keep & (segment.scanned == scanned))
+    def _allowed(
+        self, segment: Segment, documents: dict[str, Document], scanned: bool | None
+    ) -> NDArray[np.bool_]:
+        keep = np.ones(len(segment.doc_ids), np.bool_)
+        if not self._loaded or not self._loaded.keys() <= documents.keys():
+            keep = np.fromiter((d in documents for d in segment.doc_ids), np.bool_, len(segment.doc_ids))
+        return keep if scanned is None else keep & (segment.scanned == scanned)
 
-    def _scan(self, documents: dict[str, Document]) -> tuple[Sequence[Segment] | Iterator[Segment], str]:
+    def _scan(self, documents: dict[str, Document]) -> tuple[Iterable[Segment], str]:
         with self._lock:
             if self._refresh():
                 return self._segments, "exact scan in memory"
@@ -134,34 +146,40 @@ class Recall:
         """Bring the vectors in memory up to date; False where they do not fit."""
         version = self._store.version()
         if version == self._version:
-            return bool(self._segments) or not self._loaded
-        listed = frozenset(d.doc_id for d in self._store.documents())
-        gone = self._loaded - listed
-        segments = (
-            [s.select(~np.isin(s.doc_ids, list(gone))) for s in self._segments] if gone else self._segments
-        )
+            return not self._too_many
+        documents = self._store.documents()
+        listed = {d.doc_id: d.added_at for d in documents}
+        pages = sum(d.pages for d in documents)
+        if self._too_many and pages >= 0.9 * self._too_many:  # no use in trying again
+            self._version = version
+            return False
+        stale = [doc_id for doc_id, added in self._loaded.items() if listed.get(doc_id) != added]
+        segments = [s.select(~np.isin(s.doc_ids, stale)) for s in self._segments] if stale else self._segments
         segments = [s for s in segments if len(s.doc_ids)]
         held = sum(s.vectors.nbytes for s in segments)
-        for batch in self._store.pages(sorted(listed - self._loaded), COLUMNS):
+        missing = sorted(doc_id for doc_id, added in listed.items() if self._loaded.get(doc_id) != added)
+        for batch in self._store.pages(missing, COLUMNS):
             segments = [*segments, _segment(batch)]
             held += segments[-1].vectors.nbytes
             if held > self._settings.exact_mb * 2**20:
-                self._segments, self._loaded, self._version = [], listed, version
+                self._segments, self._loaded, self._version, self._too_many = [], {}, version, pages
                 return False
         self._segments = [_concatenate(segments)] if len(segments) > MERGE_AT else segments
-        self._loaded, self._version = listed, version
+        self._loaded, self._version, self._too_many = listed, version, 0
         return True
 
 
 def _segment(batch: pa.RecordBatch) -> Segment:
     table = pa.Table.from_batches([batch])
     vectors, offsets = ragged_vectors(table["vectors"])
-    column = {name: table[name].to_numpy() for name in ("doc_id", "number", "width", "height", "source")}
+    column = {name: table[name].to_numpy() for name in COLUMNS if name != "vectors"}
     sizes = np.stack([column["width"], column["height"]], axis=1).astype(np.float64)
+    page_ids, doc_ids = column["page_id"].astype(object), column["doc_id"].astype(object)
     return Segment(
         vectors,
         offsets,
-        column["doc_id"].astype(object),
+        page_ids,
+        doc_ids,
         column["number"].astype(np.int64),
         sizes,
         column["source"] == "ocr",
@@ -173,6 +191,7 @@ def _concatenate(segments: Sequence[Segment]) -> Segment:
     return Segment(
         np.concatenate([s.vectors for s in segments]),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.concatenate([s.page_ids for s in segments]),
         np.concatenate([s.doc_ids for s in segments]),
         np.concatenate([s.numbers for s in segments]),
         np.concatenate([s.sizes for s in segments]),

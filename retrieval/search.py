@@ -1,5 +1,6 @@
 """A question in, ranked pages out: recall, then the cross-encoder within its budget, then both fused."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -58,13 +59,16 @@ class Searcher:
     ) -> SearchResult:
         """The best `top` pages for `query`, best first. No hits means that nothing was found: `notes` say why.
 
-        Raises BadQuery for an empty or far too long query.
+        Raises BadQuery for an empty or far too long query, and for a date that is none.
         """
         text = self._checked(query)
         where = where or Filter()
+        for day in filter(None, (where.since, where.until)):
+            if not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", day):
+                raise BadQuery(f"{day!r} is not a date: write it as 2024-01-31, 2024-01 or 2024")
         embedding, encode_stage = self._embed(text)
-        candidates, recall_stage = self._recall.candidates(text, embedding, self._settings.depth, where)
-        stages = [encode_stage, recall_stage]
+        recalled = self._recall.candidates(text, embedding, self._settings.depth, where)
+        candidates, stages = recalled.hits, [encode_stage, recalled.stage]
         hits, decision = candidates, self._why_not(candidates, rerank)
         if decision is None:
             budget = (budget_ms if budget_ms is not None else self._settings.budget_ms) / 1000
@@ -72,7 +76,9 @@ class Searcher:
             stages.append(stage)
         notes = self._notes(text, embedding, candidates, where)
         shown = hits[: top if top is not None else self._settings.top]
-        return SearchResult(text, tuple(shown), tuple(candidates), tuple(stages), decision, notes)
+        return SearchResult(
+            text, tuple(shown), tuple(candidates), tuple(stages), decision, recalled.rankings, notes
+        )
 
     def highlight(self, query: str, pages: Sequence[Page]) -> list[Highlight]:
         """What to light up on each page, in the order given. Raises NotFound for a page no longer there."""

@@ -48,15 +48,12 @@ class Store:
 
         Raises IndexMissing, IndexDamaged, SchemaMismatch, EncoderMismatch.
         """
+        missing = f"there is no index at {uri}: make one with 'folioscope ingest FOLDER --index {uri}'"
         if not _is_remote(uri) and not Path(uri).is_dir():
-            raise IndexMissing(
-                f"there is no index at {uri}: make one with 'folioscope ingest FOLDER --index {uri}'"
-            )
+            raise IndexMissing(missing)
         connection = lancedb.connect(uri, read_consistency_interval=FRESH)
         if "documents" not in _names(connection):
-            raise IndexMissing(
-                f"there is no index at {uri}: make one with 'folioscope ingest FOLDER --index {uri}'"
-            )
+            raise IndexMissing(missing)
         try:
             store = cls(uri, connection)
         except (OSError, ValueError, RuntimeError) as error:
@@ -76,17 +73,34 @@ class Store:
         """The index at `uri`, made if it is not there yet. Raises what `open` raises, but not IndexMissing."""
         connection = lancedb.connect(uri, read_consistency_interval=FRESH)
         if "documents" not in _names(connection):
+            cls._make_tables(uri, connection, encoder)
+        return cls.open(uri, encoder)
+
+    @staticmethod
+    def _make_tables(uri: str, connection: Any, encoder: Fingerprint) -> None:
+        """`documents` last: with it the index is there. Only empty tables are ever made anew."""
+        if not _is_remote(uri):
+            Path(uri).mkdir(parents=True, exist_ok=True)
+        with _lock(uri):
+            present = _names(connection)
+            if "documents" in present:
+                return
+            filled = [name for name in present if connection.open_table(name).count_rows()]
+            if filled:
+                raise IndexDamaged(
+                    f"the index at {uri} has no list of documents, but its {', '.join(sorted(filled))} are not empty: "
+                    "restore it from a copy, or move it away and ingest again"
+                )
             made = {
                 "pages": tables.pages_schema(encoder),
                 "images": tables.images_schema(),
                 "ledger": tables.ledger_schema(),
                 "documents": tables.documents_schema(),
             }
-            for name, schema in made.items():  # `documents` last: with it the index is there
+            for name, schema in made.items():
                 table = connection.create_table(name, schema=schema, mode="overwrite")
                 if name == "pages":
                     table.create_index("search_text", config=TEXT_INDEX)
-        return cls.open(uri, encoder)
 
     # Documents
 
@@ -109,6 +123,9 @@ class Store:
         """Grows when a document is added, changed or removed."""
         return int(self._tables["documents"].version)
 
+    def _names(self) -> dict[str, str]:
+        return {doc_id: document.name for doc_id, document in self._by_id().items()}
+
     def _by_id(self) -> dict[str, Document]:
         version = self.version()
         if self._listed[0] != version:
@@ -128,7 +145,8 @@ class Store:
 
     def contents(self, pages: Sequence[Page]) -> list[PageContent]:
         """In the order given. Raises NotFound for a page that is no longer there."""
-        found = tables.read_contents(self._rows("pages", pages, tables.CONTENT_COLUMNS), self.image)
+        rows = self._rows("pages", pages, tables.CONTENT_COLUMNS)
+        found = tables.read_contents(rows, self._names(), self.image)
         return _in_order(pages, {content.page.page_id: content for content in found})
 
     def embeddings(self, pages: Sequence[Page]) -> list[PageEmbedding]:
@@ -142,7 +160,9 @@ class Store:
         document = self.document(name)
         wanted = Page(document.doc_id, number, document.name)
         rows = self._rows("pages", [wanted], tables.PAGE_COLUMNS)
-        found: list[Page] = _in_order([wanted], {page.page_id: page for page in tables.read_pages(rows)})
+        found: list[Page] = _in_order(
+            [wanted], {page.page_id: page for page in tables.read_pages(rows, self._names())}
+        )
         return found[0]
 
     def image(self, page_id: str) -> bytes:
@@ -168,8 +188,14 @@ class Store:
             clauses.append(f"source {'=' if scanned else '!='} 'ocr'")
         if clauses:
             search = search.where(" AND ".join(clauses), prefilter=True)
-        rows = search.select(["page_id", "doc_id", "_score"]).limit(depth + 64).to_arrow().to_pylist()
-        return [(r["page_id"], r["_score"]) for r in rows if r["doc_id"] in listed][:depth]
+        search = search.select(["page_id", "doc_id", "_score"])
+        limit = depth + 64
+        while True:  # pages of a document that is being written match too, and are passed over
+            rows = search.limit(limit).to_arrow().to_pylist()
+            found = [(row["page_id"], row["_score"]) for row in rows if row["doc_id"] in listed]
+            if len(found) >= depth or len(rows) < limit:
+                return found[:depth]
+            limit *= 4
 
     def _rows(self, table: str, pages: Sequence[Page], columns: Sequence[str]) -> pa.Table:
         wanted = [page.page_id for page in pages if page.doc_id in self._by_id()]
@@ -197,20 +223,37 @@ class Store:
 
         One that is there already is overwritten page by page, by the same pages: its id is its content.
         """
-        return PendingDocument(self._tables, doc_id, overwrite=doc_id in self._by_id())
+        if _is_remote(self.uri):  # where no lock keeps others out, nothing is swept at the start
+            for name in ("pages", "images") if doc_id not in self._by_id() else ():
+                self._tables[name].delete(_in("doc_id", [doc_id]))
+        return PendingDocument(self, doc_id, overwrite=self.has(doc_id))
 
     def update(self, document: Document) -> None:
-        """Change what is said of a document (name, title, collection, tags, date): one row, atomically."""
-        old = self.document(document.doc_id)
+        """Change what is said of a document (name, place, title, collection, tags, date): one row, atomically.
+
+        A document that stood at its new place is removed: its file has been overwritten.
+        """
+        self.document(document.doc_id)
+        others = [d.doc_id for d in self.documents() if d.uri == document.uri and d.doc_id != document.doc_id]
+        self.remove(others)
         _upsert(self._tables["documents"], tables.document_rows([document]), "doc_id")
-        if old.name != document.name:
-            where = _in("doc_id", [document.doc_id])
-            self._tables["pages"].update(where=where, values={"document": document.name})
+
+    def listed(self, document: Document, before: int, replaced: Sequence[str]) -> None:
+        """Spare this writer a new reading of all documents after each of its own commits.
+
+        `before` is the version that the commit started from: if another one lies between, all are read again.
+        """
+        version, documents = self._listed
+        if version == before:
+            kept = {doc_id: d for doc_id, d in documents.items() if doc_id not in replaced}
+            self._listed = self.version(), kept | {document.doc_id: document}
 
     def remove(self, doc_ids: Iterable[str]) -> None:
-        where = _in("doc_id", list(doc_ids))
+        gone = list(doc_ids)
+        where = _in("doc_id", gone)
         for name in ("documents", "pages", "images"):  # unlisted first: gone for readers at once
-            self._tables[name].delete(where)
+            if gone:
+                self._tables[name].delete(where)
 
     def ledger(self) -> list[LedgerEntry]:
         return tables.read_ledger(self._tables["ledger"].to_arrow())
@@ -228,6 +271,8 @@ class Store:
             table.optimize(cleanup_older_than=KEEP_VERSIONS)
 
     def _sweep(self) -> None:
+        if _is_remote(self.uri):
+            return  # another writer's unfinished pages may be among them
         listed = set(self._by_id())
         for name in ("pages", "images"):
             rows = self._tables[name].search().select(["doc_id"]).to_arrow()
@@ -239,8 +284,9 @@ class Store:
 class PendingDocument:
     """Pages are stored as they come; the document appears, whole, with `commit`."""
 
-    def __init__(self, stored: dict[str, Any], doc_id: str, overwrite: bool) -> None:
-        self._tables = stored
+    def __init__(self, store: Store, doc_id: str, overwrite: bool) -> None:
+        self._store = store
+        self._tables = store._tables
         self._doc_id = doc_id
         self._overwrite = overwrite
         self._seen: set[int] = set()
@@ -261,14 +307,24 @@ class PendingDocument:
                 self._tables[name].add(batch)
 
     def commit(self, document: Document) -> None:
-        """List the document, in the place of the one that was read from the same uri, if any."""
-        found = (
-            self._tables["documents"].search().where(_in("uri", [document.uri])).select(["doc_id"]).to_list()
-        )
-        _upsert(
-            self._tables["documents"], tables.document_rows([replace(document, doc_id=self._doc_id)]), "uri"
-        )
-        replaced = [row["doc_id"] for row in found if row["doc_id"] != self._doc_id]
+        """List the document, in the place of the one that was read from the same uri, if any.
+
+        Raises IndexDamaged where pages that were added are not all there.
+        """
+        mine = _in("doc_id", [self._doc_id])
+        stored = self._tables["pages"].count_rows(mine)
+        if stored != len(self._seen):
+            raise IndexDamaged(
+                f"{document.name}: {len(self._seen)} pages were written, {stored} are in {self._store.uri}: does "
+                "another process write to it? Ingest the document again"
+            )
+        before = self._store.version()
+        replaced = [
+            d.doc_id for d in self._store.documents() if d.uri == document.uri and d.doc_id != self._doc_id
+        ]
+        complete = replace(document, doc_id=self._doc_id)
+        _upsert(self._tables["documents"], tables.document_rows([complete]), "uri")
+        self._store.listed(complete, before, replaced)
         self._delete(replaced)
 
     def abandon(self) -> None:
@@ -281,7 +337,10 @@ class PendingDocument:
 
 def _allows(where: Filter, document: Document) -> bool:
     return (
-        (not where.documents or document.name in where.documents or document.doc_id in where.documents)
+        (
+            not where.documents
+            or not {document.name, document.doc_id, document.uri}.isdisjoint(where.documents)
+        )
         and (not where.collections or document.collection in where.collections)
         and (not where.tags or bool(set(where.tags) & set(document.tags)))
         and (not where.since or document.date >= where.since)

@@ -6,7 +6,7 @@ are 16-bit fractions of the page, regions float32.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -69,7 +69,7 @@ def pages_schema(fingerprint: Fingerprint) -> pa.Schema:
     described = json.dumps({"schema": SCHEMA_VERSION, "encoder": asdict(fingerprint)})
     return pa.schema([
         pa.field("page_id", pa.string(), nullable=False), ("doc_id", pa.string()), ("number", pa.int32()),
-        ("document", pa.string()), ("width", pa.float32()), ("height", pa.float32()), ("source", pa.string()),
+        ("width", pa.float32()), ("height", pa.float32()), ("source", pa.string()),
         ("title", pa.string()), ("search_text", pa.string()), ("words", pa.list_(pa.string())),
         ("boxes", pa.list_(pa.uint16())), ("vectors", pa.list_(pa.list_(pa.float16(), fingerprint.dim))),
         ("regions", pa.list_(pa.float32())), ("dense", pa.list_(pa.float32())),
@@ -132,7 +132,6 @@ def page_rows(records: Sequence[PageRecord], schema: pa.Schema) -> pa.Table:
         "page_id": column(lambda r: r.page.page_id),
         "doc_id": column(lambda r: r.page.doc_id),
         "number": column(lambda r: r.page.number),
-        "document": column(lambda r: r.page.document),
         "width": column(lambda r: r.page.width),
         "height": column(lambda r: r.page.height),
         "source": column(lambda r: r.source),
@@ -171,23 +170,26 @@ def read_ledger(table: pa.Table) -> list[LedgerEntry]:
     return [LedgerEntry(**row) for row in table.to_pylist()]
 
 
-PAGE_COLUMNS = ["page_id", "doc_id", "number", "document", "width", "height"]
+PAGE_COLUMNS = ["page_id", "doc_id", "number", "width", "height"]
 CONTENT_COLUMNS = [*PAGE_COLUMNS, "source", "title", "words", "boxes"]
 EMBEDDING_COLUMNS = ["page_id", "vectors", "regions", "dense"]
 
 
-def read_pages(table: pa.Table) -> list[Page]:
+def read_pages(table: pa.Table, names: Mapping[str, str]) -> list[Page]:
+    """`names` has each document's name by its id: a renamed document's pages are not written again."""
     return [
-        Page(row["doc_id"], row["number"], row["document"], row["width"], row["height"])
+        Page(row["doc_id"], row["number"], names[row["doc_id"]], row["width"], row["height"])
         for row in table.select(PAGE_COLUMNS).to_pylist()
     ]
 
 
-def read_contents(table: pa.Table, image_of: Callable[[str], bytes]) -> list[PageContent]:
+def read_contents(
+    table: pa.Table, names: Mapping[str, str], image_of: Callable[[str], bytes]
+) -> list[PageContent]:
     contents = []
     boxes = _split(table["boxes"], pa.uint16())
     rows = table.select(["source", "title", "words"]).to_pylist()
-    for page, row, packed in zip(read_pages(table), rows, boxes, strict=True):
+    for page, row, packed in zip(read_pages(table, names), rows, boxes, strict=True):
         places = (packed.reshape(-1, 4) / 65535).tolist()
         words = tuple(Word(text, tuple(box)) for text, box in zip(row["words"], places, strict=True))
         contents.append(

@@ -188,6 +188,8 @@ class SearchResult:
     candidates: tuple[Hit, ...]  # the first stage's whole list, in its own order
     stages: tuple[Stage, ...]
     decision: Decision
+    rankings: Mapping[str, tuple[Page, ...]] = field(default_factory=dict)
+    """Each kind of first-stage evidence by itself, best first: 'vectors' (MaxSim), 'text' (BM25)."""
     notes: tuple[str, ...] = ()
     """What the reader should know, in words: an unread script, a filter that matches no page."""
 

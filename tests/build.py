@@ -48,7 +48,8 @@ def add_document(
 ) -> Document:
     """Write a document of these pages; `facts` are fields of Document."""
     doc_id = doc_id or name.partition(".")[0]
-    document = Document(doc_id, name, uri or f"file:///{name}", len(pages), ADDED, **facts)  # type: ignore[arg-type]
+    given = {"added_at": ADDED, **facts}
+    document = Document(doc_id, name, uri or f"file:///{name}", len(pages), **given)  # type: ignore[arg-type]
     pending = store.begin(doc_id)
     contents = [content(text, name, number, source) for number, text in enumerate(pages, start=1)]
     contents = [

@@ -219,7 +219,10 @@ def docs_remove(
 @docs.command("tag")
 def docs_tag(
     name: Annotated[str, typer.Argument(help="File name or id.")],
-    tags: Annotated[list[str] | None, typer.Argument(help="Its tags from now on; none clears them.")] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Argument(help="Its tags from now on; with neither these nor --collection, they are cleared."),
+    ] = None,
     collection: Annotated[str | None, typer.Option(help="Its collection from now on.")] = None,
     index: Index = INDEX,
 ) -> None:
@@ -230,7 +233,8 @@ def docs_tag(
 
     store = assemble.store_to_read(index)
     document = store.document(name)
-    changed = replace(document, tags=tuple(tags or ()), collection=collection or document.collection)
+    kept = document.tags if collection and not tags else ()
+    changed = replace(document, tags=tuple(tags or kept), collection=collection or document.collection)
     with store.writing():
         store.update(changed)
     show.print_documents([changed])

@@ -31,7 +31,7 @@ def run(folder: Path, settings: configs.Settings) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     index = str(folder / "samples.lance")
     store, encoder = assemble.store_to_write(index, settings)
-    show.console.print(f"[bold]Ingesting[/] {SAMPLES.name}/ into {index}")
+    show.console.print(f"Ingesting {SAMPLES.name}/ into {index}", style="bold")
     show.follow(
         ingest([dataset.documents], store, encoder, settings.ingest, collection="samples"), as_json=False
     )
@@ -39,7 +39,7 @@ def run(folder: Path, settings: configs.Settings) -> None:
     answers = []
     for question in chosen:
         given = answer(searcher, store, question, dataset.qrels[question.query_id])
-        show.console.print(f"\n[bold]{given.result.query}[/]")
+        show.console.print(f"\n{given.result.query}", style="bold")
         show.print_result(given.result, given.highlights)
         save_pages(folder / "pages", given)
         answers.append(given)

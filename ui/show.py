@@ -26,8 +26,8 @@ from retrieval.types import Document, Highlight, Hit, SearchResult
 if TYPE_CHECKING:
     from ingest.progress import Progress
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, markup=False)  # file names may hold [brackets]
+errors = Console(stderr=True, highlight=False, markup=False)
 
 
 def print_json(value: Any) -> None:
@@ -170,7 +170,7 @@ def _plain_lines(events: Iterable["Progress"]) -> Iterator["Progress"]:
 def _bar(events: Iterable["Progress"]) -> Iterator["Progress"]:
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("files"),

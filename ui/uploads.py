@@ -1,6 +1,6 @@
 """Files dropped on the page: `PUT /upload/{name}`, one file a request, streamed into the uploads folder.
 
-A PUT from another site needs that site's leave (CORS), which nobody has: a foreign page cannot add documents.
+Pages of other sites cannot add documents: `ui.headers.SameOrigin` refuses their requests.
 """
 
 import hashlib

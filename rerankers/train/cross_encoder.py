@@ -74,7 +74,10 @@ def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     tokenizer = load_tokenizer(options.minilm)
-    model = CrossEncoder(options.minilm, options.freeze).train()
+    model = CrossEncoder(options.minilm, options.freeze)
+    if options.start:
+        model.load_state_dict(load_file(options.start / "model.safetensors"))
+    model.train()
     groups = read_groups(options.data / "groups.jsonl.gz") + read_xquad(options.data / "xquad.jsonl.gz")
     training, held_out = hold_out(groups, each=60, seed=options.seed)
     body = [p for p in model.bert.parameters() if p.requires_grad]
@@ -138,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--negatives", type=int, default=3)
     parser.add_argument("--freeze", type=int, default=3, help="lowest layers kept as they are")
     parser.add_argument("--lr", type=float, default=2e-4)
+    parser.add_argument("--start", type=Path, help="go on from the weights in this folder")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)

@@ -76,11 +76,13 @@ def hold_out(groups: Sequence[Group], each: int, seed: int = 0) -> tuple[list[Gr
 
 
 def batches(groups: Sequence[Group], size: int, negatives: int, seed: int = 0) -> Iterator[list[Group]]:
-    """Endless shuffled batches, each group with exactly `negatives` hard negatives; no positive twice in a batch."""
+    """Endless shuffled batches, each group with exactly `negatives` hard negatives; no positive twice in a batch.
+
+    Sources take part by the square root of their size, so that a large one does not drown the others.
+    """
     rng = random.Random(seed)
-    pool = list(groups)
     while True:
-        rng.shuffle(pool)
+        pool = balanced(groups, rng)
         batch: list[Group] = []
         taken: set[str] = set()
         for group in pool:
@@ -92,6 +94,21 @@ def batches(groups: Sequence[Group], size: int, negatives: int, seed: int = 0) -
             if len(batch) == size:
                 yield batch
                 batch, taken = [], set()
+
+
+def balanced(groups: Sequence[Group], rng: random.Random) -> list[Group]:
+    """As many groups as given, shuffled, each source with a share that goes by the square root of its size."""
+    by_source: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        by_source[group.source.split("-")[0]].append(group)
+    roots = {source: len(same) ** 0.5 for source, same in by_source.items()}
+    pool: list[Group] = []
+    for source, same in by_source.items():
+        share = round(len(groups) * roots[source] / sum(roots.values()))
+        whole, rest = divmod(share, len(same))
+        pool += same * whole + rng.sample(same, rest)
+    rng.shuffle(pool)
+    return pool
 
 
 def _rows(path: Path) -> Iterator[dict]:  # type: ignore[type-arg]

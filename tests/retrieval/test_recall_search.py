@@ -16,7 +16,7 @@ from retrieval.recall import Recall
 from retrieval.search import Searcher, reorder
 from retrieval.store import Store
 from retrieval.types import Filter, Hit, Page, PageContent
-from tests.build import add_document
+from tests.build import ADDED, add_document
 
 PAGES = [
     "the pump failed the test",
@@ -79,6 +79,45 @@ def test_streaming_from_disk_ranks_as_memory_does(filled: Store, encoder: Hashin
     assert "from disk" in from_disk.stages[1].note
 
 
+def test_past_the_memory_limit_changes_to_the_index_are_still_seen_whole(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    settings = configs.Search().model_copy(update={"exact_mb": 0})
+    search = Searcher(filled, encoder, None, settings).search
+    assert search("pump").stages[1].pages == 6
+    with filled.writing():
+        add_document(filled, encoder, "n.pdf", ["zebra"])
+    result = search("zebra pump")
+    assert result.stages[1].pages == 7
+    assert {hit.page.document for hit in result.candidates} == {"a.pdf", "s.pdf", "n.pdf"}
+    with filled.writing():
+        filled.remove(["a", "s"])
+    assert search("zebra").stages[1].pages == 1
+
+
+def test_a_document_that_was_removed_and_came_back_is_read_anew(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    search = searcher(filled, encoder).search
+    assert search("zebra", rerank=False).hits[0].scores["vectors"] < 0.9
+    with filled.writing():
+        filled.remove(["s"])
+        pending = add_document(filled, encoder, "s.pdf", ["zebra"], added_at=ADDED.replace(year=2027))
+    assert pending.doc_id == "s"
+    assert search("zebra", rerank=False).hits[0].scores["vectors"] > 0.9
+
+
+def test_each_kind_of_evidence_keeps_its_own_order(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["pump " * 9, "pump valve"])
+    rankings = searcher(store, encoder).search("pump").rankings
+    assert [page.number for page in rankings["text"]] == [1, 2]
+    assert [page.number for page in rankings["vectors"]] == [1, 2]  # equal: in the order of their names
+    both = searcher(store, encoder).search("valve").rankings
+    assert [page.number for page in both["text"]] == [2]
+    assert [page.number for page in both["vectors"]] == [2, 1]
+
+
 def test_what_another_process_writes_or_removes_is_seen_at_the_next_search(
     filled: Store, encoder: HashingEncoder
 ) -> None:
@@ -100,9 +139,10 @@ def test_many_small_documents_are_all_scanned(store: Store, encoder: HashingEnco
             if i == 3:
                 settings = configs.Search()
                 recall = Recall(store, settings)
-                recall.candidates("common", encoder.encode_queries(["common"])[0], 5, Filter())
-    hits, stage = recall.candidates("common", encoder.encode_queries(["common"])[0], 100, Filter())
-    assert (len(hits), stage.pages) == (30, 30)
+                recalled = recall.candidates("common", encoder.encode_queries(["common"])[0], 100, Filter())
+                assert recalled.stage.pages == 4
+    recalled = recall.candidates("common", encoder.encode_queries(["common"])[0], 100, Filter())
+    assert (len(recalled.hits), recalled.stage.pages) == (30, 30)
 
 
 def test_both_ranks_and_the_decision_are_told(filled: Store, encoder: HashingEncoder) -> None:
@@ -171,6 +211,11 @@ def test_a_query_that_cannot_be_asked_is_refused_in_words(
 ) -> None:
     with pytest.raises(BadQuery, match=message):
         searcher(store, encoder).search(query)
+
+
+def test_a_date_that_is_none_is_refused(filled: Store, encoder: HashingEncoder) -> None:
+    with pytest.raises(BadQuery, match="'Jan 2020' is not a date"):
+        searcher(filled, encoder).search("pump", where=Filter(since="Jan 2020"))
 
 
 def test_an_empty_index_is_said(store: Store, encoder: HashingEncoder) -> None:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +14,11 @@ import numpy as np
 import pytest
 
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.errors import EncoderMismatch, IndexBusy, IndexMissing, NotFound, SchemaMismatch
+from retrieval.errors import EncoderMismatch, IndexBusy, IndexDamaged, IndexMissing, NotFound, SchemaMismatch
 from retrieval.store import Store
 from retrieval.tables import PageRecord
-from retrieval.types import Filter, Page
-from tests.build import add_document, content, webp
+from retrieval.types import Document, Filter, Page
+from tests.build import ADDED, add_document, content, webp
 
 
 def names(store: Store, where: Filter | None = None) -> list[str]:
@@ -57,14 +58,61 @@ def test_vectors_and_regions_come_back_in_the_order_asked(store: Store, encoder:
     assert two.regions[1].tolist() == pytest.approx([0.19, 0.1, 0.27, 0.12])
 
 
-def test_an_unfinished_document_is_not_there(store: Store, encoder: HashingEncoder) -> None:
+def records(encoder: HashingEncoder, doc_id: str, texts: list[str]) -> list[PageRecord]:
+    pages = [
+        replace(content(text), page=Page(doc_id, n, f"{doc_id}.pdf")) for n, text in enumerate(texts, start=1)
+    ]
+    return [
+        PageRecord(c.page, c.words, c.source, "", e, webp(), b"t")
+        for c, e in zip(pages, encoder.encode_pages(pages), strict=True)
+    ]
+
+
+def test_an_unfinished_document_is_not_there_however_many_pages_it_has(
+    store: Store, encoder: HashingEncoder
+) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["alpha and other words"])
+        pending = store.begin("b")
+        pending.add(records(encoder, "b", ["alpha"] * 300))
+        add_document(store, encoder, "c.pdf", ["alpha and more words"])
+        assert names(store) == ["a.pdf", "c.pdf"]
+        assert {page_id for page_id, _ in store.search_text("alpha", 10)} == {"a#1", "c#1"}
+        with pytest.raises(NotFound):
+            store.contents([Page("b", 1, "b.pdf")])
+
+
+def test_a_document_whose_pages_are_not_all_there_is_not_listed(
+    store: Store, encoder: HashingEncoder
+) -> None:
+    with store.writing():
+        pending = store.begin("b")
+        pending.add(records(encoder, "b", ["alpha", "beta"]))
+        store._tables["pages"].delete("page_id = 'b#2'")
+        with pytest.raises(IndexDamaged, match="2 pages were written, 1 are in"):
+            pending.commit(Document("b", "b.pdf", "file:///b.pdf", 2, ADDED))
+    assert names(store) == []
+
+
+def test_an_index_without_its_list_of_documents_is_never_overwritten(
+    store: Store, encoder: HashingEncoder
+) -> None:
     with store.writing():
         add_document(store, encoder, "a.pdf", ["alpha"])
-        pending = store.begin("b")
-        add_document(store, encoder, "c.pdf", ["alpha"])
-        pending.add([])
-    assert names(store) == ["a.pdf", "c.pdf"]
-    assert {page_id for page_id, _ in store.search_text("alpha", 10)} == {"a#1", "c#1"}
+    shutil.rmtree(Path(store.uri) / "documents.lance")
+    with pytest.raises(IndexDamaged, match="no list of documents, but its images, pages are not empty"):
+        Store.create(store.uri, encoder.fingerprint)
+
+
+def test_a_document_that_moves_onto_another_ones_place_replaces_it(
+    store: Store, encoder: HashingEncoder
+) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["alpha"])
+        add_document(store, encoder, "b.pdf", ["beta"])
+        store.update(replace(store.document("a"), uri="file:///b.pdf", name="b.pdf"))
+    assert [(d.doc_id, d.name) for d in store.documents()] == [("a", "b.pdf")]
+    assert store.search_text("beta", 5) == []
 
 
 def test_what_an_interrupted_writer_left_is_swept_away(store: Store, encoder: HashingEncoder) -> None:

@@ -89,11 +89,53 @@ def test_the_original_file_is_served_while_it_is_there(client: TestClient) -> No
     )
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_says_so(uri: str) -> None:
-    async def make() -> FastAPI:
-        return create_app(uri, configs.load("smoke"))  # in a running loop Gradio makes none, to be left open
+def whole(uri: str, host: str = "") -> FastAPI:
+    """Gradio's mount included."""
 
-    answer = TestClient(asyncio.run(make())).get("/")
+    async def make() -> FastAPI:
+        return create_app(uri, configs.load("smoke"), host=host)  # in a running loop Gradio leaves none open
+
+    return asyncio.run(make())
+
+
+@pytest.mark.parametrize("path", ["/upload/a.pdf", "/gradio_api/queue/join"])
+@pytest.mark.parametrize(
+    ("host", "address", "origin"),
+    [
+        ("0.0.0.0", "http://library.example:7860", "http://evil.example"),
+        ("0.0.0.0", "http://library.example:7860", "null"),
+        ("127.0.0.1", "http://127.0.0.1:7860", "http://localhost:3000"),
+        ("127.0.0.1", "http://localhost:7860", "http://localhost"),
+    ],
+)
+def test_other_sites_change_nothing_and_get_no_leave_to(
+    uri: str, host: str, address: str, origin: str, path: str
+) -> None:
+    client = TestClient(whole(uri, host), base_url=address)
+    asked = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
+    for method in ("OPTIONS", "PUT", "POST", "DELETE"):
+        answer = client.request(method, path, headers=asked, content=b"x" if method == "PUT" else None)
+        assert (answer.status_code, f"comes from {origin}" in answer.text) == (403, True)
+        assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://library.example:7860", "library.example:7860"),
+        ("https://library.example", "Library.example"),
+        ("https://library.example", "library.example:443"),
+        (None, "library.example"),
+    ],
+)
+def test_the_page_itself_and_programs_are_let_through(uri: str, origin: str | None, host: str) -> None:
+    headers = {"Host": host} | ({"Origin": origin} if origin else {})
+    answer = TestClient(whole(uri)).post("/gradio_api/queue/join", headers=headers, json={})
+    assert answer.status_code == 422  # Gradio's own: it has read the request and misses its fields
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_says_so(uri: str) -> None:
+    answer = TestClient(whole(uri)).get("/")
     assert answer.status_code == 200
     policy = answer.headers["content-security-policy"]
     assert "default-src 'self'" in policy
