@@ -29,7 +29,7 @@ def read_layer(page: Any, image: Callable[[], Image.Image]) -> tuple[list[Word],
     """
     textpage = page.get_textpage(flags=pymupdf.TEXTFLAGS_WORDS & ~pymupdf.TEXT_PRESERVE_LIGATURES)
     place = _placing(page)
-    words = [Word(clean(text), place(tuple(box))) for *box, text, _, _, _ in textpage.extractWORDS()]
+    words = [Word(clean(text), place(box)) for *box, text, _, _, _ in textpage.extractWORDS()]
     dropped, invisible = _suspects(textpage, place, image)
     kept = [word for word in words if boxes.area(word.box) > 0 and word.text.strip()]
     if dropped:

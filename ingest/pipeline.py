@@ -5,10 +5,11 @@ written whole or not at all, and the ledger says what became of every file, so s
 starting again repeats at most the documents that were under way.
 """
 
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -18,8 +19,9 @@ from PIL import Image
 import configs.settings as configs
 from ingest.progress import Event, Progress
 from ingest.sources import Source, content_id, discover, path_of
+from ingest.titles import clean
 from ingest.worker import Failed, FailedPage, Finished, Opened, PreparedPage, Task, prepare
-from retrieval.errors import UnreadableDocument
+from retrieval.errors import FolioscopeError, UnreadableDocument
 from retrieval.store import PendingDocument, Store
 from retrieval.tables import LedgerEntry, Outcome, PageRecord, now
 from retrieval.types import Document, Encoder, Page, PageContent
@@ -50,21 +52,19 @@ def ingest(
     under way is dropped, what is done stays. Raises BadSource for a path that matches nothing, IndexBusy where
     another process writes; a bad file raises nothing, it becomes a `failed` event.
     """
-    sources = list(discover(paths))
+    unread: dict[Path, str] = {}
+    sources = list(discover(paths, unread.__setitem__))
     with store.writing():
+        files = len(sources) + len(unread)
         run = _Run(
-            store,
-            encoder,
-            settings,
-            password,
-            collection,
-            tuple(tags),
-            stop or threading.Event(),
-            len(sources),
+            store, encoder, settings, password, collection, tuple(tags), stop or threading.Event(), files
         )
         yield from run.events(sources)
+        for folder, why in unread.items():
+            yield run.unread_folder(folder, why)
         if sync and not run.stopped:
-            yield from run.remove_missing([Path(p).resolve() for p in paths], {s.uri for s in sources})
+            roots = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 (links stay as they were named)
+            yield from run.remove_missing(roots, {source.uri for source in sources}, list(unread))
         store.optimize()
         yield run.progress("finished")
 
@@ -109,12 +109,13 @@ class _Run:
         self._since_optimize = 0
         self._began = time.perf_counter()
         self._ledger = {entry.uri: entry for entry in store.ledger()}
-        self._names = {d.uri: d.name for d in store.documents()}
-        self._known = set(self._names)
+        self._owners = {d.name: d.uri for d in store.documents()}
+        self._known = set(self._owners.values())
+        self._names: dict[str, str] = {}  # uri -> name of files of this run
         self._ids: dict[str, str] = {}  # uri -> doc_id of files of this run
         self._taken: dict[str, str] = {}  # doc_id -> uri: content that this run has under way or done
         self._writing: dict[str, _Writing] = {}  # by uri
-        self._skips: list[Progress] = []  # found while the workers asked for more to do
+        self._skips: deque[Progress] = deque()  # found while the workers asked for more to do
 
     @property
     def stopped(self) -> bool:
@@ -131,7 +132,7 @@ class _Run:
         reason: str = "",
         message: str = "",
     ) -> Progress:
-        uri, name = (source.uri, source.path.name) if source else ("", "")
+        uri, name = (source.uri, clean(source.path.name)) if source else ("", "")
         seconds = time.perf_counter() - self._began
         return Progress(
             event,
@@ -157,6 +158,8 @@ class _Run:
                 yield from self._drain()
                 if self._stop.is_set():
                     break
+                if not isinstance(event, Opened | Failed) and event.source.uri not in self._writing:
+                    continue  # this document has failed here, while its pages were on their way
                 match event:
                     case Opened():
                         self._open(event)
@@ -177,25 +180,45 @@ class _Run:
             for writing in self._writing.values():
                 writing.pending.abandon()
 
-    def remove_missing(self, roots: Sequence[Path], present: set[str]) -> Iterator[Progress]:
-        """Remove documents under `roots` whose file has gone; one whose twin is still there takes its place."""
+    def unread_folder(self, folder: Path, why: str) -> Progress:
+        self._ended += 1
+        source = Source(folder, folder.as_posix(), 0, now())
+        message = f"{clean(str(folder))} cannot be read: {why}"
+        return self.progress("failed", source, reason="unreadable", message=message)
+
+    def remove_missing(
+        self, roots: Sequence[Path], present: set[str], unread: Sequence[Path]
+    ) -> Iterator[Progress]:
+        """Remove documents under `roots` whose file has gone; one whose twin is still there takes its place.
+
+        A folder that is there but empty may be a disk that is not mounted: its documents stay, and it is said.
+        """
         twins = {e.doc_id: e.uri for e in self._store.ledger() if e.uri in present}
         for document in self._store.documents():
             path = path_of(document.uri)
-            if document.uri in present or not any(path.is_relative_to(root) for root in roots):
+            if (
+                document.uri in present
+                or not any(path.is_relative_to(root) for root in roots)
+                or path.exists()
+            ):
                 continue
             if document.doc_id in twins:
                 self._rename(document, twins[document.doc_id])
                 continue
+            gone = Source(path, document.uri, 0, document.added_at)
+            if _hidden(path) or any(path.is_relative_to(folder) for folder in unread):
+                message = (
+                    f"{document.name}: its folder {path.parent} is empty or cannot be read, as when a disk is not "
+                    "mounted, so it stays; 'folioscope docs remove' takes it out"
+                )
+                yield self.progress(
+                    "skipped", gone, doc_id=document.doc_id, reason="folder empty", message=message
+                )
+                continue
             self._store.remove([document.doc_id])
             self._store.forget([document.uri])
-            yield self.progress(
-                "removed",
-                Source(path, document.uri, 0, document.added_at),
-                doc_id=document.doc_id,
-                reason="file gone",
-                message=f"{document.name}: its file is gone, so it was removed",
-            )
+            message = f"{document.name}: its file is gone, so it was removed"
+            yield self.progress("removed", gone, doc_id=document.doc_id, reason="file gone", message=message)
 
     def _tasks(self, sources: Sequence[Source]) -> Iterator[Task]:
         """What the workers must read; what is known already becomes a `skipped` event."""
@@ -210,27 +233,29 @@ class _Run:
             try:
                 doc_id = content_id(source.path)
             except (OSError, UnreadableDocument) as error:
-                message = f"{source.path.name} cannot be read: {getattr(error, 'strerror', None) or error}"
+                message = (
+                    f"{clean(source.path.name)} cannot be read: {getattr(error, 'strerror', None) or error}"
+                )
                 self._skips.append(self._fail(source, UnreadableDocument("unreadable", message)))
                 continue
             self._ids[source.uri] = doc_id
             if self._store.has(doc_id):
                 self._skip_known(source, doc_id)
             elif doc_id in self._taken:
-                twin = path_of(self._taken[doc_id]).name
+                twin = clean(path_of(self._taken[doc_id]).name)
                 self._skip(
                     source, doc_id, "same content", f"the same content as {twin}, which is ingested once"
                 )
             else:
                 self._taken[doc_id] = source.uri
-                self._names[source.uri] = self._unique_name(source.uri)  # now, in the order of the sources
+                self._names[source.uri] = self._name(source.uri)  # now, in the order of the sources
                 yield Task(source, self._password)
 
     def _skip_known(self, source: Source, doc_id: str) -> None:
         document = self._store.document(doc_id)
         if document.uri == source.uri:
             self._skip(source, doc_id, "unchanged", "touched, but its content is unchanged")
-        elif not path_of(document.uri).exists():
+        elif not _holds(path_of(document.uri), doc_id):
             self._rename(document, source.uri)
             self._skip(source, doc_id, "moved", f"known as {document.name}, whose file has moved here")
         else:
@@ -239,10 +264,8 @@ class _Run:
             )
 
     def _rename(self, document: Document, uri: str) -> None:
-        moved = replace(document, uri=uri, name=self._unique_name(uri))
-        self._store.update(moved)
-        self._names.pop(document.uri, None)
-        self._names[moved.uri] = moved.name
+        self._owners.pop(document.name, None)
+        self._store.update(replace(document, uri=uri, name=self._name(uri)))
 
     def _skip(self, source: Source, doc_id: str, reason: str, message: str, record: bool = True) -> None:
         self._ended += 1
@@ -252,7 +275,7 @@ class _Run:
 
     def _drain(self) -> Iterator[Progress]:
         while self._skips:
-            yield self._skips.pop(0)
+            yield self._skips.popleft()
 
     def _open(self, opened: Opened) -> None:
         source, doc_id = opened.source, self._ids[opened.source.uri]
@@ -275,11 +298,17 @@ class _Run:
         )
 
     def _embed(self, source: Source) -> Progress:
-        """Embed the pages that wait, and write once there are enough."""
+        """Embed the pages that wait, and write once there are enough. The document fails where that fails."""
         writing = self._writing[source.uri]
         prepared, writing.prepared = writing.prepared, []
         contents = [self._content(writing.document, page) for page in prepared]
-        embeddings = self._encoder.encode_pages(contents)
+        try:
+            embeddings = self._encoder.encode_pages(contents)
+        except FolioscopeError:
+            raise
+        except Exception as error:
+            message = f"{clean(source.path.name)} could not be embedded ({type(error).__name__}: {error})"
+            return self._fail(source, UnreadableDocument("not embedded", message))
         writing.records += [
             PageRecord(c.page, c.words, c.source, c.title, embedding, page.image, page.thumbnail)
             for c, embedding, page in zip(contents, embeddings, prepared, strict=True)
@@ -323,6 +352,8 @@ class _Run:
             return
         if writing.prepared:
             yield self._embed(source)
+            if source.uri not in self._writing:
+                return
         if writing.records:
             writing.pending.add(writing.records)
         del self._writing[source.uri]
@@ -351,13 +382,13 @@ class _Run:
         )
 
     def _fail(self, source: Source, error: UnreadableDocument) -> Progress:
+        doc_id = self._ids.get(source.uri, "")
         writing = self._writing.pop(source.uri, None)
         if writing:
             writing.pending.abandon()
-        self._taken.pop(self._ids.get(source.uri, ""), None)
+        self._taken.pop(doc_id, None)
         self._ended += 1
-        with suppress(OSError):
-            self._record(source, self._ids.get(source.uri, ""), "failed", error.reason, str(error), 0, 0.0)
+        self._record(source, doc_id, "failed", error.reason, str(error), 0, 0.0)
         return self.progress("failed", source, reason=error.reason, message=str(error))
 
     def _record(
@@ -374,10 +405,30 @@ class _Run:
             source.uri, doc_id, source.size, source.modified, outcome, reason, message, pages, seconds, now()
         )
         self._store.record(entry)
+        self._since_optimize += 1  # it, too, makes a small file
 
-    def _unique_name(self, uri: str) -> str:
-        """The file's name, with as many of its folders in front as tell it from all others."""
-        taken = {name for other, name in self._names.items() if other != uri}
+    def _name(self, uri: str) -> str:
+        """The file's name, with as many of its folders in front as tell it from all others; kept from now on."""
         parts = path_of(uri).parts
-        names = ("/".join(parts[-count:]) for count in range(1, len(parts) + 1))
-        return next((name for name in names if name not in taken), uri)
+        names = (clean("/".join(parts[-count:])) for count in range(1, len(parts) + 1))
+        name = next((name for name in names if self._owners.get(name, uri) == uri), uri)
+        self._owners[name] = uri
+        return name
+
+
+def _holds(path: Path, doc_id: str) -> bool:
+    """Whether the file at `path` is there and has the content of `doc_id`."""
+    try:
+        return content_id(path) == doc_id
+    except OSError:
+        return False
+
+
+def _hidden(path: Path) -> bool:
+    """Whether the folder of `path` is there but shows nothing."""
+    try:
+        return not any(path.parent.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True

@@ -4,7 +4,6 @@ import glob
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,11 +124,9 @@ def _source(path: Path) -> Source:
 def _absolute(path: Path) -> Path:
     """Without `..`, so that a file has one URI; links stay as they are named."""
     plain = Path(os.path.abspath(path))  # noqa: PTH100 (absolute() keeps `..`, resolve() follows links)
-    if ".." in path.parts:
-        with suppress(OSError):
-            if not plain.samefile(path):  # `..` after a link leads elsewhere
-                return path.absolute()
-    return plain
+    # `..` after a link leads elsewhere.
+    astray = ".." in path.parts and os.path.realpath(plain) != os.path.realpath(path)
+    return path.absolute() if astray else plain
 
 
 def _nothing(path: Path) -> str:

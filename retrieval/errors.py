@@ -53,7 +53,7 @@ class UnreadableDocument(FolioscopeError):
     """One document cannot be ingested. `reason` is a word for tables; the message is for people.
 
     `reason` is one of: encrypted, empty file, not a document, damaged, no pages, too many pages, page too
-    large, too slow, too much memory, crashed, unreadable, no renderer, unsupported.
+    large, too slow, too much memory, crashed, unreadable, unsupported, not embedded.
     """
 
     exit_code = 1

@@ -46,8 +46,15 @@ class Segment:
             return self
         rows = np.repeat(keep, np.diff(self.offsets))
         offsets = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[keep])]).astype(np.int64)
-        rest = (self.page_ids, self.doc_ids, self.numbers, self.sizes, self.scanned)
-        return Segment(self.vectors[rows], offsets, *(values[keep] for values in rest))
+        return Segment(
+            self.vectors[rows],
+            offsets,
+            self.page_ids[keep],
+            self.doc_ids[keep],
+            self.numbers[keep],
+            self.sizes[keep],
+            self.scanned[keep],
+        )
 
     def page(self, at: int, documents: dict[str, Document]) -> Page:
         doc_id, (width, height) = str(self.doc_ids[at]), self.sizes[at]
@@ -88,7 +95,7 @@ class Recall:
         wanted = dict(bm25.result())
         for segment in segments:
             allowed = segment.select(self._allowed(segment, documents, where.scanned))
-            scores = np.round(maxsim_ragged(query, allowed.vectors, allowed.offsets), DECIMALS)
+            scores = maxsim_ragged(query, allowed.vectors, allowed.offsets).astype(np.float64).round(DECIMALS)
             pages += len(scores)
             best = fuse.best_first(scores)[:depth] if len(query.vectors) else []
             by_text = (at for at, page_id in enumerate(allowed.page_ids) if page_id in wanted)

@@ -22,7 +22,7 @@ from ui.components import results as results_list
 from ui.components.documents import documents, documents_value
 from ui.components.results import home, results
 from ui.components.viewer import viewer
-from ui.headers import SecurityHeaders
+from ui.headers import SameOrigin, SecurityHeaders
 from ui.library import SAMPLES, Library, open_library
 
 import gradio as gr  # isort: skip  (after ui.components, which switches its analytics off)
@@ -81,6 +81,7 @@ def server(library: Library, max_file_mb: int, host: str = "") -> FastAPI:
         library.jobs.close()
 
     app = FastAPI(title="Folioscope", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.add_middleware(SameOrigin)
     app.add_middleware(SecurityHeaders)
     if _is_loopback(host):
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host])

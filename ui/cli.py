@@ -221,7 +221,7 @@ def docs_tag(
     name: Annotated[str, typer.Argument(help="File name or id.")],
     tags: Annotated[
         list[str] | None,
-        typer.Argument(help="Its tags from now on; with neither these nor --collection, they are cleared."),
+        typer.Argument(help="Its tags from now on."),
     ] = None,
     collection: Annotated[str | None, typer.Option(help="Its collection from now on.")] = None,
     index: Index = INDEX,

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from PIL import Image
 import configs.settings as configs
 from ingest.pipeline import ingest
 from ingest.progress import Progress
+from ingest.sources import path_of
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadSource, IndexBusy
 from retrieval.store import Store
+from retrieval.types import PageContent, PageEmbedding
 from tests.pdfs import filler, make_pdf
 
 ROOT = Path(__file__).parents[2]
@@ -160,6 +162,85 @@ def test_sync_keeps_content_that_still_stands_under_another_name(
     assert store.document("twin.pdf").pages == 2
 
 
+def test_two_files_that_swap_their_names_keep_their_own_content(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    run(store, encoder, folder)
+    first, second = folder / "a.pdf", folder / "sub" / "b.pdf"
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+    run(store, encoder, folder)
+    assert {d.name: (d.pages, path_of(d.uri).name) for d in store.documents()} == {
+        "a.pdf": (1, "a.pdf"), "b.pdf": (2, "b.pdf"), "picture.png": (1, "picture.png")}  # fmt: skip
+    assert [p for p, _ in store.search_text("gamma", 5)] == [f"{store.document('a.pdf').doc_id}#1"]
+
+
+def test_a_rotated_report_and_its_successor_are_both_there(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    run(store, encoder, folder)
+    (folder / "a.pdf").rename(folder / "a-old.pdf")
+    make_pdf(folder / "a.pdf", [filler("delta")])
+    run(store, encoder, folder)
+    assert {d.name: d.pages for d in store.documents()} == {
+        "a-old.pdf": 2,
+        "a.pdf": 1,
+        "b.pdf": 1,
+        "picture.png": 1,
+    }
+
+
+def test_a_file_moved_over_another_one_leaves_one_document(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    run(store, encoder, folder)
+    (folder / "a.pdf").replace(folder / "sub" / "b.pdf")
+    run(store, encoder, folder)
+    assert {d.name: d.pages for d in store.documents()} == {"b.pdf": 2, "picture.png": 1}
+    assert store.search_text("gamma", 5) == []
+
+
+def test_sync_keeps_what_an_unmounted_disk_hides_and_files_that_were_named(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    shutil.copy(make_pdf(folder.parent / "x.pdf", [filler("plain")]), folder / "scan001")
+    run(store, encoder, folder, folder / "scan001")
+    (folder / "sub" / "b.pdf").unlink()
+    events = run(store, encoder, folder, sync=True)
+    assert ends(events)["b.pdf"] == ("skipped", "folder empty")
+    assert {d.name for d in store.documents()} == {"a.pdf", "b.pdf", "picture.png", "scan001"}
+
+
+def test_names_that_are_no_unicode_are_ingested_like_others(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    odd = os.fsdecode(os.fsencode(folder) + b"/r\xe9sum\xe9.pdf")
+    shutil.copy(make_pdf(folder.parent / "x.pdf", [filler("plain")]), odd)
+    assert [e.event for e in run(store, encoder, folder) if e.event == "failed"] == []
+    assert len(store.documents()) == 4
+    assert {e.event for e in run(store, encoder, folder)} == {"found", "skipped", "finished"}
+
+
+class Refusing(HashingEncoder):
+    """Cannot embed pages about beta."""
+
+    def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
+        if any("beta" in page.text for page in pages):
+            raise ArithmeticError("beta")
+        return super().encode_pages(pages)
+
+
+def test_a_document_that_cannot_be_embedded_fails_alone(store: Store, folder: Path) -> None:
+    events = ends(run(store, Refusing(64), folder))
+    assert events == {
+        "a.pdf": ("failed", "not embedded"),
+        "b.pdf": ("done", "new"),
+        "picture.png": ("done", "new"),
+    }
+    assert store._tables["pages"].count_rows() == 2
+
+
 def bad_files(folder: Path) -> dict[str, str]:
     """Files that cannot be read, by the reason that is expected."""
     make_pdf(
@@ -261,7 +342,7 @@ def test_killed_at_any_moment_and_started_again_it_ends_as_if_undisturbed(
 ) -> None:
     folder = tmp_path / "in"
     for n in range(6):
-        make_pdf(folder / f"d{n}.pdf", [filler(f"topic{n}{page}") for page in range(3 + 12 * n)])
+        make_pdf(folder / f"d{n}.pdf", [filler(f"topic{n}{page}") for page in range(3 + 7 * n)])
     process = start(tmp_path / "killed.lance", folder)
     assert process.stdout is not None
     for _ in itertools.islice(process.stdout, after):  # an event a line: killed in the middle of the work

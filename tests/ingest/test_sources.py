@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from ingest.sources import content_id, discover
-from ingest.titles import title_of
+from ingest.sources import content_id, discover, path_of
+from ingest.titles import clean, title_of
 from retrieval.errors import BadSource
 
 
@@ -44,6 +45,61 @@ def test_a_link_back_up_does_not_loop(tmp_path: Path) -> None:
     assert _names(tmp_path, tmp_path) == ["a/1.pdf"]
 
 
+def test_a_link_to_itself_is_left_to_be_told_when_it_is_opened(tmp_path: Path) -> None:
+    _touch(tmp_path, "b.pdf")
+    (tmp_path / "a.pdf").symlink_to(tmp_path / "a.pdf")
+    assert _names(tmp_path, tmp_path) == ["a.pdf", "b.pdf"]
+
+
+def test_a_folder_that_vanishes_meanwhile_is_told_and_the_others_are_searched(tmp_path: Path) -> None:
+    _touch(tmp_path, "a/1.pdf", "b/2.pdf", "c/3.pdf")
+    told: list[tuple[Path, str]] = []
+    sources = discover([tmp_path], lambda folder, reason: told.append((folder, reason)))
+    assert next(sources).path == tmp_path / "a" / "1.pdf"
+    (tmp_path / "b" / "2.pdf").unlink()
+    (tmp_path / "b").rmdir()
+    assert [source.path for source in sources] == [tmp_path / "c" / "3.pdf"]
+    assert told == [(tmp_path / "b", "No such file or directory")]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is closed to this user")
+def test_a_named_folder_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    _touch(tmp_path, "shut/1.pdf")
+    (tmp_path / "shut").chmod(0)
+    try:
+        with pytest.raises(BadSource, match="shut cannot be read"):
+            list(discover([tmp_path / "shut"]))
+    finally:
+        (tmp_path / "shut").chmod(0o700)
+
+
+@pytest.mark.parametrize("name", [b"r\xe9sum\xe9.pdf", "Straße 50% #1?.pdf".encode(), b"plain.pdf"])
+def test_a_uri_is_ascii_and_names_the_same_file_again(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    try:
+        path.write_bytes(b"")
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no such name")
+    [source] = discover([tmp_path])
+    assert source.uri.startswith("file:///")
+    assert source.uri.isascii()
+    assert path_of(source.uri) == path
+
+
+def test_a_file_has_one_uri_however_it_is_named(tmp_path: Path) -> None:
+    _touch(tmp_path, "a/1.pdf", "b/2.pdf")
+    [straight], [around] = discover([tmp_path / "a/1.pdf"]), discover([tmp_path / "b/../a/./1.pdf"])
+    assert around.uri == straight.uri
+    assert path_of(straight.uri) == tmp_path / "a" / "1.pdf"
+
+
+def test_a_uri_keeps_the_way_up_from_a_link_that_leads_elsewhere(tmp_path: Path) -> None:
+    _touch(tmp_path, "far/away/x", "far/1.pdf")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    [source] = discover([tmp_path / "link/../1.pdf"])
+    assert path_of(source.uri).samefile(tmp_path / "far" / "1.pdf")
+
+
 @pytest.mark.parametrize("given", ["missing.pdf", "*.pdf", "empty"])
 def test_a_path_that_matches_nothing_is_refused_by_name(tmp_path: Path, given: str) -> None:
     (tmp_path / "empty").mkdir()
@@ -57,6 +113,19 @@ def test_the_content_id_is_the_head_of_the_sha256(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("r\udce9sum\udce9", "r\ufffdsum\ufffd"),
+        ("\ud83d\ude00 \ud83dA", "\N{GRINNING FACE} \ufffdA"),
+        ("a\0b", "ab"),
+        ("\ufeffStraße\n", "\ufeffStraße\n"),
+    ],
+)
+def test_clean_text_can_be_written_anywhere(text: str, cleaned: str) -> None:
+    assert clean(text) == cleaned
+
+
+@pytest.mark.parametrize(
     ("metadata", "name", "title"),
     [
         ("Annual Report 2023", "x.pdf", "Annual Report 2023"),
@@ -65,6 +134,8 @@ def test_the_content_id_is_the_head_of_the_sha256(tmp_path: Path) -> None:
         ("C:\\Users\\me\\report.indd", "0e94b4197b10096b1f4c699701570fbf.pdf", ""),
         ("", "2310.05634v2.pdf", ""),
         ("", "Straßenbau.pdf", "Straßenbau"),
+        ("Annual\0 Report \udce9", "x.pdf", "Annual Report"),
+        ("", "harbour report n\udcb0 4.pdf", "harbour report n\ufffd 4"),
     ],
 )
 def test_a_title_is_what_a_person_wrote(metadata: str, name: str, title: str) -> None:

@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 
 from configs.settings import Ingest
+from ingest.crew import GRACE, Crew
+from ingest.prepared import Chunk, ChunkDone
 from ingest.worker import Failed, FailedPage, Finished, Opened, Prepared, PreparedPage, Task, prepare
 from tests.ingest.conftest import bomb, raw_pdf, scan, source
 
@@ -135,6 +137,70 @@ def test_five_thousand_pages_are_streamed(tmp_path: Path) -> None:
     assert events[0].pages == 5_000
     assert [event.number for event in events[1:] if isinstance(event, PreparedPage)] == list(range(1, 30))
     assert _workers() == []
+
+
+def test_time_that_the_caller_takes_does_not_count(make_pdf: Make) -> None:
+    paths = [make_pdf(f"{k}.pdf", 40) for k in range(3)]  # more events than may wait
+    seconds = 1.0
+    settings = Ingest(dpi=20, workers=3, seconds_per_page=seconds)
+    events: list[Prepared] = []
+    for event in prepare([Task(source(path)) for path in paths], settings, words=False):
+        events.append(event)
+        if len(events) == 1:
+            time.sleep(GRACE + 3 * seconds)
+    assert _outcomes(events) == {"0.pdf": "finished", "1.pdf": "finished", "2.pdf": "finished"}
+
+
+def test_a_worker_that_hangs_is_ended(make_pdf: Make) -> None:
+    paths = [make_pdf(f"{k}.pdf", 40) for k in range(2)]
+    stream = prepare([Task(source(path)) for path in paths], Ingest(dpi=20, workers=1, seconds_per_page=1.0))
+    events = [next(stream)]
+    for process in _workers():
+        process.send_signal(signal.SIGSTOP)
+    events += stream
+    assert _outcomes(events) == {"0.pdf": "too slow", "1.pdf": "finished"}
+
+
+def test_a_file_whose_name_is_not_utf_8_is_read(make_pdf: Make, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"harbour r\xe9port.pdf")
+    try:
+        make_pdf().rename(path)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no such name")
+    events = _events(path, dpi=20)
+    assert isinstance(events[0], Opened)
+    assert events[0].title == "harbour r\ufffdport"
+    assert [type(event) for event in events] == [Opened, PreparedPage, Finished]
+
+
+def test_what_is_said_of_a_file_can_be_written_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"r\xe9port.pdf")
+    try:
+        path.write_bytes(b"")
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no such name")
+    [failed] = _events(path)
+    assert isinstance(failed, Failed)
+    assert str(failed.error) == "r\ufffdport.pdf is empty (0 bytes)"
+
+
+def test_a_worker_goes_on_with_the_document_it_has_open(make_pdf: Make) -> None:
+    a, b = (Task(source(make_pdf(name, 20))) for name in ("a.pdf", "b.pdf"))
+    crew = Crew(Ingest(dpi=20, ocr="off"), words=False, size=2)
+    try:
+        of_a, of_b = Chunk(1, a, 1, 1), Chunk(2, b, 1, 1)
+        crew.give(of_a)
+        crew.give(of_b)
+        had = {member.chunk.document: member.process.pid for member in crew._members if member.chunk}
+        while crew.busy:
+            for chunk, answer in crew.answers(1):
+                if isinstance(answer, ChunkDone):
+                    crew.done(chunk)
+        crew.give(Chunk(2, b, 2, 2))
+        crew.give(Chunk(1, a, 2, 2))
+        assert {m.chunk.document: m.process.pid for m in crew._members if m.chunk} == had
+    finally:
+        crew.end()
 
 
 def test_tasks_are_drawn_as_they_are_needed(make_pdf: Make) -> None:
