@@ -244,7 +244,7 @@ SCRIPT = """
     from ingest.worker import Task, prepare
     if __name__ == "__main__":
         stream = prepare([Task(next(discover([sys.argv[1]])))], Ingest(dpi=150, workers=2))
-        next(stream)
+        for _ in range(30): next(stream)  # until both workers are up: the fork server must not be asked when we die
         print(os.getpid(), flush=True)
         try:
             for event in stream: pass
