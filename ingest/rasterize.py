@@ -148,7 +148,9 @@ def _open_pdf(path: Path, first: Literal["pymupdf", "poppler"], password: str, s
     except UnreadableDocument:
         raise failure from None  # what the first one says of the file is the better report
     except MissingExtra as extra:
-        raise UnreadableDocument(failure.reason, f"{failure}; another renderer may read it: {extra}") from None
+        raise UnreadableDocument(
+            failure.reason, f"{failure}; another renderer may read it: {extra}"
+        ) from None
 
 
 def _open_with(kind: Literal["pymupdf", "poppler"], path: Path, password: str, seconds: float) -> Rasterizer:

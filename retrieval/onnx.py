@@ -55,10 +55,10 @@ class ModelFolder:
             )
         return path
 
-    @property
-    def revision(self) -> str:
-        """Names these exact weights: the first 12 hex digits of a hash over all files' checksums."""
-        return hashlib.sha256(json.dumps(self._sums, sort_keys=True).encode()).hexdigest()[:12]
+    def revision(self, *names: str) -> str:
+        """Names the exact weights in these files: the first 12 hex digits of a hash over their checksums."""
+        sums = {name: self._sums.get(name) for name in sorted(names)}
+        return hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:12]
 
     def tokenizer(self) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(self.file("tokenizer.json")))

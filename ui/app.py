@@ -4,6 +4,7 @@
 """
 
 import ipaddress
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,18 +30,31 @@ import gradio as gr  # isort: skip  (after ui.components, which switches its ana
 
 POLL = 1.0  # seconds between two looks at the jobs, while there are any
 SEARCHES = 2  # at once; more wait
+BACKLOG = 2048  # connections that wait for the server to take them; uvicorn's own number
+EVERYWHERE = ("", "0.0.0.0", "::")
 GRACE = 3  # seconds that open pages keep the server from ending
 
 
 def serve(uri: str, settings: Settings, host: str = "127.0.0.1", port: int = 7860) -> None:
-    """Serve the page over the index at `uri`, made if it is not there yet, until interrupted."""
-    uvicorn.run(
-        create_app(uri, settings, host=host),
-        host=host,
-        port=port,
-        log_level="warning",
-        timeout_graceful_shutdown=GRACE,
-    )
+    """Serve the page over the index at `uri`, made if it is not there yet, until interrupted.
+
+    Says on standard output where it is, once it is there. Port 0 takes a free one. Raises FolioscopeError
+    if the port is taken, before any model is loaded.
+    """
+    with _bound(host, port) as bound:
+        app = create_app(uri, settings, host=host)
+        bound.listen(BACKLOG)
+        shown = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+        print(f"Folioscope is at http://{shown}:{bound.getsockname()[1]} (Ctrl-C ends it)", flush=True)  # noqa: T201
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE, backlog=BACKLOG)
+        )
+        try:
+            server.run(sockets=[bound])
+        except KeyboardInterrupt:
+            return
+        if not server.started:
+            raise FolioscopeError("the web page did not start: what is printed above says why")
 
 
 def create_app(uri: str, settings: Settings, *, host: str = "", samples: Path = SAMPLES) -> FastAPI:
@@ -76,6 +90,7 @@ def server(library: Library, max_file_mb: int, host: str = "") -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        uploads.sweep(library.jobs.folder)
         library.jobs.start()
         yield
         library.jobs.close()
@@ -177,7 +192,10 @@ def page(library: Library) -> gr.Blocks:
         def look(problem: str = "") -> tuple[Any, ...]:
             """Everything that says what is in the library; the timer runs on while there is work."""
             value = documents_value(library, problem)
-            names = [(document.name, document.doc_id) for document in library.store.documents()]
+            newest = sorted(library.store.documents(), key=lambda document: document.added_at)[
+                -results_list.CHOICES :
+            ]
+            names = [(document.name, document.doc_id) for document in newest]
             choices = gr.skip() if value["busy"] else gr.update(choices=names)
             first = home(library)
             return value, first, gr.update(home=first), choices, gr.Timer(active=value["busy"])
@@ -265,6 +283,20 @@ def _theme() -> Any:
         body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_400",
         input_placeholder_color="*neutral_500", input_placeholder_color_dark="*neutral_400",
     )  # fmt: skip
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except (OSError, OverflowError) as error:
+        bound.close()
+        raise FolioscopeError(
+            f"port {port} of {host} cannot be used ({getattr(error, 'strerror', None) or error}): "
+            "choose another with --port; --port 0 takes a free one"
+        ) from error
+    return bound
 
 
 def _is_loopback(host: str) -> bool:

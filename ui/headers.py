@@ -28,7 +28,10 @@ HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
 }
 READS = frozenset({"GET", "HEAD"})
-DEFAULT_PORTS = {"http": ":80", "https": ":443"}  # browsers leave them out of Origin, some proxies add them to Host
+DEFAULT_PORTS = {
+    "http": ":80",
+    "https": ":443",
+}  # browsers leave them out of Origin, some proxies add them to Host
 
 
 class SameOrigin:

@@ -3,8 +3,11 @@
 Pages of other sites cannot add documents: `ui.headers.SameOrigin` refuses their requests.
 """
 
+import asyncio
 import hashlib
 import re
+import threading
+import time
 import unicodedata
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +19,9 @@ from fastapi.responses import JSONResponse
 from ui.jobs import Jobs
 
 LONGEST_NAME = 120  # characters
+PART = ".upload-"  # what the names of files that are still arriving begin with
+STALE = 3600  # seconds without a byte, after which a part has been left behind by a server that was ended
+_placing = threading.Lock()  # between the choice of a free name and its use
 
 
 def routes(jobs: Jobs, max_file_mb: int) -> APIRouter:
@@ -43,7 +49,7 @@ async def keep(chunks: AsyncIterator[bytes], folder: Path, name: str, limit: int
     same name are stored once.
     """
     digest, size = hashlib.sha256(), 0
-    with NamedTemporaryFile(dir=folder, prefix=".upload-", delete=False) as file:
+    with NamedTemporaryFile(dir=folder, prefix=PART, delete=False) as file:
         part = Path(file.name)
         try:
             async for chunk in chunks:
@@ -58,9 +64,14 @@ async def keep(chunks: AsyncIterator[bytes], folder: Path, name: str, limit: int
     if size > limit:
         part.unlink()
         return None
-    path = _free(folder, name, digest.digest())
-    part.replace(path)
-    return path
+    return await asyncio.to_thread(_place, part, folder, name, digest.digest())  # it may read 2 GB to compare
+
+
+def sweep(folder: Path) -> None:
+    """Delete what uploads that never ended have left."""
+    for part in folder.glob(f"{PART}*"):
+        if time.time() - part.stat().st_mtime > STALE:
+            part.unlink()
 
 
 def file_name(given: str) -> str:
@@ -77,9 +88,19 @@ def file_name(given: str) -> str:
     return (stem or "document") + (f".{suffix}" if suffix else "")
 
 
+def _place(part: Path, folder: Path, name: str, digest: bytes) -> Path:
+    with _placing:
+        return part.replace(_free(folder, name, digest))
+
+
 def _free(folder: Path, name: str, digest: bytes) -> Path:
     path, count = folder / name, 1
-    while path.exists() and hashlib.sha256(path.read_bytes()).digest() != digest:
+    while path.exists() and _digest(path) != digest:
         count += 1
         path = folder / f"{Path(name).stem} ({count}){Path(name).suffix}"
     return path
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

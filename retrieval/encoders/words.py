@@ -55,8 +55,9 @@ class WordsEncoder:
         self._runner = RowRunner(folder.session("words.onnx"), settings.threads)
         self._whole = float(folder.facts["whole"])
         self._dim = int(folder.facts["dim"])
+        revision = folder.revision("words.onnx", "table.bin", "tokenizer.json")
         pooling = f"windows {WINDOW}/{OVERLAP}, runs {RUN}"
-        self.fingerprint = Fingerprint("words", folder.name, folder.revision, self._dim, pooling)
+        self.fingerprint = Fingerprint("words", folder.name, revision, self._dim, pooling)
 
     def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
         encoded: list[PageEmbedding] = []

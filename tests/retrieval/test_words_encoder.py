@@ -136,3 +136,14 @@ def test_a_missing_file_and_a_missing_model_are_refused_by_name(copied: Path) ->
         WordsEncoder(configs.Words(model=str(copied)))
     with pytest.raises(ModelBroken, match="no model in folio-99"):
         ModelFolder("folio-99")
+
+
+def test_another_reranker_in_the_same_folder_leaves_the_encoder_the_same(
+    copied: Path, encoder: WordsEncoder
+) -> None:
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest["sha256"]["cross.onnx"] = "0" * 64
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    assert WordsEncoder(configs.Words(model=str(copied))).fingerprint == encoder.fingerprint
+    manifest["sha256"]["tokenizer.json"] = "0" * 64
+    assert ModelFolder(str(copied)).revision("words.onnx") != ModelFolder(str(copied)).revision("cross.onnx")

@@ -1,6 +1,8 @@
 """The web page's routes, and what its components are given to draw."""
 
 import asyncio
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,15 +11,16 @@ from fastapi.testclient import TestClient
 
 from configs import settings as configs
 from retrieval.encoders.hashing import HashingEncoder
+from retrieval.errors import FolioscopeError
 from retrieval.store import Store
 from tests.build import add_document, webp
-from ui.app import create_app, server
+from ui.app import create_app, serve, server
 from ui.components import assets
 from ui.components.documents import documents_value
 from ui.components.results import home, search
 from ui.components.viewer import page_view, view
 from ui.library import Library, open_library
-from ui.uploads import file_name
+from ui.uploads import file_name, sweep
 
 DOC = "0123456789abcdef"
 GONE = "f" * 16
@@ -182,6 +185,25 @@ def test_an_upload_past_the_limit_is_refused_and_leaves_nothing(client: TestClie
     assert (answer.status_code, "more than 1 MiB" in answer.json()["message"]) == (413, True)
     assert client.put("/upload/big.pdf", content=b"x" * (2**20 + 1)).status_code == 413
     assert set(library.jobs.folder.iterdir()) == before
+
+
+def test_parts_of_uploads_that_never_ended_are_deleted_and_those_under_way_are_not(tmp_path: Path) -> None:
+    left, arriving, kept = tmp_path / ".upload-a", tmp_path / ".upload-b", tmp_path / "c.pdf"
+    for path in (left, arriving, kept):
+        path.touch()
+    for path in (left, kept):
+        os.utime(path, (0, 0))
+    sweep(tmp_path)
+    assert [path.exists() for path in (left, arriving, kept)] == [False, True, True]
+
+
+def test_a_port_in_use_is_told_with_the_remedy(uri: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(FolioscopeError, match=rf"port {port} .*in use.*--port"):
+            serve(uri, configs.load("smoke"), port=port)
 
 
 @pytest.mark.parametrize(

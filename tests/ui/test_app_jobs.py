@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -15,7 +16,9 @@ from tests.build import add_document
 from ui import jobs as jobs_module
 from ui.jobs import Ingest, Job, Jobs
 
-Make = Callable[[Ingest], Jobs]
+
+class Make(Protocol):
+    def __call__(self, ingest: Ingest, other: Store | None = None) -> Jobs: ...
 
 
 @pytest.fixture
@@ -27,8 +30,8 @@ def folder(tmp_path: Path) -> Path:
 def make(folder: Path, store: Store) -> Iterator[Make]:
     made: list[Jobs] = []
 
-    def make(ingest: Ingest) -> Jobs:
-        made.append(Jobs(folder, store, ingest))
+    def make(ingest: Ingest, other: Store | None = None) -> Jobs:
+        made.append(Jobs(folder, other or store, ingest))
         return made[-1]
 
     yield make
@@ -37,11 +40,11 @@ def make(folder: Path, store: Store) -> Iterator[Make]:
 
 
 def reads(paths: Sequence[Path], *, stop: threading.Event) -> Iterator[Progress]:
-    """What the pipeline tells of files of two pages; one named `bad` fails."""
+    """What the pipeline tells of files of two pages; one named `bad`, or empty, fails."""
     yield Progress("found", files=len(paths))
     for path in paths:
         uri = path.as_uri()
-        if "bad" in path.name:
+        if "bad" in path.name or not path.read_bytes():
             yield Progress(
                 "failed", uri, path.name, reason="empty file", message=f"{path.name} is empty (0 bytes)"
             )
@@ -64,9 +67,9 @@ def settled(jobs: Jobs) -> list[Job]:
     return jobs.list()
 
 
-def file(folder: Path, name: str) -> Path:
+def file(folder: Path, name: str, content: bytes = b"%PDF-") -> Path:
     path = folder / name
-    path.write_bytes(b"%PDF-")
+    path.write_bytes(content)
     return path
 
 
@@ -159,12 +162,78 @@ def test_an_unexpected_error_is_told_and_the_thread_lives_on(make: Make, folder:
 
 def test_a_failed_file_can_be_tried_again(make: Make, folder: Path) -> None:
     jobs = make(reads)
-    jobs.add([file(folder, "bad.pdf")])
+    path = file(folder, "report.pdf", b"")
+    jobs.add([path])
     jobs.start()
     (bad,) = settled(jobs)
+    assert bad.state == "failed"
+    path.write_bytes(b"%PDF-")
     jobs.retry(bad.id)
-    assert jobs.list()[0].message == "" or jobs.list()[0].state == "failed"
-    assert settled(jobs)[0].state == "failed"
+    assert [(job.state, job.message) for job in settled(jobs)] == [("done", "2 pages")]
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("torn")])
+def test_a_removal_that_fails_says_so_and_can_be_tried_again(
+    make: Make, folder: Path, store: Store, encoder: HashingEncoder, error: Exception
+) -> None:
+    broken = [error]
+
+    class BreaksOnce(Store):
+        def remove(self, doc_ids: Iterable[str]) -> None:
+            if broken:
+                raise broken.pop()
+            super().remove(doc_ids)
+
+    jobs = make(reads, BreaksOnce.open(store.uri))
+    path = file(folder, "mine.pdf")
+    add_document(store, encoder, "mine.pdf", ["one"], uri=path.as_uri())
+    jobs.remove("mine")
+    jobs.start()
+    (failed,) = settled(jobs)
+    assert (failed.state, failed.message.startswith("Not removed."), str(error) in failed.message) == (
+        "failed",
+        True,
+        True,
+    )
+    jobs.retry(failed.id)
+    assert (settled(jobs), store.documents(), path.exists()) == ([], [], False)
+
+
+def test_a_document_whose_file_is_being_read_is_removed_after_that(
+    make: Make, folder: Path, store: Store, encoder: HashingEncoder
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(paths: Sequence[Path], *, stop: threading.Event) -> Iterator[Progress]:
+        begun.set()
+        go_on.wait(10)
+        add_document(store, encoder, "new.pdf", ["two"], uri=paths[0].as_uri())
+        yield from reads(paths, stop=stop)
+
+    jobs = make(slow)
+    path = file(folder, "mine.pdf")
+    add_document(store, encoder, "old.pdf", ["one"], uri=path.as_uri())
+    jobs.add([path])
+    jobs.start()
+    assert begun.wait(10)
+    jobs.remove("old")
+    go_on.set()
+    assert (settled(jobs), store.documents(), path.exists()) == ([], [], False)
+
+
+def test_clearing_deletes_the_uploads_that_came_to_nothing(
+    make: Make, folder: Path, tmp_path: Path, store: Store, encoder: HashingEncoder
+) -> None:
+    jobs = make(reads)
+    bad, good, elsewhere = file(folder, "bad.pdf"), file(folder, "good.pdf"), file(tmp_path, "bad too.pdf")
+    in_use = file(folder, "bad but once good.pdf")
+    for path in (good, in_use):
+        add_document(store, encoder, path.name, ["one"], uri=path.as_uri())
+    jobs.add([bad, good, elsewhere, in_use])
+    jobs.start()
+    settled(jobs)
+    jobs.clear()
+    assert [path.exists() for path in (bad, good, elsewhere, in_use)] == [False, True, True, True]
 
 
 def test_removing_takes_an_upload_along_but_never_a_file_elsewhere(

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,10 @@ import pymupdf
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+CHROMIUM = os.environ.get("FOLIOSCOPE_CHROMIUM", "/usr/bin/chromium")
+ASKED_FOR = bool(
+    os.environ.get("CI") or os.environ.get("FOLIOSCOPE_CHROMIUM")
+)  # then no browser is a failure
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]  # fmt: skip
 ROOT = Path(__file__).parents[2]
@@ -25,7 +27,9 @@ WIDTH, HEIGHT = 595, 842  # points, A4
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium: set CHROMIUM to one"),
+    pytest.mark.skipif(
+        not (ASKED_FOR or Path(CHROMIUM).exists()), reason=f"no {CHROMIUM}: set FOLIOSCOPE_CHROMIUM"
+    ),
 ]
 
 
@@ -48,13 +52,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     index = tmp_path_factory.mktemp("index") / "library.lance"
-    server = subprocess.Popen([sys.executable, "-c", SERVE, str(index), str(port)], cwd=ROOT)
-    url = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(index), "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     try:
+        assert server.stdout
+        said = re.fullmatch(
+            r"Folioscope is at (http://127\.0\.0\.1:[1-9]\d*) \(Ctrl-C ends it\)\n", server.stdout.readline()
+        )
+        assert said
+        url = said[1]
         for _ in range(400):
             assert server.poll() is None, "the server ended"
             try:
@@ -70,6 +78,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+        if server.stdout:
+            server.stdout.close()
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ def documents() -> gr.HTML:
 
 def documents_value(library: Library, problem: str = "") -> Value:
     jobs, found = library.jobs.list(), library.store.documents()
-    leaving = {job.doc_id for job in jobs if job.state == "removing"}
+    leaving = {job.doc_id for job in jobs if job.doc_id and job.state not in ENDED}
     newest = sorted(found, key=lambda document: document.added_at, reverse=True)
     return {
         "jobs": [_job(job) for job in jobs if job.state != "removing"],

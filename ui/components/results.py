@@ -12,6 +12,7 @@ from ui.library import Library
 from ui.media import image_url
 
 Value = dict[str, Any]  # what static/results.js draws
+CHOICES = 500  # documents to choose from when a search is to keep to some: the newest
 LEAST_BAR = 0.08  # of the width: a page in the list has some relevance
 
 
@@ -29,6 +30,7 @@ def home(library: Library) -> dict[str, Any]:
     documents = library.store.documents()
     return {
         "documents": len(documents),
+        "choices": min(len(documents), CHOICES),
         "pages": sum(document.pages for document in documents),
         "questions": library.questions(),
         "samples": len(library.sample_files()),

@@ -71,9 +71,10 @@ function movement({ moved, first_rank: first }) {
 }
 
 function drawHome(asked) {
-  document.querySelector('#only input')?.setAttribute('placeholder', 'In all documents'); // Gradio has no setting for it
-  const box = part('home');
   const home = props.home || {};
+  const listed = home.choices < home.documents ? `In all documents (the newest ${home.choices} are listed)` : 'In all documents';
+  document.querySelector('#only input')?.setAttribute('placeholder', listed); // Gradio has no setting for it
+  const box = part('home');
   box.hidden = asked || home.documents === undefined;
   if (box.hidden) return;
   const button = (act, text, primary) =>
