@@ -4,6 +4,8 @@
 # docker run -p 127.0.0.1:7860:7860 -v "$PWD/data:/data" folioscope
 
 FROM python:3.11-slim-bookworm AS cpu
+# Debian keeps only the newest version of a package: a pinned one soon cannot be had.
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install -y --no-install-recommends poppler-utils tesseract-ocr \
  && rm -rf /var/lib/apt/lists/* \
@@ -20,11 +22,11 @@ COPY ui ui
 COPY models models
 COPY samples samples
 RUN pip install --no-cache-dir --no-deps --editable . && mkdir /data && chown folio /data
-USER folio
+USER 1000
 ENV FOLIOSCOPE_INDEX=/data/folioscope.lance HF_HUB_OFFLINE=1 GRADIO_ANALYTICS_ENABLED=False
 VOLUME /data
 EXPOSE 7860
-HEALTHCHECK --start-period=60s CMD python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/healthz')"
+HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/healthz')"]
 # Inside a container the address is the container's own; publish it to 127.0.0.1 as above, or put a proxy in front.
 CMD ["folioscope", "serve", "--host", "0.0.0.0"]
 
@@ -32,4 +34,4 @@ FROM cpu AS cuda
 USER root
 COPY requirements/gpu.txt requirements/gpu.txt
 RUN pip install --no-cache-dir --require-hashes -r requirements/gpu.txt
-USER folio
+USER 1000
