@@ -124,7 +124,7 @@ def losses(output: str) -> list[float]:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.filterwarnings("ignore:.*TorchScript-based.*")
-@pytest.mark.filterwarnings("ignore:Exporting aten::index")
+@pytest.mark.filterwarnings("ignore:Exporting aten.*advanced indexing:UserWarning")
 def test_trained_exported_and_loaded_the_models_agree_with_torch(
     minilm: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
