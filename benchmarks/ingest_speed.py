@@ -104,15 +104,12 @@ def measure(files: Sequence[Path], settings: configs.Settings, index: Path) -> d
     encoder = retrieval.encoders.load(settings.encoder)
     store = Store.create(str(index), encoder.fingerprint)
     began, pages = time.perf_counter(), 0
-    before = os.times()
     with Peak() as peak:
         for event in ingest(files, store, encoder, settings.ingest):
             pages = event.pages_done
     seconds = time.perf_counter() - began
-    after = os.times()
-    cpu = sum(after[:4]) - sum(before[:4])
     return {"pages": pages, "seconds": round(seconds, 1), "pages/s": round(pages / seconds, 2),
-            "seconds/page": round(seconds / pages, 2), "CPU s/page": round(cpu / pages, 2),
+            "seconds/page": round(seconds / pages, 2),
             "peak MB": round(peak.bytes / 2**20)}  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 import configs.settings as configs
 import rerankers
@@ -103,9 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     searcher = Searcher(store, encoder, rerankers.load(settings.reranker), settings.search)
     questions = [q.text for q in evaluate.read(SAMPLES).questions]
     load = timed(lambda: searcher.search("warm up", rerank=False))
-    parts = [
-        ragged_vectors(b["vectors"]) for b in store.pages([d.doc_id for d in store.documents()], ["vectors"])
-    ]
+    batches = store.pages([d.doc_id for d in store.documents()], ["vectors"])
+    parts = [ragged_vectors(pa.Table.from_batches([batch])["vectors"]) for batch in batches]
     vectors = np.concatenate([v for v, _ in parts])
     offsets = np.cumsum([0, *np.concatenate([np.diff(o) for _, o in parts])])
     times: dict[str, list[float]] = {

@@ -28,7 +28,7 @@ except ImportError as error:
     raise MissingExtra("RapidOCR is not installed: pip install rapidocr onnxruntime") from error
 
 MODELS = Path(rapidocr.__file__).parent / "models"
-DETECTION_SIDE = 1_152
+DETECTION_SIDE = 960
 """Longest side, in pixels, of the image that lines are looked for in."""
 LINE_HEIGHT = 48
 """Height of the recogniser's input, in pixels."""
