@@ -28,12 +28,19 @@ def store_to_write(index: str, settings: configs.Settings) -> tuple["Store", "En
 
 def searcher(index: str, settings: configs.Settings, rerank: bool = True) -> tuple["Searcher", "Store"]:
     """Raises IndexMissing, EncoderMismatch, ModelBroken."""
-    import rerankers
     import retrieval.encoders
-    from retrieval.search import Searcher
     from retrieval.store import Store
 
     encoder = retrieval.encoders.load(settings.encoder)
     store = Store.open(index, encoder.fingerprint)
-    reranker = rerankers.load(settings.reranker) if rerank else None
-    return Searcher(store, encoder, reranker, settings.search), store
+    return searcher_of(store, encoder, settings, rerank), store
+
+
+def searcher_of(
+    store: "Store", encoder: "Encoder", settings: configs.Settings, rerank: bool = True
+) -> "Searcher":
+    """With the profile's reranker, unless `rerank` is false. Raises ModelBroken."""
+    import rerankers
+    from retrieval.search import Searcher
+
+    return Searcher(store, encoder, rerankers.load(settings.reranker) if rerank else None, settings.search)

@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import configs.settings as configs
-import rerankers
 from ingest.pipeline import ingest
 from retrieval import evaluate
 from retrieval.evaluate import Dataset, Question
 from retrieval.search import Searcher
 from retrieval.store import Store
 from ui import assemble, report, show
-from ui.measure import SHOWN
+from ui.measure import summary
 from ui.render import lit_page
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
@@ -35,7 +34,7 @@ def run(folder: Path, settings: configs.Settings) -> None:
     show.follow(
         ingest([dataset.documents], store, encoder, settings.ingest, collection="samples"), as_json=False
     )
-    searcher = Searcher(store, encoder, rerankers.load(settings.reranker), settings.search)
+    searcher = assemble.searcher_of(store, encoder, settings)
     answers = []
     for question in chosen:
         given = answer(searcher, store, question, dataset.qrels[question.query_id])
@@ -46,7 +45,7 @@ def run(folder: Path, settings: configs.Settings) -> None:
     judged = replace(dataset, questions=dataset.questions[:: max(1, len(dataset.questions) // JUDGED)])
     with show.waiting(f"judging both stages on {len(judged.questions)} questions"):
         measured = evaluate.evaluate(judged, searcher, store, within=False)
-    rows = {stage: {name: measured.mean(stage, name) for name in SHOWN} for stage in measured.values}
+    rows = summary(measured)["stages"]
     page = folder / "report.html"
     page.write_text(report.html(answers, rows, len(judged.questions)), encoding="utf-8")
     show.console.print()

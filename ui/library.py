@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import rerankers
 from configs.settings import Settings
 from ingest.pipeline import ingest
 from ingest.progress import Progress
 from ingest.sources import SUFFIXES
-from retrieval import encoders
 from retrieval.search import Searcher
 from retrieval.store import Store
+from ui import assemble
 from ui.jobs import Jobs
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -45,13 +44,12 @@ class Library:
 
 def open_library(uri: str, settings: Settings, samples: Path = SAMPLES) -> Library:
     """The index at `uri`, made if need be. Raises what loading a model and opening a store raise."""
-    encoder = encoders.load(settings.encoder)
-    store = Store.create(uri, encoder.fingerprint)
+    store, encoder = assemble.store_to_write(uri, settings)
 
     def run(paths: Sequence[Path], *, stop: threading.Event) -> Iterator[Progress]:
         return ingest(paths, store, encoder, settings.ingest, stop=stop)
 
-    searcher = Searcher(store, encoder, rerankers.load(settings.reranker), settings.search)
+    searcher = assemble.searcher_of(store, encoder, settings)
     return Library(store, searcher, Jobs(uploads_folder(uri), store, run), samples)
 
 

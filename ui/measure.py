@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 
 import configs.settings as configs
-import rerankers
 from ingest.pipeline import ingest
 from retrieval import evaluate
 from retrieval.evaluate import Evaluation
-from retrieval.search import Searcher
 from ui import assemble, show
 
 SHOWN = ("nDCG@5", "nDCG@10", "RR@10", "R@10", "R@100")
@@ -25,7 +23,7 @@ def run(
     failures = show.follow(ingest([dataset.documents], store, encoder, settings.ingest), as_json)
     if failures and not as_json:
         show.print_failures(failures)
-    searcher = Searcher(store, encoder, rerankers.load(settings.reranker), settings.search)
+    searcher = assemble.searcher_of(store, encoder, settings)
     with show.waiting(f"asking {len(dataset.questions)} questions") as status:
 
         def told(done: int) -> None:
