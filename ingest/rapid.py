@@ -1,4 +1,4 @@
-"""RapidOCR's models (PP-OCRv6, in its wheel) on one thread, without padding.
+"""PP-OCRv6 on one thread, without padding: RapidOCR's detector, and its recogniser quantised by us.
 
 The package's own pipeline pads every batch of lines to its widest and at least 320 pixels; on one thread a
 batch is no faster than its lines one by one, so here each line is recognised at its own width.
@@ -17,6 +17,7 @@ from ingest.boxes import clip, covered
 from ingest.lines import reading_order
 from ingest.ocr import POOR, Reading, Turn
 from retrieval.errors import MissingExtra
+from retrieval.onnx import ModelFolder
 from retrieval.types import Box, Word
 
 try:
@@ -28,6 +29,7 @@ except ImportError as error:
     raise MissingExtra("RapidOCR is not installed: pip install rapidocr onnxruntime") from error
 
 MODELS = Path(rapidocr.__file__).parent / "models"
+RECOGNISER = "ocr-1"
 DETECTION_SIDE = 960
 """Longest side, in pixels, of the image that lines are looked for in."""
 LINE_HEIGHT = 48
@@ -55,9 +57,9 @@ class Line:
 class RapidOcr:
     """PP-OCRv6: Latin scripts, Chinese and Japanese. One instance serves one thread."""
 
-    def __init__(self) -> None:
-        self._detector = _session("PP-OCRv6_det_small.onnx")
-        self._recogniser = _session("PP-OCRv6_rec_small.onnx")
+    def __init__(self, recogniser: onnxruntime.InferenceSession | None = None) -> None:
+        self._detector = session(MODELS / "PP-OCRv6_det_small.onnx")
+        self._recogniser = recogniser or session(ModelFolder(RECOGNISER).file("recogniser.onnx"))
         listed = self._recogniser.get_modelmeta().custom_metadata_map["character"].splitlines()
         self._characters = ["", *listed, " "]  # 0 is CTC's blank
         self._boxes = DBPostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=1.6, use_dilation=True)
@@ -164,16 +166,17 @@ def _words(text: list[str], at: NDArray[np.float64]) -> list[tuple[str, float, f
     return words
 
 
-def _session(name: str) -> Any:
+def session(path: Path) -> Any:
+    """The model in this file, on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # the cores are shared by whole pages: threads inside one spin and wait
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_mem_pattern = False  # every line has a width of its own
     options.log_severity_level = 3
-    if not (MODELS / name).is_file():
-        raise MissingExtra(f"this version of rapidocr has no {name}: pip install 'rapidocr>=3.10,<3.11'")
-    return onnxruntime.InferenceSession(str(MODELS / name), options, providers=["CPUExecutionProvider"])
+    if not path.is_file():
+        raise MissingExtra(f"this version of rapidocr has no {path.name}: pip install 'rapidocr>=3.10,<3.11'")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _size(quad: Quad) -> tuple[float, float]:

@@ -76,6 +76,14 @@ class ModelFolder:
         return onnxruntime.InferenceSession(str(self.file(name)), options, providers=["CPUExecutionProvider"])
 
 
+def write_manifest(folder: Path, name: str, facts: dict[str, object]) -> None:
+    """Write the checksums of the model files in `folder` to its manifest.json."""
+    files = sorted(p for p in folder.iterdir() if p.suffix in {".onnx", ".bin"} or p.name == "tokenizer.json")
+    sums = {file.name: _sha256(file, file.stat().st_mtime_ns) for file in files}
+    text = json.dumps({"name": name, "facts": facts, "sha256": sums}, indent=2)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+
+
 @lru_cache(maxsize=64)
 def _sha256(path: Path, _modified: int) -> str:
     with path.open("rb") as file:

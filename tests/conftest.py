@@ -1,11 +1,15 @@
 """Fixtures that several folders of tests use."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.store import Store
+
+# A shell's background jobs ignore Ctrl-C, and so would all that they start: tests that send it would wait in vain.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

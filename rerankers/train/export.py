@@ -7,8 +7,6 @@ int8 with one scale per row, as external data. The weights of every matrix produ
 """
 
 import argparse
-import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from rerankers.train import cross_encoder
+from retrieval.onnx import write_manifest
 from retrieval.train import bi_encoder
 
 TABLE = "word_table"
@@ -106,13 +105,6 @@ def export(
                 tensor.ClearField("raw_data")
                 tensor.data_location = onnx.TensorProto.EXTERNAL
     out.write_bytes(model.SerializeToString())
-
-
-def write_manifest(folder: Path, name: str, facts: dict[str, object]) -> None:
-    files = sorted(p for p in folder.iterdir() if p.suffix in {".onnx", ".bin"} or p.name == "tokenizer.json")
-    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    text = json.dumps({"name": name, "facts": facts, "sha256": sums}, indent=2)
-    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

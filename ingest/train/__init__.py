@@ -1,0 +1,1 @@
+"""Making what the ingest ships: the quantised line recogniser."""
