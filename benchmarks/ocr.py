@@ -112,6 +112,11 @@ def engines(wanted: list[str]) -> Iterator[tuple[str, Engine]]:
                     ours = load("rapidocr")
                     assert ours is not None
                     yield name, lambda image, engine=ours: [w.text for w in engine.read(image).words]  # type: ignore[misc]
+                case "ours, published weights":
+                    from ingest.rapid import MODELS, RapidOcr, session
+
+                    published = RapidOcr(session(MODELS / "PP-OCRv6_rec_small.onnx"))
+                    yield name, lambda image, engine=published: [w.text for w in engine.read(image).words]  # type: ignore[misc]
                 case "tesseract":
                     theirs = load("tesseract")
                     assert theirs is not None
@@ -143,7 +148,9 @@ def main() -> None:
     parser.add_argument("--pdfs", type=Path, default=Path("samples/pdfs"))
     parser.add_argument("--pages", type=int, default=12)
     parser.add_argument("--dpi", type=int, nargs="+", default=[150, 200])
-    parser.add_argument("--engines", nargs="+", default=["rapidocr defaults", "ours", "tesseract"])
+    parser.add_argument(
+        "--engines", nargs="+", default=["rapidocr defaults", "ours, published weights", "ours", "tesseract"]
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -175,7 +182,7 @@ def main() -> None:
                  "word_recall": round(found / of, 4), "number_recall": round(numbers / max(of_numbers, 1), 4)}
             )  # fmt: skip
             row = rows[-1]
-            print(f"{dpi} dpi  {name:<18} {row['cpu_seconds_per_page']:6.2f} CPU s/page   "
+            print(f"{dpi} dpi  {name:<24} {row['cpu_seconds_per_page']:6.2f} CPU s/page   "
                   f"words {row['word_recall']:.4f}   numbers {row['number_recall']:.4f}", flush=True)  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
     facts = {"pages": len(pages), "words_per_page": round(words), "seed": options.seed,

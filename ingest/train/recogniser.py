@@ -111,7 +111,7 @@ def worn(page: Image.Image, rng: random.Random) -> Image.Image:
     return Image.open(file).convert("RGB")
 
 
-class _Recording:
+class Recording:
     """The published recogniser, and every line that it was shown."""
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ def strips(data: Path, seed: int) -> list[Strip]:
     """Lines as the recogniser sees them."""
     rng = random.Random(seed)
     texts = passages(data, rng)
-    recording = _Recording()
+    recording = Recording()
     engine = RapidOcr(recording)
     for first in range(0, len(texts), PASSAGES_PER_PAGE):
         engine.read(worn(typeset(texts[first : first + PASSAGES_PER_PAGE], rng), rng))
