@@ -55,7 +55,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 
 lock: | $(UV)
 	$(COMPILE) -o requirements/base.txt
-	$(COMPILE) -c requirements/base.txt --extra dev --extra train --extra samples -o requirements/test.txt
+	$(COMPILE) -c requirements/base.txt --extra dev --extra train --extra samples --extra gpu -o requirements/test.txt
 	$(COMPILE) -c requirements/base.txt --extra gpu -o requirements/gpu.txt
 
 clean:

@@ -9,6 +9,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -40,7 +41,67 @@ class Hashing(Model):
     dim: PositiveInt = 64
 
 
-EncoderSettings = Annotated[Words | Hashing, Field(discriminator="kind")]
+Dtype = Literal["bfloat16", "float16", "float32"]
+Attention = Literal["auto", "sdpa", "eager", "flash_attention_2"]
+ColFamily = Literal[
+    "colpali",
+    "colqwen2",
+    "colqwen2_5",
+    "colqwen3",
+    "colqwen3_5",
+    "colidefics3",
+    "colmodernvbert",
+    "colgemma3",
+]
+
+
+class TorchModel(Model):
+    """What all models that run on torch have in common."""
+
+    model: str
+    """The id of a model on the hub (owner/name), or the path of its folder."""
+    revision: str | None = None
+    """The hub's commit, tag or branch; None: its main branch."""
+    device: str = "auto"
+    """cuda, cuda:1, mps, cpu; auto: the first GPU, or else the processor."""
+    dtype: Dtype = "bfloat16"
+    attn: Attention = "auto"
+    """auto: flash_attention_2 where it is installed and can run, or else sdpa."""
+    batch_tokens: PositiveInt = 16_384
+    """Padded tokens of one batch; halves itself when the device's memory is exceeded."""
+
+
+class ColVision(TorchModel):
+    """ColPali and its kin through colpali-engine: page images to one vector per patch."""
+
+    kind: Literal["colvision"] = "colvision"
+    family: ColFamily
+    """The architecture: it is never guessed from the model's name."""
+    max_visual_tokens: PositiveInt | None = None
+    """Image tokens of a page at most, for the families that let one choose; None: as the model was published."""
+    query_prefix: str | None = None
+    """None: as the family was trained ("Query: " for ColPali, ColQwen2, ColQwen2.5 and ColSmol)."""
+    bidirectional: bool = False
+    """For weights trained without the causal mask (EVIE)."""
+    truncate_dim: PositiveInt | None = None
+    """Keep the first dimensions only, for models trained for it (Matryoshka: EVIE)."""
+    pool_factor: PositiveInt = 1
+    """Image vectors are clustered to so many times fewer."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model: only from owners you trust as you trust your own code."""
+
+
+class NeoMME(TorchModel):
+    """NeoMME: multi-vector and dense embedding in one pass, small enough for a processor."""
+
+    kind: Literal["neomme"] = "neomme"
+    model: str = "Hcompany/NeoMME-260M-Retriever"
+    max_side: PositiveInt | None = 1024
+    """Longest side of the page in pixels: 1024 makes about 770 vectors of an A4 page. None: as it is stored."""
+    pool_factor: PositiveInt = 1
+
+
+EncoderSettings = Annotated[Words | Hashing | ColVision | NeoMME, Field(discriminator="kind")]
 
 
 class Text(Model):
@@ -59,11 +120,94 @@ class Overlap(Model):
     kind: Literal["overlap"] = "overlap"
 
 
+class Cache(Model):
+    """What the vision tower made of a page is kept for the next question: it does not depend on the question."""
+
+    memory_mb: NonNegativeInt = 2_048
+    """0: nothing is kept in memory. A page takes 2 to 13 MB."""
+    disk_mb: NonNegativeInt = 0
+    """What memory has no room for is looked up here; 0: nothing is kept on disk."""
+    folder: str = "~/.cache/folioscope/features"
+
+
+class VisionRerankerSettings(TorchModel):
+    """What the cross-encoders that look at the page have in common."""
+
+    kind: str
+    max_visual_tokens: PositiveInt = 768
+    """Image tokens of a page at most: more is slower and sharper."""
+    cache: Cache = Cache()
+
+
+class Qwen3VL(VisionRerankerSettings):
+    """Qwen3-VL-Reranker 2B or 8B."""
+
+    kind: Literal["qwen3_vl"] = "qwen3_vl"
+    model: str = "Qwen/Qwen3-VL-Reranker-2B"
+    instruction: str = "Given a search query, retrieve relevant candidates that answer the query."
+    """The model card's; in English, whatever the documents' language. One of your own may gain 1 to 5%."""
+
+
+class JinaM0(VisionRerankerSettings):
+    """Jina Reranker M0: CC-BY-NC-4.0, not for commercial use."""
+
+    kind: Literal["jina_m0"] = "jina_m0"
+    model: str = "jinaai/jina-reranker-m0"
+    prefix_mb: NonNegativeInt = 0
+    """Memory for the keys and values of whole pages, 22 MB each: a known page then costs only the question's tokens."""
+
+
+class MonoQwen2VL(VisionRerankerSettings):
+    """MonoQwen2-VL: Qwen2-VL asked for True or False."""
+
+    kind: Literal["mono_qwen2_vl"] = "mono_qwen2_vl"
+    model: str = "lightonai/MonoQwen2-VL-v0.1"
+
+
+class SentenceTransformers(TorchModel):
+    """Any CrossEncoder of sentence-transformers, for page images (LightOn-rerank, Nemotron-rerank) or texts."""
+
+    kind: Literal["sentence_transformers"] = "sentence_transformers"
+    reads: Literal["image", "text"] = "image"
+    batch_size: PositiveInt = 8
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model: only from owners you trust as you trust your own code."""
+
+
+class Remote(Model):
+    """A reranker behind HTTP: vLLM, SGLang, or a service that speaks Jina's or Cohere's protocol."""
+
+    kind: Literal["remote"] = "remote"
+    dialect: Literal["vllm", "sglang", "jina", "cohere"]
+    url: str
+    """Where the server is, without a path: http://gpu-room:8000, https://api.jina.ai."""
+    model: str
+    reads: Literal["image", "text"] = "image"
+    key_variable: str | None = None
+    """The environment variable that holds the key for the service."""
+    instruction: str | None = None
+    """For SGLang with Qwen3-VL-Reranker."""
+    timeout_s: PositiveFloat = 20.0
+    retries: NonNegativeInt = 2
+    max_image_kb: PositiveInt = 1_500
+    """Larger page images are sent smaller."""
+    max_text_chars: PositiveInt = 20_000
+    batch_size: PositiveInt = 16
+    parallel: PositiveInt = 2
+    """Requests at once."""
+    break_after: PositiveInt = 3
+    """After so many failures in a row nothing is asked for `rest_s` seconds: the first stage's order stands."""
+    rest_s: PositiveFloat = 30.0
+
+
 class NoReranker(Model):
     kind: Literal["none"] = "none"
 
 
-RerankerSettings = Annotated[Text | Overlap | NoReranker, Field(discriminator="kind")]
+RerankerSettings = Annotated[
+    Text | Overlap | Qwen3VL | JinaM0 | MonoQwen2VL | SentenceTransformers | Remote | NoReranker,
+    Field(discriminator="kind"),
+]
 
 
 class Ingest(Model):

@@ -11,10 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
-
-from PIL import Image
 
 import configs.settings as configs
 from ingest.progress import Event, Progress
@@ -26,8 +23,6 @@ from retrieval.store import PendingDocument, Store
 from retrieval.tables import LedgerEntry, Outcome, PageRecord, now
 from retrieval.types import Document, Encoder, Page, PageContent
 
-PAGES_EMBEDDED = 8
-"""Pages of one document that are embedded together, and told of."""
 PAGES_WRITTEN = 32
 """Pages of one document that are written together: fewer make more small files."""
 OPTIMIZE_EVERY = 2_000
@@ -151,8 +146,7 @@ class _Run:
 
     def events(self, sources: Sequence[Source]) -> Iterator[Progress]:
         yield self.progress("found")
-        needs_text = "words" in self._encoder.needs
-        stream = prepare(self._tasks(sources), self._settings, words=needs_text)
+        stream = prepare(self._tasks(sources), self._settings)
         try:
             for event in stream:
                 yield from self._drain()
@@ -165,8 +159,10 @@ class _Run:
                         self._open(event)
                         yield self._page_event(event.source)
                     case PreparedPage():
-                        self._writing[event.source.uri].prepared.append(event)
-                        if len(self._writing[event.source.uri].prepared) >= PAGES_EMBEDDED:
+                        writing = self._writing[event.source.uri]
+                        writing.prepared.append(event)
+                        self._encoder.expect([self._content(writing.document, event)])
+                        if len(writing.prepared) >= self._encoder.batch_pages:
                             yield self._embed(event.source)
                     case FailedPage():
                         self._writing[event.source.uri].failures.append(event)
@@ -335,7 +331,7 @@ class _Run:
             page,
             prepared.words,
             prepared.text_source,
-            lambda: Image.open(BytesIO(prepared.image)).convert("RGB"),
+            lambda: prepared.image,
             document.title,
         )
 

@@ -17,6 +17,26 @@ def load(settings: configs.RerankerSettings) -> Reranker | None:
             from rerankers.overlap import OverlapReranker
 
             return OverlapReranker()
+        case configs.Qwen3VL():
+            from rerankers import qwen3_vl
+
+            return qwen3_vl.load(settings)
+        case configs.JinaM0():
+            from rerankers import jina_m0
+
+            return jina_m0.load(settings)
+        case configs.MonoQwen2VL():
+            from rerankers import mono_qwen2_vl
+
+            return mono_qwen2_vl.load(settings)
+        case configs.SentenceTransformers():
+            from rerankers import sentence_transformers
+
+            return sentence_transformers.load(settings)
+        case configs.Remote():
+            from rerankers.remote import RemoteReranker
+
+            return RemoteReranker(settings)
         case configs.NoReranker():
             return None
         case _:

@@ -8,6 +8,9 @@ from retrieval.types import PageContent
 
 class OverlapReranker:
     name = "overlap"
+    batch_pages = 4
+    notes: tuple[str, ...] = ()
+    cache_note = ""
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         asked = {stem(word) for word in words(query) if word not in STOP_WORDS}

@@ -21,6 +21,10 @@ NOTHING = -12.0
 
 
 class TextReranker:
+    batch_pages = 4
+    notes: tuple[str, ...] = ()
+    cache_note = ""
+
     def __init__(self, settings: configs.Text) -> None:
         folder = ModelFolder(settings.model)
         self.name = f"text ({folder.name})"

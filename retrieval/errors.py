@@ -49,6 +49,24 @@ class ModelBroken(FolioscopeError):
     exit_code = 3
 
 
+class ModelMissing(FolioscopeError):
+    """A model of the profile is not on this machine, and cannot be fetched now."""
+
+    exit_code = 3
+
+
+class DeviceMissing(FolioscopeError):
+    """The profile asks for a device that is not here."""
+
+    exit_code = 3
+
+
+class RerankerFailed(FolioscopeError):
+    """A reranker in another process or room did not answer: the first stage's order stands, and this says why."""
+
+    exit_code = 3
+
+
 class UnreadableDocument(FolioscopeError):
     """One document cannot be ingested. `reason` is a word for tables; the message is for people.
 

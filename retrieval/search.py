@@ -9,7 +9,7 @@ import numpy as np
 
 import configs.settings as configs
 from retrieval import fuse
-from retrieval.errors import BadQuery
+from retrieval.errors import BadQuery, RerankerFailed
 from retrieval.highlight import focus, highlight
 from retrieval.recall import Recall
 from retrieval.store import Store
@@ -27,7 +27,6 @@ from retrieval.types import (
     Stage,
 )
 
-PAGES_PER_BATCH = 4  # pages reranked between two looks at the clock
 CACHED_QUERIES = 256
 
 
@@ -134,8 +133,14 @@ class Searcher:
             )
         ]
         scores: list[float] = []
-        while len(scores) < len(contents) and (not scores or time.perf_counter() - began < budget):
-            scores += self._reranker.score(text, contents[len(scores) : len(scores) + PAGES_PER_BATCH])
+        step = self._reranker.batch_pages
+        try:
+            while len(scores) < len(contents) and (not scores or time.perf_counter() - began < budget):
+                scores += self._reranker.score(text, contents[len(scores) : len(scores) + step])
+        except RerankerFailed as error:  # some pages with scores and some without would be no order at all
+            seconds = time.perf_counter() - began
+            stage = Stage("rerank", seconds, 0, self._reranker.name)
+            return list(candidates), stage, Decision(False, f"not reranked: {error}")
         seconds = time.perf_counter() - began
         hits = reorder(candidates, scores, self._settings.rerank_weight)
         spent = f"by {self._reranker.name} in {seconds * 1000:,.0f} ms"
@@ -146,7 +151,8 @@ class Searcher:
             )
         else:
             reason = f"reranked the first {len(scores)} of {len(candidates)} candidates {spent}"
-        return hits, Stage("rerank", seconds, len(scores), self._reranker.name), Decision(True, reason)
+        note = "; ".join(filter(None, (self._reranker.name, self._reranker.cache_note)))
+        return hits, Stage("rerank", seconds, len(scores), note), Decision(True, reason)
 
     def _notes(
         self, text: str, query: QueryEmbedding, candidates: Sequence[Hit], where: Filter

@@ -9,13 +9,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from io import BytesIO
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
 from retrieval.errors import IndexDamaged, SchemaMismatch
 from retrieval.text import fold
@@ -193,7 +192,7 @@ def read_contents(
         places = (packed.reshape(-1, 4) / 65535).tolist()
         words = tuple(Word(text, tuple(box)) for text, box in zip(row["words"], places, strict=True))
         contents.append(
-            PageContent(page, words, row["source"], _opener(image_of, page.page_id), row["title"])
+            PageContent(page, words, row["source"], partial(image_of, page.page_id), row["title"])
         )
     return contents
 
@@ -216,10 +215,6 @@ def ragged_vectors(column: pa.ChunkedArray) -> tuple[Vectors, NDArray[np.int64]]
     inner = pages.flatten()
     flat = inner.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     return flat.reshape(-1, inner.type.list_size), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
-def _opener(image_of: Callable[[str], bytes], page_id: str) -> Callable[[], Image.Image]:
-    return lambda: Image.open(BytesIO(image_of(page_id))).convert("RGB")
 
 
 def _pack_boxes(words: Sequence[Word]) -> NDArray[np.uint16]:

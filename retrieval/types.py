@@ -5,9 +5,11 @@ Boxes are page-relative, (x0, y0, x1, y1) in [0, 1], origin at the top left of t
 one query.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import BytesIO
 from typing import Literal, Protocol
 
 import numpy as np
@@ -66,7 +68,7 @@ class PageContent:
     page: Page
     words: tuple[Word, ...]  # in reading order
     source: TextSource
-    open_image: Callable[[], Image.Image]  # RGB, at the resolution it was rasterized with
+    read_image: Callable[[], bytes]  # an image file (WebP, PNG, ...) at the resolution it was rasterized with
     title: str = ""
     """The document's title: context for its pages."""
     focus: tuple[Box, ...] = ()
@@ -77,7 +79,12 @@ class PageContent:
         return " ".join(word.text for word in self.words)
 
     def image(self) -> Image.Image:
-        return self.open_image()
+        """RGB."""
+        return Image.open(BytesIO(self.read_image())).convert("RGB")
+
+    def image_key(self) -> str:
+        """Names the image by its content: the first 32 hex digits of the sha256 of its file."""
+        return hashlib.sha256(self.read_image()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ class Fingerprint:
     revision: str
     dim: int
     pooling: str = "none"
-    dpi: int = 0  # 0: the encoder does not look at the image
+    dpi: int = 0  # 0: vectors of pages rasterized at any resolution are comparable
 
     def __str__(self) -> str:
         return (
@@ -128,6 +135,20 @@ class Encoder(Protocol):
     def fingerprint(self) -> Fingerprint: ...
     @property
     def needs(self) -> frozenset[Literal["images", "words"]]: ...
+    @property
+    def batch_pages(self) -> int:
+        """How many pages are best given at once."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user should know of the model that was loaded: where it runs, what its licence forbids."""
+        ...
+
+    def expect(self, pages: Sequence[PageContent]) -> None:
+        """These pages will be encoded soon: whatever can be done ahead may begin."""
+        ...
+
     def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]: ...
     def encode_queries(self, queries: Sequence[str]) -> list[QueryEmbedding]: ...
 
@@ -135,6 +156,21 @@ class Encoder(Protocol):
 class Reranker(Protocol):
     @property
     def name(self) -> str: ...
+    @property
+    def batch_pages(self) -> int:
+        """How many pages are best given at once; the clock is looked at in between."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As an Encoder's."""
+        ...
+
+    @property
+    def cache_note(self) -> str:
+        """How much of the last work was known already, in words; empty where nothing is kept."""
+        ...
+
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """One relevance score per page, in the order given; higher is better."""
         ...

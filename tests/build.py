@@ -32,7 +32,7 @@ def content(
     text: str, name: str = "a.pdf", number: int = 1, source: TextSource = "text layer", title: str = ""
 ) -> PageContent:
     page = Page(name.partition(".")[0], number, name, 612, 792)
-    return PageContent(page, words_of(text), source, lambda: Image.open(BytesIO(webp())), title)
+    return PageContent(page, words_of(text), source, webp, title)
 
 
 def add_document(
@@ -53,7 +53,7 @@ def add_document(
     pending = store.begin(doc_id)
     contents = [content(text, name, number, source) for number, text in enumerate(pages, start=1)]
     contents = [
-        PageContent(Page(doc_id, c.page.number, name, 612, 792), c.words, c.source, c.open_image)
+        PageContent(Page(doc_id, c.page.number, name, 612, 792), c.words, c.source, c.read_image)
         for c in contents
     ]
     embeddings = encoder.encode_pages(contents)

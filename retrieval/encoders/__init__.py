@@ -16,5 +16,13 @@ def load(settings: configs.EncoderSettings) -> Encoder:
             from retrieval.encoders.hashing import HashingEncoder
 
             return HashingEncoder(settings.dim)
+        case configs.ColVision():
+            from retrieval.encoders import colvision
+
+            return colvision.load(settings)
+        case configs.NeoMME():
+            from retrieval.encoders import neomme
+
+            return neomme.load(settings)
         case _:
             assert_never(settings)

@@ -16,9 +16,14 @@ from retrieval.types import Fingerprint, PageContent, PageEmbedding, QueryEmbedd
 
 class HashingEncoder:
     needs: frozenset[Literal["images", "words"]] = frozenset({"words"})
+    batch_pages = 8
+    notes: tuple[str, ...] = ()
 
     def __init__(self, dim: int = 64) -> None:
         self.fingerprint = Fingerprint(kind="hashing", model="blake2b", revision="1", dim=dim)
+
+    def expect(self, pages: Sequence[PageContent]) -> None:
+        """Nothing can be done ahead."""
 
     def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
         return [self._page(page) for page in pages]

@@ -48,6 +48,8 @@ class _Run:
 
 class WordsEncoder:
     needs: frozenset[Literal["images", "words"]] = frozenset({"words"})
+    batch_pages = 8
+    notes: tuple[str, ...] = ()
 
     def __init__(self, settings: configs.Words) -> None:
         folder = ModelFolder(settings.model)
@@ -58,6 +60,9 @@ class WordsEncoder:
         revision = folder.revision("words.onnx", "table.bin", "tokenizer.json")
         pooling = f"windows {WINDOW}/{OVERLAP}, runs {RUN}"
         self.fingerprint = Fingerprint("words", folder.name, revision, self._dim, pooling)
+
+    def expect(self, pages: Sequence[PageContent]) -> None:
+        """Nothing can be done ahead."""
 
     def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
         encoded: list[PageEmbedding] = []

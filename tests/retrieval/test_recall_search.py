@@ -168,6 +168,9 @@ class SlowReranker:
     """Takes its time, and ranks backwards."""
 
     name = "slow"
+    batch_pages = 4
+    notes = ()
+    cache_note = ""
 
     def __init__(self) -> None:
         self.read = 0

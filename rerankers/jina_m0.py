@@ -1,0 +1,168 @@
+"""Jina Reranker M0 (Jina AI, 2025; CC-BY-NC-4.0: not for commercial use): Qwen2-VL-2B with a scoring head.
+
+Loaded without the code that comes with it. Its files use the names that Qwen2-VL's weights had in early 2025; each
+is mapped by hand, because what is not mapped would be random, silently. The prompt has the document first; then the
+question; then token 100, on whose position the head reads the score: sigmoid(logit - 2.65), as published.
+
+Because the document is first, its keys and values do not depend on the question either: `prefix_mb` of them are
+kept, and a known page then costs the question's few tokens only.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoProcessor, DynamicCache, Qwen2VLConfig, Qwen2VLModel
+from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLPreTrainedModel
+
+import configs.settings as configs
+from rerankers.features import FeatureCache, Features
+from rerankers.vision import IMAGE, Seen, VisionReranker
+from retrieval import checkpoints
+from retrieval.batches import pad
+from retrieval.checkpoints import Placement
+from retrieval.types import PageContent
+
+BEFORE = f"**Document**:\n<|vision_start|>{IMAGE}<|vision_end|>\n**Query**:\n"
+SCORE_TOKEN = 100
+BIAS = 2.65
+PUBLISHED_NAMES = {
+    r"^visual\.": "model.visual.",
+    r"^model\.(?!language_model|visual)": "model.language_model.",
+}
+
+
+class JinaM0(Qwen2VLPreTrainedModel):
+    """The published architecture: no language model head, two layers on the last position instead."""
+
+    def __init__(self, config: Qwen2VLConfig) -> None:
+        super().__init__(config)
+        width = config.text_config.hidden_size
+        self.model = Qwen2VLModel(config)
+        self.score = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
+        self.post_init()
+
+
+class JinaM0Reranker(VisionReranker):
+    def __init__(
+        self, settings: configs.JinaM0, model: Any, processor: Any, placement: Placement, folder: Path
+    ) -> None:
+        super().__init__(settings, model, processor, placement, folder)
+        self._prefixes = FeatureCache(settings.prefix_mb) if settings.prefix_mb else None
+
+    def prompt(self, query: str) -> str:
+        return BEFORE + query
+
+    def tokens(self, query: str, image_tokens: int) -> Tensor:
+        return torch.cat([super().tokens(query, image_tokens), torch.tensor([SCORE_TOKEN])])
+
+    def read(self, hidden: Tensor) -> Tensor:
+        return torch.sigmoid(self._model.score(hidden).float().squeeze(-1) - BIAS)
+
+    def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
+        asked = self._question(checkpoints.plain(query, self._tokenizer))
+        if self._prefixes is None or asked is None:
+            return super().score(query, pages)
+        keys = [f"{page.image_key()}-{self._identity}" for page in pages]
+        known = [self._prefixes.get(key) for key in keys]
+        missing = [i for i, prefix in enumerate(known) if prefix is None]
+        for i, prefix in zip(missing, self._read_pages([pages[i] for i in missing]), strict=True):
+            self._prefixes.put(keys[i], prefix)
+            known[i] = prefix
+        prefixes = [prefix for prefix in known if prefix is not None]
+        lengths = [int(prefix["keys"].shape[2]) + len(asked) for prefix in prefixes]
+        return self._budget.run(lengths, lambda batch: self._answer(asked, [prefixes[i] for i in batch]))
+
+    @property
+    def cache_note(self) -> str:
+        known = (
+            f"whole pages: {self._prefixes.counts}" if self._prefixes and str(self._prefixes.counts) else ""
+        )
+        return "; ".join(filter(None, (super().cache_note, known)))
+
+    def _question(self, query: str) -> Tensor | None:
+        """(q,) ids after the document; None where the tokenizer would join the two, so that they cannot be cut."""
+        one = super().tokens(query, 1)
+        before = self._before(1)
+        if not torch.equal(one[: len(before)], before):
+            return None
+        return torch.cat([one[len(before) :], torch.tensor([SCORE_TOKEN])])
+
+    def _before(self, image_tokens: int) -> Tensor:
+        text = BEFORE.replace(IMAGE, IMAGE * image_tokens, 1)
+        ids: Tensor = self._tokenizer(text, return_tensors="pt")["input_ids"][0]
+        return ids
+
+    def _read_pages(self, pages: Sequence[PageContent]) -> list[Features]:
+        """Keys and values (layers, heads, length, d) of each page's part of the prompt, and the next position."""
+        seen = list(self._threads.map(self._look, pages))
+        lengths = [len(self._before(int(page.grid.prod()) // self._merge**2)) for page in seen]
+        return self._budget.run(lengths, lambda batch: self._prefix([seen[i] for i in batch]))
+
+    def _prefix(self, pages: Sequence[Seen]) -> list[Features]:
+        features = self._tower(pages)
+        rows = [self._before(int(page.grid.prod()) // self._merge**2) for page in pages]
+        ones = [torch.ones_like(row) for row in rows]
+        kinds = [(row == self._image_token).int() for row in rows]
+        padded = pad({"input_ids": rows, "attention_mask": ones, "mm_token_type_ids": kinds}, True,
+                     int(self._tokenizer.pad_token_id))  # fmt: skip
+        batch = {name: tensor.to(self.placement.device) for name, tensor in padded.items()}
+        grids = torch.stack([page.grid for page in pages]).to(self.placement.device)
+        with torch.inference_mode():
+            places, _ = self.core.get_rope_index(
+                batch["input_ids"], mm_token_type_ids=batch["mm_token_type_ids"], image_grid_thw=grids,
+                attention_mask=batch["attention_mask"],
+            )  # fmt: skip
+            made = self.core(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], position_ids=places,
+                image_grid_thw=grids, mm_encoder_outputs={"image": self.encoder_output(features)},
+                past_key_values=DynamicCache(), use_cache=True, return_dict=True,
+            ).past_key_values  # fmt: skip
+        found: list[Features] = []
+        for k, row in enumerate(rows):
+            start = batch["input_ids"].shape[1] - len(row)
+            found.append({
+                "keys": torch.stack([layer.keys[k, :, start:] for layer in made.layers]),
+                "values": torch.stack([layer.values[k, :, start:] for layer in made.layers]),
+                "next": places[:, k, start:].max().cpu() + 1,
+            })  # fmt: skip
+        return found
+
+    def _answer(self, asked: Tensor, prefixes: Sequence[Features]) -> list[float]:
+        device, count = self.placement.device, len(prefixes)
+        lengths = [prefix["keys"].shape[2] for prefix in prefixes]
+        longest = max(lengths)
+        mask = torch.zeros((count, longest + len(asked)), dtype=torch.long)
+        places = torch.stack([prefix["next"] + torch.arange(len(asked)) for prefix in prefixes])
+        for k, length in enumerate(lengths):
+            mask[k, longest - length :] = 1
+        cache = DynamicCache()
+        for layer in range(prefixes[0]["keys"].shape[0]):
+            keys = _left([prefix["keys"][layer].to(device) for prefix in prefixes], longest)
+            values = _left([prefix["values"][layer].to(device) for prefix in prefixes], longest)
+            cache.update(keys, values, layer)
+        with torch.inference_mode():
+            hidden = self.core(
+                input_ids=asked.expand(count, -1).to(device), attention_mask=mask.to(device),
+                position_ids=places.expand(3, -1, -1).to(device), past_key_values=cache, use_cache=True,
+                return_dict=True,
+            ).last_hidden_state[:, -1]  # fmt: skip
+            return [float(score) for score in self.read(hidden)]
+
+
+def _left(rows: Sequence[Tensor], longest: int) -> Tensor:
+    """(n, heads, longest, d), zeros on the left."""
+    return torch.stack([torch.nn.functional.pad(row, (0, 0, longest - row.shape[1], 0)) for row in rows])
+
+
+def load(settings: configs.JinaM0) -> JinaM0Reranker:
+    """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
+    placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
+    folder = checkpoints.fetch(settings.model, settings.revision)
+    model = checkpoints.load(
+        JinaM0, folder, placement, may_have=(r"^lm_head\.",), key_mapping=PUBLISHED_NAMES
+    )
+    processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    return JinaM0Reranker(settings, model, processor, placement, folder)

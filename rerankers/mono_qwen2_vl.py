@@ -1,0 +1,52 @@
+"""MonoQwen2-VL (LightOn, 2024; Apache-2.0): Qwen2-VL asked whether the page is relevant, True or False.
+
+Prompt and score as in its model card: the probability of "True" between the two answers.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+
+import configs.settings as configs
+from rerankers.vision import VisionReranker, yes_or_no
+from retrieval import checkpoints
+from retrieval.checkpoints import Placement
+from retrieval.errors import ModelBroken
+
+QUESTION = (
+    "Assert the relevance of the previous image document to the following query, answer True or False. "
+    "The query is: {query}"
+)
+
+
+class MonoQwen2VL(VisionReranker):
+    def __init__(
+        self, settings: configs.MonoQwen2VL, model: Any, processor: Any, placement: Placement, folder: Path
+    ) -> None:
+        super().__init__(settings, model, processor, placement, folder)
+        try:
+            true, false = yes_or_no(self._tokenizer, "True", "False")
+        except ValueError as error:
+            raise ModelBroken(f"{settings.model} is no MonoQwen2-VL: {error}") from error
+        self._rows = torch.stack([model.lm_head.weight[true], model.lm_head.weight[false]]).detach().clone()
+        messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
+        self._template = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def prompt(self, query: str) -> str:
+        return str(self._template).replace("{query}", query, 1)
+
+    def read(self, hidden: Tensor) -> Tensor:
+        return torch.softmax((hidden @ self._rows.T).float(), dim=-1)[:, 0]
+
+
+def load(settings: configs.MonoQwen2VL) -> MonoQwen2VL:
+    """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
+    placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
+    folder = checkpoints.fetch(settings.model, settings.revision)
+    model = checkpoints.load(Qwen2VLForConditionalGeneration, folder, placement)
+    processor = AutoProcessor.from_pretrained(checkpoints.processor_folder(folder), local_files_only=True)
+    checkpoints.check_template(processor, settings.model)
+    return MonoQwen2VL(settings, model, processor, placement, folder)

@@ -1,0 +1,75 @@
+"""Qwen3-VL-Reranker 2B and 8B (Alibaba, 2026; Apache-2.0): template and score as in its model card.
+
+The model is asked whether the document meets the query and answers "yes" or "no"; the score is the probability of
+"yes" between the two, which takes two rows of the language model's head instead of all 151,936.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
+
+import configs.settings as configs
+from rerankers.features import Features
+from rerankers.vision import VisionReranker, yes_or_no
+from retrieval import checkpoints
+from retrieval.checkpoints import Placement
+from retrieval.errors import ModelBroken
+
+SYSTEM = (
+    "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
+    'Note that the answer can only be "yes" or "no".'
+)
+
+
+class Qwen3VLReranker(VisionReranker):
+    def __init__(
+        self, settings: configs.Qwen3VL, model: Any, processor: Any, placement: Placement, folder: Path
+    ) -> None:
+        super().__init__(settings, model, processor, placement, folder)
+        self._instruction = settings.instruction
+        try:
+            yes, no = yes_or_no(self._tokenizer, "yes", "no")
+        except ValueError as error:
+            raise ModelBroken(f"{settings.model} is no Qwen3-VL reranker: {error}") from error
+        weight = model.lm_head.weight
+        self._direction = (weight[yes] - weight[no]).detach().clone()
+        self._template = processor.apply_chat_template(
+            self._messages("{query}"), tokenize=False, add_generation_prompt=True
+        )
+
+    def prompt(self, query: str) -> str:
+        return str(self._template).replace("{query}", query, 1)
+
+    def read(self, hidden: Tensor) -> Tensor:
+        return torch.sigmoid((hidden @ self._direction).float())
+
+    def encoder_output(self, features: Sequence[Features]) -> Any:
+        device = self.placement.device
+        deep = sum(name.startswith("deep") for name in features[0])
+        return BaseModelOutputWithDeepstackFeatures(
+            pooler_output=[f["pooled"].to(device) for f in features],
+            deepstack_features=[[f[f"deep{level}"].to(device) for f in features] for level in range(deep)],
+        )
+
+    def _messages(self, query: str) -> list[dict[str, Any]]:
+        text = [f"<Instruct>: {self._instruction}", "<Query>:", query, "\n<Document>:"]
+        content: list[dict[str, str]] = [{"type": "text", "text": part} for part in text]
+        return [
+            {"role": "system", "content": [{"type": "text", "text": SYSTEM}]},
+            {"role": "user", "content": [*content, {"type": "image"}]},
+        ]
+
+
+def load(settings: configs.Qwen3VL) -> Qwen3VLReranker:
+    """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
+    placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
+    folder = checkpoints.fetch(settings.model, settings.revision)
+    model = checkpoints.load(Qwen3VLForConditionalGeneration, folder, placement)
+    processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    checkpoints.check_template(processor, settings.model)
+    return Qwen3VLReranker(settings, model, processor, placement, folder)

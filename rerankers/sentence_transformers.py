@@ -1,0 +1,66 @@
+"""Any CrossEncoder of sentence-transformers: for page images (LightOn-rerank, Nemotron-rerank-vl) or page texts.
+
+The library sends the question and the page in the roles "query" and "document". A checkpoint whose chat template
+knows nothing of these roles would get a prompt that it was never trained on: it is refused.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import configs.settings as configs
+from configs.models import KNOWN
+from retrieval import checkpoints
+from retrieval.errors import MissingExtra, ModelBroken
+from retrieval.types import PageContent
+
+try:
+    from sentence_transformers import CrossEncoder
+except ImportError as error:
+    raise MissingExtra(
+        f"{error.name} is not installed, and this reranker needs it: run 'make gpu', or install folioscope[gpu]"
+    ) from error
+
+
+class SentenceTransformersReranker:
+    cache_note = ""
+
+    def __init__(
+        self, settings: configs.SentenceTransformers, model: Any, placement: checkpoints.Placement
+    ) -> None:
+        self.name = f"sentence_transformers ({settings.model})"
+        self.batch_pages = 32 if placement.device.type == "cuda" else 2
+        known = KNOWN.get(settings.model)
+        cautions = [f"{settings.model}: {known.caution}"] if known and known.caution else []
+        if settings.trust_remote_code:
+            cautions.append(f"{settings.model} runs code of its own (trust_remote_code)")
+        self.notes = (f"{settings.model}: {placement}", *cautions)
+        self._model, self._batch, self._reads = model, settings.batch_size, settings.reads
+
+    def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
+        """As the model's own activation gives it: a probability for most."""
+        pairs = [(query, page.image() if self._reads == "image" else page.text) for page in pages]
+        scores = self._model.predict(pairs, batch_size=self._batch, show_progress_bar=False)
+        return [float(score) for score in scores]
+
+
+def load(settings: configs.SentenceTransformers) -> SentenceTransformersReranker:
+    """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
+    placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
+    folder = checkpoints.fetch(settings.model, settings.revision)
+    checkpoints.check_files(folder)
+    options = {"dtype": placement.dtype, "attn_implementation": placement.attention}
+    try:
+        model = CrossEncoder(
+            str(folder), device=str(placement.device), local_files_only=True,
+            trust_remote_code=settings.trust_remote_code, model_kwargs=options,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelBroken(f"{settings.model} cannot be loaded as a CrossEncoder: {first}") from error
+    if settings.reads == "image":
+        if "image" not in model.modalities and "message" not in model.modalities:
+            raise ModelBroken(
+                f"{settings.model} takes {', '.join(map(str, model.modalities))} and no images: set reads: text"
+            )
+        checkpoints.check_template(model[0].processor, settings.model, "query", "document")
+    return SentenceTransformersReranker(settings, model, placement)

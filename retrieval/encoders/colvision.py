@@ -1,0 +1,272 @@
+"""The ColPali families of colpali-engine: a page's image to one vector per patch (Faysse et al., 2024).
+
+The library's processors and weights, with forward passes of our own where it wastes work or slips:
+
+- All families: the last hidden state alone is computed, not kept for every layer; unit length in float32.
+- ColPali: without its language model's head (0.5 GB of logits a page) and always with `token_type_ids`, else
+  a question's vectors depend on the padding of its batch.
+- ColPali, ColQwen2, ColQwen2.5 and ColSmol were trained with "Query: " before the question, which the library
+  no longer adds (since 0.3.11).
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, assert_never
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+import configs.settings as configs
+from configs.models import KNOWN
+from retrieval import checkpoints
+from retrieval.checkpoints import Placement
+from retrieval.encoders import geometry
+from retrieval.encoders.vision import Family, Inputs, VisionEncoder, sequences_of
+from retrieval.errors import MissingExtra, ModelBroken
+from retrieval.types import Fingerprint
+
+try:
+    import colpali_engine.models as engine
+except ImportError as error:
+    raise MissingExtra(
+        f"{error.name} is not installed, and the colvision encoder needs it: run 'make gpu', or install folioscope[gpu]"
+    ) from error
+
+PREFIXED = frozenset({"colpali", "colqwen2", "colqwen2_5", "colidefics3"})
+CLASSES: dict[str, tuple[Any, Any]] = {
+    "colpali": (engine.ColPali, engine.ColPaliProcessor),
+    "colqwen2": (engine.ColQwen2, engine.ColQwen2Processor),
+    "colqwen2_5": (engine.ColQwen2_5, engine.ColQwen2_5_Processor),
+    "colqwen3": (engine.ColQwen3, engine.ColQwen3Processor),
+    "colqwen3_5": (engine.ColQwen3_5, engine.ColQwen3_5Processor),
+    "colidefics3": (engine.ColIdefics3, engine.ColIdefics3Processor),
+    "colmodernvbert": (engine.ColModernVBert, engine.ColModernVBertProcessor),
+    "colgemma3": (engine.ColGemma3, engine.ColGemmaProcessor3),
+}
+MATRYOSHKA = ("matryoshka_dims", "matryoshka_dimensions", "mrl_dims")
+LM_HEAD = (r"lm_head\.weight$",)
+"""Checkpoints of whole language models carry a head that no retriever has; ColPali's class has one it never uses."""
+
+
+class _Family(Family):
+    """What the library's families share."""
+
+    def __init__(self, model: Any, processor: Any, placement: Placement, prefix: str) -> None:
+        super().__init__(placement)
+        self.model, self.processor, self.tokenizer = model, processor, processor.tokenizer
+        self.dim = int(model.dim)
+        self._prefix = prefix
+
+    def query(self, text: str) -> Inputs:
+        suffix = self.processor.query_augmentation_token * 10
+        return Inputs(sequences_of(self.processor.process_texts([self._prefix + text + suffix])))
+
+    def project(self, hidden: Tensor) -> Tensor:
+        projected: Tensor = self.model.custom_text_proj(hidden)
+        return projected
+
+    def images(self, items: Sequence[Inputs]) -> list[Tensor]:
+        """`pixel_values` of the items that are pages, on the device, in the model's dtype."""
+        return [
+            item.tensors["pixel_values"].to(self.placement.device, self.placement.dtype)
+            for item in items
+            if "pixel_values" in item.tensors
+        ]
+
+
+class ColQwen(_Family):
+    """ColQwen2, 2.5, 3 and 3.5: the page at its own shape, `merge` x `merge` patches a vector."""
+
+    def page(self, image: Image.Image) -> Inputs:
+        made = self.processor.process_images([image])
+        sequences = sequences_of(made)
+        patches = made["image_grid_thw"][0]
+        positions, boxes = geometry.merged(
+            sequences["input_ids"].tolist(), self.processor.image_token_id, patches.tolist(),
+            self.processor.image_processor.merge_size,
+        )  # fmt: skip
+        pixels = {"pixel_values": made["pixel_values"][0], "image_grid_thw": patches}
+        return Inputs({**sequences, **pixels}, positions, boxes)
+
+    def forward(self, batch: dict[str, Tensor], items: Sequence[Inputs]) -> tuple[Tensor, None]:
+        pixels = self.images(items)
+        if pixels:
+            grids = torch.stack([item.tensors["image_grid_thw"] for item in items])
+            batch |= {"pixel_values": torch.cat(pixels), "image_grid_thw": grids.to(self.placement.device)}
+        backbone: Any = type(self.model).__mro__[
+            1
+        ]  # the library's own forward keeps every layer's hidden states
+        hidden = backbone.forward(self.model, **batch, use_cache=False, return_dict=True).last_hidden_state
+        return self.project(hidden), None
+
+
+class ColPali(_Family):
+    """PaliGemma: the page squashed to a square of 448 x 448 pixels, 32 x 32 vectors."""
+
+    pad_left = False
+
+    def page(self, image: Image.Image) -> Inputs:
+        made = self.processor.process_images([image])
+        sequences = sequences_of(made)
+        positions, boxes = geometry.square(sequences["input_ids"].tolist(), self.processor.image_token_id)
+        return Inputs({**sequences, "pixel_values": made["pixel_values"][0]}, positions, boxes)
+
+    def forward(self, batch: dict[str, Tensor], items: Sequence[Inputs]) -> tuple[Tensor, None]:
+        pixels = self.images(items)
+        if pixels:
+            batch["pixel_values"] = torch.stack(pixels)
+        batch.setdefault("token_type_ids", torch.zeros_like(batch["input_ids"]))
+        inner = self.model.model.model  # below the language model's head
+        return self.project(inner(**batch, use_cache=False, return_dict=True).last_hidden_state), None
+
+
+class ColGemma3(_Family):
+    """Gemma 3: the page squashed to a square, 16 x 16 vectors; question and page in its chat template."""
+
+    def page(self, image: Image.Image) -> Inputs:
+        made = self.processor.process_images([image])
+        sequences = sequences_of(made)
+        positions, boxes = geometry.square(sequences["input_ids"].tolist(), self.model.config.image_token_id)
+        return Inputs({**sequences, "pixel_values": made["pixel_values"][0]}, positions, boxes)
+
+    def query(self, text: str) -> Inputs:
+        return Inputs(sequences_of(self.processor.process_queries([text])))
+
+    def forward(self, batch: dict[str, Tensor], items: Sequence[Inputs]) -> tuple[Tensor, None]:
+        pixels = self.images(items)
+        if pixels:
+            batch["pixel_values"] = torch.stack(pixels)
+        backbone: Any = type(self.model).__mro__[1]
+        hidden = backbone.forward(self.model, **batch, use_cache=False, return_dict=True).last_hidden_state
+        return self.project(hidden), None
+
+
+class ColTiled(_Family):
+    """ColIdefics3 (ColSmol) and ColModernVBert: tiles of 512 x 512 pixels, 8 x 8 vectors each, and a thumbnail."""
+
+    def __init__(self, model: Any, processor: Any, placement: Placement, prefix: str) -> None:
+        super().__init__(model, processor, placement, prefix)
+        self._places = geometry.thumbnail_places(self.tokenizer)
+        self._image_token = self.tokenizer.convert_tokens_to_ids(self.processor.image_token)
+
+    def page(self, image: Image.Image) -> Inputs:
+        made = self.processor.process_images([image])
+        sequences = sequences_of(made)
+        positions, boxes = geometry.tiled(sequences["input_ids"].tolist(), self._image_token, self._places)
+        pixels = {name: made[name][0] for name in ("pixel_values", "pixel_attention_mask") if name in made}
+        return Inputs({**sequences, **pixels}, positions, boxes)
+
+    def forward(self, batch: dict[str, Tensor], items: Sequence[Inputs]) -> tuple[Tensor, None]:
+        pixels = self.images(items)
+        if pixels:  # (n, most tiles, ...): tiles of zeros are passed over by the model
+            batch["pixel_values"] = torch.nn.utils.rnn.pad_sequence(pixels, batch_first=True)
+            masks = [i.tensors["pixel_attention_mask"] for i in items if "pixel_attention_mask" in i.tensors]
+            if masks:
+                padded = torch.nn.utils.rnn.pad_sequence(masks, batch_first=True)
+                batch["pixel_attention_mask"] = padded.to(self.placement.device)
+        return self.project(self.model.model(**batch, return_dict=True).last_hidden_state), None
+
+    def project(self, hidden: Tensor) -> Tensor:
+        layer = self.model.linear if hasattr(self.model, "linear") else self.model.custom_text_proj
+        projected: Tensor = layer(hidden)
+        return projected
+
+
+def load(settings: configs.ColVision) -> VisionEncoder:
+    """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
+    placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
+    folder = checkpoints.fetch(settings.model, settings.revision)
+    model_class, processor_class = CLASSES[settings.family]
+    trust = {"trust_remote_code": True} if settings.trust_remote_code else {}
+    model = checkpoints.load(
+        model_class, folder, placement, may_lack=LM_HEAD, may_have=LM_HEAD, prepare=_without_head, **trust
+    )
+    processor = processor_class.from_pretrained(
+        checkpoints.processor_folder(folder), local_files_only=True, **trust
+    )
+    if settings.max_visual_tokens is not None:
+        limit_visual_tokens(settings.family, processor, settings.max_visual_tokens)
+    if settings.bidirectional:
+        make_bidirectional(model)
+    prefix = settings.query_prefix
+    if prefix is None:
+        prefix = "Query: " if settings.family in PREFIXED else ""
+    family = _family(settings.family)(model, processor, placement, prefix)
+    dim = settings.truncate_dim or family.dim
+    if dim > family.dim:
+        raise ModelBroken(
+            f"truncate_dim is {dim}, and {settings.model} gives vectors of {family.dim} dimensions"
+        )
+    revision = checkpoints.revision_of(folder) + ("-bidirectional" if settings.bidirectional else "")
+    pooling = f"hierarchical {settings.pool_factor}" if settings.pool_factor > 1 else "none"
+    family.keep = dim
+    fingerprint = Fingerprint("colvision", settings.model, revision, dim, pooling)
+    notes = (
+        [f"{settings.model} runs code of its own (trust_remote_code)"] if settings.trust_remote_code else []
+    )
+    if dim < family.dim and not any(hasattr(model.config, name) for name in MATRYOSHKA):
+        notes.append(
+            f"{settings.model} does not say that it was trained for shorter vectors: measure what {dim} of "
+            f"{family.dim} dimensions lose"
+        )
+    known = KNOWN.get(settings.model)
+    if known and known.caution:
+        notes.append(f"{settings.model}: {known.caution}")
+    return VisionEncoder(family, fingerprint, settings.batch_tokens, settings.pool_factor, notes)
+
+
+def _without_head(model: Any) -> None:
+    """ColPali's class carries the language model's head: 1 GB that no vector passes through."""
+    if isinstance(model, engine.ColPali):
+        model.model.lm_head = torch.nn.Identity()
+
+
+def _family(name: configs.ColFamily) -> Callable[..., _Family]:
+    match name:
+        case "colqwen2" | "colqwen2_5" | "colqwen3" | "colqwen3_5":
+            return ColQwen
+        case "colpali":
+            return ColPali
+        case "colidefics3" | "colmodernvbert":
+            return ColTiled
+        case "colgemma3":
+            return ColGemma3
+        case _:
+            assert_never(name)
+
+
+def limit_visual_tokens(family: str, processor: Any, tokens: int) -> None:
+    """At most so many image tokens a page, as far as the family lets one choose. Raises ModelBroken where not."""
+    image = processor.image_processor
+    if re.match("colqwen", family):
+        side = image.patch_size * image.merge_size
+        least = min(image.size["shortest_edge"], tokens * side * side)
+        image.size = {"shortest_edge": least, "longest_edge": tokens * side * side}
+    elif family in ("colidefics3", "colmodernvbert"):
+        tile = image.max_image_size["longest_edge"]
+        across = int((tokens / processor.image_seq_len - 1) ** 0.5)  # k x k tiles and the thumbnail
+        if across < 1:
+            least = 2 * processor.image_seq_len
+            raise ModelBroken(f"max_visual_tokens is {tokens}: a page takes at least {least} with {family}")
+        image.size = {"longest_edge": min(across * tile, image.size["longest_edge"])}
+    else:
+        raise ModelBroken(
+            f"max_visual_tokens is {tokens}: {family} always makes the same number of tokens of a page"
+        )
+
+
+def make_bidirectional(model: Any) -> None:
+    """Let every token see all others in the full-attention layers, as EVIE's weights expect (its model card).
+
+    Two switches a layer: one is read by the mask of sdpa, the other by flash attention.
+    """
+    text = model.config.text_config
+    if not hasattr(text, "layer_types") or "full_attention" not in text.layer_types:
+        raise ModelBroken(
+            "bidirectional is for models with named attention layers (ColQwen3.5): this one has none"
+        )
+    model.config.is_causal = text.is_causal = False
+    for layer, kind in zip(model.language_model.layers, text.layer_types, strict=True):
+        if kind == "full_attention":
+            layer.self_attn.is_causal = False

@@ -1,0 +1,196 @@
+"""Encoders that look at the page: what all families share.
+
+Pages are prepared (decoded, resized, cut into patches) one by one in threads, ahead of the device, and then
+batched by tokens. Nothing of a page depends on its batch mates but the padding, and padding is masked.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from retrieval.batches import TokenBudget, pad
+from retrieval.checkpoints import Placement, plain
+from retrieval.encoders.geometry import Boxes, Positions
+from retrieval.types import Fingerprint, PageContent, PageEmbedding, QueryEmbedding
+
+SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+EXPECTED = 256
+"""Prepared pages that wait at most: one takes up to 15 MB."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inputs:
+    """What a processor made of one page or question. The tensors have no batch dimension but for `pixel_values`."""
+
+    tensors: Mapping[str, Tensor]
+    positions: Positions | None = None  # (n,) of the image tokens
+    boxes: Boxes | None = None  # (n, 4)
+
+    @property
+    def ids(self) -> list[int]:
+        return [int(i) for i in self.tensors["input_ids"]]
+
+    def __len__(self) -> int:
+        return len(self.tensors["input_ids"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    vectors: NDArray[np.float32]  # (length, dim), unit length
+    dense: NDArray[np.float32] | None = None
+
+
+class Family(ABC):
+    """One architecture: how its inputs are made, what of it is run, and where its vectors lie on the page."""
+
+    dim: int
+    keep: int | None = None
+    """How many dimensions to keep of each vector (Matryoshka); None: all."""
+    tokenizer: Any
+    pad_left = True
+    mean_maxsim = False
+    """Scores are the mean over the question's vectors, not the sum."""
+
+    def __init__(self, placement: Placement) -> None:
+        self.placement = placement
+
+    @abstractmethod
+    def page(self, image: Image.Image) -> Inputs: ...
+
+    @abstractmethod
+    def query(self, text: str) -> Inputs: ...
+
+    @abstractmethod
+    def forward(self, batch: dict[str, Tensor], items: Sequence[Inputs]) -> tuple[Tensor, Tensor | None]:
+        """Vectors (n, longest, dim), not normalised, and dense vectors (n, e) where the model gives them."""
+
+    def encode(self, items: Sequence[Inputs]) -> list[Encoded]:
+        batch = pad({name: [i.tensors[name] for i in items] for name in SEQUENCES if name in items[0].tensors},
+                    self.pad_left, int(getattr(self.tokenizer, "pad_token_id", 0) or 0))  # fmt: skip
+        device = self.placement.device
+        with torch.inference_mode():
+            vectors, dense = self.forward({k: v.to(device) for k, v in batch.items()}, items)
+            unit = torch.nn.functional.normalize(vectors[..., : self.keep].float(), dim=-1).cpu().numpy()
+        found = []
+        for k, item in enumerate(items):
+            rows = unit[k, -len(item) :] if self.pad_left else unit[k, : len(item)]
+            found.append(Encoded(np.ascontiguousarray(rows), None if dense is None else _numpy(dense[k])))
+        return found
+
+
+def sequences_of(made: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The token sequences of the only row of a processor's batch."""
+    return {name: torch.as_tensor(made[name][0]) for name in SEQUENCES if name in made}
+
+
+class VisionEncoder:
+    """The Encoder over one Family. Safe to call from several threads as far as torch is."""
+
+    needs: frozenset[Literal["images", "words"]] = frozenset({"images"})
+    batch_pages = 32
+
+    def __init__(
+        self, family: Family, fingerprint: Fingerprint, batch_tokens: int, pool_factor: int = 1,
+        notes: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self.fingerprint = fingerprint
+        self.notes = (f"{fingerprint.model}: {family.placement}", *notes)
+        self._family = family
+        self._budget = TokenBudget(batch_tokens)
+        self._pool_factor = pool_factor
+        self._threads = ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="pages")
+        self._expected: OrderedDict[str, Future[Inputs]] = OrderedDict()
+
+    def expect(self, pages: Sequence[PageContent]) -> None:
+        """Start to prepare these pages, which will be encoded soon."""
+        for page in pages:
+            self._expected[page.page.page_id] = self._prepare(page)
+        while len(self._expected) > EXPECTED:  # of documents that failed on the way
+            self._expected.popitem(last=False)[1].cancel()
+
+    def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
+        waiting = [
+            self._expected.pop(page.page.page_id)
+            if page.page.page_id in self._expected
+            else self._prepare(page)
+            for page in pages
+        ]
+        inputs = [future.result() for future in waiting]
+        encoded = self._encode(inputs)
+        return list(self._threads.map(self._embedding, inputs, encoded))
+
+    def encode_queries(self, queries: Sequence[str]) -> list[QueryEmbedding]:
+        texts = [plain(query, self._family.tokenizer) for query in queries]
+        inputs = [self._family.query(text) for text in texts]
+        found = []
+        for query, item, encoded in zip(texts, inputs, self._encode(inputs), strict=True):
+            tokens, content = question_words(self._family.tokenizer, item.ids, query)
+            weights = np.full(len(tokens), 1 / len(tokens), np.float32) if self._family.mean_maxsim else None
+            found.append(QueryEmbedding(encoded.vectors, tokens, content, weights, encoded.dense))
+        return found
+
+    def _prepare(self, page: PageContent) -> "Future[Inputs]":
+        return self._threads.submit(lambda: self._family.page(page.image()))
+
+    def _encode(self, inputs: Sequence[Inputs]) -> list[Encoded]:
+        lengths = [len(item) for item in inputs]
+        return self._budget.run(lengths, lambda batch: self._family.encode([inputs[i] for i in batch]))
+
+    def _embedding(self, inputs: Inputs, encoded: Encoded) -> PageEmbedding:
+        assert inputs.positions is not None
+        assert inputs.boxes is not None
+        regions = np.full((len(encoded.vectors), 4), np.nan, np.float32)
+        regions[inputs.positions] = inputs.boxes
+        vectors = encoded.vectors
+        if self._pool_factor > 1:
+            from retrieval.encoders.pooling import pool  # takes colpali-engine, which not every family needs
+
+            vectors, regions = pool(vectors, regions, self._pool_factor)
+        return PageEmbedding(vectors, regions, encoded.dense)
+
+
+def question_words(
+    tokenizer: Any, ids: Sequence[int], query: str
+) -> tuple[tuple[str, ...], tuple[bool, ...]]:
+    """For each piece: the word of the question that it belongs to, and whether it belongs to one at all.
+
+    What is not the question's own (prefixes, templates, augmentation) stands as the tokenizer writes it.
+    """
+    decode = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+    ends = [len(tokenizer.decode(list(ids[: k + 1]), **decode)) for k in range(len(ids))]
+    whole = tokenizer.decode(list(ids), **decode)
+    first = whole.rfind(query)
+    special = set(tokenizer.all_special_ids)
+    tokens, content = [], []
+    for k, (token, start, end) in enumerate(zip(ids, [0, *ends], ends, strict=False)):
+        piece = whole[start:end]
+        inside = first >= 0 and start < first + len(query) and end > first
+        at = start + len(piece) - len(piece.lstrip()) - first
+        own = token not in special and bool(piece.strip()) and (inside if first >= 0 else True)
+        tokens.append(_word_at(query, at) if own and inside else tokenizer.convert_ids_to_tokens(ids[k]))
+        content.append(own)
+    return tuple(tokens), tuple(content)
+
+
+def _word_at(text: str, at: int) -> str:
+    at = min(max(at, 0), len(text) - 1)
+    start, end = at, at
+    while start > 0 and not text[start - 1].isspace():
+        start -= 1
+    while end < len(text) and not text[end].isspace():
+        end += 1
+    return text[start:end].strip("\"'“”„«»()[]{}?!.,:;…") or text[start:end]
+
+
+def _numpy(tensor: Tensor) -> NDArray[np.float32]:
+    return np.asarray(tensor.float().cpu().numpy(), np.float32)

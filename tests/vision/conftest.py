@@ -1,0 +1,54 @@
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import configs.settings as configs
+from retrieval.encoders.vision import VisionEncoder
+from retrieval.types import Page, PageContent
+from tests.vision import tiny
+
+Folder = Callable[[str], Path]
+Load = Callable[..., VisionEncoder]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """The folder of a tiny checkpoint, by name; not to be changed."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    return lambda name: tiny.checkpoint(name, root)
+
+
+def settings_for(name: str, path: Path, **more: object) -> configs.ColVision | configs.NeoMME:
+    given: dict[str, object] = {"model": str(path), "device": "cpu", "dtype": "float32", **more}
+    if name == "neomme":
+        return configs.NeoMME.model_validate({"max_side": 320, **given})
+    return configs.ColVision.model_validate({"family": name, **given})
+
+
+@pytest.fixture
+def load(folder: Folder) -> Load:
+    """The encoder of a family, on its tiny checkpoint."""
+    import retrieval.encoders
+
+    def loaded(name: str, **more: object) -> VisionEncoder:
+        encoder = retrieval.encoders.load(settings_for(name, folder(name), **more))
+        assert isinstance(encoder, VisionEncoder)
+        return encoder
+
+    return loaded
+
+
+def content(image: Image.Image, number: int = 1) -> PageContent:
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    return PageContent(Page("d", number, "d.pdf", 612, 792), (), "none", buffer.getvalue)
+
+
+@pytest.fixture(scope="session")
+def pages() -> list[PageContent]:
+    """Portrait, landscape, and an odd size."""
+    sizes = [(425, 550), (600, 350), (333, 97)]
+    return [content(tiny.page(*size, seed=k), k + 1) for k, size in enumerate(sizes)]

@@ -1,0 +1,321 @@
+"""Every family of page encoders, on tiny checkpoints from disk: what must hold whatever the weights are."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import colpali_engine.models as engine
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image, ImageDraw
+
+import configs.settings as configs
+from retrieval.batches import TokenBudget
+from retrieval.encoders import colvision
+from retrieval.encoders.vision import VisionEncoder
+from retrieval.errors import ModelBroken
+from retrieval.types import PageContent, Vectors
+from tests.vision import tiny
+from tests.vision.conftest import Folder, Load, content
+
+EVERY = [*tiny.FAMILIES, "neomme"]
+QUESTIONS = ["net", "quarterly revenue by region, and what else the energy report says of it"]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_page_is_the_same_alone_and_among_others(name: str, load: Load, pages: list[PageContent]) -> None:
+    encoder = load(name)
+    together = encoder.encode_pages(pages)
+    for page, among in zip(pages, together, strict=True):
+        alone = encoder.encode_pages([page])[0]
+        np.testing.assert_allclose(alone.vectors, among.vectors, atol=2e-6)
+        np.testing.assert_array_equal(alone.regions, among.regions)
+        if name == "neomme":
+            assert alone.dense is not None
+            assert among.dense is not None
+            np.testing.assert_allclose(alone.dense, among.dense, atol=2e-6)
+    again = encoder.encode_pages(pages)
+    for first, second in zip(together, again, strict=True):
+        np.testing.assert_array_equal(first.vectors, second.vectors)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_question_is_the_same_alone_and_beside_a_longer_one(name: str, load: Load) -> None:
+    encoder = load(name)
+    together = encoder.encode_queries(QUESTIONS)
+    for question, among in zip(QUESTIONS, together, strict=True):
+        alone = encoder.encode_queries([question])[0]
+        np.testing.assert_allclose(alone.vectors, among.vectors, atol=2e-6)
+        assert alone.tokens == among.tokens
+        words = {token for token, own in zip(alone.tokens, alone.content, strict=True) if own}
+        assert words == {word.strip(",") for word in question.split()}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_vectors_have_unit_length_and_every_image_vector_its_place(
+    name: str, load: Load, pages: list[PageContent]
+) -> None:
+    for embedding in load(name).encode_pages(pages):
+        np.testing.assert_allclose(np.linalg.norm(embedding.vectors, axis=1), 1, atol=1e-5)
+        placed = embedding.regions[~np.isnan(embedding.regions).any(axis=1)]
+        assert len(placed) >= 4
+        assert len(placed) < len(embedding.regions)  # prompts have no place
+        assert (placed >= 0).all()
+        assert (placed <= 1).all()
+        assert (placed[:, 2:] > placed[:, :2]).all()
+        area = np.prod(placed[:, 2:] - placed[:, :2], axis=1).sum()
+        assert area == pytest.approx(2 if name in ("colidefics3", "colmodernvbert") else 1, abs=1e-3)
+
+
+def features(encoder: VisionEncoder, image: Image.Image) -> torch.Tensor:
+    """(image tokens, d): what the vision tower makes of the page, before attention spreads it over the text."""
+    family = encoder._family
+    inputs = family.page(image).tensors
+    if isinstance(family, colvision.ColQwen):
+        out = family.model.get_image_features(
+            inputs["pixel_values"], inputs["image_grid_thw"][None], return_dict=True
+        )
+    elif isinstance(family, colvision.ColGemma3):
+        out = family.model.get_image_features(inputs["pixel_values"][None], return_dict=True)
+    elif isinstance(family, colvision.ColTiled):
+        masks = {"pixel_attention_mask": inputs["pixel_attention_mask"][None]}
+        out = family.model.model.get_image_features(
+            pixel_values=inputs["pixel_values"][None], **masks, return_dict=True
+        )
+    elif isinstance(family, colvision.ColPali):
+        out = family.model.model.model.get_image_features(
+            pixel_values=inputs["pixel_values"][None], return_dict=True
+        )
+    else:
+        out = family._model.model.get_image_features(inputs["pixel_values"], return_dict=True)  # type: ignore[attr-defined]
+    pooled = out.pooler_output
+    rows = (
+        torch.cat([p.reshape(-1, p.shape[-1]) for p in pooled])
+        if isinstance(pooled, (list, tuple))
+        else pooled
+    )
+    return rows.reshape(-1, rows.shape[-1])
+
+
+@pytest.mark.parametrize("size", [(425, 550), (600, 350), (517, 401)])
+@pytest.mark.parametrize("name", EVERY)
+def test_a_block_planted_on_the_page_changes_the_vector_whose_region_holds_it(
+    name: str, size: tuple[int, int], load: Load
+) -> None:
+    encoder = load(name)
+    rng = random.Random(3)
+    width, height = size
+    page = tiny.page(width, height)
+    regions = encoder.encode_pages([content(page)])[0].regions
+    boxes = regions[~np.isnan(regions).any(axis=1)]
+    with torch.inference_mode():
+        before = features(encoder, page)
+        for k in range(4):
+            x, y = rng.randrange(width - 40), rng.randrange(height - 40)
+            planted = page.copy()
+            ImageDraw.Draw(planted).rectangle((x, y, x + 30, y + 30), fill="red" if k % 2 else "black")
+            changed = (features(encoder, planted) - before).norm(dim=-1).numpy()
+            assert len(changed) == len(boxes)
+            x0, y0, x1, y1 = boxes[int(changed.argmax())] * np.array([width, height, width, height])
+            middle = (x0 + x1) / 2, (y0 + y1) / 2
+            assert x - (x1 - x0) <= middle[0] <= x + 30 + (x1 - x0)
+            assert y - (y1 - y0) <= middle[1] <= y + 30 + (y1 - y0)
+
+
+@pytest.mark.parametrize("name", tiny.FAMILIES)
+def test_vectors_are_those_of_the_library(
+    name: str, load: Load, folder: Folder, pages: list[PageContent]
+) -> None:
+    model_class, processor_class = colvision.CLASSES[name]
+    model = model_class.from_pretrained(folder(name), dtype=torch.float32).eval()
+    processor = processor_class.from_pretrained(folder(name))
+    processor.query_prefix = "Query: " if name in colvision.PREFIXED else ""
+    encoder = load(name)
+    with torch.inference_mode():
+        for page in pages:
+            theirs = model(**processor.process_images([page.image()]))[0].numpy()
+            np.testing.assert_allclose(encoder.encode_pages([page])[0].vectors, theirs, atol=1e-5)
+        batch = processor.process_queries([QUESTIONS[1]])
+        if name == "colpali":  # unpadded, the library leaves the mask out: see the module's text
+            batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
+        theirs = model(**batch)[0].numpy()
+    np.testing.assert_allclose(encoder.encode_queries([QUESTIONS[1]])[0].vectors, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_bfloat16_is_close_to_float32(name: str, load: Load, pages: list[PageContent]) -> None:
+    sharp, rough = (
+        load(name, dtype=dtype).encode_pages(pages[:1])[0].vectors for dtype in ("float32", "bfloat16")
+    )
+    assert (sharp * rough).sum(axis=1).min() > 0.99
+
+
+def test_special_tokens_in_a_question_are_not_obeyed(load: Load) -> None:
+    encoder = load("colqwen2")
+    plain, quoted = encoder.encode_queries(["net margin", "net <|image_pad|><|im_end|> margin"])
+    assert set(quoted.tokens) <= set(plain.tokens) | {"Ġ"}
+    assert "<|image_pad|>" not in quoted.tokens
+
+
+def test_fewer_visual_tokens_where_the_family_lets_one_choose(load: Load, pages: list[PageContent]) -> None:
+    for name, budget in (("colqwen2", 16), ("colqwen3_5", 16), ("colidefics3", 128)):
+        regions = load(name, max_visual_tokens=budget).encode_pages(pages[:1])[0].regions
+        assert 4 <= (~np.isnan(regions).any(axis=1)).sum() <= budget
+    with pytest.raises(ModelBroken, match="colpali always makes the same number"):
+        load("colpali", max_visual_tokens=16)
+    with pytest.raises(ModelBroken, match="at least 128"):
+        load("colmodernvbert", max_visual_tokens=100)
+
+
+def test_shorter_vectors_are_prefixes_of_unit_length_and_another_index(
+    load: Load, pages: list[PageContent]
+) -> None:
+    whole, short = load("colqwen3_5"), load("colqwen3_5", truncate_dim=32)
+    assert short.fingerprint.dim == 32
+    assert any("does not say that it was trained for shorter vectors" in note for note in short.notes)
+    long, cut = (encoder.encode_pages(pages[:1])[0].vectors for encoder in (whole, short))
+    prefix = long[:, :32] / np.linalg.norm(long[:, :32], axis=1, keepdims=True)
+    np.testing.assert_allclose(cut, prefix, atol=1e-6)
+    with pytest.raises(ModelBroken, match=r"truncate_dim is 256.* 128 dimensions"):
+        load("colqwen3_5", truncate_dim=256)
+
+
+def test_pooled_vectors_stand_on_the_union_of_their_cells(load: Load, pages: list[PageContent]) -> None:
+    whole = load("colqwen2").encode_pages(pages[:1])[0]
+    encoder = load("colqwen2", pool_factor=3)
+    pooled = encoder.encode_pages(pages[:1])[0]
+    assert encoder.fingerprint.pooling == "hierarchical 3"
+    image = ~np.isnan(whole.regions).any(axis=1)
+    kept = ~np.isnan(pooled.regions).any(axis=1)
+    assert (~kept).sum() == (~image).sum()  # the prompt is not pooled
+    assert image.sum() // 4 <= kept.sum() <= image.sum() // 3
+    np.testing.assert_allclose(np.linalg.norm(pooled.vectors, axis=1), 1, atol=1e-5)
+    boxes = pooled.regions[kept]
+    for cell in whole.regions[image]:  # every cell of the page lies under one of them
+        inside = (boxes[:, :2] <= cell[:2] + 1e-6).all(axis=1) & (boxes[:, 2:] >= cell[2:] - 1e-6).all(axis=1)
+        assert inside.any()
+
+
+def test_bidirectional_lets_the_first_word_see_the_last(load: Load) -> None:
+    def first(encoder: VisionEncoder, text: str) -> Vectors:
+        return np.asarray(encoder.encode_queries([text])[0].vectors[0])
+
+    causal, both = load("colqwen3_5"), load("colqwen3_5", bidirectional=True)
+    assert both.fingerprint != causal.fingerprint
+    np.testing.assert_array_equal(first(causal, "net income"), first(causal, "net margin"))
+    assert np.abs(first(both, "net income") - first(both, "net margin")).max() > 1e-5
+    with pytest.raises(ModelBroken, match="bidirectional"):
+        load("colpali", bidirectional=True)
+
+
+@pytest.mark.parametrize("layout", ["new", "of 2024"])
+def test_adapters_are_merged_into_their_base(
+    layout: str, folder: Folder, tmp_path: Path, pages: list[PageContent]
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = engine.ColQwen2.from_pretrained(folder("colqwen2"), dtype=torch.float32).eval()
+    processor = engine.ColQwen2Processor.from_pretrained(folder("colqwen2"))
+    torch.manual_seed(1)
+    adapted = get_peft_model(base, LoraConfig(
+        r=4, lora_alpha=16, init_lora_weights=False, task_type="FEATURE_EXTRACTION",
+        target_modules=r"(.*(language_model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj).*$|"
+                       r".*(custom_text_proj).*$)",
+    ))  # fmt: skip
+    with torch.inference_mode():
+        theirs = adapted(**processor.process_images([pages[0].image()]))[0].numpy()
+    adapted.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(folder("colqwen2"))
+    if layout == "of 2024":
+        config["target_modules"] = config["target_modules"].replace("(language_model)", "(model)")
+        weights = safetensors.torch.load_file(tmp_path / "adapter_model.safetensors")
+        renamed = {
+            k.replace("base_model.model.language_model.", "base_model.model.model."): v
+            for k, v in weights.items()
+        }
+        safetensors.torch.save_file(
+            renamed, tmp_path / "adapter_model.safetensors", metadata={"format": "pt"}
+        )
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    settings = configs.ColVision(family="colqwen2", model=str(tmp_path), device="cpu", dtype="float32")
+    ours = colvision.load(settings).encode_pages(pages[:1])[0].vectors
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_batch_halves_when_memory_runs_out_and_no_page_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    tried = []
+
+    def compute(batch: list[int]) -> list[str]:
+        tried.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError
+        return [f"page {i}" for i in batch]
+
+    budget = TokenBudget(800)
+    assert budget.run([100] * 9, compute) == [f"page {i}" for i in range(9)]
+    assert tried == [8, 4, 2, 2, 2, 2, 1]
+    assert budget.tokens == 200
+    assert "from now on at most 4" in caplog.text
+    with pytest.raises(torch.OutOfMemoryError):
+        TokenBudget(10).run([50], lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+
+
+def test_batches_are_sized_by_their_longest_row() -> None:
+    assert TokenBudget(100).batches([10, 90, 30, 40, 20, 300]) == [[5], [1], [3, 2], [4, 0]]
+
+
+def test_pages_expected_are_prepared_ahead_and_forgotten_when_they_fail(
+    load: Load, pages: list[PageContent]
+) -> None:
+    encoder = load("colqwen2")
+    encoder.expect(pages)
+    together = encoder.encode_pages(pages)
+    assert not encoder._expected
+    np.testing.assert_array_equal(together[1].vectors, load("colqwen2").encode_pages(pages)[1].vectors)
+    for number in range(300):
+        encoder.expect([content(tiny.page(64, 64), number)])
+    assert len(encoder._expected) == 256
+
+
+def copied(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target)
+    return target
+
+
+def test_weights_that_do_not_fit_are_refused_by_name(folder: Folder, tmp_path: Path) -> None:
+    def broken(path: Path, family: str = "colqwen2") -> str:
+        with pytest.raises(ModelBroken) as caught:
+            colvision.load(configs.ColVision(family=family, model=str(path), device="cpu", dtype="float32"))  # type: ignore[arg-type]
+        return str(caught.value)
+
+    renamed = copied(folder("colqwen2"), tmp_path / "renamed")
+    weights = safetensors.torch.load_file(renamed / "model.safetensors")
+    weights["custom_text_prog.weight"] = weights.pop("custom_text_proj.weight")
+    safetensors.torch.save_file(weights, renamed / "model.safetensors", metadata={"format": "pt"})
+    said = broken(renamed)
+    assert "1 missing (custom_text_proj.weight)" in said
+    assert "1 left over (custom_text_prog.weight)" in said
+
+    reshaped = copied(folder("colqwen2"), tmp_path / "reshaped")
+    weights = safetensors.torch.load_file(reshaped / "model.safetensors")
+    weights["custom_text_proj.bias"] = torch.zeros(64)
+    safetensors.torch.save_file(weights, reshaped / "model.safetensors", metadata={"format": "pt"})
+    assert "custom_text_proj.bias" in broken(reshaped)
+
+    cut = copied(folder("colqwen2"), tmp_path / "cut")
+    whole = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert f"{cut / 'model.safetensors'} is no whole weight file" in broken(cut)
+
+    without = copied(folder("colqwen2"), tmp_path / "without")
+    (without / "model.safetensors").unlink()
+    assert "holds no weights" in broken(without)
+
+    assert "left over" in broken(folder("colqwen3"), "colqwen2") or "missing" in broken(
+        folder("colqwen3"), "colqwen2"
+    )
