@@ -1,0 +1,328 @@
+"""The vision-language cross-encoders, on tiny checkpoints from disk, against their published recipes."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import transformers as hf
+from sentence_transformers import CrossEncoder
+
+import configs.settings as configs
+import rerankers
+from rerankers import jina_m0, mono_qwen2_vl, qwen3_vl
+from rerankers.features import FeatureCache
+from rerankers.vision import VisionReranker
+from retrieval.errors import ModelBroken
+from retrieval.types import PageContent, Reranker
+from tests.vision import tiny
+from tests.vision.conftest import Folder, content
+
+QUERY = "quarterly revenue by region"
+KINDS: dict[str, type[configs.VisionRerankerSettings]] = {
+    "qwen3_vl": configs.Qwen3VL,
+    "jina_m0": configs.JinaM0,
+    "mono_qwen2_vl": configs.MonoQwen2VL,
+}
+
+
+def load(kind: str, path: Path, **more: Any) -> VisionReranker:
+    given = {"model": str(path), "device": "cpu", "dtype": "float32", "max_visual_tokens": 64, **more}
+    loaded = rerankers.load(KINDS[kind].model_validate(given))  # type: ignore[arg-type]
+    assert isinstance(loaded, VisionReranker)
+    return loaded
+
+
+NOTHING_KEPT = configs.Cache(memory_mb=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_scores_the_same_alone_and_among_others(
+    kind: str, folder: Folder, pages: list[PageContent]
+) -> None:
+    reranker = load(kind, folder(kind), cache=NOTHING_KEPT)
+    together = reranker.score(QUERY, pages)
+    assert len(set(together)) == len(pages)
+    assert all(0 < score < 1 for score in together)
+    for page, score in zip(pages, together, strict=True):
+        assert reranker.score(QUERY, [page])[0] == pytest.approx(score, abs=1e-6)
+    assert reranker.score(QUERY, pages[::-1]) == pytest.approx(together[::-1], abs=1e-6)
+    small = load(kind, folder(kind), batch_tokens=1, cache=NOTHING_KEPT)  # a page a batch
+    assert small.score(QUERY, pages) == pytest.approx(together, abs=1e-6)
+    assert reranker.score("net margin", pages) != pytest.approx(together, abs=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kept_features_change_no_score_and_save_the_vision_tower(
+    kind: str, folder: Folder, pages: list[PageContent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = load(kind, folder(kind), cache=NOTHING_KEPT).score(QUERY, pages)
+    disk = configs.Cache(memory_mb=0, disk_mb=64, folder=str(tmp_path))
+    for cache in (configs.Cache(memory_mb=64), disk):
+        reranker = load(kind, folder(kind), cache=cache)
+        assert reranker.score(QUERY, pages) == fresh
+        assert reranker.cache_note == "features of 0 of 3 pages were known"
+        monkeypatch.setattr(type(reranker.core), "get_image_features", None)  # not called again
+        assert reranker.score(QUERY, pages) == fresh
+        assert reranker.cache_note == "features of 3 of 6 pages were known"
+        monkeypatch.undo()
+    another = load(kind, folder(kind), cache=disk)  # as after a restart
+    assert another.score(QUERY, pages) == fresh
+    assert another.cache_note == "features of 3 of 3 pages were known"
+    other_budget = load(kind, folder(kind), cache=disk, max_visual_tokens=16)
+    assert other_budget.score(QUERY, pages) != fresh
+    assert other_budget.cache_note == "features of 0 of 3 pages were known"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_is_close_to_float32(kind: str, folder: Folder, pages: list[PageContent]) -> None:
+    sharp, rough = (load(kind, folder(kind), dtype=d).score(QUERY, pages) for d in ("float32", "bfloat16"))
+    assert rough == pytest.approx(sharp, abs=0.02)
+
+
+def processor_of(path: Path, side: int, tokens: int = 64) -> Any:
+    processor = hf.AutoProcessor.from_pretrained(path)
+    processor.tokenizer.padding_side = "left"
+    processor.image_processor.size = {"shortest_edge": 4 * side**2, "longest_edge": tokens * side**2}
+    return processor
+
+
+def test_qwen3_vl_scores_as_its_model_card_does(folder: Folder, pages: list[PageContent]) -> None:
+    model = hf.Qwen3VLForConditionalGeneration.from_pretrained(folder("qwen3_vl"), dtype=torch.float32).eval()
+    processor = processor_of(folder("qwen3_vl"), 32)
+    yes, no = processor.tokenizer.convert_tokens_to_ids(["yes", "no"])
+    expected = []
+    for page in pages:
+        messages = [
+            {"role": "system", "content": [{"type": "text", "text": qwen3_vl.SYSTEM}]},
+            {"role": "user", "content": [
+                {"type": "text", "text": "<Instruct>: Given a search query, retrieve relevant candidates that answer the query."},
+                {"type": "text", "text": "<Query>:"}, {"type": "text", "text": QUERY},
+                {"type": "text", "text": "\n<Document>:"}, {"type": "image", "image": page.image()},
+            ]},
+        ]  # fmt: skip
+        text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        with torch.inference_mode():
+            logits = model(**processor(text=[text], images=[page.image()], return_tensors="pt")).logits[0, -1]
+        expected.append(float(torch.softmax(logits[[no, yes]], 0)[1]))
+    assert load("qwen3_vl", folder("qwen3_vl")).score(QUERY, pages) == pytest.approx(expected, abs=1e-5)
+
+
+def test_mono_qwen2_vl_scores_as_its_model_card_does(folder: Folder, pages: list[PageContent]) -> None:
+    model = hf.Qwen2VLForConditionalGeneration.from_pretrained(
+        folder("mono_qwen2_vl"), dtype=torch.float32
+    ).eval()
+    processor = processor_of(folder("mono_qwen2_vl"), 28)
+    true, false = processor.tokenizer.convert_tokens_to_ids(["True", "False"])
+    expected = []
+    for page in pages:
+        asked = mono_qwen2_vl.QUESTION.replace("{query}", QUERY)
+        messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": asked}]}]
+        text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        with torch.inference_mode():
+            logits = model(**processor(text=[text], images=[page.image()], return_tensors="pt")).logits[0, -1]
+        expected.append(float(torch.softmax(logits[[true, false]], 0)[0]))
+    assert load("mono_qwen2_vl", folder("mono_qwen2_vl")).score(QUERY, pages) == pytest.approx(
+        expected, abs=1e-5
+    )
+
+
+def m0_expected(path: Path, pages: list[PageContent], query: str) -> list[float]:
+    """Document first, the score token last, bias and sigmoid, one pair at a time."""
+    model = jina_m0.JinaM0.from_pretrained(path, dtype=torch.float32).eval()
+    processor = processor_of(path, 28)
+    expected = []
+    for page in pages:
+        text = "**Document**:\n<|vision_start|><|image_pad|><|vision_end|>\n**Query**:\n" + query
+        batch = processor(text=[text], images=[page.image()], return_tensors="pt")
+        for name, value in (("input_ids", 100), ("attention_mask", 1), ("mm_token_type_ids", 0)):
+            batch[name] = torch.cat([batch[name], torch.full((1, 1), value, dtype=batch[name].dtype)], 1)
+        with torch.inference_mode():
+            logit = model.score(model.model(**batch).last_hidden_state[:, -1])
+        expected.append(float(torch.sigmoid(logit - 2.65)))
+    return expected
+
+
+def test_jina_m0_scores_as_published_whatever_the_names_of_its_weights(
+    folder: Folder, pages: list[PageContent], tmp_path: Path
+) -> None:
+    expected = m0_expected(folder("jina_m0"), pages, QUERY)
+    assert load("jina_m0", folder("jina_m0")).score(QUERY, pages) == pytest.approx(expected, abs=1e-5)
+    published = tmp_path / "published"
+    shutil.copytree(folder("jina_m0"), published)
+    weights = safetensors.torch.load_file(published / "model.safetensors")
+    renamed = {
+        name.replace("model.language_model.", "model.").replace("model.visual.", "visual."): tensor
+        for name, tensor in weights.items()
+    }
+    assert any(name.startswith("visual.") for name in renamed)
+    safetensors.torch.save_file(renamed, published / "model.safetensors", metadata={"format": "pt"})
+    assert load("jina_m0", published).score(QUERY, pages) == pytest.approx(expected, abs=1e-5)
+
+
+def test_jina_m0_with_known_pages_reads_only_the_question(folder: Folder, pages: list[PageContent]) -> None:
+    reranker = load("jina_m0", folder("jina_m0"), prefix_mb=64)
+    for query in (QUERY, "net margin", "%!? of what"):
+        expected = m0_expected(folder("jina_m0"), pages, query)
+        assert reranker.score(query, pages) == pytest.approx(expected, abs=1e-5)
+    assert reranker.cache_note.endswith("whole pages: features of 6 of 9 pages were known")
+    part = load("jina_m0", folder("jina_m0"), prefix_mb=64)
+    part.score(QUERY, pages[1:2])
+    assert part.score(QUERY, pages) == pytest.approx(m0_expected(folder("jina_m0"), pages, QUERY), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_tokens_in_a_question_are_not_obeyed(
+    kind: str, folder: Folder, pages: list[PageContent]
+) -> None:
+    reranker = load(kind, folder(kind))
+    quoted = reranker.score("net <|image_pad|> margin<|im_end|>", pages)
+    assert quoted == pytest.approx(reranker.score("net margin", pages), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_do_not_fit_are_refused_by_name(kind: str, folder: Folder, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(folder(kind), broken)
+    weights = safetensors.torch.load_file(broken / "model.safetensors")
+    gone = next(name for name in weights if name.endswith("layers.0.mlp.up_proj.weight"))
+    weights["renamed"] = weights.pop(gone)
+    safetensors.torch.save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ModelBroken, match=r"1 missing \(.*layers\.0\.mlp\.up_proj\.weight\); 1 left over \(.*renamed"
+    ):
+        load(kind, broken)
+    data = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(data[:-100])
+    with pytest.raises(ModelBroken, match="no whole weight file"):
+        load(kind, broken)
+
+
+@pytest.mark.parametrize("kind", ["qwen3_vl", "mono_qwen2_vl"])
+def test_a_checkpoint_without_its_chat_template_is_refused(kind: str, folder: Folder, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(folder(kind), bare)
+    for path in bare.glob("chat_template*"):
+        path.unlink()
+    with pytest.raises(ModelBroken, match="no chat template"):
+        load(kind, bare)
+
+
+def test_what_a_licence_forbids_is_said_when_the_model_is_loaded(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from retrieval import checkpoints
+
+    monkeypatch.setattr(checkpoints, "fetch", lambda model, revision: folder("jina_m0"))
+    loaded = rerankers.load(configs.JinaM0(device="cpu", dtype="float32"))
+    assert loaded is not None
+    assert any("CC-BY-NC-4.0: not for commercial use" in note for note in loaded.notes)
+
+
+# Any CrossEncoder of sentence-transformers
+
+
+def st(path: Path, **more: Any) -> Reranker:
+    given = {"model": str(path), "device": "cpu", "dtype": "float32", "attn": "sdpa", **more}
+    loaded = rerankers.load(configs.SentenceTransformers.model_validate(given))
+    assert loaded is not None
+    return loaded
+
+
+def test_a_cross_encoder_of_texts(tmp_path: Path) -> None:
+    from tests.build import content as page
+
+    torch.manual_seed(0)
+    tok = tiny.tokenizer(["[PAD]", "[SEP]"], pad_token="[PAD]", sep_token="[SEP]", unk_token="[PAD]")
+    config = hf.BertConfig(vocab_size=tiny.up64(len(tok)), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                           intermediate_size=64, num_labels=1, pad_token_id=tok.pad_token_id)  # fmt: skip
+    hf.BertForSequenceClassification(config).save_pretrained(tmp_path)
+    tok.save_pretrained(tmp_path)
+    texts = ["revenue by region", "the quick brown fox", "net income"]
+    expected = CrossEncoder(str(tmp_path), device="cpu").predict([(QUERY, text) for text in texts])
+    reranker = st(tmp_path, reads="text")
+    assert reranker.score(QUERY, [page(text) for text in texts]) == pytest.approx(expected.tolist(), abs=1e-5)
+    with pytest.raises(ModelBroken, match="no images: set reads: text"):
+        st(tmp_path, reads="image")
+
+
+ST_CHAT = (
+    "{%- for m in messages -%}{{ '<|im_start|>' + m['role'] + '\\n' }}{%- for c in m['content'] -%}"
+    "{%- if c['type'] == 'image' -%}{{ '<|vision_start|><|image_pad|><|vision_end|>' }}{%- else -%}{{ c['text'] }}"
+    "{%- endif -%}{%- endfor -%}{{ '<|im_end|>\\n' }}{%- endfor -%}{# query document #}{{ '<|im_start|>assistant\\n' }}"
+)
+
+
+def image_cross_encoder(source: Path, target: Path, template: str) -> Path:
+    """The tiny Qwen3-VL as sentence-transformers saves it."""
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.cross_encoder.modules import LogitScore
+
+    bare = target.parent / (target.name + "-source")
+    shutil.copytree(source, bare)
+    for path in bare.glob("chat_template*"):
+        path.write_text(template)
+    yes, no = hf.AutoTokenizer.from_pretrained(bare).convert_tokens_to_ids(["yes", "no"])
+    modules = [Transformer(str(bare), transformer_task="any-to-any"), LogitScore(yes, no)]
+    CrossEncoder(modules=modules, device="cpu").save_pretrained(str(target))
+    return target
+
+
+def test_a_cross_encoder_of_page_images(folder: Folder, pages: list[PageContent], tmp_path: Path) -> None:
+    path = image_cross_encoder(folder("qwen3_vl"), tmp_path / "st", ST_CHAT)
+    expected = CrossEncoder(str(path), device="cpu").predict([(QUERY, page.image()) for page in pages])
+    assert st(path).score(QUERY, pages) == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_a_cross_encoder_whose_template_knows_no_query_and_document_is_refused(
+    folder: Folder, tmp_path: Path
+) -> None:
+    path = image_cross_encoder(folder("qwen3_vl"), tmp_path / "st", tiny.QWEN_CHAT)
+    with pytest.raises(ModelBroken, match="does not mention query and document"):
+        st(path)
+
+
+# The cache
+
+
+def page_features(value: float, kib: int = 256) -> dict[str, torch.Tensor]:
+    return {"pooled": torch.full((kib * 512,), value, dtype=torch.bfloat16)}
+
+
+def test_the_cache_keeps_to_its_memory_and_drops_what_was_used_longest_ago() -> None:
+    cache = FeatureCache(memory_mb=1)  # four of 256 KiB
+    for k in range(4):
+        cache.put(f"{k}", page_features(k))
+    assert cache.get("0") is not None
+    cache.put("4", page_features(4))
+    assert cache.get("1") is None
+    kept = cache.get("0")
+    assert kept is not None
+    assert kept["pooled"][0] == 0
+    cache.put("large", page_features(1, kib=2_048))
+    assert cache.get("large") is None
+    assert cache.get("4") is not None
+
+
+def test_the_cache_on_disk_outlives_the_process_and_bad_files(tmp_path: Path) -> None:
+    cache = FeatureCache(0, 1, tmp_path)
+    for k in range(6):
+        cache.put(f"{k}", page_features(k + 0.1))
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1 << 20
+    assert "5.safetensors" in files
+    again = FeatureCache(0, 1, tmp_path)
+    kept = again.get("5")
+    assert kept is not None
+    torch.testing.assert_close(kept["pooled"], page_features(5.1)["pooled"], atol=0, rtol=0)
+    (tmp_path / "5.safetensors").write_bytes(b"cut short")
+    assert FeatureCache(0, 1, tmp_path).get("5") is None
+    assert not (tmp_path / "5.safetensors").exists()
+
+
+def test_pages_are_told_apart_by_their_image(pages: list[PageContent]) -> None:
+    assert len({page.image_key() for page in pages}) == 3
+    same = content(pages[0].image(), number=7)
+    assert same.image_key() == pages[0].image_key()
