@@ -157,7 +157,7 @@ def plain(text: str, tokenizer: Any) -> str:
 def processor_folder(folder: Path) -> Path:
     """Where the processor is: an adapter may come without one, and uses its base model's."""
     own = any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
-    return folder if own else fetch(_base_of(folder), None)
+    return folder if own else fetch(base_of(folder), None)
 
 
 def check_template(processor: Any, model: str, *roles: str) -> None:
@@ -221,9 +221,8 @@ def load(
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # what its report says is in our error, or of no concern
     check_files(folder)
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file() and not (folder / "config.json").is_file():
-        check_files(fetch(_base_of(folder), None))
+    if is_adapter(folder):
+        check_files(fetch(base_of(folder), None))
     try:
         model, info = cls.from_pretrained(
             folder, dtype=placement.dtype, attn_implementation=placement.attention, local_files_only=True,
@@ -235,13 +234,18 @@ def load(
     finally:
         transformers_logging.set_verbosity(verbosity)
     _check_loaded(folder, cls.__name__, info, tuple(may_lack), tuple(may_have))
-    if adapter.is_file():
+    if is_adapter(folder):
         _merge(model)
     prepare(model)
     return model.to(placement.device).eval().requires_grad_(False)
 
 
-def _base_of(folder: Path) -> str:
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder holds LoRA weights for a base model that is elsewhere."""
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def base_of(folder: Path) -> str:
     """The model that an adapter is for: a folder or an id."""
     try:
         named = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))

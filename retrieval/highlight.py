@@ -84,13 +84,17 @@ def _near(query: QueryEmbedding, page: PageEmbedding) -> dict[str, tuple[Region,
     rows = [i for i, content in enumerate(query.content) if content]
     if len(small) < 4 or not rows:
         return {}
-    similarity = query.vectors[rows] @ page.vectors[small].T
-    top = float(similarity.max())
+    each = query.vectors[rows] @ page.vectors[small].T
+    top = float(each.max())
+    similarity: dict[str, NDArray[np.float32]] = {}  # a word in several pieces: each region's best of them
+    for row, values in zip(rows, each, strict=True):
+        word = query.tokens[row].casefold()
+        similarity[word] = np.maximum(similarity[word], values) if word in similarity else values
     found: dict[str, tuple[Region, ...]] = {}
-    for row, values in zip(rows, similarity, strict=True):
+    for word, values in similarity.items():
         clear = (values >= NEAR) & (values >= values.mean() + CLEAR * values.std())
         best = sorted(np.flatnonzero(clear), key=lambda j: -values[j])[:NEAR_REGIONS]
-        found[query.tokens[row].casefold()] = tuple(
+        found[word] = tuple(
             Region(
                 _box(page.regions[small[j]]), NEAR_STRENGTH * float(values[j]) / max(top, 1e-6), exact=False
             )

@@ -1,5 +1,6 @@
 """From a profile and an index to the parts that the screens and commands use. Heavy imports happen in here."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import configs.settings as configs
@@ -19,19 +20,17 @@ def store_to_read(index: str) -> "Store":
 
 def store_to_write(index: str, settings: configs.Settings) -> tuple["Store", "Encoder"]:
     """The index, made if it is new, and the encoder of the profile. Raises EncoderMismatch where they differ."""
-    import retrieval.encoders
     from retrieval.store import Store
 
-    encoder = retrieval.encoders.load(settings.encoder)
+    encoder = _encoder(settings)
     return Store.create(index, encoder.fingerprint), encoder
 
 
 def searcher(index: str, settings: configs.Settings, rerank: bool = True) -> tuple["Searcher", "Store"]:
     """Raises IndexMissing, EncoderMismatch, ModelBroken."""
-    import retrieval.encoders
     from retrieval.store import Store
 
-    encoder = retrieval.encoders.load(settings.encoder)
+    encoder = _encoder(settings)
     store = Store.open(index, encoder.fingerprint)
     return searcher_of(store, encoder, settings, rerank), store
 
@@ -43,4 +42,23 @@ def searcher_of(
     import rerankers
     from retrieval.search import Searcher
 
-    return Searcher(store, encoder, rerankers.load(settings.reranker) if rerank else None, settings.search)
+    reranker = rerankers.load(settings.reranker) if rerank else None
+    if reranker:
+        _say(reranker.notes)
+    return Searcher(store, encoder, reranker, settings.search)
+
+
+def _encoder(settings: configs.Settings) -> "Encoder":
+    import retrieval.encoders
+
+    encoder = retrieval.encoders.load(settings.encoder)
+    _say(encoder.notes)
+    return encoder
+
+
+def _say(notes: Sequence[str]) -> None:
+    """What was loaded and where it runs, and what its licence forbids: to stderr, once."""
+    from ui import show
+
+    for note in notes:
+        show.errors.print(note)

@@ -21,6 +21,8 @@ app = typer.Typer(
 docs = typer.Typer(no_args_is_help=True, help="List, change and remove documents.")
 index_app = typer.Typer(no_args_is_help=True, help="Look after the index.")
 config_app = typer.Typer(no_args_is_help=True, help="Show profiles and settings.")
+models_app = typer.Typer(no_args_is_help=True, help="The models a profile needs from the hub.")
+app.add_typer(models_app, name="models")
 app.add_typer(docs, name="docs")
 app.add_typer(index_app, name="index")
 app.add_typer(config_app, name="config")
@@ -322,6 +324,22 @@ def config_profiles() -> None:
 
     for name in profile_names():
         print(name)
+
+
+@models_app.command("list")
+def models_list(profile: Annotated[str, typer.Argument(help="A profile's name or file.")] = "cpu") -> None:
+    """Which models a profile needs, and which of them are on this machine."""
+    from ui.models import list_all
+
+    list_all(_load(profile))
+
+
+@models_app.command("pull")
+def models_pull(profile: Annotated[str, typer.Argument(help="A profile's name or file.")]) -> None:
+    """Fetch the models of a profile from the hub, and print the revision of each."""
+    from ui.models import pull
+
+    pull(_load(profile), profile)
 
 
 @app.command()

@@ -1,12 +1,18 @@
 """`folioscope doctor`: what this profile needs, what of it is here, and how to get the rest."""
 
 import shutil
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import configs.settings as configs
 from retrieval.errors import FolioscopeError
-from ui import show
+from ui import models, show
 
+TORCH = ("torch", "torchvision", "transformers", "colpali-engine", "peft", "sentence-transformers")
+FASTER = {  # found by transformers where they are installed; results are the same without
+    "flash-attn": "faster attention",
+    "flash-linear-attention": "faster Qwen3.5 (ColQwen3.5)",
+    "causal-conv1d": "faster Qwen3.5 (ColQwen3.5)",
+}
 PACKAGES = ("lancedb", "pymupdf", "pdf2image", "rapidocr", "onnxruntime", "gradio")
 PROGRAMS = {
     "pdftoppm": ("the second renderer (poppler)", "apt install poppler-utils, or brew install poppler"),
@@ -30,14 +36,69 @@ def run(settings: configs.Settings) -> int:
             lacking |= needed[program]
             state = "MISSING" if needed[program] else "optional"
             show.console.print(f"  {state:8} {program}: {purpose}; to have it: {remedy}")
+    wanted = list(models.needed(settings))
+    if wanted:
+        lacking |= _torch()
+        for row in wanted:
+            lacking |= _model(row)
+    if lacking and wanted:
+        return 3
     try:
         import rerankers
         import retrieval.encoders
 
-        show.console.print(f"  ok       encoder {retrieval.encoders.load(settings.encoder).fingerprint}")
+        encoder = retrieval.encoders.load(settings.encoder)
+        show.console.print(f"  ok       encoder {encoder.fingerprint}")
         reranker = rerankers.load(settings.reranker)
         show.console.print(f"  ok       reranker {reranker.name if reranker else 'none'}")
+        for note in (*encoder.notes, *(reranker.notes if reranker else ())):
+            show.console.print(f"           {note}")
     except FolioscopeError as error:
         lacking = True
         show.console.print(f"  MISSING  {error}")
     return 3 if lacking else 0
+
+
+def _torch() -> bool:
+    """Whether something of torch and its friends is missing."""
+    lacking = False
+    for name in TORCH:
+        try:
+            show.console.print(f"  ok       {name} {version(name)}")
+        except PackageNotFoundError:
+            lacking = True
+            show.console.print(f"  MISSING  {name}; to have it: make gpu")
+    for name, purpose in FASTER.items():
+        try:
+            show.console.print(f"  ok       {name} {version(name)}: {purpose}")
+        except PackageNotFoundError:
+            show.console.print(f"  optional {name}: {purpose}; to have it: pip install {name}")
+    if not lacking:
+        import torch
+
+        for k in range(torch.cuda.device_count()):
+            facts = torch.cuda.get_device_properties(k)
+            show.console.print(f"  ok       cuda:{k} {facts.name}, {facts.total_memory / 2**30:.0f} GiB")
+        if not torch.cuda.is_available():
+            show.console.print("  none     CUDA GPU")
+    return lacking
+
+
+def _model(row: models.Needed) -> bool:
+    """Whether the model is missing or not whole."""
+    try:
+        from retrieval import checkpoints
+
+        folder = checkpoints.local(row.model, row.revision)
+        if folder is None:
+            fetch = f"hf download {row.model}" + (f" --revision {row.revision}" if row.revision else "")
+            show.console.print(
+                f"  MISSING  {row.role} {row.model}: {models.describe(row.model)}; to have it: {fetch}"
+            )
+            return True
+        checkpoints.check_files(folder)
+    except FolioscopeError as error:
+        show.console.print(f"  MISSING  {error}")
+        return True
+    show.console.print(f"  ok       {row.role} {row.model}: {models.size_of(folder):.1f} GB in {folder}")
+    return False

@@ -98,7 +98,7 @@ def test_qwen3_vl_scores_as_its_model_card_does(folder: Folder, pages: list[Page
         messages = [
             {"role": "system", "content": [{"type": "text", "text": qwen3_vl.SYSTEM}]},
             {"role": "user", "content": [
-                {"type": "text", "text": "<Instruct>: Given a search query, retrieve relevant candidates that answer the query."},
+                {"type": "text", "text": f"<Instruct>: {configs.Qwen3VL().instruction}"},
                 {"type": "text", "text": "<Query>:"}, {"type": "text", "text": QUERY},
                 {"type": "text", "text": "\n<Document>:"}, {"type": "image", "image": page.image()},
             ]},

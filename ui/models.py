@@ -1,0 +1,72 @@
+"""`folioscope models`: which models a profile needs, which of them are here, and fetching the rest."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import configs.settings as configs
+from configs.models import KNOWN
+from ui import show
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    role: str  # encoder or reranker
+    model: str
+    revision: str | None
+
+
+def needed(settings: configs.Settings) -> Iterator[Needed]:
+    """The torch models of a profile; the small ones that ship are not among them."""
+    for role, part in (("encoder", settings.encoder), ("reranker", settings.reranker)):
+        if isinstance(part, configs.TorchModel):
+            yield Needed(role, part.model, part.revision)
+
+
+def describe(model: str) -> str:
+    """What is known of it, for a table: size and licence."""
+    known = KNOWN.get(model)
+    return f"{known.gigabytes:g} GB, {known.licence}" if known else "size and licence unknown to Folioscope"
+
+
+def size_of(folder: Path) -> float:
+    """Gigabytes on disk; a hub's snapshot holds links to its files."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
+
+
+def list_all(settings: configs.Settings) -> None:
+    from retrieval import checkpoints
+
+    rows = list(needed(settings))
+    if not rows:
+        show.console.print("This profile needs no models but those that ship with Folioscope.")
+    for row in rows:
+        folder = checkpoints.local(row.model, row.revision)
+        if folder is None:
+            show.console.print(f"  MISSING  {row.role} {row.model}: {describe(row.model)}")
+        else:
+            revision = checkpoints.revision_of(folder)
+            show.console.print(
+                f"  here     {row.role} {row.model}@{revision}: {size_of(folder):.1f} GB in {folder}"
+            )
+
+
+def pull(settings: configs.Settings, profile: str) -> None:
+    """Fetch what the profile lacks, base models of adapters included. Raises ModelMissing where that fails."""
+    from retrieval import checkpoints
+
+    rows = list(needed(settings))
+    if not rows:
+        show.console.print(f"{profile} needs no models but those that ship with Folioscope.")
+    for row in rows:
+        if checkpoints.local(row.model, row.revision) is None:
+            show.console.print(f"fetching {row.role} {row.model} ({describe(row.model)})")
+        folder = checkpoints.fetch(row.model, row.revision)
+        if checkpoints.is_adapter(folder):
+            base = checkpoints.base_of(folder)
+            show.console.print(f"  it is an adapter for {base}")
+            checkpoints.check_files(checkpoints.fetch(base, None))
+        checkpoints.check_files(folder)
+        show.console.print(f"{row.model}: {size_of(folder):.1f} GB, whole")
+        if folder.parent.name == "snapshots":
+            show.console.print(f"  to pin it, write in the profile under {row.role}: revision: {folder.name}")
