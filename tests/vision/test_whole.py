@@ -7,6 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 import configs.settings as configs
+from retrieval.errors import EncoderMismatch
 from retrieval.store import Store
 from tests.pdfs import make_pdf
 from tests.vision.conftest import Folder
@@ -51,8 +52,8 @@ def test_ingest_search_rerank_and_light_up(family: str, kind: str, folder: Folde
     assert f"reranked the first 5 of 5 candidates by {kind}" in " ".join(said.split())
     assert "features of 0 of 5 pages were known" in " ".join(said.split())
     assert len(list((tmp_path / "lit").iterdir())) == 5
-    code, said = run("search", "harbour", "--index", index, "--profile", "smoke")
-    assert code == 2
+    with pytest.raises(EncoderMismatch):
+        run("search", "harbour", "--index", index, "--profile", "smoke")
 
 
 def test_a_model_that_is_not_here_is_told_with_its_size_and_the_command_that_fetches_it(
