@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # docker build --target cpu -t folioscope .          any machine, the embedded models inside
-# docker build --target cuda -t folioscope:cuda .    with torch, transformers and colpali-engine for the GPU models to come
+# docker build --target cuda -t folioscope:cuda .    with torch, transformers and colpali-engine for the GPU profiles
 # docker run -p 127.0.0.1:7860:7860 -v "$PWD/data:/data" folioscope
 
 FROM python:3.11-slim-bookworm AS cpu

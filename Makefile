@@ -29,7 +29,7 @@ format: .venv/test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# For the models of a GPU workstation: torch, transformers and colpali-engine. No back-end uses them yet.
+# For the models of a GPU workstation: torch, transformers, colpali-engine and sentence-transformers.
 gpu: .venv/base requirements/gpu.txt
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/gpu.txt
 

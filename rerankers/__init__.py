@@ -1,13 +1,17 @@
 """Cross-encoders that read question and page together. `load` picks one by its kind, and imports only that one."""
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
-import configs.settings as configs
 from retrieval.types import Reranker
 
+if TYPE_CHECKING:
+    import configs.settings as configs
 
-def load(settings: configs.RerankerSettings) -> Reranker | None:
+
+def load(settings: "configs.RerankerSettings") -> Reranker | None:
     """The reranker of the profile; None where the profile has none."""
+    import configs.settings as configs
+
     match settings:
         case configs.Text():
             from rerankers.text import TextReranker

@@ -40,7 +40,7 @@ class FeatureCache:
         self._kept: OrderedDict[str, Features] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
-        self.counts = Counts()
+        self._counts = Counts()
         if folder and disk_mb:
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -49,16 +49,22 @@ class FeatureCache:
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
-                self.counts.memory += 1
+                self._counts.memory += 1
                 return self._kept[key]
         found = self._read(key)
         with self._lock:
             if found is None:
-                self.counts.missed += 1
+                self._counts.missed += 1
                 return None
-            self.counts.disk += 1
+            self._counts.disk += 1
         self._remember(key, found)
         return found
+
+    def take_counts(self) -> Counts:
+        """What was asked for since this was last called."""
+        with self._lock:
+            taken, self._counts = self._counts, Counts()
+        return taken
 
     def put(self, key: str, features: Features) -> None:
         if not self._memory_bytes and not self._disk_bytes:

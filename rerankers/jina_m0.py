@@ -10,20 +10,22 @@ kept, and a known page then costs the question's few tokens only.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoProcessor, DynamicCache, Qwen2VLConfig, Qwen2VLModel
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLPreTrainedModel
 
-import configs.settings as configs
 from rerankers.features import FeatureCache, Features
 from rerankers.vision import IMAGE, Seen, VisionReranker
 from retrieval import checkpoints
 from retrieval.batches import pad
 from retrieval.checkpoints import Placement
 from retrieval.types import PageContent
+
+if TYPE_CHECKING:
+    import configs.settings as configs
 
 BEFORE = f"**Document**:\n<|vision_start|>{IMAGE}<|vision_end|>\n**Query**:\n"
 SCORE_TOKEN = 100
@@ -47,7 +49,7 @@ class JinaM0(Qwen2VLPreTrainedModel):
 
 class JinaM0Reranker(VisionReranker):
     def __init__(
-        self, settings: configs.JinaM0, model: Any, processor: Any, placement: Placement, folder: Path
+        self, settings: "configs.JinaM0", model: Any, processor: Any, placement: Placement, folder: Path
     ) -> None:
         super().__init__(settings, model, processor, placement, folder)
         self._prefixes = FeatureCache(settings.prefix_mb) if settings.prefix_mb else None
@@ -75,12 +77,9 @@ class JinaM0Reranker(VisionReranker):
         lengths = [int(prefix["keys"].shape[2]) + len(asked) for prefix in prefixes]
         return self._budget.run(lengths, lambda batch: self._answer(asked, [prefixes[i] for i in batch]))
 
-    @property
-    def cache_note(self) -> str:
-        known = (
-            f"whole pages: {self._prefixes.counts}" if self._prefixes and str(self._prefixes.counts) else ""
-        )
-        return "; ".join(filter(None, (super().cache_note, known)))
+    def take_note(self) -> str:
+        known = str(self._prefixes.take_counts()) if self._prefixes else ""
+        return "; ".join(filter(None, (super().take_note(), known and f"whole pages: {known}")))
 
     def _question(self, query: str) -> Tensor | None:
         """(q,) ids after the document; None where the tokenizer would join the two, so that they cannot be cut."""
@@ -157,7 +156,7 @@ def _left(rows: Sequence[Tensor], longest: int) -> Tensor:
     return torch.stack([torch.nn.functional.pad(row, (0, 0, longest - row.shape[1], 0)) for row in rows])
 
 
-def load(settings: configs.JinaM0) -> JinaM0Reranker:
+def load(settings: "configs.JinaM0") -> JinaM0Reranker:
     """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
     placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision)

@@ -4,17 +4,19 @@ Prompt and score as in its model card: the probability of "True" between the two
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
-import configs.settings as configs
 from rerankers.vision import VisionReranker, yes_or_no
 from retrieval import checkpoints
 from retrieval.checkpoints import Placement
 from retrieval.errors import ModelBroken
+
+if TYPE_CHECKING:
+    import configs.settings as configs
 
 QUESTION = (
     "Assert the relevance of the previous image document to the following query, answer True or False. "
@@ -24,7 +26,7 @@ QUESTION = (
 
 class MonoQwen2VL(VisionReranker):
     def __init__(
-        self, settings: configs.MonoQwen2VL, model: Any, processor: Any, placement: Placement, folder: Path
+        self, settings: "configs.MonoQwen2VL", model: Any, processor: Any, placement: Placement, folder: Path
     ) -> None:
         super().__init__(settings, model, processor, placement, folder)
         try:
@@ -42,7 +44,7 @@ class MonoQwen2VL(VisionReranker):
         return torch.softmax((hidden @ self._rows.T).float(), dim=-1)[:, 0]
 
 
-def load(settings: configs.MonoQwen2VL) -> MonoQwen2VL:
+def load(settings: "configs.MonoQwen2VL") -> MonoQwen2VL:
     """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
     placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision)

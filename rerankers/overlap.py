@@ -10,7 +10,9 @@ class OverlapReranker:
     name = "overlap"
     batch_pages = 4
     notes: tuple[str, ...] = ()
-    cache_note = ""
+
+    def take_note(self) -> str:
+        return ""
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         asked = {stem(word) for word in words(query) if word not in STOP_WORDS}

@@ -6,19 +6,21 @@ The model is asked whether the document meets the query and answers "yes" or "no
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-import configs.settings as configs
 from rerankers.features import Features
 from rerankers.vision import VisionReranker, yes_or_no
 from retrieval import checkpoints
 from retrieval.checkpoints import Placement
 from retrieval.errors import ModelBroken
+
+if TYPE_CHECKING:
+    import configs.settings as configs
 
 SYSTEM = (
     "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
@@ -28,7 +30,7 @@ SYSTEM = (
 
 class Qwen3VLReranker(VisionReranker):
     def __init__(
-        self, settings: configs.Qwen3VL, model: Any, processor: Any, placement: Placement, folder: Path
+        self, settings: "configs.Qwen3VL", model: Any, processor: Any, placement: Placement, folder: Path
     ) -> None:
         super().__init__(settings, model, processor, placement, folder)
         self._instruction = settings.instruction
@@ -65,7 +67,7 @@ class Qwen3VLReranker(VisionReranker):
         ]
 
 
-def load(settings: configs.Qwen3VL) -> Qwen3VLReranker:
+def load(settings: "configs.Qwen3VL") -> Qwen3VLReranker:
     """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
     placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision)

@@ -29,8 +29,6 @@ MOST_PAUSE_S = 8.0
 
 
 class RemoteReranker:
-    cache_note = ""
-
     def __init__(self, settings: configs.Remote, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = f"remote {settings.dialect} ({settings.model})"
         self.notes: tuple[str, ...] = (
@@ -55,6 +53,9 @@ class RemoteReranker:
         self._failures = 0
         self._closed_until = 0.0
         self._why = ""
+
+    def take_note(self) -> str:
+        return ""
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """The server's relevance scores, in the order given. Raises RerankerFailed."""

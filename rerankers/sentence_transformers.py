@@ -22,8 +22,6 @@ except ImportError as error:
 
 
 class SentenceTransformersReranker:
-    cache_note = ""
-
     def __init__(
         self, settings: configs.SentenceTransformers, model: Any, placement: checkpoints.Placement
     ) -> None:
@@ -35,6 +33,9 @@ class SentenceTransformersReranker:
             cautions.append(f"{settings.model} runs code of its own (trust_remote_code)")
         self.notes = (f"{settings.model}: {placement}", *cautions)
         self._model, self._batch, self._reads = model, settings.batch_size, settings.reads
+
+    def take_note(self) -> str:
+        return ""
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """As the model's own activation gives it: a probability for most."""

@@ -23,7 +23,6 @@ NOTHING = -12.0
 class TextReranker:
     batch_pages = 4
     notes: tuple[str, ...] = ()
-    cache_note = ""
 
     def __init__(self, settings: configs.Text) -> None:
         folder = ModelFolder(settings.model)
@@ -31,6 +30,9 @@ class TextReranker:
         self._tokenizer = folder.tokenizer()
         self._runner = RowRunner(folder.session("cross.onnx"), settings.threads)
         self._windows = settings.windows
+
+    def take_note(self) -> str:
+        return ""
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """The logit of each page's best window; a page without words gets NOTHING."""

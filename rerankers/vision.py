@@ -12,19 +12,21 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-import configs.settings as configs
 from configs.models import KNOWN
 from rerankers.features import FeatureCache, Features
 from retrieval import checkpoints
 from retrieval.batches import TokenBudget, pad
 from retrieval.checkpoints import Placement
 from retrieval.types import PageContent
+
+if TYPE_CHECKING:
+    import configs.settings as configs
 
 IMAGE = "<|image_pad|>"
 
@@ -43,7 +45,7 @@ class VisionReranker(ABC):
     """One checkpoint. Subclasses say how the prompt reads and how the score is read off the last position."""
 
     def __init__(
-        self, settings: configs.VisionRerankerSettings, model: Any, processor: Any, placement: Placement, folder: Path
+        self, settings: "configs.VisionRerankerSettings", model: Any, processor: Any, placement: Placement, folder: Path
     ) -> None:  # fmt: skip
         self.placement = placement
         self.name = f"{settings.kind} ({settings.model})"
@@ -91,9 +93,8 @@ class VisionReranker(ABC):
             lambda batch: self._score([rows[i] for i in batch], [seen[i] for i in batch], [towered[i] for i in batch]),
         )  # fmt: skip
 
-    @property
-    def cache_note(self) -> str:
-        return str(self.cache.counts)
+    def take_note(self) -> str:
+        return str(self.cache.take_counts())
 
     def tokens(self, query: str, image_tokens: int) -> Tensor:
         """(length,) ids of the pair's prompt, the image's place filled with as many tokens as it has."""

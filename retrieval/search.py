@@ -151,7 +151,7 @@ class Searcher:
             )
         else:
             reason = f"reranked the first {len(scores)} of {len(candidates)} candidates {spent}"
-        note = "; ".join(filter(None, (self._reranker.name, self._reranker.cache_note)))
+        note = "; ".join(filter(None, (self._reranker.name, self._reranker.take_note())))
         return hits, Stage("rerank", seconds, len(scores), note), Decision(True, reason)
 
     def _notes(

@@ -166,9 +166,8 @@ class Reranker(Protocol):
         """As an Encoder's."""
         ...
 
-    @property
-    def cache_note(self) -> str:
-        """How much of the last work was known already, in words; empty where nothing is kept."""
+    def take_note(self) -> str:
+        """How much of the work since this was last asked was known already, in words; "" where nothing is kept."""
         ...
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:

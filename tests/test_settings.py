@@ -16,7 +16,7 @@ def test_the_default_profile_is_the_embedded_one() -> None:
 
 
 def test_an_unknown_profile_names_those_that_exist() -> None:
-    with pytest.raises(ProfileError, match="cpu, .*smoke"):
+    with pytest.raises(ProfileError, match=r"cpu, .*smoke"):
         configs.load("gpu-900gb")
 
 

@@ -1,12 +1,16 @@
 """Encoders: pages and questions to vectors. `load` picks one by its kind, and imports only that one."""
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
-import configs.settings as configs
 from retrieval.types import Encoder
 
+if TYPE_CHECKING:
+    import configs.settings as configs
 
-def load(settings: configs.EncoderSettings) -> Encoder:
+
+def load(settings: "configs.EncoderSettings") -> Encoder:
+    import configs.settings as configs
+
     match settings:
         case configs.Words():
             from retrieval.encoders.words import WordsEncoder

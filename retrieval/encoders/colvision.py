@@ -11,13 +11,12 @@ The library's processors and weights, with forward passes of our own where it wa
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-import configs.settings as configs
 from configs.models import KNOWN
 from retrieval import checkpoints
 from retrieval.checkpoints import Placement
@@ -25,6 +24,9 @@ from retrieval.encoders import geometry
 from retrieval.encoders.vision import Family, Inputs, VisionEncoder, sequences_of
 from retrieval.errors import MissingExtra, ModelBroken
 from retrieval.types import Fingerprint
+
+if TYPE_CHECKING:
+    import configs.settings as configs
 
 try:
     import colpali_engine.models as engine
@@ -173,7 +175,7 @@ class ColTiled(_Family):
         return projected
 
 
-def load(settings: configs.ColVision) -> VisionEncoder:
+def load(settings: "configs.ColVision") -> VisionEncoder:
     """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
     placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision)
@@ -222,7 +224,7 @@ def _without_head(model: Any) -> None:
         model.model.lm_head = torch.nn.Identity()
 
 
-def _family(name: configs.ColFamily) -> Callable[..., _Family]:
+def _family(name: "configs.ColFamily") -> Callable[..., _Family]:
     match name:
         case "colqwen2" | "colqwen2_5" | "colqwen3" | "colqwen3_5":
             return ColQwen

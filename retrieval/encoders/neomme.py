@@ -5,18 +5,21 @@ sum (its model card), which the question's weights carry.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-import configs.settings as configs
 from retrieval import checkpoints
 from retrieval.checkpoints import Placement
 from retrieval.encoders import geometry
 from retrieval.encoders.vision import Family, Inputs, VisionEncoder, sequences_of
 from retrieval.errors import MissingExtra
 from retrieval.types import Fingerprint
+
+if TYPE_CHECKING:
+    import configs.settings as configs
 
 try:
     from transformers import NeoMMEForRetrieval
@@ -68,7 +71,7 @@ class NeoMME(Family):
         return made.embeddings, made.dense_embeddings
 
 
-def load(settings: configs.NeoMME) -> VisionEncoder:
+def load(settings: "configs.NeoMME") -> VisionEncoder:
     """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
     placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision)

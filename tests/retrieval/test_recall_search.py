@@ -170,10 +170,12 @@ class SlowReranker:
     name = "slow"
     batch_pages = 4
     notes = ()
-    cache_note = ""
 
     def __init__(self) -> None:
         self.read = 0
+
+    def take_note(self) -> str:
+        return ""
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         threading.Event().wait(0.05)

@@ -63,17 +63,17 @@ def test_kept_features_change_no_score_and_save_the_vision_tower(
     for cache in (configs.Cache(memory_mb=64), disk):
         reranker = load(kind, folder(kind), cache=cache)
         assert reranker.score(QUERY, pages) == fresh
-        assert reranker.cache_note == "features of 0 of 3 pages were known"
+        assert reranker.take_note() == "features of 0 of 3 pages were known"
         monkeypatch.setattr(type(reranker.core), "get_image_features", None)  # not called again
         assert reranker.score(QUERY, pages) == fresh
-        assert reranker.cache_note == "features of 3 of 6 pages were known"
+        assert reranker.take_note() == "features of 3 of 3 pages were known"
         monkeypatch.undo()
     another = load(kind, folder(kind), cache=disk)  # as after a restart
     assert another.score(QUERY, pages) == fresh
-    assert another.cache_note == "features of 3 of 3 pages were known"
+    assert another.take_note() == "features of 3 of 3 pages were known"
     other_budget = load(kind, folder(kind), cache=disk, max_visual_tokens=16)
     assert other_budget.score(QUERY, pages) != fresh
-    assert other_budget.cache_note == "features of 0 of 3 pages were known"
+    assert other_budget.take_note() == "features of 0 of 3 pages were known"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -167,7 +167,7 @@ def test_jina_m0_with_known_pages_reads_only_the_question(folder: Folder, pages:
     for query in (QUERY, "net margin", "%!? of what"):
         expected = m0_expected(folder("jina_m0"), pages, query)
         assert reranker.score(query, pages) == pytest.approx(expected, abs=1e-5)
-    assert reranker.cache_note.endswith("whole pages: features of 6 of 9 pages were known")
+    assert reranker.take_note().endswith("whole pages: features of 6 of 9 pages were known")
     part = load("jina_m0", folder("jina_m0"), prefix_mb=64)
     part.score(QUERY, pages[1:2])
     assert part.score(QUERY, pages) == pytest.approx(m0_expected(folder("jina_m0"), pages, QUERY), abs=1e-5)
