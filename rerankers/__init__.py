@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, assert_never
 
+from retrieval.errors import missing_extra
 from retrieval.types import Reranker
 
 if TYPE_CHECKING:
@@ -9,7 +10,14 @@ if TYPE_CHECKING:
 
 
 def load(settings: "configs.RerankerSettings") -> Reranker | None:
-    """The reranker of the profile; None where the profile has none."""
+    """The reranker of the profile; None where it has none. Raises MissingExtra where its libraries are absent."""
+    try:
+        return _load(settings)
+    except ImportError as error:
+        raise missing_extra(error) from error
+
+
+def _load(settings: "configs.RerankerSettings") -> Reranker | None:
     import configs.settings as configs
 
     match settings:

@@ -7,18 +7,13 @@ knows nothing of these roles would get a prompt that it was never trained on: it
 from collections.abc import Sequence
 from typing import Any
 
+from sentence_transformers import CrossEncoder
+
 import configs.settings as configs
 from configs.models import KNOWN
 from retrieval import checkpoints
-from retrieval.errors import MissingExtra, ModelBroken
+from retrieval.errors import ModelBroken
 from retrieval.types import PageContent
-
-try:
-    from sentence_transformers import CrossEncoder
-except ImportError as error:
-    raise MissingExtra(
-        f"{error.name} is not installed, and this reranker needs it: run 'make gpu', or install folioscope[gpu]"
-    ) from error
 
 
 class SentenceTransformersReranker:

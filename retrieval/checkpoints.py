@@ -16,19 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from safetensors import SafetensorError, safe_open
+from transformers.utils import logging as transformers_logging
+
 from configs.models import KNOWN
 from retrieval.errors import DeviceMissing, MissingExtra, ModelBroken, ModelMissing
-
-try:
-    import torch
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-    from safetensors import SafetensorError, safe_open
-    from transformers.utils import logging as transformers_logging
-except ImportError as error:
-    raise MissingExtra(
-        f"{error.name} is not installed, and models on torch need it: run 'make gpu', or install folioscope[gpu]"
-    ) from error
 
 SAMPLES = 16
 """Places in a weight file that its identity is taken from: reading all of 9 GB would take longer than loading."""
@@ -40,8 +35,8 @@ NEEDED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 class Placement:
     """Where and how a model runs."""
 
-    device: "torch.device"
-    dtype: "torch.dtype"
+    device: torch.device
+    dtype: torch.dtype
     attention: str  # sdpa, eager or flash_attention_2
 
     def __str__(self) -> str:

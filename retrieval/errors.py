@@ -43,6 +43,14 @@ class MissingExtra(FolioscopeError):
     exit_code = 3
 
 
+def missing_extra(error: ImportError) -> MissingExtra:
+    """What to say where the libraries of the GPU models are absent or too old."""
+    what = f"{error.name} is not installed" if isinstance(error, ModuleNotFoundError) else str(error)
+    return MissingExtra(
+        f"{what}, and this profile's models need it: run 'make gpu', or install folioscope[gpu]"
+    )
+
+
 class ModelBroken(FolioscopeError):
     """A model's files are missing, or are not the files that the checksum names."""
 

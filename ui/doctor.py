@@ -37,10 +37,14 @@ def run(settings: configs.Settings) -> int:
             state = "MISSING" if needed[program] else "optional"
             show.console.print(f"  {state:8} {program}: {purpose}; to have it: {remedy}")
     wanted = list(models.needed(settings))
-    if wanted:
-        lacking |= _torch()
+    if wanted and _torch():
         for row in wanted:
-            lacking |= _model(row)
+            show.console.print(
+                f"  unknown  {row.role} {row.model}: {models.describe(row.model)}; first: make gpu"
+            )
+        return 3
+    for row in wanted:
+        lacking |= _model(row)
     if lacking and wanted:
         return 3
     try:

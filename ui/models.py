@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import configs.settings as configs
 from configs.models import KNOWN
+from retrieval.errors import missing_extra
 from ui import show
 
 
@@ -35,12 +37,11 @@ def size_of(folder: Path) -> float:
 
 
 def list_all(settings: configs.Settings) -> None:
-    from retrieval import checkpoints
-
     rows = list(needed(settings))
     if not rows:
         show.console.print("This profile needs no models but those that ship with Folioscope.")
     for row in rows:
+        checkpoints = _checkpoints()
         folder = checkpoints.local(row.model, row.revision)
         if folder is None:
             show.console.print(f"  MISSING  {row.role} {row.model}: {describe(row.model)}")
@@ -53,12 +54,11 @@ def list_all(settings: configs.Settings) -> None:
 
 def pull(settings: configs.Settings, profile: str) -> None:
     """Fetch what the profile lacks, base models of adapters included. Raises ModelMissing where that fails."""
-    from retrieval import checkpoints
-
     rows = list(needed(settings))
     if not rows:
         show.console.print(f"{profile} needs no models but those that ship with Folioscope.")
     for row in rows:
+        checkpoints = _checkpoints()
         if checkpoints.local(row.model, row.revision) is None:
             show.console.print(f"fetching {row.role} {row.model} ({describe(row.model)})")
         folder = checkpoints.fetch(row.model, row.revision)
@@ -70,3 +70,12 @@ def pull(settings: configs.Settings, profile: str) -> None:
         show.console.print(f"{row.model}: {size_of(folder):.1f} GB, whole")
         if folder.parent.name == "snapshots":
             show.console.print(f"  to pin it, write in the profile under {row.role}: revision: {folder.name}")
+
+
+def _checkpoints() -> ModuleType:
+    """Raises MissingExtra on a machine without torch."""
+    try:
+        from retrieval import checkpoints
+    except ImportError as error:
+        raise missing_extra(error) from error
+    return checkpoints

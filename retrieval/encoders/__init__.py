@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, assert_never
 
+from retrieval.errors import missing_extra
 from retrieval.types import Encoder
 
 if TYPE_CHECKING:
@@ -9,6 +10,14 @@ if TYPE_CHECKING:
 
 
 def load(settings: "configs.EncoderSettings") -> Encoder:
+    """The encoder of the profile. Raises MissingExtra where its libraries are absent."""
+    try:
+        return _load(settings)
+    except ImportError as error:
+        raise missing_extra(error) from error
+
+
+def _load(settings: "configs.EncoderSettings") -> Encoder:
     import configs.settings as configs
 
     match settings:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
+import colpali_engine.models as engine
 import torch
 from PIL import Image
 from torch import Tensor
@@ -22,18 +23,11 @@ from retrieval import checkpoints
 from retrieval.checkpoints import Placement
 from retrieval.encoders import geometry
 from retrieval.encoders.vision import Family, Inputs, VisionEncoder, sequences_of
-from retrieval.errors import MissingExtra, ModelBroken
+from retrieval.errors import ModelBroken
 from retrieval.types import Fingerprint
 
 if TYPE_CHECKING:
     import configs.settings as configs
-
-try:
-    import colpali_engine.models as engine
-except ImportError as error:
-    raise MissingExtra(
-        f"{error.name} is not installed, and the colvision encoder needs it: run 'make gpu', or install folioscope[gpu]"
-    ) from error
 
 PREFIXED = frozenset({"colpali", "colqwen2", "colqwen2_5", "colidefics3"})
 CLASSES: dict[str, tuple[Any, Any]] = {

@@ -10,25 +10,18 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import NeoMMEForRetrieval
+from transformers.models.neomme.image_processing_neomme import get_resize_output_size
+from transformers.models.neomme.processing_neomme import NeoMMEProcessor
 
 from retrieval import checkpoints
 from retrieval.checkpoints import Placement
 from retrieval.encoders import geometry
 from retrieval.encoders.vision import Family, Inputs, VisionEncoder, sequences_of
-from retrieval.errors import MissingExtra
 from retrieval.types import Fingerprint
 
 if TYPE_CHECKING:
     import configs.settings as configs
-
-try:
-    from transformers import NeoMMEForRetrieval
-    from transformers.models.neomme.image_processing_neomme import get_resize_output_size
-    from transformers.models.neomme.processing_neomme import NeoMMEProcessor
-except ImportError as error:
-    raise MissingExtra(
-        "the neomme encoder needs transformers 5.20 or newer: run 'make gpu', or install folioscope[gpu]"
-    ) from error
 
 
 class NeoMME(Family):

@@ -1,5 +1,7 @@
 """From a PDF to lit pages with models that see the page, and what the command line says of them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from retrieval.store import Store
 from tests.pdfs import make_pdf
 from tests.vision.conftest import Folder
 from ui.cli import app
+
+ROOT = Path(__file__).parents[2]
 
 
 def profile(path: Path, folder: Folder, family: str = "colqwen2", kind: str = "qwen3_vl") -> str:
@@ -92,3 +96,19 @@ def test_the_shipped_profiles_are_valid_and_their_models_known(name: str) -> Non
     rows = list(needed(configs.load(name)))
     assert rows
     assert all(row.model in KNOWN for row in rows)
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "colpali_engine"])
+def test_without_its_libraries_a_profile_says_how_to_get_them(library: str, tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        f"sys.modules[{library!r}] = None\n"  # as if it were not installed
+        "sys.argv[1:] = ['search', 'x', '--profile', 'gpu-24gb']\n"
+        "from ui.cli import main\n"
+        "main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 3
+    assert "is not installed" in ended.stderr
+    assert "make gpu" in ended.stderr
+    assert "Traceback" not in ended.stderr
