@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoProcessor, DynamicCache, Qwen2VLConfig, Qwen2VLModel
+from transformers import DynamicCache, Qwen2VLConfig, Qwen2VLModel, Qwen2VLProcessor
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLPreTrainedModel
 
 from rerankers.features import FeatureCache, Features
@@ -64,6 +64,7 @@ class JinaM0Reranker(VisionReranker):
         return torch.sigmoid(self._model.score(hidden).float().squeeze(-1) - BIAS)
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
+        self._kept()
         asked = self._question(checkpoints.plain(query, self._tokenizer))
         if self._prefixes is None or asked is None:
             return super().score(query, pages)
@@ -163,5 +164,5 @@ def load(settings: "configs.JinaM0") -> JinaM0Reranker:
     model = checkpoints.load(
         JinaM0, folder, placement, may_have=(r"^lm_head\.",), key_mapping=PUBLISHED_NAMES
     )
-    processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    processor = Qwen2VLProcessor.from_pretrained(folder, local_files_only=True)
     return JinaM0Reranker(settings, model, processor, placement, folder)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
 from rerankers.vision import VisionReranker, yes_or_no
 from retrieval import checkpoints
@@ -49,6 +49,6 @@ def load(settings: "configs.MonoQwen2VL") -> MonoQwen2VL:
     placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision)
     model = checkpoints.load(Qwen2VLForConditionalGeneration, folder, placement)
-    processor = AutoProcessor.from_pretrained(checkpoints.processor_folder(folder), local_files_only=True)
+    processor = Qwen2VLProcessor.from_pretrained(checkpoints.processor_folder(folder), local_files_only=True)
     checkpoints.check_template(processor, settings.model)
     return MonoQwen2VL(settings, model, processor, placement, folder)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
+from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from rerankers.features import Features
@@ -54,8 +54,10 @@ class Qwen3VLReranker(VisionReranker):
         device = self.placement.device
         deep = sum(name.startswith("deep") for name in features[0])
         return BaseModelOutputWithDeepstackFeatures(
-            pooler_output=[f["pooled"].to(device) for f in features],
-            deepstack_features=[[f[f"deep{level}"].to(device) for f in features] for level in range(deep)],
+            pooler_output=[f["pooled"].to(device, non_blocking=True) for f in features],
+            deepstack_features=[
+                [f[f"deep{level}"].to(device, non_blocking=True) for f in features] for level in range(deep)
+            ],
         )
 
     def _messages(self, query: str) -> list[dict[str, Any]]:
@@ -72,6 +74,6 @@ def load(settings: "configs.Qwen3VL") -> Qwen3VLReranker:
     placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision)
     model = checkpoints.load(Qwen3VLForConditionalGeneration, folder, placement)
-    processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    processor = Qwen3VLProcessor.from_pretrained(folder, local_files_only=True)
     checkpoints.check_template(processor, settings.model)
     return Qwen3VLReranker(settings, model, processor, placement, folder)

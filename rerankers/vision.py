@@ -9,7 +9,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +65,10 @@ class VisionReranker(ABC):
         self._identity = hashlib.sha256(identity.encode()).hexdigest()[:12]
         cache = settings.cache
         where = Path(cache.folder).expanduser() if cache.folder else None
-        self.cache = FeatureCache(cache.memory_mb, cache.disk_mb, where)
+        self.cache = FeatureCache(
+            cache.memory_mb, cache.disk_mb, where, pinned=placement.device.type == "cuda"
+        )
+        self._keeping: list[Future[None]] = []
         self._threads = ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="pages")
 
     @abstractmethod
@@ -84,6 +87,7 @@ class VisionReranker(ABC):
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """A probability for each page, in the order given."""
         query = checkpoints.plain(query, self._tokenizer)
+        self._kept()
         seen = list(self._threads.map(self._look, pages))
         patches = [0 if page.pixels is None else len(page.pixels) // self._merge**2 for page in seen]
         towered = self._budget.run(patches, lambda batch: self._tower([seen[i] for i in batch]))
@@ -92,6 +96,12 @@ class VisionReranker(ABC):
             [len(row) for row in rows],
             lambda batch: self._score([rows[i] for i in batch], [seen[i] for i in batch], [towered[i] for i in batch]),
         )  # fmt: skip
+
+    def _kept(self) -> None:
+        """Wait until what earlier calls made is in the cache: it is copied there while they go on."""
+        waiting, self._keeping = self._keeping, []
+        for copied in waiting:
+            copied.result()
 
     def take_note(self) -> str:
         return str(self.cache.take_counts())
@@ -124,7 +134,7 @@ class VisionReranker(ABC):
                 features = {"grid": page.grid, "pooled": out.pooler_output[k]}
                 for level, layer in enumerate(getattr(out, "deepstack_features", None) or ()):
                     features[f"deep{level}"] = layer[k]
-                self.cache.put(page.key, features)
+                self._keeping.append(self._threads.submit(self.cache.put, page.key, features))
                 made[id(page)] = features
         return [made[id(page)] if page.features is None else page.features for page in pages]
 
@@ -147,7 +157,9 @@ class VisionReranker(ABC):
     def encoder_output(self, features: Sequence[Features]) -> Any:
         """The pages' features as the model takes them."""
         device = self.placement.device
-        return BaseModelOutputWithPooling(pooler_output=[f["pooled"].to(device) for f in features])
+        return BaseModelOutputWithPooling(
+            pooler_output=[f["pooled"].to(device, non_blocking=True) for f in features]
+        )
 
     def _limit_image(self, tokens: int) -> None:
         image = self._processor.image_processor

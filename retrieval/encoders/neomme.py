@@ -48,7 +48,12 @@ class NeoMME(Family):
     def query(self, text: str) -> Inputs:
         asked = [{"role": "user", "content": [{"type": "text", "text": text}]}]
         made = self._processor.apply_chat_template(
-            [asked], task="query", tokenize=True, return_dict=True, return_tensors="pt"
+            [asked],
+            task="query",
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},  # as for pages: see VisionEncoder
         )
         return Inputs(sequences_of(made))
 

@@ -109,6 +109,9 @@ class VisionEncoder:
         self._budget = TokenBudget(batch_tokens)
         self._pool_factor = pool_factor
         self._threads = ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="pages")
+        # Tokenizers cannot change how they pad while another thread uses them ("Already borrowed"): every call here
+        # asks for the same padding, and this one sets it before there are threads.
+        self._family.query("warm up")
         self._expected: OrderedDict[str, Future[Inputs]] = OrderedDict()
 
     def expect(self, pages: Sequence[PageContent]) -> None:

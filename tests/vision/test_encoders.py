@@ -1,8 +1,12 @@
 """Every family of page encoders, on tiny checkpoints from disk: what must hold whatever the weights are."""
 
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import colpali_engine.models as engine
@@ -21,6 +25,7 @@ from retrieval.types import PageContent, Vectors
 from tests.vision import tiny
 from tests.vision.conftest import Folder, Load, content
 
+ROOT = Path(__file__).parents[2]
 EVERY = [*tiny.FAMILIES, "neomme"]
 QUESTIONS = ["net", "quarterly revenue by region, and what else the energy report says of it"]
 
@@ -319,3 +324,46 @@ def test_weights_that_do_not_fit_are_refused_by_name(folder: Folder, tmp_path: P
     assert "left over" in broken(folder("colqwen3"), "colqwen2") or "missing" in broken(
         folder("colqwen3"), "colqwen2"
     )
+
+
+@pytest.mark.parametrize("name", ["colqwen2", "colpali", "colidefics3", "neomme"])
+def test_pages_and_questions_from_many_threads_at_once(
+    name: str, load: Load, pages: list[PageContent]
+) -> None:
+    encoder = load(name)
+    expected = encoder.encode_queries(QUESTIONS[:1])[0].vectors
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(encoder.encode_queries, QUESTIONS[:1]) for _ in range(40)]
+        for number in range(40):
+            encoder.expect([content(tiny.page(90, 80, number), number)])
+        read = threads.submit(encoder.encode_pages, [content(tiny.page(90, 80, n), n) for n in range(40)])
+        assert len(read.result()) == 40
+        for answer in asked:
+            np.testing.assert_allclose(answer.result()[0].vectors, expected, atol=2e-6)
+
+
+def test_models_of_the_hub_are_read_from_its_cache_and_named_by_their_commit(
+    folder: Folder, tmp_path: Path
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub" / "models--tiny--colqwen2"
+    shutil.copytree(folder("colqwen2"), cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    script = (
+        "import configs.settings as c, retrieval.encoders as e, sys\n"
+        "s = c.ColVision(family='colqwen2', model='tiny/colqwen2', device='cpu', revision=sys.argv[1] or None)\n"
+        "print(e.load(s).fingerprint)"
+    )
+
+    def run(revision: str) -> "subprocess.CompletedProcess[str]":
+        environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+        environment.pop("HF_HUB_CACHE", None)
+        return subprocess.run([sys.executable, "-c", script, revision], cwd=ROOT, env=environment,
+                              capture_output=True, text=True)  # fmt: skip
+
+    for revision in ("", commit):
+        assert f"colvision tiny/colqwen2@{commit[:12]}" in run(revision).stdout
+    other = run("f" * 40)
+    assert "ModelMissing" in other.stderr
+    assert f"hf download tiny/colqwen2 --revision {'f' * 40}" in other.stderr
