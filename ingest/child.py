@@ -28,7 +28,7 @@ from ingest.prepared import (
     Task,
 )
 from ingest.rasterize import Rasterizer, info, open_document, open_other
-from ingest.read import PageText, read_page
+from ingest.read import read_page
 from ingest.titles import clean
 from retrieval.errors import FolioscopeError, MissingExtra, UnreadableDocument
 from retrieval.types import Box, Word
@@ -38,14 +38,14 @@ WEBP_METHOD = 2
 """libwebp's effort, 0 to 6: 1.2 times the time of 1 for five sixths of the bytes; 4 takes 2.6 times as long."""
 
 
-def run(connection: "Connection[Any, Any]", settings: configs.Ingest, words: bool) -> None:
+def run(connection: "Connection[Any, Any]", settings: configs.Ingest) -> None:
     """Answer chunks until the parent closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends its workers
     if hasattr(os, "setsid"):
         os.setsid()  # poppler's and tesseract's processes die with this group
     threading.Thread(target=die_with, args=(os.getppid(),), daemon=True).start()
     limit_memory(settings.memory_mb)
-    worker = _Worker(settings, words)
+    worker = _Worker(settings)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             chunk = connection.recv()
@@ -57,9 +57,8 @@ def run(connection: "Connection[Any, Any]", settings: configs.Ingest, words: boo
 
 
 class _Worker:
-    def __init__(self, settings: configs.Ingest, words: bool) -> None:
+    def __init__(self, settings: configs.Ingest) -> None:
         self._settings = settings
-        self._words = words
         self._ocr = None if settings.ocr == "off" else _Engine(settings)
         self._open: tuple[int, Rasterizer, MupdfDocument | None] | None = None
         self._other: Rasterizer | None = None
@@ -108,7 +107,7 @@ class _Worker:
         layer: MupdfDocument | None = None
         if isinstance(document, MupdfDocument):
             layer = document
-        elif document.renderer == "poppler" and self._words:
+        elif document.renderer == "poppler":
             with suppress(UnreadableDocument):
                 layer = MupdfDocument(path, password)
         self._open = (key, document, layer)
@@ -127,13 +126,11 @@ class _Worker:
         self, task: Task, document: Rasterizer, layer: MupdfDocument | None, number: int
     ) -> PreparedPage:
         image, (width, height), renderer = self._render(task, document, number, self._settings.dpi)
-        text = PageText((), "none")
-        if self._words:
-            text = read_page(
-                layer.page(number) if layer else None,
-                lambda: image if self._settings.dpi >= OCR_DPI else self._sharper(renderer, number, image),
-                self._ocr,
-            )
+        text = read_page(
+            layer.page(number) if layer else None,
+            lambda: image if self._settings.dpi >= OCR_DPI else self._sharper(renderer, number, image),
+            self._ocr,
+        )
         if text.turn:
             image = turned_image(image, text.turn)
             width, height = (height, width) if text.turn in {90, 270} else (width, height)

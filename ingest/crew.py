@@ -44,8 +44,8 @@ class Lost:
 class Crew:
     """Up to `size` workers. Not for use by two threads."""
 
-    def __init__(self, settings: configs.Ingest, words: bool, size: int) -> None:
-        self._settings, self._words, self._size = settings, words, size
+    def __init__(self, settings: configs.Ingest, size: int) -> None:
+        self._settings, self._size = settings, size
         self._members: list[_Member] = []
         self._context = _context()
 
@@ -109,7 +109,7 @@ class Crew:
     def _hire(self) -> _Member:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=_work, args=(theirs, self._settings, self._words), daemon=True, name="folioscope-worker"
+            target=_work, args=(theirs, self._settings), daemon=True, name="folioscope-worker"
         )
         process.start()
         theirs.close()
@@ -154,10 +154,10 @@ class Crew:
         return UnreadableDocument("crashed", f"{name}: the worker that read it crashed ({_name(code)})")
 
 
-def _work(connection: Any, settings: configs.Ingest, words: bool) -> None:
+def _work(connection: Any, settings: configs.Ingest) -> None:
     from ingest.child import run  # here, so that this process need not load what only its workers use
 
-    run(connection, settings, words)
+    run(connection, settings)
 
 
 def _context() -> Any:

@@ -34,21 +34,19 @@ WAITING = 32
 """Events that may wait for the caller."""
 
 
-def prepare(
-    tasks: Iterable[Task], settings: configs.Ingest, *, words: bool = True
-) -> Generator[Prepared, None, None]:
+def prepare(tasks: Iterable[Task], settings: configs.Ingest) -> Generator[Prepared, None, None]:
     """Rasterize and read documents, several at once.
 
     Events of one document come in order: Opened, then a PreparedPage or FailedPage for each page by number,
     then Finished; or Failed at any point, which ends it. Events of different documents are mixed. `tasks` is
-    drawn from in the caller's thread, a few ahead of what is being read. Without `words`, pages are not read.
+    drawn from in the caller's thread, a few ahead of what is being read.
 
     Closing the generator, or an exception in the caller such as KeyboardInterrupt, ends the workers at once.
     Raises MissingExtra where the OCR engine of the settings is not installed.
     """
     check(settings.ocr)
     workers = settings.workers or _cores()
-    dispatch = _Dispatch(settings, words, workers)
+    dispatch = _Dispatch(settings, workers)
     thread = threading.Thread(target=dispatch.run, name="folioscope-workers", daemon=True)
     thread.start()
     remaining = iter(tasks)
@@ -97,13 +95,13 @@ class _Document:
 class _Dispatch:
     """The thread between the workers and the caller's generator."""
 
-    def __init__(self, settings: configs.Ingest, words: bool, workers: int) -> None:
+    def __init__(self, settings: configs.Ingest, workers: int) -> None:
         self.tasks: deque[Task] = deque()
         self.no_more = False
         self.stop = threading.Event()
         self.events: queue.Queue[Prepared | BaseException | None] = queue.Queue(WAITING)
         self._workers = workers
-        self._crew = Crew(settings, words, workers)
+        self._crew = Crew(settings, workers)
         self._documents: dict[int, _Document] = {}  # by a number of their own, in the order they were begun
         self._begun = 0
 

@@ -16,7 +16,7 @@ from tests.ingest.conftest import source
 
 
 def prepared(path: Path, **settings: Any) -> list[Any]:
-    worker = _Worker(configs.Ingest(dpi=40, ocr="off", **settings), words=True)
+    worker = _Worker(configs.Ingest(dpi=40, ocr="off", **settings))
     return list(worker.prepare(Chunk(1, Task(source(path)), 1, 0)))
 
 

@@ -23,8 +23,8 @@ from tests.ingest.conftest import bomb, raw_pdf, scan, source
 Make = Callable[..., Path]
 
 
-def _events(*paths: Path, words: bool = True, **settings: object) -> list[Prepared]:
-    return list(prepare([Task(source(path)) for path in paths], Ingest.model_validate(settings), words=words))
+def _events(*paths: Path, **settings: object) -> list[Prepared]:
+    return list(prepare([Task(source(path)) for path in paths], Ingest.model_validate(settings)))
 
 
 def _outcomes(events: list[Prepared]) -> dict[str, str]:
@@ -83,11 +83,6 @@ def test_an_upside_down_scan_is_turned_with_its_image(tmp_path: Path) -> None:
     assert Image.open(io.BytesIO(page.image)).size == upright.size
 
 
-def test_without_words_pages_are_not_read(make_pdf: Make) -> None:
-    page = next(e for e in _events(make_pdf(), words=False, dpi=40) if isinstance(e, PreparedPage))
-    assert (page.words, page.text_source) == ((), "none")
-
-
 def test_bad_files_fail_with_their_reason_and_cost_the_others_nothing(make_pdf: Make, tmp_path: Path) -> None:
     good = [make_pdf(f"good{k}.pdf", 2) for k in (1, 2)]
     locked = make_pdf("locked.pdf", encryption=pymupdf.PDF_ENCRYPT_AES_256, user_pw="x", owner_pw="y")
@@ -130,7 +125,7 @@ def test_a_page_that_needs_more_memory_than_allowed_fails_its_document(
 
 def test_five_thousand_pages_are_streamed(tmp_path: Path) -> None:
     (tmp_path / "long.pdf").write_bytes(raw_pdf(b"q Q", "null", pages=5_000))
-    stream = prepare([Task(source(tmp_path / "long.pdf"))], Ingest(dpi=20, workers=2), words=False)
+    stream = prepare([Task(source(tmp_path / "long.pdf"))], Ingest(dpi=20, workers=2, ocr="off"))
     events = list(islice(stream, 30))
     stream.close()
     assert isinstance(events[0], Opened)
@@ -142,9 +137,9 @@ def test_five_thousand_pages_are_streamed(tmp_path: Path) -> None:
 def test_time_that_the_caller_takes_does_not_count(make_pdf: Make) -> None:
     paths = [make_pdf(f"{k}.pdf", 40) for k in range(3)]  # more events than may wait
     seconds = 1.0
-    settings = Ingest(dpi=20, workers=3, seconds_per_page=seconds)
+    settings = Ingest(dpi=20, workers=3, seconds_per_page=seconds, ocr="off")
     events: list[Prepared] = []
-    for event in prepare([Task(source(path)) for path in paths], settings, words=False):
+    for event in prepare([Task(source(path)) for path in paths], settings):
         events.append(event)
         if len(events) == 1:
             time.sleep(GRACE + 3 * seconds)
@@ -186,7 +181,7 @@ def test_what_is_said_of_a_file_can_be_written_anywhere(tmp_path: Path) -> None:
 
 def test_a_worker_goes_on_with_the_document_it_has_open(make_pdf: Make) -> None:
     a, b = (Task(source(make_pdf(name, 20))) for name in ("a.pdf", "b.pdf"))
-    crew = Crew(Ingest(dpi=20, ocr="off"), words=False, size=2)
+    crew = Crew(Ingest(dpi=20, ocr="off"), size=2)
     try:
         of_a, of_b = Chunk(1, a, 1, 1), Chunk(2, b, 1, 1)
         crew.give(of_a)
@@ -212,7 +207,7 @@ def test_tasks_are_drawn_as_they_are_needed(make_pdf: Make) -> None:
             drawn.append(path)
             yield Task(source(path))
 
-    stream = prepare(tasks(), Ingest(dpi=20, workers=1), words=False)
+    stream = prepare(tasks(), Ingest(dpi=20, workers=1, ocr="off"))
     next(stream)
     assert len(drawn) < 20
     stream.close()
@@ -227,13 +222,13 @@ def test_a_worker_that_dies_costs_its_document_only(make_pdf: Make) -> None:
     assert _outcomes(events) == {"0.pdf": "crashed", "1.pdf": "finished"}
 
 
-@pytest.mark.parametrize("words", [True, False])
-def test_a_page_that_cannot_be_rendered_is_told_and_the_others_come(tmp_path: Path, words: bool) -> None:
+@pytest.mark.parametrize("ocr", ["rapidocr", "off"])
+def test_a_page_that_cannot_be_rendered_is_told_and_the_others_come(tmp_path: Path, ocr: str) -> None:
     whole = raw_pdf(b"q Q", "null", pages=2)
     at = whole.index(b"/Contents", whole.index(b"5 0 obj"))
     lost = whole[:at] + b"/Contents 9 0 R" + whole[at + 15 : whole.index(b"xref")]
     (tmp_path / "cut.pdf").write_bytes(lost)
-    events = _events(tmp_path / "cut.pdf", words=words, dpi=40)
+    events = _events(tmp_path / "cut.pdf", ocr=ocr, dpi=40)
     assert [type(event) for event in events] == [Opened, PreparedPage, FailedPage, Finished]
 
 
