@@ -84,7 +84,7 @@ def test_search_within_a_document_and_without_reranking(index: Path) -> None:
         ),
         (["search", "x", "-p", "cpu", "-i", "INDEX"], 2, "was encoded by hashing"),
         (["search", "x", "-p", "smoke", "-i", "INDEX", "--document", "no.pdf"], 2, "no document 'no.pdf'"),
-        (["search", "x", "-p", "nonsense"], 2, "choose one of cpu, smoke"),
+        (["search", "x", "-p", "nonsense"], 2, "choose one of cpu, cpu-visual, gpu-24gb"),
         (["ingest", "nowhere.pdf", "-p", "smoke", "-i", "INDEX"], 2, "nowhere.pdf: no such file or folder"),
         (["docs", "remove", "no.pdf", "-i", "INDEX"], 2, "'folioscope docs list' names them"),
         (["evaluate", "INDEX", "-p", "smoke"], 2, "is not a data set"),
@@ -141,7 +141,15 @@ def test_a_data_set_is_ingested_and_measured(tmp_path: Path) -> None:
 
 
 def test_settings_and_profiles_are_shown() -> None:
-    assert folioscope("config", "profiles").stdout.split() == ["cpu", "smoke"]
+    assert folioscope("config", "profiles").stdout.split() == [
+        "cpu",
+        "cpu-visual",
+        "gpu-24gb",
+        "gpu-80gb",
+        "gpu-8gb",
+        "research",
+        "smoke",
+    ]
     assert "text_weight: 0.4" in folioscope("config", "show").stdout
 
 
