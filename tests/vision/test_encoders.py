@@ -23,7 +23,7 @@ from retrieval.encoders.vision import VisionEncoder
 from retrieval.errors import ModelBroken
 from retrieval.types import PageContent, Vectors
 from tests.vision import tiny
-from tests.vision.conftest import Folder, Load, content
+from tests.vision.conftest import Folder, Load, content, settings_for
 
 ROOT = Path(__file__).parents[2]
 EVERY = [*tiny.FAMILIES, "neomme"]
@@ -367,3 +367,21 @@ def test_models_of_the_hub_are_read_from_its_cache_and_named_by_their_commit(
     other = run("f" * 40)
     assert "ModelMissing" in other.stderr
     assert f"hf download tiny/colqwen2 --revision {'f' * 40}" in other.stderr
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_renamed_or_cut_weight_file_is_refused_for_every_family(
+    name: str, folder: Folder, tmp_path: Path
+) -> None:
+    import retrieval.encoders
+
+    path = copied(folder(name), tmp_path / "broken")
+    weights = safetensors.torch.load_file(path / "model.safetensors")
+    gone = sorted(key for key in weights if "layers.1." in key and key.endswith("weight"))[-1]
+    weights["of_another_model"] = weights.pop(gone)
+    safetensors.torch.save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelBroken, match=r"1 missing \(.*layers\.1\..*1 left over \(of_another_model"):
+        retrieval.encoders.load(settings_for(name, path))
+    (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:-1])
+    with pytest.raises(ModelBroken, match=r"model\.safetensors is no whole weight file"):
+        retrieval.encoders.load(settings_for(name, path))
