@@ -285,14 +285,17 @@ def encoder_row(
                 )
                 model(**{name: tensor.to(placement.device) for name, tensor in batch.items()}).float().cpu()
 
-    taken, theirs = timed(ours, placement, options.times), timed(library, placement, options.times)
+    _memory(placement)  # from here on
+    taken = timed(ours, placement, options.times)
+    memory = _memory(placement)
+    theirs = timed(library, placement, options.times)
     patches = _patches(family, inputs.tensors)
     floor = flops(model, patches, len(inputs), spec.causal) / peak
     return {"pages/s": round(len(pages) / taken, 2), "library, pages/s": round(len(pages) / theirs, 2),
             "times the library": round(theirs / taken, 2), "floor, pages/s": round(1 / floor, 1),
             "share of the floor's rate": round(floor * len(pages) / taken, 3),
             "tokens a page": len(inputs), "parameters": sum(p.numel() for p in model.parameters()),
-            **_memory(placement)}  # fmt: skip
+            **memory}  # fmt: skip
 
 
 def _family(model: Any) -> Callable[..., Family]:
@@ -336,8 +339,10 @@ def reranker_row(
                 else:
                     float(model(**batch).logits[0, -1, 0])
 
+    _memory(placement)  # from here on
     taken = timed(lambda: cold.score(QUERY, pages), placement, options.times)
     kept = timed(lambda: warm.score(QUERY, pages), placement, options.times)
+    memory = _memory(placement)
     theirs = timed(library, placement, options.times)
     grid = processor.image_processor(images=[pages[0].image()], return_tensors="pt")["image_grid_thw"][0]
     patches = int(grid.prod())
@@ -347,7 +352,7 @@ def reranker_row(
             "library, s": round(theirs, 4), "times the library": round(theirs / taken, 2),
             "floor, s": round(floor * len(pages), 4), "share of the floor's rate": round(floor * len(pages) / taken, 3),
             "tokens a pair": length, "parameters": sum(p.numel() for p in model.parameters()),
-            **_memory(placement)}  # fmt: skip
+            **memory}  # fmt: skip
 
 
 def _memory(placement: Placement) -> dict[str, float]:

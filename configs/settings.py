@@ -62,7 +62,7 @@ class TorchModel(Model):
     """The id of a model on the hub (owner/name), or the path of its folder."""
     revision: str | None = None
     """The hub's commit, tag or branch; None: its main branch."""
-    device: str = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """cuda, cuda:1, mps, cpu; auto: the first GPU, or else the processor."""
     dtype: Dtype = "bfloat16"
     attn: Attention = "auto"
@@ -87,8 +87,6 @@ class ColVision(TorchModel):
     """Keep the first dimensions only, for models trained for it (Matryoshka: EVIE)."""
     pool_factor: PositiveInt = 1
     """Image vectors are clustered to so many times fewer."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model: only from owners you trust as you trust your own code."""
 
 
 class NeoMME(TorchModel):

@@ -61,13 +61,17 @@ class JinaM0Reranker(VisionReranker):
         return torch.cat([super().tokens(query, image_tokens), torch.tensor([SCORE_TOKEN])])
 
     def read(self, hidden: Tensor) -> Tensor:
-        return torch.sigmoid(self._model.score(hidden).float().squeeze(-1) - BIAS)
+        first, _, last = self._model.score
+        logit = torch.nn.functional.linear(
+            torch.relu(first(hidden)).float(), last.weight.float(), last.bias.float()
+        )
+        return torch.sigmoid(logit.squeeze(-1) - BIAS)
 
-    def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
+    def _scores(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         self._kept()
         asked = self._question(checkpoints.plain(query, self._tokenizer))
         if self._prefixes is None or asked is None:
-            return super().score(query, pages)
+            return super()._scores(query, pages)
         keys = [f"{page.image_key()}-{self._identity}" for page in pages]
         known = [self._prefixes.get(key) for key in keys]
         missing = [i for i, prefix in enumerate(known) if prefix is None]
@@ -164,5 +168,5 @@ def load(settings: "configs.JinaM0") -> JinaM0Reranker:
     model = checkpoints.load(
         JinaM0, folder, placement, may_have=(r"^lm_head\.",), key_mapping=PUBLISHED_NAMES
     )
-    processor = Qwen2VLProcessor.from_pretrained(folder, local_files_only=True)
+    processor = checkpoints.load_processor(Qwen2VLProcessor, folder)
     return JinaM0Reranker(settings, model, processor, placement, folder)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
-from rerankers.vision import VisionReranker, yes_or_no
+from rerankers.vision import IMAGE, VisionReranker, yes_or_no
 from retrieval import checkpoints
 from retrieval.checkpoints import Placement
 from retrieval.errors import ModelBroken
@@ -33,15 +33,19 @@ class MonoQwen2VL(VisionReranker):
             true, false = yes_or_no(self._tokenizer, "True", "False")
         except ValueError as error:
             raise ModelBroken(f"{settings.model} is no MonoQwen2-VL: {error}") from error
-        self._rows = torch.stack([model.lm_head.weight[true], model.lm_head.weight[false]]).detach().clone()
+        self._rows = torch.stack([model.lm_head.weight[true], model.lm_head.weight[false]]).detach().float()
         messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
         self._template = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        if QUESTION not in str(self._template) or str(self._template).count(IMAGE) != 1:
+            raise ModelBroken(
+                f"the chat template of {settings.model} does not show the question and the page: fetch it again"
+            )
 
     def prompt(self, query: str) -> str:
         return str(self._template).replace("{query}", query, 1)
 
     def read(self, hidden: Tensor) -> Tensor:
-        return torch.softmax((hidden @ self._rows.T).float(), dim=-1)[:, 0]
+        return torch.softmax(hidden.float() @ self._rows.T, dim=-1)[:, 0]
 
 
 def load(settings: "configs.MonoQwen2VL") -> MonoQwen2VL:
@@ -49,6 +53,6 @@ def load(settings: "configs.MonoQwen2VL") -> MonoQwen2VL:
     placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision)
     model = checkpoints.load(Qwen2VLForConditionalGeneration, folder, placement)
-    processor = Qwen2VLProcessor.from_pretrained(checkpoints.processor_folder(folder), local_files_only=True)
+    processor = checkpoints.load_processor(Qwen2VLProcessor, folder)
     checkpoints.check_template(processor, settings.model)
     return MonoQwen2VL(settings, model, processor, placement, folder)

@@ -14,7 +14,7 @@ from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from rerankers.features import Features
-from rerankers.vision import VisionReranker, yes_or_no
+from rerankers.vision import IMAGE, VisionReranker, yes_or_no
 from retrieval import checkpoints
 from retrieval.checkpoints import Placement
 from retrieval.errors import ModelBroken
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 SYSTEM = (
     "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
     'Note that the answer can only be "yes" or "no".'
+)
+PROMPT = (  # as the model card's template renders it; the checkpoint's own may be one for other roles
+    "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n<Instruct>: {instruction}<Query>:{query}"
+    f"\n<Document>:<|vision_start|>{IMAGE}<|vision_end|><|im_end|>\n<|im_start|>assistant\n"
 )
 
 
@@ -39,34 +43,21 @@ class Qwen3VLReranker(VisionReranker):
         except ValueError as error:
             raise ModelBroken(f"{settings.model} is no Qwen3-VL reranker: {error}") from error
         weight = model.lm_head.weight
-        self._direction = (weight[yes] - weight[no]).detach().clone()
-        self._template = processor.apply_chat_template(
-            self._messages("{query}"), tokenize=False, add_generation_prompt=True
-        )
+        self._direction = (weight[yes].float() - weight[no].float()).detach().clone()
 
     def prompt(self, query: str) -> str:
-        return str(self._template).replace("{query}", query, 1)
+        return PROMPT.format(system=SYSTEM, instruction=self._instruction, query=query)
 
     def read(self, hidden: Tensor) -> Tensor:
-        return torch.sigmoid((hidden @ self._direction).float())
+        return torch.sigmoid(hidden.float() @ self._direction)
 
     def encoder_output(self, features: Sequence[Features]) -> Any:
         device = self.placement.device
         deep = sum(name.startswith("deep") for name in features[0])
         return BaseModelOutputWithDeepstackFeatures(
-            pooler_output=[f["pooled"].to(device, non_blocking=True) for f in features],
-            deepstack_features=[
-                [f[f"deep{level}"].to(device, non_blocking=True) for f in features] for level in range(deep)
-            ],
+            pooler_output=[f["pooled"].to(device) for f in features],
+            deepstack_features=[[f[f"deep{level}"].to(device) for f in features] for level in range(deep)],
         )
-
-    def _messages(self, query: str) -> list[dict[str, Any]]:
-        text = [f"<Instruct>: {self._instruction}", "<Query>:", query, "\n<Document>:"]
-        content: list[dict[str, str]] = [{"type": "text", "text": part} for part in text]
-        return [
-            {"role": "system", "content": [{"type": "text", "text": SYSTEM}]},
-            {"role": "user", "content": [*content, {"type": "image"}]},
-        ]
 
 
 def load(settings: "configs.Qwen3VL") -> Qwen3VLReranker:
@@ -74,6 +65,5 @@ def load(settings: "configs.Qwen3VL") -> Qwen3VLReranker:
     placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision)
     model = checkpoints.load(Qwen3VLForConditionalGeneration, folder, placement)
-    processor = Qwen3VLProcessor.from_pretrained(folder, local_files_only=True)
-    checkpoints.check_template(processor, settings.model)
+    processor = checkpoints.load_processor(Qwen3VLProcessor, folder)
     return Qwen3VLReranker(settings, model, processor, placement, folder)

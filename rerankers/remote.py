@@ -1,9 +1,10 @@
 """A reranker in another process or room, over HTTP.
 
 One client, four dialects (rerankers/dialects.py). Requests that fail for a passing reason (no connection, 429, 5xx)
-are tried again after a pause that doubles; then the stage fails as RerankerFailed, and the first stage's order stands.
-After several failures in a row nothing is asked for a while, so that a dead server does not cost every search its
-timeout (Nygard, "Release It!", 2007: circuit breaker).
+are tried again after a pause that doubles, a server that does not answer in time is not; then the stage fails as
+RerankerFailed, and the first stage's order stands. After several failures in a row nothing is asked for a while, and
+after that a single failure closes it again, so that a dead server does not cost every search its timeout (Nygard,
+"Release It!", 2007: circuit breaker).
 """
 
 import base64
@@ -97,7 +98,10 @@ class RemoteReranker:
         try:
             answer = self._client.post(self._dialect.path, json=body)
         except httpx.TimeoutException:
-            return f"did not answer within {self._settings.timeout_s:g} s", 0.0
+            return (
+                f"did not answer within {self._settings.timeout_s:g} s",
+                None,
+            )  # asking again would double the wait
         except httpx.TransportError as error:
             return f"cannot be reached ({error})", 0.0
         if answer.status_code in PASSING:
@@ -115,8 +119,7 @@ class RemoteReranker:
         with self._lock:
             self._failures += 1
             if self._failures >= self._settings.break_after:
-                self._closed_until = self._clock() + self._settings.rest_s
-                self._failures = 0
+                self._closed_until = self._clock() + self._settings.rest_s  # then one more failure is enough
                 self._why = why
 
 

@@ -4,6 +4,7 @@ The library sends the question and the page in the roles "query" and "document".
 knows nothing of these roles would get a prompt that it was never trained on: it is refused.
 """
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from sentence_transformers import CrossEncoder
 import configs.settings as configs
 from configs.models import KNOWN
 from retrieval import checkpoints
-from retrieval.errors import ModelBroken
+from retrieval.errors import ModelBroken, RerankerFailed
 from retrieval.types import PageContent
 
 
@@ -27,22 +28,28 @@ class SentenceTransformersReranker:
         if settings.trust_remote_code:
             cautions.append(f"{settings.model} runs code of its own (trust_remote_code)")
         self.notes = (f"{settings.model}: {placement}", *cautions)
+        self._one_at_a_time = threading.Lock()
         self._model, self._batch, self._reads = model, settings.batch_size, settings.reads
 
     def take_note(self) -> str:
         return ""
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
-        """As the model's own activation gives it: a probability for most."""
+        """As the model's own activation gives it: a probability for most. Raises RerankerFailed."""
         pairs = [(query, page.image() if self._reads == "image" else page.text) for page in pages]
-        scores = self._model.predict(pairs, batch_size=self._batch, show_progress_bar=False)
+        try:
+            with self._one_at_a_time:
+                scores = self._model.predict(pairs, batch_size=self._batch, show_progress_bar=False)
+        except (ValueError, RuntimeError, TypeError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise RerankerFailed(f"{self.name} failed ({type(error).__name__}: {first})") from error
         return [float(score) for score in scores]
 
 
 def load(settings: configs.SentenceTransformers) -> SentenceTransformersReranker:
     """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
     placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
-    folder = checkpoints.fetch(settings.model, settings.revision)
+    folder = checkpoints.fetch(settings.model, settings.revision, code=settings.trust_remote_code)
     checkpoints.check_files(folder)
     options = {"dtype": placement.dtype, "attn_implementation": placement.attention}
     try:

@@ -6,7 +6,9 @@ the last position is looked at. A page's score does not depend on the pages arou
 """
 
 import hashlib
+import math
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +25,7 @@ from rerankers.features import FeatureCache, Features
 from retrieval import checkpoints
 from retrieval.batches import TokenBudget, pad
 from retrieval.checkpoints import Placement
+from retrieval.errors import RerankerFailed
 from retrieval.types import PageContent
 
 if TYPE_CHECKING:
@@ -65,9 +68,8 @@ class VisionReranker(ABC):
         self._identity = hashlib.sha256(identity.encode()).hexdigest()[:12]
         cache = settings.cache
         where = Path(cache.folder).expanduser() if cache.folder else None
-        self.cache = FeatureCache(
-            cache.memory_mb, cache.disk_mb, where, pinned=placement.device.type == "cuda"
-        )
+        self.cache = FeatureCache(cache.memory_mb, cache.disk_mb, where)
+        self._one_at_a_time = threading.Lock()
         self._keeping: list[Future[None]] = []
         self._threads = ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="pages")
 
@@ -85,7 +87,24 @@ class VisionReranker(ABC):
         return self._model.model
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
-        """A probability for each page, in the order given."""
+        """A probability for each page, in the order given. Raises RerankerFailed where the device gives up.
+
+        One call at a time: two would compete for the same memory.
+        """
+        with self._one_at_a_time:
+            try:
+                scores = self._scores(query, pages)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                first = str(error).strip().splitlines()[0]
+                raise RerankerFailed(f"{self.name} failed ({type(error).__name__}: {first})") from error
+        if not all(map(math.isfinite, scores)):
+            dtype = str(self.placement.dtype).removeprefix("torch.")
+            raise RerankerFailed(
+                f"{self.name} gave a score that is no number in {dtype}: try dtype: bfloat16 or float32"
+            )
+        return scores
+
+    def _scores(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         query = checkpoints.plain(query, self._tokenizer)
         self._kept()
         seen = list(self._threads.map(self._look, pages))
@@ -157,9 +176,7 @@ class VisionReranker(ABC):
     def encoder_output(self, features: Sequence[Features]) -> Any:
         """The pages' features as the model takes them."""
         device = self.placement.device
-        return BaseModelOutputWithPooling(
-            pooler_output=[f["pooled"].to(device, non_blocking=True) for f in features]
-        )
+        return BaseModelOutputWithPooling(pooler_output=[f["pooled"].to(device) for f in features])
 
     def _limit_image(self, tokens: int) -> None:
         image = self._processor.image_processor

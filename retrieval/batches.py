@@ -34,16 +34,19 @@ class TokenBudget:
         waiting = self.batches(lengths)
         while waiting:
             batch = waiting.pop(0)
+            exceeded = False
             try:
                 results.update(zip(batch, compute(batch), strict=True))
             except torch.OutOfMemoryError:
                 if len(batch) == 1:
                     raise
+                exceeded = True
+            if exceeded:  # out here, where the failed attempt's tensors are gone
                 torch.cuda.empty_cache()
                 rows = len(batch) // 2
                 self.tokens = max(1, rows * max(lengths[i] for i in batch))
                 log.warning(
-                    "out of GPU memory with %d pages at once: from now on at most %d (batch_tokens %d)",
+                    "out of GPU memory with %d rows at once: from now on at most %d (batch_tokens %d)",
                     len(batch), rows, self.tokens,
                 )  # fmt: skip
                 left = [*batch, *(i for later in waiting for i in later)]

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from transformers.utils import logging as transformers_logging
 
@@ -28,6 +28,7 @@ from retrieval.errors import DeviceMissing, MissingExtra, ModelBroken, ModelMiss
 SAMPLES = 16
 """Places in a weight file that its identity is taken from: reading all of 9 GB would take longer than loading."""
 SAMPLE_BYTES = 1 << 16
+CODE = ("*.py",)
 NEEDED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
@@ -80,26 +81,38 @@ def offline() -> bool:
                for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))  # fmt: skip
 
 
-def local(model: str, revision: str | None) -> Path | None:
+def local(model: str, revision: str | None, code: bool = False) -> Path | None:
     """The folder of a model that is on this machine: a path as it is, or a hub id in the cache; None if absent."""
     if Path(model).is_dir():
         return Path(model)
     try:
-        return Path(snapshot_download(model, revision=revision, local_files_only=True, allow_patterns=NEEDED))
+        return Path(
+            snapshot_download(
+                model,
+                revision=revision,
+                local_files_only=True,
+                allow_patterns=[*NEEDED, *(CODE if code else ())],
+            )
+        )
     except (LocalEntryNotFoundError, OSError, ValueError):
         return None
 
 
-def fetch(model: str, revision: str | None) -> Path:
-    """As `local`, but what is missing comes from the hub. Raises ModelMissing where it cannot."""
-    found = local(model, revision)
+def fetch(model: str, revision: str | None, code: bool = False) -> Path:
+    """As `local`, but what is missing comes from the hub. Raises ModelMissing where it cannot.
+
+    With `code`, the Python files that come with the model are taken along.
+    """
+    found = local(model, revision, code)
     if found is not None and (Path(model).is_dir() or not _incomplete(found)):
         return found
     if offline() or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         raise ModelMissing(_absent(model, revision))
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=NEEDED))
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+        return Path(
+            snapshot_download(model, revision=revision, allow_patterns=[*NEEDED, *(CODE if code else ())])
+        )
+    except Exception as error:  # of the hub, the network, a proxy, the disk: all mean that it is not here
         first = str(error).strip().splitlines()[0]
         raise ModelMissing(f"{_absent(model, revision)} (the hub said: {first})") from error
 
@@ -124,8 +137,16 @@ def _incomplete(folder: Path) -> bool:
 def revision_of(folder: Path) -> str:
     """Names the weights: the hub's commit, or for a plain folder a hash of its settings and samples of its weights.
 
-    Twelve hex digits.
+    Twelve hex digits; for an adapter as many more, after a plus sign, for its base model.
     """
+    own = _revision_of(folder)
+    if not is_adapter(folder):
+        return own
+    base = local(base_of(folder), None)
+    return f"{own}+{_revision_of(base)}" if base else own
+
+
+def _revision_of(folder: Path) -> str:
     if folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name):
         return folder.name[:12]
     digest = hashlib.sha256()
@@ -153,6 +174,16 @@ def processor_folder(folder: Path) -> Path:
     """Where the processor is: an adapter may come without one, and uses its base model's."""
     own = any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
     return folder if own else fetch(base_of(folder), None)
+
+
+def load_processor(cls: Any, folder: Path) -> Any:
+    """The processor of class `cls`, an adapter's perhaps from its base model. Raises ModelBroken."""
+    where = processor_folder(folder)
+    try:
+        return cls.from_pretrained(where, local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelBroken(f"the processor in {where} cannot be loaded as {cls.__name__}: {first}") from error
 
 
 def check_template(processor: Any, model: str, *roles: str) -> None:

@@ -27,6 +27,8 @@ from retrieval.types import (
     Stage,
 )
 
+FIRST_STEP = 8
+"""Pages reranked before the clock is looked at for the first time, where the reranker likes them so many."""
 CACHED_QUERIES = 256
 
 
@@ -133,10 +135,16 @@ class Searcher:
             )
         ]
         scores: list[float] = []
-        step = self._reranker.batch_pages
+        most = self._reranker.batch_pages
+        step = min(most, FIRST_STEP)
         try:
-            while len(scores) < len(contents) and (not scores or time.perf_counter() - began < budget):
+            while step and len(scores) < len(contents):
                 scores += self._reranker.score(text, contents[len(scores) : len(scores) + step])
+                spent_so_far = time.perf_counter() - began
+                left = (
+                    budget - spent_so_far
+                )  # as many as fit at the pace so far, one at least while time is left
+                step = 0 if left <= 0 else max(1, min(most, int(left * len(scores) / spent_so_far)))
         except RerankerFailed as error:  # some pages with scores and some without would be no order at all
             seconds = time.perf_counter() - began
             stage = Stage("rerank", seconds, 0, self._reranker.name)

@@ -167,7 +167,7 @@ class Reranker(Protocol):
         ...
 
     def take_note(self) -> str:
-        """How much of the work since this was last asked was known already, in words; "" where nothing is kept."""
+        """How much of the work since this was last asked, by any search, was known already; "" if nothing is kept."""
         ...
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:

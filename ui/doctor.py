@@ -101,6 +101,12 @@ def _model(row: models.Needed) -> bool:
             )
             return True
         checkpoints.check_files(folder)
+        if checkpoints.is_adapter(folder) and checkpoints.local(checkpoints.base_of(folder), None) is None:
+            base = checkpoints.base_of(folder)
+            show.console.print(
+                f"  MISSING  {row.role} {row.model}: its base {base}; to have it: hf download {base}"
+            )
+            return True
     except FolioscopeError as error:
         show.console.print(f"  MISSING  {error}")
         return True

@@ -46,6 +46,10 @@ def list_all(settings: configs.Settings) -> None:
         if folder is None:
             show.console.print(f"  MISSING  {row.role} {row.model}: {describe(row.model)}")
         else:
+            base = checkpoints.base_of(folder) if checkpoints.is_adapter(folder) else ""
+            if base and checkpoints.local(base, None) is None:
+                show.console.print(f"  MISSING  {row.role} {row.model}: its base model {base}")
+                continue
             revision = checkpoints.revision_of(folder)
             show.console.print(
                 f"  here     {row.role} {row.model}@{revision}: {size_of(folder):.1f} GB in {folder}"

@@ -171,16 +171,25 @@ class ColTiled(_Family):
 
 def load(settings: "configs.ColVision") -> VisionEncoder:
     """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
-    placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
+    attention = settings.attn
+    if (
+        settings.family == "colgemma3"
+    ):  # flash attention would leave out that an image's tokens see each other
+        if attention == "flash_attention_2":
+            raise ModelBroken("colgemma3 gives other vectors with flash_attention_2: set attn: sdpa")
+        attention = "sdpa" if attention == "auto" else attention
+    placement = checkpoints.place(settings.device, settings.dtype, attention)
     folder = checkpoints.fetch(settings.model, settings.revision)
     model_class, processor_class = CLASSES[settings.family]
-    trust = {"trust_remote_code": True} if settings.trust_remote_code else {}
     model = checkpoints.load(
-        model_class, folder, placement, may_lack=LM_HEAD, may_have=LM_HEAD, prepare=_without_head, **trust
+        model_class,
+        folder,
+        placement,
+        may_lack=LM_HEAD,
+        may_have=LM_HEAD,
+        prepare=_without_head,
     )
-    processor = processor_class.from_pretrained(
-        checkpoints.processor_folder(folder), local_files_only=True, **trust
-    )
+    processor = checkpoints.load_processor(processor_class, folder)
     if settings.max_visual_tokens is not None:
         limit_visual_tokens(settings.family, processor, settings.max_visual_tokens)
     if settings.bidirectional:
@@ -198,9 +207,7 @@ def load(settings: "configs.ColVision") -> VisionEncoder:
     pooling = f"hierarchical {settings.pool_factor}" if settings.pool_factor > 1 else "none"
     family.keep = dim
     fingerprint = Fingerprint("colvision", settings.model, revision, dim, pooling)
-    notes = (
-        [f"{settings.model} runs code of its own (trust_remote_code)"] if settings.trust_remote_code else []
-    )
+    notes: list[str] = []
     if dim < family.dim and not any(hasattr(model.config, name) for name in MATRYOSHKA):
         notes.append(
             f"{settings.model} does not say that it was trained for shorter vectors: measure what {dim} of "

@@ -74,7 +74,7 @@ def load(settings: "configs.NeoMME") -> VisionEncoder:
     placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision)
     model = checkpoints.load(NeoMMEForRetrieval, folder, placement)
-    processor = NeoMMEProcessor.from_pretrained(folder, local_files_only=True)
+    processor = checkpoints.load_processor(NeoMMEProcessor, folder)
     if settings.max_side is not None:
         processor.image_processor.max_side = settings.max_side
     family = NeoMME(model, processor, placement)

@@ -24,6 +24,7 @@ from retrieval.encoders.geometry import Boxes, Positions
 from retrieval.types import Fingerprint, PageContent, PageEmbedding, QueryEmbedding
 
 SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+PAGES_AT_ONCE = 8
 EXPECTED = 256
 """Prepared pages that wait at most: one takes up to 15 MB."""
 
@@ -80,6 +81,11 @@ class Family(ABC):
         device = self.placement.device
         with torch.inference_mode():
             vectors, dense = self.forward({k: v.to(device) for k, v in batch.items()}, items)
+            if not torch.isfinite(vectors).all():
+                dtype = str(self.placement.dtype).removeprefix("torch.")
+                raise ValueError(
+                    f"the model gave vectors that are no numbers in {dtype}: try bfloat16 or float32"
+                )
             unit = torch.nn.functional.normalize(vectors[..., : self.keep].float(), dim=-1).cpu().numpy()
         found = []
         for k, item in enumerate(items):
@@ -128,9 +134,14 @@ class VisionEncoder:
             else self._prepare(page)
             for page in pages
         ]
-        inputs = [future.result() for future in waiting]
-        encoded = self._encode(inputs)
-        return list(self._threads.map(self._embedding, inputs, encoded))
+        found: list[Future[PageEmbedding]] = []
+        for start in range(
+            0, len(waiting), PAGES_AT_ONCE
+        ):  # the next ones are prepared while these are computed
+            inputs = [future.result() for future in waiting[start : start + PAGES_AT_ONCE]]
+            for item, encoded in zip(inputs, self._encode(inputs), strict=True):
+                found.append(self._threads.submit(self._embedding, item, encoded))
+        return [future.result() for future in found]
 
     def encode_queries(self, queries: Sequence[str]) -> list[QueryEmbedding]:
         texts = [plain(query, self._family.tokenizer) for query in queries]

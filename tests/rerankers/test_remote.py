@@ -183,8 +183,10 @@ def test_other_failures_are_told_plainly(
 
 def test_a_slow_or_absent_server_is_told_apart(server: Server) -> None:
     server.delay = 0.5
-    with pytest.raises(RerankerFailed, match=r"did not answer within 0\.1 s"):
-        remote(server, timeout_s=0.1, retries=0).score("beta", [content("beta")])
+    with pytest.raises(RerankerFailed, match=r"did not answer within 0\.1 s$"):
+        remote(server, timeout_s=0.1, retries=2).score("beta", [content("beta")])
+    time.sleep(0.6)
+    assert len(server.requests) == 1  # not asked again: that would double the wait
     with pytest.raises(RerankerFailed, match="cannot be reached"):
         remote(server, url="http://127.0.0.1:9", retries=1).score("beta", [content("beta")])
 
@@ -204,7 +206,17 @@ def test_a_server_that_keeps_failing_is_left_alone_for_a_while(server: Server) -
         reranker.score("beta", [content("beta")])
     assert len(server.requests) == 2
     now[0] = 31
+    server.planned = [(500, {}, b"still broken")]
+    with pytest.raises(RerankerFailed, match="still broken"):
+        reranker.score("beta", [content("beta")])
+    with pytest.raises(RerankerFailed, match="left alone for another 30 s"):  # one failure was enough
+        reranker.score("beta", [content("beta")])
+    now[0] = 62
     assert reranker.score("beta", [content("beta")]) == [0.1]
+    server.planned = [(500, {}, b"broken")]
+    with pytest.raises(RerankerFailed, match="answered 500"):
+        reranker.score("beta", [content("beta")])
+    assert reranker.score("beta", [content("beta")]) == [0.1]  # after a success it takes two again
 
 
 def test_the_key_comes_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -287,6 +287,23 @@ def test_pages_expected_are_prepared_ahead_and_forgotten_when_they_fail(
     assert len(encoder._expected) == 256
 
 
+def test_gemma_is_not_given_an_attention_that_changes_its_vectors(folder: Folder) -> None:
+    with pytest.raises(ModelBroken, match="set attn: sdpa"):
+        colvision.load(
+            configs.ColVision(family="colgemma3", model=str(folder("colgemma3")), attn="flash_attention_2")
+        )
+
+
+def test_vectors_that_are_no_numbers_are_an_error(
+    load: Load, pages: list[PageContent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load("colqwen2")
+    broken = torch.full((1, 400, 128), torch.nan)
+    monkeypatch.setattr(encoder._family, "forward", lambda batch, items: (broken, None))
+    with pytest.raises(ValueError, match="no numbers in float32"):
+        encoder.encode_pages(pages[:1])
+
+
 def copied(source: Path, target: Path) -> Path:
     shutil.copytree(source, target)
     return target

@@ -1,5 +1,6 @@
 """The vision-language cross-encoders, on tiny checkpoints from disk, against their published recipes."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import rerankers
 from rerankers import jina_m0, mono_qwen2_vl, qwen3_vl
 from rerankers.features import FeatureCache
 from rerankers.vision import VisionReranker
-from retrieval.errors import ModelBroken
+from retrieval.errors import ModelBroken, RerankerFailed
 from retrieval.types import PageContent, Reranker
 from tests.vision import tiny
 from tests.vision.conftest import Folder, content
@@ -200,8 +201,8 @@ def test_weights_that_do_not_fit_are_refused_by_name(kind: str, folder: Folder, 
         load(kind, broken)
 
 
-@pytest.mark.parametrize("kind", ["qwen3_vl", "mono_qwen2_vl"])
-def test_a_checkpoint_without_its_chat_template_is_refused(kind: str, folder: Folder, tmp_path: Path) -> None:
+def test_a_checkpoint_without_its_chat_template_is_refused(folder: Folder, tmp_path: Path) -> None:
+    kind = "mono_qwen2_vl"
     bare = tmp_path / "bare"
     shutil.copytree(folder(kind), bare)
     for path in bare.glob("chat_template*"):
@@ -284,6 +285,45 @@ def test_a_cross_encoder_whose_template_knows_no_query_and_document_is_refused(
         st(path)
 
 
+def test_qwen3_vl_asks_as_published_whatever_template_the_checkpoint_carries(
+    folder: Folder, pages: list[PageContent], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder("qwen3_vl"), other)
+    for path in other.glob("chat_template*"):
+        path.write_text("{# for the roles query and document #}nothing of the question")
+    same = load("qwen3_vl", folder("qwen3_vl")).score(QUERY, pages)
+    assert load("qwen3_vl", other).score(QUERY, pages) == pytest.approx(same, abs=1e-5)
+
+
+def test_mono_qwen2_vl_with_a_template_that_hides_the_question_is_refused(
+    folder: Folder, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder("mono_qwen2_vl"), other)
+    for path in other.glob("chat_template*"):
+        path.write_text("{{ 'nothing of the question' }}")
+    with pytest.raises(ModelBroken, match="does not show the question and the page"):
+        load("mono_qwen2_vl", other)
+
+
+def test_a_device_that_gives_up_or_a_score_that_is_no_number_leaves_the_first_stage_standing(
+    folder: Folder, pages: list[PageContent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reranker = load("qwen3_vl", folder("qwen3_vl"))
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(reranker, "_tower", full)
+    with pytest.raises(RerankerFailed, match=r"OutOfMemoryError: CUDA out of memory"):
+        reranker.score(QUERY, pages[:1])
+    monkeypatch.undo()
+    monkeypatch.setattr(reranker, "read", lambda hidden: torch.full((len(hidden),), torch.nan))
+    with pytest.raises(RerankerFailed, match="no number in float32"):
+        reranker.score(QUERY, pages)
+
+
 # The cache
 
 
@@ -317,9 +357,39 @@ def test_the_cache_on_disk_outlives_the_process_and_bad_files(tmp_path: Path) ->
     kept = again.get("5")
     assert kept is not None
     torch.testing.assert_close(kept["pooled"], page_features(5.1)["pooled"], atol=0, rtol=0)
+    assert not list(tmp_path.glob("*.part"))
     (tmp_path / "5.safetensors").write_bytes(b"cut short")
     assert FeatureCache(0, 1, tmp_path).get("5") is None
     assert not (tmp_path / "5.safetensors").exists()
+
+
+def test_a_disk_that_fails_costs_no_search(
+    folder: Folder, pages: list[PageContent], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "features"
+    disk = configs.Cache(memory_mb=0, disk_mb=64, folder=str(place))
+    reranker = load("qwen3_vl", folder("qwen3_vl"), cache=disk)
+    shutil.rmtree(place)
+    first = reranker.score(QUERY, pages)
+    assert reranker.score(QUERY, pages) == first
+    assert reranker.score(QUERY, pages) == first
+    assert caplog.text.count("page features are not kept on disk any more") >= 1
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    also = load(
+        "qwen3_vl", folder("qwen3_vl"), cache=configs.Cache(memory_mb=0, disk_mb=1, folder=str(blocked))
+    )
+    assert also.score(QUERY, pages) == first
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+    old, young = tmp_path / "a.1-1.part", tmp_path / "b.1-1.part"
+    for part in (old, young):
+        part.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    FeatureCache(0, 1, tmp_path)
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_pages_are_told_apart_by_their_image(pages: list[PageContent]) -> None:
