@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import configs.settings as configs
+from ingest.embed import Embedded, embed
 from ingest.progress import Event, Progress
 from ingest.sources import Source, content_id, discover, path_of
 from ingest.titles import clean
 from ingest.worker import Failed, FailedPage, Finished, Opened, PreparedPage, Task, prepare
-from retrieval.errors import FolioscopeError, UnreadableDocument
+from retrieval.errors import UnreadableDocument
 from retrieval.store import PendingDocument, Store
 from retrieval.tables import LedgerEntry, Outcome, PageRecord, now
 from retrieval.types import Document, Encoder, Page, PageContent
@@ -72,7 +73,6 @@ class _Writing:
     pending: PendingDocument
     began: float
     replaces: bool
-    prepared: list[PreparedPage] = field(default_factory=list)  # to be embedded
     records: list[PageRecord] = field(default_factory=list)  # to be written
     embedded: int = 0
     scanned: int = 0
@@ -110,6 +110,7 @@ class _Run:
         self._ids: dict[str, str] = {}  # uri -> doc_id of files of this run
         self._taken: dict[str, str] = {}  # doc_id -> uri: content that this run has under way or done
         self._writing: dict[str, _Writing] = {}  # by uri
+        self._failed: set[str] = set()  # uris
         self._skips: deque[Progress] = deque()  # found while the workers asked for more to do
 
     @property
@@ -147,23 +148,22 @@ class _Run:
     def events(self, sources: Sequence[Source]) -> Iterator[Progress]:
         yield self.progress("found")
         stream = prepare(self._tasks(sources), self._settings)
+        embedded = embed(stream, self._encoder, self._content)
         try:
-            for event in stream:
+            for event in embedded:
                 yield from self._drain()
                 if self._stop.is_set():
                     break
-                if not isinstance(event, Opened | Failed) and event.source.uri not in self._writing:
-                    continue  # this document has failed here, while its pages were on their way
+                if event.source.uri in self._failed or (
+                    not isinstance(event, Opened | Failed) and event.source.uri not in self._writing
+                ):
+                    continue  # this document has failed, while its pages were on their way
                 match event:
                     case Opened():
                         self._open(event)
                         yield self._page_event(event.source)
-                    case PreparedPage():
-                        writing = self._writing[event.source.uri]
-                        writing.prepared.append(event)
-                        self._encoder.expect([self._content(writing.document, event)])
-                        if len(writing.prepared) >= self._encoder.batch_pages:
-                            yield self._embed(event.source)
+                    case Embedded():
+                        yield self._add(event)
                     case FailedPage():
                         self._writing[event.source.uri].failures.append(event)
                     case Finished():
@@ -172,6 +172,7 @@ class _Run:
                         yield self._fail(event.source, event.error)
             yield from self._drain()
         finally:
+            embedded.close()
             stream.close()
             for writing in self._writing.values():
                 writing.pending.abandon()
@@ -293,30 +294,25 @@ class _Run:
             document, self._store.begin(doc_id), time.perf_counter(), source.uri in self._known
         )
 
-    def _embed(self, source: Source) -> Progress:
-        """Embed the pages that wait, and write once there are enough. The document fails where that fails."""
-        writing = self._writing[source.uri]
-        prepared, writing.prepared = writing.prepared, []
-        contents = [self._content(writing.document, page) for page in prepared]
-        try:
-            embeddings = self._encoder.encode_pages(contents)
-        except FolioscopeError:
-            raise
-        except Exception as error:
-            message = f"{clean(source.path.name)} could not be embedded ({type(error).__name__}: {error})"
-            return self._fail(source, UnreadableDocument("not embedded", message))
+    def _add(self, embedded: Embedded) -> Progress:
+        """Keep these pages, and write once there are enough."""
+        writing = self._writing[embedded.source.uri]
         writing.records += [
-            PageRecord(c.page, c.words, c.source, c.title, embedding, page.image, page.thumbnail)
-            for c, embedding, page in zip(contents, embeddings, prepared, strict=True)
-        ]
+            PageRecord(
+                page.content.page, page.content.words, page.content.source, page.content.title, page.embedding,
+                page.prepared.image, page.prepared.thumbnail,
+            )
+            for page in embedded.pages
+        ]  # fmt: skip
         if len(writing.records) >= PAGES_WRITTEN:
             writing.pending.add(writing.records)
             writing.records = []
-        writing.embedded += len(prepared)
-        writing.scanned += sum(content.source == "ocr" for content in contents)
-        self._pages += len(prepared)
-        self._since_optimize += len(prepared)
-        return self._page_event(source)
+        count = len(embedded.pages)
+        writing.embedded += count
+        writing.scanned += sum(page.content.source == "ocr" for page in embedded.pages)
+        self._pages += count
+        self._since_optimize += count
+        return self._page_event(embedded.source)
 
     def _page_event(self, source: Source) -> Progress:
         writing = self._writing[source.uri]
@@ -325,19 +321,18 @@ class _Run:
             "page", source, doc_id=document.doc_id, page=writing.embedded, pages=document.pages
         )
 
-    def _content(self, document: Document, prepared: PreparedPage) -> PageContent:
+    def _content(self, prepared: PreparedPage) -> PageContent | None:
+        """What the encoder may ask of a page; None for a document that has failed."""
+        writing = self._writing.get(prepared.source.uri)
+        if writing is None:
+            return None
+        document = writing.document
         page = Page(document.doc_id, prepared.number, document.name, prepared.width, prepared.height)
-        return PageContent(
-            page,
-            prepared.words,
-            prepared.text_source,
-            lambda: prepared.image,
-            document.title,
-        )
+        return PageContent(page, prepared.words, prepared.text_source, lambda: prepared.image, document.title)
 
     def _finish(self, source: Source) -> Iterator[Progress]:
         writing = self._writing[source.uri]
-        if writing.failures and not writing.embedded and not writing.prepared:
+        if writing.failures and not writing.embedded:
             first = writing.failures[0]
             yield self._fail(
                 source,
@@ -346,10 +341,6 @@ class _Run:
                 ),
             )
             return
-        if writing.prepared:
-            yield self._embed(source)
-            if source.uri not in self._writing:
-                return
         if writing.records:
             writing.pending.add(writing.records)
         del self._writing[source.uri]
@@ -382,6 +373,7 @@ class _Run:
         writing = self._writing.pop(source.uri, None)
         if writing:
             writing.pending.abandon()
+        self._failed.add(source.uri)
         self._taken.pop(doc_id, None)
         self._ended += 1
         self._record(source, doc_id, "failed", error.reason, str(error), 0, 0.0)
