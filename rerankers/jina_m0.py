@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, Qwen2VLConfig, Qwen2VLModel, Qwen2VLProcessor
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLPreTrainedModel
 
+from configs.models import NON_COMMERCIAL
 from rerankers.features import FeatureCache, Features
 from rerankers.vision import IMAGE, Seen, VisionReranker
 from retrieval import checkpoints
@@ -52,6 +53,8 @@ class JinaM0Reranker(VisionReranker):
         self, settings: "configs.JinaM0", model: Any, processor: Any, placement: Placement, folder: Path
     ) -> None:
         super().__init__(settings, model, processor, placement, folder)
+        if not any(NON_COMMERCIAL in note for note in self.notes):  # loaded from a folder of another name
+            self.notes = (*self.notes, f"Jina Reranker M0: {NON_COMMERCIAL}")
         self._prefixes = FeatureCache(settings.prefix_mb) if settings.prefix_mb else None
 
     def prompt(self, query: str) -> str:

@@ -217,9 +217,10 @@ def test_what_a_licence_forbids_is_said_when_the_model_is_loaded(
     from retrieval import checkpoints
 
     monkeypatch.setattr(checkpoints, "fetch", lambda model, revision: folder("jina_m0"))
-    loaded = rerankers.load(configs.JinaM0(device="cpu", dtype="float32"))
-    assert loaded is not None
-    assert any("CC-BY-NC-4.0: not for commercial use" in note for note in loaded.notes)
+    for model in ("jinaai/jina-reranker-m0", str(folder("jina_m0"))):
+        loaded = rerankers.load(configs.JinaM0(model=model, device="cpu", dtype="float32"))
+        assert loaded is not None
+        assert sum("CC-BY-NC-4.0: not for commercial use" in note for note in loaded.notes) == 1
 
 
 # Any CrossEncoder of sentence-transformers
