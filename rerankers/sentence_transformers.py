@@ -13,7 +13,7 @@ from sentence_transformers import CrossEncoder
 import configs.settings as configs
 from configs.models import KNOWN
 from retrieval import checkpoints
-from retrieval.errors import ModelBroken, RerankerFailed
+from retrieval.errors import ModelBroken, RerankerFailed, first_line
 from retrieval.types import PageContent
 
 
@@ -41,7 +41,7 @@ class SentenceTransformersReranker:
             with self._one_at_a_time:
                 scores = self._model.predict(pairs, batch_size=self._batch, show_progress_bar=False)
         except (ValueError, RuntimeError, TypeError) as error:
-            first = str(error).strip().splitlines()[0]
+            first = first_line(error)
             raise RerankerFailed(f"{self.name} failed ({type(error).__name__}: {first})") from error
         return [float(score) for score in scores]
 
@@ -58,7 +58,7 @@ def load(settings: configs.SentenceTransformers) -> SentenceTransformersReranker
             trust_remote_code=settings.trust_remote_code, model_kwargs=options,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = first_line(error)
         raise ModelBroken(f"{settings.model} cannot be loaded as a CrossEncoder: {first}") from error
     if settings.reads == "image":
         if "image" not in model.modalities and "message" not in model.modalities:

@@ -25,7 +25,7 @@ from rerankers.features import FeatureCache, Features
 from retrieval import checkpoints
 from retrieval.batches import TokenBudget, pad
 from retrieval.checkpoints import Placement
-from retrieval.errors import RerankerFailed
+from retrieval.errors import RerankerFailed, first_line
 from retrieval.types import PageContent
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class VisionReranker(ABC):
             try:
                 scores = self._scores(query, pages)
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                first = str(error).strip().splitlines()[0]
+                first = first_line(error)
                 raise RerankerFailed(f"{self.name} failed ({type(error).__name__}: {first})") from error
         if not all(map(math.isfinite, scores)):
             dtype = str(self.placement.dtype).removeprefix("torch.")

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import logging as transformers_logging
 
 from configs.models import KNOWN
-from retrieval.errors import DeviceMissing, MissingExtra, ModelBroken, ModelMissing
+from retrieval.errors import DeviceMissing, MissingExtra, ModelBroken, ModelMissing, first_line
 
 SAMPLES = 16
 """Places in a weight file that its identity is taken from: reading all of 9 GB would take longer than loading."""
@@ -113,7 +113,7 @@ def fetch(model: str, revision: str | None, code: bool = False) -> Path:
             snapshot_download(model, revision=revision, allow_patterns=[*NEEDED, *(CODE if code else ())])
         )
     except Exception as error:  # of the hub, the network, a proxy, the disk: all mean that it is not here
-        first = str(error).strip().splitlines()[0]
+        first = first_line(error)
         raise ModelMissing(f"{_absent(model, revision)} (the hub said: {first})") from error
 
 
@@ -182,7 +182,7 @@ def load_processor(cls: Any, folder: Path) -> Any:
     try:
         return cls.from_pretrained(where, local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = first_line(error)
         raise ModelBroken(f"the processor in {where} cannot be loaded as {cls.__name__}: {first}") from error
 
 
@@ -255,7 +255,7 @@ def load(
             output_loading_info=True, ignore_mismatched_sizes=True, **options,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = first_line(error)
         raise ModelBroken(f"{folder} cannot be loaded as {cls.__name__}: {first}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)

@@ -43,6 +43,11 @@ class MissingExtra(FolioscopeError):
     exit_code = 3
 
 
+def first_line(error: BaseException) -> str:
+    """What a foreign error says, in one line: many of them go on for pages, some say nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def missing_extra(error: ImportError) -> MissingExtra:
     """What to say where the libraries of the GPU models are absent or too old."""
     what = f"{error.name} is not installed" if isinstance(error, ModuleNotFoundError) else str(error)

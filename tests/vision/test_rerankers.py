@@ -320,6 +320,14 @@ def test_a_device_that_gives_up_or_a_score_that_is_no_number_leaves_the_first_st
     with pytest.raises(RerankerFailed, match=r"OutOfMemoryError: CUDA out of memory"):
         reranker.score(QUERY, pages[:1])
     monkeypatch.undo()
+
+    def silent(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(reranker, "_tower", silent)
+    with pytest.raises(RerankerFailed, match=r"RuntimeError: RuntimeError"):
+        reranker.score(QUERY, pages[:1])
+    monkeypatch.undo()
     monkeypatch.setattr(reranker, "read", lambda hidden: torch.full((len(hidden),), torch.nan))
     with pytest.raises(RerankerFailed, match="no number in float32"):
         reranker.score(QUERY, pages)
