@@ -61,11 +61,10 @@ def _qwen3_5(
     hidden: int, inner: int, layers: int, heads: int, kv: int, linear: tuple[int, int], vision: dict[str, Any]
 ) -> Make:
     def make(small: bool) -> tuple[Any, Any]:
+        tok = tiny.qwen_tokenizer()
         if small:
-            tok = tiny.qwen_tokenizer()
             config = tiny.qwen3_5_config(tok)
         else:
-            tok = tiny.qwen_tokenizer()
             rope = {"rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.25,
                     "mrope_section": [11, 11, 10], "mrope_interleaved": True}  # fmt: skip
             text = {"vocab_size": 248_320, "hidden_size": hidden, "intermediate_size": inner,

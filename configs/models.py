@@ -35,3 +35,9 @@ KNOWN = {
     "lightonai/MonoQwen2-VL-v0.1": Known(4.4, "Apache-2.0"),
     "lightonai/LightOn-rerank-PW-2B": Known(4.3, "Apache-2.0"),
 }
+
+
+def cautions(model: str) -> list[str]:
+    """What to say when this model is loaded."""
+    known = KNOWN.get(model)
+    return [f"{model}: {known.caution}"] if known and known.caution else []

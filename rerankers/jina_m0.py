@@ -19,9 +19,8 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLPreTrainedMode
 
 from configs.models import NON_COMMERCIAL
 from rerankers.features import FeatureCache, Features
-from rerankers.vision import IMAGE, Seen, VisionReranker
+from rerankers.vision import IMAGE, Seen, VisionReranker, opened
 from retrieval import checkpoints
-from retrieval.batches import pad
 from retrieval.checkpoints import Placement
 from retrieval.types import PageContent
 
@@ -105,17 +104,13 @@ class JinaM0Reranker(VisionReranker):
     def _read_pages(self, pages: Sequence[PageContent]) -> list[Features]:
         """Keys and values (layers, heads, length, d) of each page's part of the prompt, and the next position."""
         seen = list(self._threads.map(self._look, pages))
-        lengths = [len(self._before(int(page.grid.prod()) // self._merge**2)) for page in seen]
+        lengths = [len(self._before(self._image_tokens(page))) for page in seen]
         return self._budget.run(lengths, lambda batch: self._prefix([seen[i] for i in batch]))
 
     def _prefix(self, pages: Sequence[Seen]) -> list[Features]:
         features = self._tower(pages)
-        rows = [self._before(int(page.grid.prod()) // self._merge**2) for page in pages]
-        ones = [torch.ones_like(row) for row in rows]
-        kinds = [(row == self._image_token).int() for row in rows]
-        padded = pad({"input_ids": rows, "attention_mask": ones, "mm_token_type_ids": kinds}, True,
-                     int(self._tokenizer.pad_token_id))  # fmt: skip
-        batch = {name: tensor.to(self.placement.device) for name, tensor in padded.items()}
+        rows = [self._before(self._image_tokens(page)) for page in pages]
+        batch = self._batch(rows)
         grids = torch.stack([page.grid for page in pages]).to(self.placement.device)
         with torch.inference_mode():
             places, _ = self.core.get_rope_index(
@@ -166,10 +161,7 @@ def _left(rows: Sequence[Tensor], longest: int) -> Tensor:
 
 def load(settings: "configs.JinaM0") -> JinaM0Reranker:
     """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
-    placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
-    folder = checkpoints.fetch(settings.model, settings.revision)
-    model = checkpoints.load(
-        JinaM0, folder, placement, may_have=(r"^lm_head\.",), key_mapping=PUBLISHED_NAMES
+    may_have = (r"^lm_head\.",)
+    return JinaM0Reranker(
+        settings, *opened(settings, JinaM0, Qwen2VLProcessor, may_have=may_have, key_mapping=PUBLISHED_NAMES)
     )
-    processor = checkpoints.load_processor(Qwen2VLProcessor, folder)
-    return JinaM0Reranker(settings, model, processor, placement, folder)

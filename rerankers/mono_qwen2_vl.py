@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
-from rerankers.vision import IMAGE, VisionReranker, yes_or_no
+from rerankers.vision import IMAGE, VisionReranker, opened, yes_or_no
 from retrieval import checkpoints
 from retrieval.checkpoints import Placement
 from retrieval.errors import ModelBroken
@@ -50,9 +50,6 @@ class MonoQwen2VL(VisionReranker):
 
 def load(settings: "configs.MonoQwen2VL") -> MonoQwen2VL:
     """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
-    placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
-    folder = checkpoints.fetch(settings.model, settings.revision)
-    model = checkpoints.load(Qwen2VLForConditionalGeneration, folder, placement)
-    processor = checkpoints.load_processor(Qwen2VLProcessor, folder)
-    checkpoints.check_template(processor, settings.model)
-    return MonoQwen2VL(settings, model, processor, placement, folder)
+    parts = opened(settings, Qwen2VLForConditionalGeneration, Qwen2VLProcessor)
+    checkpoints.check_template(parts[1], settings.model)
+    return MonoQwen2VL(settings, *parts)

@@ -14,8 +14,7 @@ from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from rerankers.features import Features
-from rerankers.vision import IMAGE, VisionReranker, yes_or_no
-from retrieval import checkpoints
+from rerankers.vision import IMAGE, VisionReranker, opened, yes_or_no
 from retrieval.checkpoints import Placement
 from retrieval.errors import ModelBroken
 
@@ -62,8 +61,4 @@ class Qwen3VLReranker(VisionReranker):
 
 def load(settings: "configs.Qwen3VL") -> Qwen3VLReranker:
     """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
-    placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
-    folder = checkpoints.fetch(settings.model, settings.revision)
-    model = checkpoints.load(Qwen3VLForConditionalGeneration, folder, placement)
-    processor = checkpoints.load_processor(Qwen3VLProcessor, folder)
-    return Qwen3VLReranker(settings, model, processor, placement, folder)
+    return Qwen3VLReranker(settings, *opened(settings, Qwen3VLForConditionalGeneration, Qwen3VLProcessor))

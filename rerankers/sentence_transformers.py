@@ -11,7 +11,7 @@ from typing import Any
 from sentence_transformers import CrossEncoder
 
 import configs.settings as configs
-from configs.models import KNOWN
+from configs.models import cautions
 from retrieval import checkpoints
 from retrieval.errors import ModelBroken, RerankerFailed, first_line
 from retrieval.types import PageContent
@@ -23,11 +23,10 @@ class SentenceTransformersReranker:
     ) -> None:
         self.name = f"sentence_transformers ({settings.model})"
         self.batch_pages = 32 if placement.device.type == "cuda" else 2
-        known = KNOWN.get(settings.model)
-        cautions = [f"{settings.model}: {known.caution}"] if known and known.caution else []
+        said = cautions(settings.model)
         if settings.trust_remote_code:
-            cautions.append(f"{settings.model} runs code of its own (trust_remote_code)")
-        self.notes = (f"{settings.model}: {placement}", *cautions)
+            said.append(f"{settings.model} runs code of its own (trust_remote_code)")
+        self.notes = (f"{settings.model}: {placement}", *said)
         self._one_at_a_time = threading.Lock()
         self._model, self._batch, self._reads = model, settings.batch_size, settings.reads
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from configs.models import KNOWN
+from configs.models import cautions
 from rerankers.features import FeatureCache, Features
 from retrieval import checkpoints
 from retrieval.batches import TokenBudget, pad
@@ -52,9 +52,7 @@ class VisionReranker(ABC):
     ) -> None:  # fmt: skip
         self.placement = placement
         self.name = f"{settings.kind} ({settings.model})"
-        known = KNOWN.get(settings.model)
-        cautions = [f"{settings.model}: {known.caution}"] if known and known.caution else []
-        self.notes = (f"{settings.model}: {placement}", *cautions)
+        self.notes = (f"{settings.model}: {placement}", *cautions(settings.model))
         self.batch_pages = 32 if placement.device.type == "cuda" else 2
         self._model, self._processor = model, processor
         self._tokenizer = processor.tokenizer
@@ -63,8 +61,7 @@ class VisionReranker(ABC):
         self._budget = TokenBudget(settings.batch_tokens)
         tokens = settings.max_visual_tokens
         self._limit_image(tokens)
-        dtype = str(placement.dtype).removeprefix("torch.")
-        identity = f"{checkpoints.revision_of(folder)}-{tokens}-{dtype}-{placement.attention}"
+        identity = f"{checkpoints.revision_of(folder)}-{tokens}-{placement.precision}-{placement.attention}"
         self._identity = hashlib.sha256(identity.encode()).hexdigest()[:12]
         cache = settings.cache
         where = Path(cache.folder).expanduser() if cache.folder else None
@@ -98,9 +95,9 @@ class VisionReranker(ABC):
                 first = first_line(error)
                 raise RerankerFailed(f"{self.name} failed ({type(error).__name__}: {first})") from error
         if not all(map(math.isfinite, scores)):
-            dtype = str(self.placement.dtype).removeprefix("torch.")
             raise RerankerFailed(
-                f"{self.name} gave a score that is no number in {dtype}: try dtype: bfloat16 or float32"
+                f"{self.name} gave a score that is no number in {self.placement.precision}: "
+                "try dtype: bfloat16 or float32"
             )
         return scores
 
@@ -110,7 +107,7 @@ class VisionReranker(ABC):
         seen = list(self._threads.map(self._look, pages))
         patches = [0 if page.pixels is None else len(page.pixels) // self._merge**2 for page in seen]
         towered = self._budget.run(patches, lambda batch: self._tower([seen[i] for i in batch]))
-        rows = [self.tokens(query, int(page.grid.prod()) // self._merge**2) for page in seen]
+        rows = [self.tokens(query, self._image_tokens(page)) for page in seen]
         return self._budget.run(
             [len(row) for row in rows],
             lambda batch: self._score([rows[i] for i in batch], [seen[i] for i in batch], [towered[i] for i in batch]),
@@ -161,17 +158,24 @@ class VisionReranker(ABC):
         self, rows: Sequence[Tensor], pages: Sequence[Seen], features: Sequence[Features]
     ) -> list[float]:
         device = self.placement.device
-        ones = [torch.ones_like(row) for row in rows]
-        kinds = [(row == self._image_token).int() for row in rows]
-        padded = pad({"input_ids": rows, "attention_mask": ones, "mm_token_type_ids": kinds}, True,
-                     int(self._tokenizer.pad_token_id))  # fmt: skip
-        batch = {name: tensor.to(device) for name, tensor in padded.items()}
+        batch = self._batch(rows)
         with torch.inference_mode():
             hidden = self.core(
                 **batch, image_grid_thw=torch.stack([page.grid for page in pages]).to(device),
                 mm_encoder_outputs={"image": self.encoder_output(features)}, use_cache=False, return_dict=True,
             ).last_hidden_state[:, -1]  # fmt: skip
             return [float(score) for score in self.read(hidden)]
+
+    def _image_tokens(self, page: Seen) -> int:
+        return int(page.grid.prod()) // int(self._merge) ** 2
+
+    def _batch(self, rows: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The sequences of these rows, padded on the left, on the device."""
+        ones = [torch.ones_like(row) for row in rows]
+        kinds = [(row == self._image_token).int() for row in rows]
+        sequences = {"input_ids": rows, "attention_mask": ones, "mm_token_type_ids": kinds}
+        padded = pad(sequences, True, int(self._tokenizer.pad_token_id))
+        return {name: tensor.to(self.placement.device) for name, tensor in padded.items()}
 
     def encoder_output(self, features: Sequence[Features]) -> Any:
         """The pages' features as the model takes them."""
@@ -182,6 +186,16 @@ class VisionReranker(ABC):
         image = self._processor.image_processor
         side = (image.patch_size * image.merge_size) ** 2
         image.size = {"shortest_edge": 4 * side, "longest_edge": tokens * side}
+
+
+def opened(
+    settings: "configs.VisionRerankerSettings", model_class: Any, processor_class: Any, **options: Any
+) -> tuple[Any, Any, Placement, Path]:
+    """(model, processor, where it runs, its folder). Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
+    placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
+    folder = checkpoints.fetch(settings.model, settings.revision)
+    model = checkpoints.load(model_class, folder, placement, **options)
+    return model, checkpoints.load_processor(processor_class, folder), placement, folder
 
 
 def yes_or_no(tokenizer: Any, yes: str, no: str) -> tuple[int, int]:

@@ -40,9 +40,14 @@ class Placement:
     dtype: torch.dtype
     attention: str  # sdpa, eager or flash_attention_2
 
+    @property
+    def precision(self) -> str:
+        """bfloat16, float16 or float32."""
+        return str(self.dtype).removeprefix("torch.")
+
     def __str__(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
-        return f"{str(self.dtype).removeprefix('torch.')}, {self.attention} attention, on {name}"
+        return f"{self.precision}, {self.attention} attention, on {name}"
 
 
 def place(device: str, dtype: str, attention: str) -> Placement:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -192,7 +192,7 @@ def read_contents(
         places = (packed.reshape(-1, 4) / 65535).tolist()
         words = tuple(Word(text, tuple(box)) for text, box in zip(row["words"], places, strict=True))
         contents.append(
-            PageContent(page, words, row["source"], partial(image_of, page.page_id), row["title"])
+            PageContent(page, words, row["source"], cache(partial(image_of, page.page_id)), row["title"])
         )
     return contents
 

@@ -44,7 +44,9 @@ def run(settings: configs.Settings) -> int:
             )
         return 3
     for row in wanted:
-        lacking |= _model(row)
+        found, said = models.look(row)
+        lacking |= not found
+        show.console.print(f"  {'ok' if found else 'MISSING':8} {said}")
     if lacking and wanted:
         return 3
     try:
@@ -86,29 +88,3 @@ def _torch() -> bool:
         if not torch.cuda.is_available():
             show.console.print("  none     CUDA GPU")
     return lacking
-
-
-def _model(row: models.Needed) -> bool:
-    """Whether the model is missing or not whole."""
-    try:
-        from retrieval import checkpoints
-
-        folder = checkpoints.local(row.model, row.revision)
-        if folder is None:
-            fetch = f"hf download {row.model}" + (f" --revision {row.revision}" if row.revision else "")
-            show.console.print(
-                f"  MISSING  {row.role} {row.model}: {models.describe(row.model)}; to have it: {fetch}"
-            )
-            return True
-        checkpoints.check_files(folder)
-        if checkpoints.is_adapter(folder) and checkpoints.local(checkpoints.base_of(folder), None) is None:
-            base = checkpoints.base_of(folder)
-            show.console.print(
-                f"  MISSING  {row.role} {row.model}: its base {base}; to have it: hf download {base}"
-            )
-            return True
-    except FolioscopeError as error:
-        show.console.print(f"  MISSING  {error}")
-        return True
-    show.console.print(f"  ok       {row.role} {row.model}: {models.size_of(folder):.1f} GB in {folder}")
-    return False

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import configs.settings as configs
 from configs.models import KNOWN
-from retrieval.errors import missing_extra
+from retrieval.errors import ModelBroken, missing_extra
 from ui import show
 
 
@@ -36,24 +36,31 @@ def size_of(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
 
 
+def look(row: Needed) -> tuple[bool, str]:
+    """Whether the model is here and whole, and what to say of it. Raises MissingExtra on a machine without torch."""
+    checkpoints = _checkpoints()
+    named = f"{row.role} {row.model}"
+    folder = checkpoints.local(row.model, row.revision)
+    if folder is None:
+        fetch = f"hf download {row.model}" + (f" --revision {row.revision}" if row.revision else "")
+        return False, f"{named}: {describe(row.model)}; to have it: {fetch}"
+    try:
+        checkpoints.check_files(folder)
+        base = checkpoints.base_of(folder) if checkpoints.is_adapter(folder) else ""
+    except ModelBroken as error:
+        return False, str(error)
+    if base and checkpoints.local(base, None) is None:
+        return False, f"{named}: its base {base}; to have it: hf download {base}"
+    return True, f"{named}@{checkpoints.revision_of(folder)}: {size_of(folder):.1f} GB in {folder}"
+
+
 def list_all(settings: configs.Settings) -> None:
     rows = list(needed(settings))
     if not rows:
         show.console.print("This profile needs no models but those that ship with Folioscope.")
     for row in rows:
-        checkpoints = _checkpoints()
-        folder = checkpoints.local(row.model, row.revision)
-        if folder is None:
-            show.console.print(f"  MISSING  {row.role} {row.model}: {describe(row.model)}")
-        else:
-            base = checkpoints.base_of(folder) if checkpoints.is_adapter(folder) else ""
-            if base and checkpoints.local(base, None) is None:
-                show.console.print(f"  MISSING  {row.role} {row.model}: its base model {base}")
-                continue
-            revision = checkpoints.revision_of(folder)
-            show.console.print(
-                f"  here     {row.role} {row.model}@{revision}: {size_of(folder):.1f} GB in {folder}"
-            )
+        found, said = look(row)
+        show.console.print(f"  {'here' if found else 'MISSING':8} {said}")
 
 
 def pull(settings: configs.Settings, profile: str) -> None:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from configs.models import KNOWN
+from configs.models import cautions
 from retrieval import checkpoints
 from retrieval.checkpoints import Placement
 from retrieval.encoders import geometry
@@ -207,15 +207,12 @@ def load(settings: "configs.ColVision") -> VisionEncoder:
     pooling = f"hierarchical {settings.pool_factor}" if settings.pool_factor > 1 else "none"
     family.keep = dim
     fingerprint = Fingerprint("colvision", settings.model, revision, dim, pooling)
-    notes: list[str] = []
+    notes = cautions(settings.model)
     if dim < family.dim and not any(hasattr(model.config, name) for name in MATRYOSHKA):
         notes.append(
             f"{settings.model} does not say that it was trained for shorter vectors: measure what {dim} of "
             f"{family.dim} dimensions lose"
         )
-    known = KNOWN.get(settings.model)
-    if known and known.caution:
-        notes.append(f"{settings.model}: {known.caution}")
     return VisionEncoder(family, fingerprint, settings.batch_tokens, settings.pool_factor, notes)
 
 

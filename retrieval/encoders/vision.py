@@ -82,9 +82,8 @@ class Family(ABC):
         with torch.inference_mode():
             vectors, dense = self.forward({k: v.to(device) for k, v in batch.items()}, items)
             if not torch.isfinite(vectors).all():
-                dtype = str(self.placement.dtype).removeprefix("torch.")
                 raise ValueError(
-                    f"the model gave vectors that are no numbers in {dtype}: try bfloat16 or float32"
+                    f"the model gave vectors that are no numbers in {self.placement.precision}: try bfloat16 or float32"
                 )
             unit = torch.nn.functional.normalize(vectors[..., : self.keep].float(), dim=-1).cpu().numpy()
         found = []

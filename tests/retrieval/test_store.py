@@ -319,3 +319,22 @@ def test_after_a_kill_the_index_opens_and_every_listed_document_is_whole(tmp_pat
         assert sum(batch.num_rows for batch in store.pages([document.doc_id], ["number"])) == 3
     with store.writing():  # the lock died with its process
         assert store._tables["pages"].count_rows() == 3 * len(listed)
+
+
+def test_a_page_image_is_read_once_however_often_it_is_looked_at(
+    store: Store, encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = add_document(store, encoder, "a.pdf", ["one"])
+    read: list[str] = []
+    image = store.image
+
+    def counted(page_id: str) -> bytes:
+        read.append(page_id)
+        return image(page_id)
+
+    monkeypatch.setattr(store, "image", counted)
+    (content,) = store.contents([store.page("a.pdf", 1)])
+    assert read == []  # only where somebody looks
+    assert content.image_key() == content.image_key()
+    assert content.image().size == (60, 80)
+    assert read == [f"{document.doc_id}#1"]
