@@ -17,10 +17,11 @@ import torch
 from PIL import Image, ImageDraw
 
 import configs.settings as configs
+from retrieval import checkpoints
 from retrieval.batches import TokenBudget
 from retrieval.encoders import colvision
 from retrieval.encoders.vision import VisionEncoder
-from retrieval.errors import ModelBroken
+from retrieval.errors import DeviceMissing, MissingExtra, ModelBroken
 from retrieval.types import PageContent, Vectors
 from tests.vision import tiny
 from tests.vision.conftest import Folder, Load, content, settings_for
@@ -402,3 +403,24 @@ def test_a_renamed_or_cut_weight_file_is_refused_for_every_family(
     (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:-1])
     with pytest.raises(ModelBroken, match=r"model\.safetensors is no whole weight file"):
         retrieval.encoders.load(settings_for(name, path))
+
+
+def test_a_device_or_an_attention_that_is_not_here_is_an_error_and_never_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceMissing, match=r"asks for cuda:1, and torch .* sees no CUDA GPU"):
+        checkpoints.place("cuda:1", "bfloat16", "auto")
+    assert str(checkpoints.place("auto", "bfloat16", "auto")) == "bfloat16, sdpa attention, on cpu"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="flash-attn is not installed"):
+        checkpoints.place("cpu", "bfloat16", "flash_attention_2")
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: object()
+    )  # installed, as far as one can tell
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert checkpoints.place("cuda", "bfloat16", "auto").attention == "flash_attention_2"
+    assert checkpoints.place("cuda", "float32", "auto").attention == "sdpa"
+    with pytest.raises(DeviceMissing, match="there are 1 GPUs"):
+        checkpoints.place("cuda:1", "bfloat16", "auto")
