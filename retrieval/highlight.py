@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.text import STOP_WORDS, stem, stems, words
-from retrieval.types import Box, Highlight, PageContent, PageEmbedding, QueryEmbedding, Region, TermMatch
+from retrieval.types import (
+    Box,
+    Heat,
+    Highlight,
+    PageContent,
+    PageEmbedding,
+    QueryEmbedding,
+    Region,
+    TermMatch,
+)
 
 SMALL = 0.2
 """Share of the page above which a region says that the page matched, not where."""
@@ -25,6 +34,8 @@ NEAR_STRENGTH = 0.5
 """Strength of the best near match beside 1 for the word itself."""
 TERM_REGIONS = 200  # places lit for one word: more say nothing, and pages made of one word would cost seconds
 SNIPPET_WORDS = 32
+FAINT = 0.25
+"""Heat below this share of the question's greatest is not shown."""
 
 
 def focus(query: QueryEmbedding, page: PageEmbedding, count: int = 12) -> tuple[Box, ...]:
@@ -84,12 +95,8 @@ def _near(query: QueryEmbedding, page: PageEmbedding) -> dict[str, tuple[Region,
     rows = [i for i, content in enumerate(query.content) if content]
     if len(small) < 4 or not rows:
         return {}
-    each = query.vectors[rows] @ page.vectors[small].T
-    top = float(each.max())
-    similarity: dict[str, NDArray[np.float32]] = {}  # a word in several pieces: each region's best of them
-    for row, values in zip(rows, each, strict=True):
-        word = query.tokens[row].casefold()
-        similarity[word] = np.maximum(similarity[word], values) if word in similarity else values
+    similarity = _similarities(query, rows, page.vectors[small])
+    top = max(float(values.max()) for values in similarity.values())
     found: dict[str, tuple[Region, ...]] = {}
     for word, values in similarity.items():
         clear = (values >= NEAR) & (values >= values.mean() + CLEAR * values.std())
@@ -101,6 +108,41 @@ def _near(query: QueryEmbedding, page: PageEmbedding) -> dict[str, tuple[Region,
             for j in best
         )
     return found
+
+
+def heat(query: QueryEmbedding, page: PageEmbedding, highlight: Highlight) -> Heat:
+    """For each word that `highlight` found: how far each small region stands out from the page, in [0, 1].
+
+    A value is the similarity above the page's mean by more than a standard deviation, divided by the largest of
+    the question: normalised over the question, not each word, or every word would glow somewhere. The lowest
+    quarter is dark. Compare the similarity maps of colpali-engine, which stretch each token by itself.
+    """
+    small = np.flatnonzero(_areas(page.regions) < SMALL)
+    rows = [i for i, content in enumerate(query.content) if content]
+    found = {term.term.casefold(): term.term for term in highlight.terms if term.regions}
+    similarity = _similarities(query, rows, page.vectors[small]) if len(small) >= 4 and rows else {}
+    excess = {
+        found[word]: np.maximum(values - values.mean() - values.std(), 0)
+        for word, values in similarity.items()
+        if word in found
+    }
+    top = max((float(values.max()) for values in excess.values()), default=0.0)
+    if top <= 0:
+        return Heat((), np.zeros((0, 4), np.float32), np.zeros((0, 0), np.float32))
+    values = np.stack(list(excess.values())) / top
+    values[values < FAINT] = 0
+    return Heat(tuple(excess), page.regions[small], values.astype(np.float32))
+
+
+def _similarities(
+    query: QueryEmbedding, rows: Sequence[int], vectors: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """Of each word (folded) with each vector; a word in several pieces has the best of them."""
+    similarity: dict[str, NDArray[np.float32]] = {}
+    for row, values in zip(rows, query.vectors[rows] @ vectors.T, strict=True):
+        word = query.tokens[row].casefold()
+        similarity[word] = np.maximum(similarity[word], values) if word in similarity else values
+    return similarity
 
 
 def _together(terms: Sequence[TermMatch]) -> tuple[Region, ...]:

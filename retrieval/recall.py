@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -87,7 +87,7 @@ class Recall:
         """The best `depth` pages that `where` allows, by vectors and text together; ranks from 1."""
         began = time.perf_counter()
         documents = {d.doc_id: d for d in self._store.documents(where)}
-        restricted = None if where == Filter() else list(documents)
+        restricted = None if replace(where, without=()) == Filter() else list(documents)
         bm25 = self._pool.submit(self._store.search_text, text, depth, restricted, where.scanned)
         segments, how = self._scan(documents)
         found: dict[str, tuple[Page, float]] = {}  # by page_id, in the order of the vectors' scores

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 import configs.settings as configs
 from retrieval import fuse
 from retrieval.errors import BadQuery, RerankerFailed
-from retrieval.highlight import focus, highlight
+from retrieval.highlight import focus, heat, highlight
 from retrieval.recall import Recall
 from retrieval.store import Store
 from retrieval.text import has_unspaced_script
@@ -18,6 +18,7 @@ from retrieval.types import (
     Decision,
     Encoder,
     Filter,
+    Heat,
     Highlight,
     Hit,
     Page,
@@ -62,6 +63,21 @@ class Searcher:
 
         Raises BadQuery for an empty or far too long query, and for a date that is none.
         """
+        *_, last = self.steps(query, where=where, rerank=rerank, budget_ms=budget_ms)
+        return replace(last, hits=last.hits[: top if top is not None else self._settings.top])
+
+    def steps(
+        self,
+        query: str,
+        *,
+        where: Filter | None = None,
+        rerank: bool = True,
+        budget_ms: float | None = None,
+    ) -> Iterator[SearchResult]:
+        """The first stage's order as soon as it is there, then the reranked one, where there is one: all candidates.
+
+        Raises what `search` raises.
+        """
         text = self._checked(query)
         where = where or Filter()
         for day in filter(None, (where.since, where.until)):
@@ -69,17 +85,22 @@ class Searcher:
                 raise BadQuery(f"{day!r} is not a date: write it as 2024-01-31, 2024-01 or 2024")
         embedding, encode_stage = self._embed(text)
         recalled = self._recall.candidates(text, embedding, self._settings.depth, where)
-        candidates, stages = recalled.hits, [encode_stage, recalled.stage]
-        hits, decision = candidates, self._why_not(candidates, rerank)
-        if decision is None:
+        candidates = tuple(recalled.hits)
+        why_not = self._why_not(candidates, rerank)
+        first = SearchResult(
+            text,
+            candidates,
+            candidates,
+            (encode_stage, recalled.stage),
+            why_not or Decision(False, "not reranked yet"),
+            recalled.rankings,
+            self._notes(text, embedding, candidates, where),
+        )
+        yield first
+        if why_not is None:
             budget = (budget_ms if budget_ms is not None else self._settings.budget_ms) / 1000
             hits, stage, decision = self._rerank(text, embedding, candidates, budget)
-            stages.append(stage)
-        notes = self._notes(text, embedding, candidates, where)
-        shown = hits[: top if top is not None else self._settings.top]
-        return SearchResult(
-            text, tuple(shown), tuple(candidates), tuple(stages), decision, recalled.rankings, notes
-        )
+            yield replace(first, hits=tuple(hits), stages=(*first.stages, stage), decision=decision)
 
     def highlight(self, query: str, pages: Sequence[Page]) -> list[Highlight]:
         """What to light up on each page, in the order given. Raises NotFound for a page no longer there."""
@@ -87,6 +108,15 @@ class Searcher:
         embedding, _ = self._embed(text)
         contents, embeddings = self._store.contents(pages), self._store.embeddings(pages)
         return [highlight(text, embedding, *page) for page in zip(contents, embeddings, strict=True)]
+
+    def heat(self, query: str, highlight: Highlight) -> Heat:
+        """How near each part of the page is to each word that `highlight` found on it. Raises as `highlight`."""
+        embedding, _ = self._embed(self._checked(query))
+        return heat(embedding, self._store.embeddings([highlight.page])[0], highlight)
+
+    def remembers(self, query: str) -> bool:
+        """Whether this question's vectors are at hand, so that looking at a page needs no model."""
+        return " ".join(query.split()) in self._queries
 
     def _checked(self, query: str) -> str:
         text = " ".join(query.split())

@@ -345,6 +345,7 @@ def _allows(where: Filter, document: Document) -> bool:
         and (not where.tags or bool(set(where.tags) & set(document.tags)))
         and (not where.since or document.date >= where.since)
         and (not where.until or "" < document.date <= where.until + "~")
+        and document.doc_id not in where.without
     )
 
 

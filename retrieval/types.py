@@ -185,6 +185,7 @@ class Filter:
     since: str = ""  # ISO date, inclusive, of the document's date
     until: str = ""
     scanned: bool | None = None  # pages read by OCR, or from their text layer
+    without: tuple[str, ...] = ()  # doc_ids that are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,3 +257,16 @@ class Highlight:
     snippet: str
     snippet_matches: tuple[tuple[int, int], ...]  # character spans of the snippet to print bold
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """How near each region of a page is to each word of the query that was found on it.
+
+    boxes (n, 4) float32 page-relative; values (terms, n) float32 in [0, 1], on one scale for the whole query, so
+    that a word of little weight glows little. Words that were not found have no row: a map of theirs would be noise.
+    """
+
+    terms: tuple[str, ...]
+    boxes: Vectors
+    values: Vectors
