@@ -247,11 +247,27 @@ class Search(Model):
     max_query_chars: PositiveInt = 2_000
 
 
+class Serve(Model):
+    """How the web page, REST and MCP share the models."""
+
+    at_once: PositiveInt = 2
+    """Searches that use the models at once; 1 where they share one GPU."""
+    waiting: PositiveInt = 64
+    """Searches that may wait; one more is told that the server is busy."""
+    waiting_each: PositiveInt = 32
+    """Searches of one user, or of one address without a login, that may wait."""
+    undo_s: NonNegativeFloat = 10.0
+    """Seconds in which a removal can be taken back."""
+    max_library_gb: NonNegativeFloat = 0
+    """Uploads are refused past so many GiB of uploaded files; 0: while the disk has room."""
+
+
 class Settings(Model):
     encoder: EncoderSettings = Words()
     reranker: RerankerSettings = Text()
     ingest: Ingest = Ingest()
     search: Search = Search()
+    serve: Serve = Serve()
 
 
 def profile_names() -> list[str]:

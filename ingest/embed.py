@@ -6,7 +6,7 @@ than the readers gets each page at once, one that is slower gets full batches an
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -15,6 +15,9 @@ from ingest.titles import clean
 from ingest.worker import Failed, FailedPage, Finished, Opened, Prepared, PreparedPage
 from retrieval.errors import FolioscopeError, UnreadableDocument
 from retrieval.types import Encoder, PageContent, PageEmbedding
+
+SIGN_OF_LIFE = 1.0
+"""Seconds of waiting for the encoder after which the caller hears that it is at work, and may do something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,15 @@ class Embedded:
     pages: tuple[EmbeddedPage, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """The encoder is still at work on a batch that begins with a page of this document."""
+
+    source: Source
+
+
 Waiting = tuple[PreparedPage, PageContent]
-Event = Opened | Embedded | FailedPage | Finished | Failed
+Event = Opened | Embedded | Computing | FailedPage | Finished | Failed
 
 
 def embed(
@@ -51,6 +61,8 @@ def embed(
     computing: Future[list[Embedded | Failed]] | None = None
 
     def taken(done: "Future[list[Embedded | Failed]]") -> Iterator[Event]:
+        while not wait([done], SIGN_OF_LIFE).done:
+            yield Computing(batch[0][0].source)
         yield from done.result()
         under_way.subtract(Counter(page.source.uri for page, _ in batch))
         for uri in [uri for uri in ended if not under_way[uri]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import configs.settings as configs
-from ingest.embed import Embedded, embed
+from ingest.embed import Computing, Embedded, embed
 from ingest.progress import Event, Progress
 from ingest.sources import Source, content_id, discover, path_of
 from ingest.titles import clean
@@ -28,6 +28,8 @@ PAGES_WRITTEN = 32
 """Pages of one document that are written together: fewer make more small files."""
 OPTIMIZE_EVERY = 2_000
 """Pages between two clean-ups during a run: small files slow LanceDB down."""
+EDITED = "edited"
+"""In a document's `meta`: which of its name, title and date a person has changed. Reading its file again keeps them."""
 
 
 def ingest(
@@ -40,20 +42,31 @@ def ingest(
     collection: str = "default",
     tags: Sequence[str] = (),
     sync: bool = False,
+    again: bool = False,
     stop: threading.Event | None = None,
 ) -> Iterator[Progress]:
     """Read files, folders and glob patterns into the index, yielding what happens as it happens.
 
-    `sync` also removes documents whose file has gone from the given folders. Set `stop` to end early: what is
-    under way is dropped, what is done stays. Raises BadSource for a path that matches nothing, IndexBusy where
-    another process writes; a bad file raises nothing, it becomes a `failed` event.
+    `sync` also removes documents whose file has gone from the given folders. `again` also reads files whose content
+    is known, as after a change of the settings: their documents keep their collection, tags and what a person has
+    edited. Set `stop` to end early: what is under way is dropped, what is done stays. Between two events the caller
+    may write to the store itself, in the same thread. Raises BadSource for a path that matches nothing, IndexBusy
+    where another process writes; a bad file raises nothing, it becomes a `failed` event.
     """
     unread: dict[Path, str] = {}
     sources = list(discover(paths, unread.__setitem__))
     with store.writing():
         files = len(sources) + len(unread)
         run = _Run(
-            store, encoder, settings, password, collection, tuple(tags), stop or threading.Event(), files
+            store,
+            encoder,
+            settings,
+            password,
+            collection,
+            tuple(tags),
+            again,
+            stop or threading.Event(),
+            files,
         )
         yield from run.events(sources)
         for folder, why in unread.items():
@@ -72,8 +85,9 @@ class _Writing:
     document: Document
     pending: PendingDocument
     began: float
-    replaces: bool
+    reason: str  # of its `done`
     records: list[PageRecord] = field(default_factory=list)  # to be written
+    read: int = 0
     embedded: int = 0
     scanned: int = 0
     failures: list[FailedPage] = field(default_factory=list)
@@ -88,6 +102,7 @@ class _Run:
         password: str | None,
         collection: str,
         tags: tuple[str, ...],
+        again: bool,
         stop: threading.Event,
         files: int,
     ) -> None:
@@ -97,6 +112,7 @@ class _Run:
         self._password = password
         self._collection = collection
         self._tags = tags
+        self._again = again
         self._stop = stop
         self._files = files
         self._ended = 0
@@ -125,6 +141,7 @@ class _Run:
         doc_id: str = "",
         page: int = 0,
         pages: int = 0,
+        read: int = 0,
         reason: str = "",
         message: str = "",
     ) -> Progress:
@@ -137,6 +154,7 @@ class _Run:
             doc_id,
             page,
             pages,
+            read,
             reason,
             message,
             self._files,
@@ -161,6 +179,8 @@ class _Run:
                 match event:
                     case Opened():
                         self._open(event)
+                        yield self._page_event(event.source)
+                    case Computing():
                         yield self._page_event(event.source)
                     case Embedded():
                         yield self._add(event)
@@ -224,7 +244,8 @@ class _Run:
                 return
             known = self._ledger.get(source.uri)
             unchanged = known and (known.size, known.modified) == (source.size, source.modified)
-            if known and unchanged and known.outcome != "failed" and self._store.has(known.doc_id):
+            settled = known and unchanged and known.outcome != "failed" and self._store.has(known.doc_id)
+            if known and settled and not self._again:
                 self._skip(source, known.doc_id, "unchanged", "unchanged since it was ingested", record=False)
                 continue
             try:
@@ -236,7 +257,7 @@ class _Run:
                 self._skips.append(self._fail(source, UnreadableDocument("unreadable", message)))
                 continue
             self._ids[source.uri] = doc_id
-            if self._store.has(doc_id):
+            if self._store.has(doc_id) and not (self._again and self._is_at(source, doc_id)):
                 self._skip_known(source, doc_id)
             elif doc_id in self._taken:
                 twin = clean(path_of(self._taken[doc_id]).name)
@@ -247,6 +268,14 @@ class _Run:
                 self._taken[doc_id] = source.uri
                 self._names[source.uri] = self._name(source.uri)  # now, in the order of the sources
                 yield Task(source, self._password)
+
+    def _is_at(self, source: Source, doc_id: str) -> bool:
+        """Whether the document with this content is read from this file: since now, if the file has moved here."""
+        document = self._store.document(doc_id)
+        if document.uri != source.uri and not _holds(path_of(document.uri), doc_id):
+            self._rename(document, source.uri)
+            return True
+        return document.uri == source.uri
 
     def _skip_known(self, source: Source, doc_id: str) -> None:
         document = self._store.document(doc_id)
@@ -262,7 +291,11 @@ class _Run:
 
     def _rename(self, document: Document, uri: str) -> None:
         self._owners.pop(document.name, None)
-        self._store.update(replace(document, uri=uri, name=self._name(uri)))
+        if "name" in _edited(document):
+            self._owners[document.name] = uri
+            self._store.update(replace(document, uri=uri))
+        else:
+            self._store.update(replace(document, uri=uri, name=self._name(uri)))
 
     def _skip(self, source: Source, doc_id: str, reason: str, message: str, record: bool = True) -> None:
         self._ended += 1
@@ -290,8 +323,28 @@ class _Run:
             0,
             opened.meta,
         )
+        reason = (
+            "read again" if self._store.has(doc_id) else "replaced" if source.uri in self._known else "new"
+        )
         self._writing[source.uri] = _Writing(
-            document, self._store.begin(doc_id), time.perf_counter(), source.uri in self._known
+            self._as_edited(document), self._store.begin(doc_id), time.perf_counter(), reason
+        )
+
+    def _as_edited(self, document: Document) -> Document:
+        """One that is in the index already keeps its name and what people have said of it."""
+        if not self._store.has(document.doc_id):
+            return document
+        known = self._store.document(document.doc_id)
+        edited = _edited(known)
+        return replace(
+            document,
+            name=known.name,
+            added_at=known.added_at,
+            collection=known.collection,
+            tags=known.tags,
+            title=known.title if "title" in edited else document.title,
+            date=known.date if "date" in edited else document.date,
+            meta=dict(document.meta) | ({EDITED: known.meta[EDITED]} if edited else {}),
         )
 
     def _add(self, embedded: Embedded) -> Progress:
@@ -318,14 +371,20 @@ class _Run:
         writing = self._writing[source.uri]
         document = writing.document
         return self.progress(
-            "page", source, doc_id=document.doc_id, page=writing.embedded, pages=document.pages
+            "page",
+            source,
+            doc_id=document.doc_id,
+            page=writing.embedded,
+            pages=document.pages,
+            read=writing.read,
         )
 
     def _content(self, prepared: PreparedPage) -> PageContent | None:
-        """What the encoder may ask of a page; None for a document that has failed."""
+        """What the encoder may ask of a page that has just been read; None for a document that has failed."""
         writing = self._writing.get(prepared.source.uri)
         if writing is None:
             return None
+        writing.read += 1
         document = writing.document
         page = Page(document.doc_id, prepared.number, document.name, prepared.width, prepared.height)
         return PageContent(page, prepared.words, prepared.text_source, lambda: prepared.image, document.title)
@@ -341,17 +400,25 @@ class _Run:
                 ),
             )
             return
+        failed = [f.number for f in writing.failures]
+        if lost := self._lost(writing.document, failed):
+            message = (
+                f"{writing.document.name}: pages that were read before could not be rendered this time "
+                f"({_listed(lost)}), so what is in the index stays"
+            )
+            yield self._fail(source, UnreadableDocument("damaged", message))
+            return
         if writing.records:
             writing.pending.add(writing.records)
         del self._writing[source.uri]
-        failed = [f.number for f in writing.failures]
-        meta = dict(writing.document.meta) | ({"failed_pages": ", ".join(map(str, failed))} if failed else {})
-        document = replace(writing.document, scanned_pages=writing.scanned, meta=meta)
+        document = self._as_edited(writing.document)  # it may have been edited while it was read
+        meta = dict(document.meta) | ({"failed_pages": ", ".join(map(str, failed))} if failed else {})
+        document = replace(document, scanned_pages=writing.scanned, meta=meta)
         writing.pending.commit(document)
-        reason = "replaced" if writing.replaces else "new"
+        reason = writing.reason
         message = f"{writing.embedded} pages"
         if failed:
-            message += f"; left out, as they could not be rendered: {', '.join(map(str, failed[:10]))}"
+            message += f"; left out, as they could not be rendered: {_listed(failed)}"
         seconds = time.perf_counter() - writing.began
         self._record(source, document.doc_id, "done", reason, message, writing.embedded, seconds)
         self._ended += 1
@@ -364,9 +431,17 @@ class _Run:
             doc_id=document.doc_id,
             page=writing.embedded,
             pages=document.pages,
+            read=writing.read,
             reason=reason,
             message=message,
         )
+
+    def _lost(self, document: Document, failed: Sequence[int]) -> list[int]:
+        """Pages among `failed` that the index has, from an earlier reading of the same content."""
+        if not self._store.has(document.doc_id):
+            return []
+        before = self._store.document(document.doc_id).meta.get("failed_pages", "").split(", ")
+        return [number for number in failed if str(number) not in before]
 
     def _fail(self, source: Source, error: UnreadableDocument) -> Progress:
         doc_id = self._ids.get(source.uri, "")
@@ -402,6 +477,15 @@ class _Run:
         name = next((name for name in names if self._owners.get(name, uri) == uri), uri)
         self._owners[name] = uri
         return name
+
+
+def _edited(document: Document) -> list[str]:
+    return list(filter(None, document.meta.get(EDITED, "").split(", ")))
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """The first ten."""
+    return ", ".join(map(str, numbers[:10]))
 
 
 def _holds(path: Path, doc_id: str) -> bool:

@@ -31,6 +31,8 @@ from retrieval.types import (
 FIRST_STEP = 8
 """Pages reranked before the clock is looked at for the first time, where the reranker likes them so many."""
 CACHED_QUERIES = 256
+PENDING = Decision(False, "not reranked yet")
+"""The decision of a first step that a reranked one follows."""
 
 
 class Searcher:
@@ -92,7 +94,7 @@ class Searcher:
             candidates,
             candidates,
             (encode_stage, recalled.stage),
-            why_not or Decision(False, "not reranked yet"),
+            why_not or PENDING,
             recalled.rankings,
             self._notes(text, embedding, candidates, where),
         )

@@ -51,12 +51,19 @@ def ingest(
         list[str] | None, typer.Option(help="A tag for these documents; may be given again.")
     ] = None,
     sync: Annotated[bool, typer.Option("--sync", help="Also remove documents whose file has gone.")] = False,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again", help="Read files again that are known already, as after a change of ocr or dpi."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Read documents into the index. What is there already is skipped; bad files never stop the others."""
     from ingest.pipeline import ingest as run
     from ingest.sources import discover
     from ui import assemble, show
+    from ui.runs import recorded
 
     settings = _load(profile)
     for _ in discover(paths):  # a wrong path ends here, before an index is made for it
@@ -71,8 +78,9 @@ def ingest(
         collection=collection,
         tags=tag or (),
         sync=sync,
+        again=again,
     )
-    failures = show.follow(events, as_json)
+    failures = show.follow(recorded(events, index), as_json)
     if failures and not as_json:
         show.print_failures(failures)
     raise typer.Exit(1 if failures else 0)
@@ -134,20 +142,50 @@ def search(
 def serve(
     index: Index = INDEX,
     profile: Profile = "cpu",
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; others than this machine's need a login.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 7860,
+    token: Annotated[
+        str,
+        typer.Option(
+            envvar="FOLIOSCOPE_TOKEN", help="A secret that lets whoever has it in.", show_default=False
+        ),
+    ] = "",
+    users: Annotated[
+        Path | None, typer.Option(help="A file of users: see 'folioscope user'.", show_default=False)
+    ] = None,
+    folder: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder that may be ingested from the page; may be given again.", show_default=False
+        ),
+    ] = None,
 ) -> None:
-    """Open the web page: drop documents in, ask, see the pages lit up."""
+    """Open the web page: drop documents in, ask, see the pages lit up. REST and MCP are served beside it."""
     from ui.app import serve as run
 
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        print(
-            f"folioscope: listening on {host}: whoever reaches this address can read, add and remove documents, "
-            "for there is no login; put a proxy with one in front",
-            file=sys.stderr,
-        )
+    run(index, _load(profile), host, port, token=token, users=users, folders=folder or ())
 
-    run(index, _load(profile), host=host, port=port)
+
+@app.command()
+def user(
+    name: Annotated[str, typer.Argument(help="The name to log in with.")],
+    users: Annotated[Path, typer.Option(help="The file that 'folioscope serve --users' reads.")] = Path(
+        "users.txt"
+    ),
+    remove: Annotated[bool, typer.Option("--remove", help="Take this user out.")] = False,
+) -> None:
+    """Add a user to a file of users, or change the password: it is asked for, twice."""
+    from ui.users import remove_user, set_password
+
+    if remove:
+        remove_user(users, name)
+        print(f"{name} is out of {users}")
+        return
+    password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    set_password(users, name, password)
+    print(f"{name} may log in: folioscope serve --users {users}")
 
 
 @app.command()

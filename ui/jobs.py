@@ -1,259 +1,250 @@
-"""What the web page has been asked to add or remove, done one after the other by one thread of the server.
+"""What the web page has been asked to add, change or remove, done one after the other by one thread of the server.
 
-The list lives in SQLite beside the uploads, so that a reload of the page and a restart of the server lose
-nothing: what was waiting or under way is taken up again.
+The list (`ui.job_table`) outlives the server: what was waiting or under way is taken up again. The thread
+(`ui.job_thread`) writes to the index; what is asked of it here returns at once, but for an edit, which is waited for.
 """
 
-import sqlite3
+import json
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Literal, Protocol
 
-from ingest.progress import Progress
+from ingest.pipeline import EDITED
 from ingest.sources import path_of
-from retrieval.errors import BadSource, FolioscopeError, IndexBusy
+from ingest.titles import clean
+from retrieval.errors import IndexBusy, NotFound
 from retrieval.store import Store
+from retrieval.types import Document
+from ui.changes import BadChange, checked
+from ui.errands import Errands
+from ui.job_table import JobTable
+from ui.job_thread import Ingest, JobThread, delete_upload
+from ui.job_types import ENDED, STATES, File, Job, State
 
-State = Literal["queued", "reading", "done", "skipped", "failed", "removing"]
-ENDED: tuple[State, ...] = ("done", "skipped", "failed")
-BUSY_RETRY = (
-    2.0  # seconds between two looks at an index that another process is writing to, or at a full disk
-)
+__all__ = ["ENDED", "BadChange", "Ingest", "Job", "Jobs", "State", "Summary"]
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    id INTEGER PRIMARY KEY, uri TEXT UNIQUE NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,
-    page INTEGER NOT NULL DEFAULT 0, pages INTEGER NOT NULL DEFAULT 0, message TEXT NOT NULL DEFAULT '',
-    doc_id TEXT NOT NULL DEFAULT '')
-"""
-
-
-class Ingest(Protocol):
-    """`ingest.pipeline.ingest` with its store, encoder and settings filled in."""
-
-    def __call__(self, paths: Sequence[Path], *, stop: threading.Event) -> Iterator[Progress]: ...
+ADDED_AT_ONCE = 1_000  # files, while the list is held
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One file on its way into the index, or (`removing`) one document on its way out."""
+class Summary:
+    """How the work as a whole goes. A run lasts until nothing is left to read."""
 
-    id: int
-    uri: str
-    name: str
-    state: State
-    page: int  # pages read so far
-    pages: int  # of the document; 0 until it is known
-    message: str
-    doc_id: str  # of the document to remove, when the file has been read if it is waiting for that; else ""
+    counts: Mapping[str, int]  # jobs in each state
+    pages_done: int  # embedded in this run, or in the last one
+    pages_per_second: float  # over the last half minute at work; 0 if it is not known
+    seconds_left: float | None  # None while it cannot be told
+    waiting: str  # why nothing moves; "" if it does, or if there is nothing to do
+    busy: bool
+    task: str  # the care of the index that waits or is under way
+    task_result: str  # what came of the last one
 
 
 class Jobs:
-    """Safe to call from several threads. `start` begins the work, `close` ends it soon."""
+    """Safe to call from several threads. `start` begins the work, `close` ends it soon. `clock` gives epoch seconds."""
 
-    def __init__(self, folder: Path, store: Store, ingest: Ingest) -> None:
+    def __init__(
+        self, folder: Path, store: Store, ingest: Ingest, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self.folder = folder
         """Where uploads are kept; a document that is removed takes its file here with it."""
         folder.mkdir(parents=True, exist_ok=True)
         self._store = store
-        self._ingest = ingest
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(
-            folder / ".jobs.sqlite", check_same_thread=False, isolation_level=None
-        )
-        self._database.execute(SCHEMA)
-        self._database.execute("UPDATE jobs SET state = 'queued', page = 0 WHERE state = 'reading'")
+        self._clock = clock
+        self._table = JobTable(folder / ".jobs.sqlite")
         self._wake = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="ingest", daemon=True)
+        self._errands = Errands(self._wake.set)
+        self._thread = JobThread(folder, store, ingest, self._table, self._errands, self._wake, clock)
 
     def start(self) -> None:
-        self._wake.set()
         self._thread.start()
 
     def close(self) -> None:
-        self._stop.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
-        if not self._thread.is_alive():
-            self._database.close()
+        if self._thread.close():
+            self._table.close()
 
-    def add(self, paths: Iterable[Path]) -> None:
-        """Queue files; one that is in the list already starts anew, and stays if it was to be removed."""
-        with self._database_locked() as database:
-            for path in paths:
-                uri = path.absolute().as_uri()
-                database.execute(
-                    "DELETE FROM jobs WHERE uri = ? AND state NOT IN ('queued', 'reading')", (uri,)
-                )
-                database.execute(
-                    "INSERT INTO jobs (uri, name, state) VALUES (?, ?, 'queued') "
-                    "ON CONFLICT (uri) DO UPDATE SET doc_id = ''",
-                    (uri, path.name),
-                )
-        self._wake.set()
+    # What is going on
 
-    def remove(self, doc_id: str) -> None:
-        """Queue a document's removal; while its file is waiting or being read, for after that. Raises NotFound."""
-        document = self._store.document(doc_id)
-        with self._database_locked() as database:
-            database.execute(
-                "DELETE FROM jobs WHERE uri = ? AND state NOT IN ('queued', 'reading')", (document.uri,)
-            )
-            database.execute(
-                "INSERT INTO jobs (uri, name, state, doc_id) VALUES (?, ?, 'removing', ?) "
-                "ON CONFLICT (uri) DO UPDATE SET doc_id = excluded.doc_id",
-                (document.uri, document.name, document.doc_id),
-            )
-        self._wake.set()
+    def listed(self, limit: int) -> list[Job]:
+        """Under way first, then failed, queued, and the newest that have ended; removals last."""
+        jobs, now = self._table.listed(limit), self._clock()
+        under_way = self._thread.under_way()
+        return [
+            replace(job, page=at.page, read=at.read, pages=at.pages, seconds=max(0.0, now - job.since))
+            if job.state == "reading" and (at := under_way.get(job.uri))
+            else job
+            for job in jobs
+        ]
+
+    def summary(self) -> Summary:
+        totals = self._table.totals()
+        counts: dict[str, int] = {state: totals.get(state, (0, 0))[0] for state in STATES}
+        reading = self.listed(counts["reading"]) if counts["reading"] else []
+        share = sum(job.size * min(1.0, job.page / job.pages) for job in reading if job.pages)
+        left = sum(totals.get(state, (0, 0))[1] for state in ("queued", "reading")) - share
+        waiting = self._thread.waiting
+        pages, speed = self._thread.speed()
+        seconds_left = self._thread.seconds_left(share, left) if reading else None
+        busy = bool(counts["queued"] or counts["reading"] or counts["removing"] or self._errands.task)
+        return Summary(
+            counts, pages, speed, seconds_left, waiting if busy else "", busy,
+            self._errands.task, self._errands.task_result,
+        )  # fmt: skip
+
+    def busy(self) -> bool:
+        return self._table.busy() or bool(self._errands.task)
+
+    def leaving(self) -> frozenset[str]:
+        """doc_ids of the documents whose removal is asked for: a search should leave them out."""
+        return self._table.leaving()
+
+    # Files
+
+    def add(self, paths: Iterable[Path], collection: str = "default", tags: Sequence[str] = ()) -> int:
+        """Queue files; how many. One that is in the list already starts anew, and stays if it was to be removed.
+
+        Raises BadChange for a collection or tags that a document cannot have, and what iterating over `paths` raises:
+        the files before that are queued.
+        """
+        said = checked(collection=collection, tags=tags)
+        return self._queue((path, False, said["collection"], said["tags"]) for path in paths)
+
+    def reread(self, doc_ids: Sequence[str]) -> None:
+        """Queue the files of these documents, though they are known. Raises NotFound if one is no longer there."""
+        documents = self._documents(doc_ids)
+        for document in documents:
+            if not path_of(document.uri).is_file():
+                raise NotFound(
+                    f"the file of {document.name} is no longer there ({path_of(document.uri)}): nothing is read again; "
+                    "put it back, or leave this document out"
+                )
+        self._queue((path_of(d.uri), True, d.collection, d.tags) for d in documents)
+
+    def cancel(self, job_id: int) -> None:
+        """A file that waits, or is being read, is not read; what is done stays."""
+        if self._table.cancel(self._clock(), job_id):
+            self._thread.halt()
+
+    def cancel_all(self) -> None:
+        self._table.cancel(self._clock())
+        self._thread.halt()
 
     def retry(self, job_id: int) -> None:
-        with self._database_locked() as database:
-            database.execute(
-                "UPDATE jobs SET state = CASE doc_id WHEN '' THEN 'queued' ELSE 'removing' END, "
-                "message = '', page = 0 WHERE id = ? AND state = 'failed'",
-                (job_id,),
-            )
+        """Start anew what failed or was cancelled."""
+        self._table.retry(("failed", "cancelled"), job_id)
+        self._wake.set()
+
+    def retry_all_failed(self) -> None:
+        self._table.retry(("failed",))
         self._wake.set()
 
     def clear(self) -> None:
         """Forget what has ended, and delete the uploads among it that no document was made of."""
+        ended = self._table.forget_ended()
         kept = {document.uri for document in self._store.documents()}
-        with self._database_locked() as database:
-            ended = "FROM jobs WHERE state IN ('done', 'skipped', 'failed')"
-            for (uri,) in database.execute(f"SELECT uri {ended}").fetchall():
-                if uri not in kept:
-                    self._delete_upload(uri)
-            database.execute(f"DELETE {ended}")
+        for uri in ended:
+            if uri not in kept:
+                delete_upload(self.folder, uri)
 
-    def list(self) -> list[Job]:
-        """In the order they were asked for."""
-        with self._database_locked() as database:
-            rows = database.execute(
-                "SELECT id, uri, name, state, page, pages, message, doc_id FROM jobs ORDER BY id"
-            ).fetchall()
-        return [Job(*row) for row in rows]
+    # Documents
 
-    def busy(self) -> bool:
-        return any(job.state not in ENDED for job in self.list())
+    def remove(self, doc_ids: Sequence[str], delay_s: float = 10.0) -> None:
+        """Remove documents in `delay_s` seconds; one whose file is being read, after that. Raises NotFound, for all."""
+        documents = self._documents(doc_ids)
+        self._table.remove([(d.uri, d.name, d.doc_id) for d in documents], self._clock() + delay_s)
+        self._wake.set()
 
-    def _work(self) -> None:
-        while not self._stop.is_set():
-            self._wake.wait()
-            self._wake.clear()
-            try:
-                self._work_off()
-            except sqlite3.Error:  # the list itself cannot be read or written, as on a full disk
-                self._stop.wait(BUSY_RETRY)
-                self._wake.set()
+    def undo(self, doc_ids: Sequence[str]) -> int:
+        """Drop removals that have not begun; how many."""
+        return self._table.undo(doc_ids)
 
-    def _work_off(self) -> None:
-        while not self._stop.is_set() and (waiting := [job for job in self.list() if job.state not in ENDED]):
-            removing = [job for job in waiting if job.state == "removing"]
-            adding = [job for job in waiting if job.state != "removing"]
-            try:
-                for work, jobs in ((self._remove, removing), (self._add, adding)):
-                    try:
-                        work(jobs)
-                    except (IndexBusy, sqlite3.Error):
-                        raise
-                    except Exception as error:
-                        self._fail(jobs, error)
-            except IndexBusy as error:
-                self._tell([job.uri for job in waiting], f"Waiting: {error}")
-                self._stop.wait(BUSY_RETRY)
+    def change(
+        self,
+        doc_id: str,
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        collection: str | None = None,
+        tags: Sequence[str] | None = None,
+        date: str | None = None,
+        wait_s: float = 5.0,
+    ) -> Document:
+        """The document as it is from now on: what is None stays. Reading its file again keeps what was changed.
 
-    def _remove(self, jobs: Sequence[Job]) -> None:
-        if not jobs:
-            return
-        uris, asked = {job.uri for job in jobs}, {job.doc_id for job in jobs}
-        # A file that changed and was read again since has become another document.
-        now = {document.doc_id for document in self._store.documents() if document.uri in uris}
-        with self._store.writing():
-            self._store.remove(asked | now)
-            self._store.forget(uris)
-        for uri in uris:
-            self._delete_upload(uri)
-        with self._database_locked() as database:
-            database.executemany("DELETE FROM jobs WHERE id = ?", [(job.id,) for job in jobs])
+        Raises BadChange for what a document cannot be called, NotFound, and IndexBusy if nothing could be written
+        for `wait_s` seconds: then it stays as it is.
+        """
+        said = checked(name=name, title=title, collection=collection, tags=tags, date=date)
 
-    def _add(self, jobs: Sequence[Job]) -> None:
-        if not jobs:
-            return
-        waiting = [job.uri for job in jobs]
-        self._tell(waiting, "")
-        self._update(waiting[0], "reading")
-        try:
-            for progress in self._ingest([path_of(uri) for uri in waiting], stop=self._stop):
-                if progress.event == "page":
-                    self._update(progress.uri, "reading", progress.page, progress.pages)
-                elif progress.event in ("done", "skipped", "failed") and progress.uri in waiting:
-                    self._end(progress)
-                    waiting.remove(progress.uri)
-                    if waiting:
-                        self._update(waiting[0], "reading")
-        except IndexBusy:
-            for uri in waiting:
-                self._update(uri, "queued")
-            raise
-        except BadSource:  # one of the files has gone since: the others start again without it
-            for uri in [uri for uri in waiting if not path_of(uri).exists()]:
-                self._update(uri, "failed", message="The file is no longer there: add it again.")
-        else:
-            if not self._stop.is_set():
-                for uri in (
-                    waiting
-                ):  # the pipeline tells the end of every file; were one left, it would wait for ever
-                    self._update(uri, "failed", message="The ingest ended without a word on this file.")
+        def changed(document: Document) -> Document:
+            new = {field for field, value in said.items() if getattr(document, field) != value}
+            kept = {field for field in document.meta.get(EDITED, "").split(", ") if field}
+            edited = sorted(kept | (new & {"name", "title", "date"}))
+            meta = dict(document.meta) | ({EDITED: ", ".join(edited)} if edited else {})
+            return replace(document, **said, meta=meta) if new else document
 
-    def _end(self, progress: Progress) -> None:
-        state: State = (
-            "done" if progress.event == "done" else "skipped" if progress.event == "skipped" else "failed"
-        )
-        self._update(progress.uri, state, progress.page, progress.pages, progress.message)
+        def edit() -> Document:
+            (before,) = self._documents([doc_id])
+            after = changed(before)
+            if after.name != before.name:
+                self._check_free(after)
+            self._store.update(after)
+            return after
 
-    def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
-        """Those of the jobs that have not ended."""
-        message = str(error)
-        if not isinstance(error, FolioscopeError):
-            message = f"Stopped by an unexpected error ({type(error).__name__}: {error})"
-        with self._database_locked() as database:
-            database.executemany(
-                "UPDATE jobs SET state = 'failed', message = ? WHERE id = ? AND state = 'removing'",
-                [(f"Not removed. {message}", job.id) for job in jobs if job.state == "removing"],
+        (document,) = self._documents([doc_id])
+        if changed(document) == document:
+            return document
+        made = self._errands.ask(edit, wait_s)
+        if made is None:
+            why = (
+                self._thread.waiting
+                or f"the reading under way did not pause within {wait_s:g} s, try again in a moment"
             )
-        reading = {job.id for job in self.list() if job.state in ("queued", "reading")}
-        for job in jobs:
-            if job.state != "removing" and job.id in reading:
-                self._update(job.uri, "failed", message=message)
+            raise IndexBusy(f"{document.name} stays as it is: {why}")
+        return made
 
-    def _update(self, uri: str, state: State, page: int = 0, pages: int = 0, message: str = "") -> None:
-        """A file that has been read, and was to be removed meanwhile, goes on to be removed."""
-        with self._database_locked() as database:
-            database.execute(
-                "UPDATE jobs SET state = CASE WHEN doc_id != '' AND ? THEN 'removing' ELSE ? END, "
-                "page = MAX(?, page * (? = 'reading')), "
-                "pages = MAX(?, pages), message = ? WHERE uri = ?",
-                (state in ENDED, state, page, state, pages, message, uri),
+    # The index
+
+    def run(self, work: Callable[[], str | None], what: str) -> None:
+        """A piece of care for the index, done when no file is being read; `Summary.task_result` says what came of it.
+
+        `work` may return that, in words; `what` names it: Compacting. Raises IndexBusy while another is under way.
+        """
+        self._errands.take(work, what)
+
+    def _documents(self, doc_ids: Sequence[str]) -> list[Document]:
+        known = {document.doc_id: document for document in self._store.documents()}
+        unknown = [doc_id for doc_id in doc_ids if doc_id not in known]
+        if unknown:
+            raise NotFound(
+                f"no document {clean(unknown[0])!r}: it may have been removed meanwhile; load the list again"
+            )
+        return [known[doc_id] for doc_id in dict.fromkeys(doc_ids)]
+
+    def _check_free(self, document: Document) -> None:
+        for other in self._store.documents():
+            if other.doc_id != document.doc_id and document.name in (other.name, other.doc_id):
+                raise BadChange(f"{document.name!r} is the name of another document: choose one that is free")
+        if self._table.waits(document.name, document.uri):
+            raise BadChange(
+                f"{document.name!r} is the name of a file that waits to be read: choose one that is free"
             )
 
-    def _tell(self, uris: Sequence[str], message: str) -> None:
-        with self._database_locked() as database:
-            database.executemany(
-                "UPDATE jobs SET message = ? WHERE uri = ?", [(message, uri) for uri in uris]
-            )
+    def _queue(self, asked: Iterable[tuple[Path, bool, str, Sequence[str]]]) -> int:
+        rows, count = (_file(*each) for each in asked), 0
+        while files := list(islice(rows, ADDED_AT_ONCE)):
+            self._table.add(files)
+            self._wake.set()
+            count += len(files)
+        return count
 
-    def _delete_upload(self, uri: str) -> None:
-        """Nothing happens to a file that was ingested where it lies."""
-        path = path_of(uri)
-        if path.parent == self.folder.absolute():
-            path.unlink(missing_ok=True)
 
-    @contextmanager
-    def _database_locked(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            yield self._database
+def _file(path: Path, again: bool, collection: str, tags: Sequence[str]) -> File:
+    try:
+        size = path.stat().st_size
+    except OSError:  # reading it will say what is wrong
+        size = 0
+    return File(path.absolute().as_uri(), clean(path.name), size, again, collection, json.dumps(list(tags)))

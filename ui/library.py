@@ -1,6 +1,6 @@
 """What the web page stands on: one open index, its searcher, its jobs, and the samples to try it with."""
 
-import json
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,20 +9,27 @@ from pathlib import Path
 from configs.settings import Settings
 from ingest.pipeline import ingest
 from ingest.progress import Progress
+from ingest.reembed import reembed
 from ingest.sources import SUFFIXES
+from retrieval import evaluate
+from retrieval.errors import FolioscopeError, NotFound
 from retrieval.search import Searcher
 from retrieval.store import Store
+from retrieval.types import Page
 from ui import assemble
 from ui.jobs import Jobs
+from ui.judgements import Judgements
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
+    uri: str
     store: Store
     searcher: Searcher
     jobs: Jobs
+    judgements: Judgements
     samples: Path
     """A folder with `pdfs/`, `queries.jsonl` and `demo.txt`; it need not exist."""
 
@@ -30,27 +37,73 @@ class Library:
     def reranks(self) -> bool:
         return self.searcher.reranker is not None
 
+    def close(self) -> None:
+        self.jobs.close()
+        self.judgements.close()
+
     def sample_files(self) -> list[Path]:
         folder = self.samples / "pdfs"
         return sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
 
     def questions(self) -> list[str]:
-        """Examples to start from: those of the samples, if they are in the index."""
-        names = {path.name for path in self.sample_files()}
-        if not any(document.name in names for document in self.store.documents()):
+        """Examples to start from: those that `demo.txt` lists, if the samples are in the index."""
+        return [question for question, _ in self.examples()]
+
+    def examples(self) -> list[tuple[str, list[Page]]]:
+        """Those questions, each with the pages that answer it; without those whose documents are not in the index."""
+        names = {document.name: document for document in self.store.documents()}
+        if not any(path.name in names for path in self.sample_files()):
             return []
-        return _questions(self.samples)
+        found = []
+        for question, pages in _examples(self.samples):
+            there = [(name, int(number)) for name, number in pages if name in names]
+            if there:
+                found.append((question, [Page(names[name].doc_id, number, name) for name, number in there]))
+        return found
 
 
 def open_library(uri: str, settings: Settings, samples: Path = SAMPLES) -> Library:
     """The index at `uri`, made if need be. Raises what loading a model and opening a store raise."""
     store, encoder = assemble.store_to_write(uri, settings)
 
-    def run(paths: Sequence[Path], *, stop: threading.Event) -> Iterator[Progress]:
-        return ingest(paths, store, encoder, settings.ingest, stop=stop)
+    def run(
+        paths: Sequence[Path], *, stop: threading.Event, again: bool, collection: str, tags: Sequence[str]
+    ) -> Iterator[Progress]:
+        return ingest(
+            paths, store, encoder, settings.ingest, stop=stop, again=again, collection=collection, tags=tags
+        )
 
     searcher = assemble.searcher_of(store, encoder, settings)
-    return Library(store, searcher, Jobs(uploads_folder(uri), store, run), samples)
+    folder = uploads_folder(uri)
+    jobs = Jobs(folder, store, run)
+    return Library(uri, store, searcher, jobs, Judgements(folder / ".judgements.sqlite"), samples)
+
+
+def reembedded(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:
+    """Put an index of the profile's encoder in the place of another encoder's, from its pages: (done, total) pages.
+
+    The old one is kept beside it, as `NAME.before`. What an interrupted run did is taken up again. Raises
+    FolioscopeError for an index in an object store.
+    """
+    if "://" in uri:
+        raise FolioscopeError(
+            f"{uri} is in an object store: use 'folioscope index reembed NEW --index {uri}'"
+        )
+    place, fresh, before = Path(uri), Path(f"{uri}.reembedding"), Path(f"{uri}.before")
+    source = Store.open(uri)
+    target, encoder = assemble.store_to_write(str(fresh), settings)
+    documents = source.documents()
+    total = sum(document.pages for document in documents)
+    done = sum(document.pages for document in target.documents())
+    yield done, total
+    for document in reembed(source, target, encoder):
+        done += document.pages
+        yield done, total
+    with source.writing():  # nobody may add to the old one while it is set aside
+        if before.exists():
+            shutil.rmtree(before)
+        place.rename(before)
+        fresh.rename(place)
 
 
 def uploads_folder(uri: str) -> Path:
@@ -59,12 +112,21 @@ def uploads_folder(uri: str) -> Path:
     return (place.parent / f"{place.name.removesuffix('.lance')}-uploads").absolute()
 
 
-def _questions(samples: Path) -> list[str]:
-    """The questions that `demo.txt` lists by id, in its order."""
+def _examples(samples: Path) -> list[tuple[str, list[tuple[str, int]]]]:
+    """The questions that `demo.txt` lists by id, in its order, each with (document, page) of its answers."""
     try:
-        lines = (samples / "queries.jsonl").read_text(encoding="utf-8").splitlines()
         listed = (samples / "demo.txt").read_text(encoding="utf-8").split()
-    except FileNotFoundError:
+        dataset = evaluate.read(samples)
+    except (FileNotFoundError, NotFound):
         return []
-    texts = {row["query_id"]: row["text"] for row in map(json.loads, filter(None, lines))}
-    return [texts[query_id] for query_id in listed if query_id in texts]
+    texts = {question.query_id: question.text for question in dataset.questions}
+    return [
+        (texts[query_id], [_place(name) for name, grade in dataset.qrels[query_id].items() if grade > 0])
+        for query_id in listed
+        if query_id in texts
+    ]
+
+
+def _place(page_name: str) -> tuple[str, int]:
+    name, _, number = page_name.rpartition("#page=")
+    return name, int(number)

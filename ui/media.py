@@ -7,7 +7,7 @@ address carries `?v=` with the time of ingest, for the one case where it does (i
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Header, Response
@@ -15,8 +15,10 @@ from fastapi.responses import FileResponse, PlainTextResponse
 
 from ingest.sources import path_of
 from retrieval.errors import NotFound
-from retrieval.store import Store
 from retrieval.types import Document
+
+if TYPE_CHECKING:
+    from ui.service import Service
 
 FOREVER = "private, max-age=31536000, immutable"
 DOC_ID = re.compile(r"[0-9a-f]{16}")
@@ -43,13 +45,13 @@ def original(document: Document) -> Path | None:
     return path if urlsplit(document.uri).scheme == "file" and path.is_file() else None
 
 
-def routes(store: Store) -> APIRouter:
+def routes(service: "Service") -> APIRouter:
     router = APIRouter()
 
     @router.api_route("/media/{doc_id}/original", methods=["GET", "HEAD"], include_in_schema=False)
     def file(doc_id: str) -> Response:
         try:
-            document = store.document(doc_id if DOC_ID.fullmatch(doc_id) else "")
+            document = service.library.store.document(doc_id if DOC_ID.fullmatch(doc_id) else "")
         except NotFound:
             return _missing("There is no such document in this library: it may have been removed.")
         path = original(document)
@@ -73,6 +75,7 @@ def routes(store: Store) -> APIRouter:
             return _missing("Page images are named media/<document>/<page>.webp or <page>.thumb.webp.")
         number, thumb = int(asked[1]), asked[2]
         try:
+            store = service.library.store
             read = store.thumbnail if thumb else store.image
             data = read(f"{doc_id}#{number}")
         except NotFound:

@@ -1,5 +1,7 @@
 """A page with what matched lit up, as an image: for files, reports and programs without a browser."""
 
+from io import BytesIO
+
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from retrieval.types import Highlight, Region
@@ -27,6 +29,13 @@ def lit_page(image: Image.Image, highlight: Highlight) -> Image.Image:
             width=max(2, image.width // 600),
         )
     return lit
+
+
+def lit_jpeg(image: Image.Image, highlight: Highlight | None) -> bytes:
+    """For programs that want a small picture: JPEG, lit up where there is a highlight."""
+    buffer = BytesIO()
+    (lit_page(image, highlight) if highlight else image).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
 
 
 def _colour(region: Region) -> tuple[int, int, int]:

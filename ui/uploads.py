@@ -1,45 +1,60 @@
-"""Files dropped on the page: `PUT /upload/{name}`, one file a request, streamed into the uploads folder.
+"""Files dropped on the page: one file a request, streamed into the uploads folder.
 
 Pages of other sites cannot add documents: `ui.headers.SameOrigin` refuses their requests.
 """
 
 import asyncio
 import hashlib
+import os
 import re
+import shutil
 import threading
 import time
 import unicodedata
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
-
-from ui.jobs import Jobs
+from fastapi import Request
 
 LONGEST_NAME = 120  # characters
 PART = ".upload-"  # what the names of files that are still arriving begin with
+SPARE = 512 * 2**20  # bytes that uploads leave free on the disk: the index must grow, too
 STALE = 3600  # seconds without a byte, after which a part has been left behind by a server that was ended
 _placing = threading.Lock()  # between the choice of a free name and its use
 
 
-def routes(jobs: Jobs, max_file_mb: int) -> APIRouter:
-    router = APIRouter()
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why an upload was not taken: an HTTP status, and words."""
 
-    @router.put("/upload/{name:path}", include_in_schema=False)
-    async def upload(name: str, request: Request) -> JSONResponse:
-        limit = max_file_mb * 2**20
-        too_large = f"The file has more than {max_file_mb:,} MiB, the limit (ingest.max_file_mb)."
-        if int(request.headers.get("content-length", 0)) > limit:
-            return JSONResponse({"message": too_large}, 413)
-        path = await keep(request.stream(), jobs.folder, file_name(name), limit)
-        if path is None:
-            return JSONResponse({"message": too_large}, 413)
-        jobs.add([path])
-        return JSONResponse({"name": path.name}, 201)
+    status: int
+    message: str
 
-    return router
+
+async def receive(request: Request, folder: Path, name: str, limit: int, most_gb: float) -> Path | Refused:
+    """Keep the request's body under a cleaned `name` in `folder`.
+
+    limit: bytes of one file. most_gb: GiB of all uploads together; 0 for no limit but the disk's.
+    """
+    too_large = f"The file has more than {limit / 2**20:,.0f} MiB, the limit (ingest.max_file_mb)."
+    announced = request.headers.get("content-length", "0")
+    size = int(announced) if announced.isdecimal() else 0
+    if size > limit:
+        return Refused(413, too_large)
+    free = shutil.disk_usage(folder).free
+    if free - size < SPARE:
+        return Refused(
+            507, f"The server's disk is nearly full ({free / 2**30:.1f} GiB are left): nothing is taken."
+        )
+    if most_gb and (held := _bytes_in(folder)) + size > most_gb * 2**30:
+        return Refused(
+            507,
+            f"The uploads hold {held / 2**30:.1f} GiB of {most_gb:g} (serve.max_library_gb): remove some first.",
+        )
+    path = await keep(request.stream(), folder, file_name(name), limit)
+    return path or Refused(413, too_large)
 
 
 async def keep(chunks: AsyncIterator[bytes], folder: Path, name: str, limit: int) -> Path | None:
@@ -86,6 +101,10 @@ def file_name(given: str) -> str:
     while len((stem + dot + suffix).encode()) > LONGEST_NAME * 2 or len(stem) > LONGEST_NAME:
         stem = stem[:-1]
     return (stem or "document") + (f".{suffix}" if suffix else "")
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
 
 
 def _place(part: Path, folder: Path, name: str, digest: bytes) -> Path:

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ import pytest
 from PIL import Image
 
 import configs.settings as configs
-from ingest.pipeline import ingest
+from ingest import embed as embedding
+from ingest import pipeline
+from ingest.pipeline import EDITED, ingest
 from ingest.progress import Progress
 from ingest.sources import path_of
+from ingest.worker import FailedPage, Prepared, PreparedPage, Task, prepare
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadSource, IndexBusy
 from retrieval.store import Store
@@ -239,6 +243,139 @@ def test_a_document_that_cannot_be_embedded_fails_alone(store: Store, folder: Pa
         "picture.png": ("done", "new"),
     }
     assert store._tables["pages"].count_rows() == 2
+
+
+# Reading again
+
+
+def test_known_files_are_read_again_on_request_and_keep_what_was_said_of_them(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    run(store, encoder, folder, collection="books", tags=["old"])
+    before = {document.name: document for document in store.documents()}
+    edited = replace(before["a.pdf"], name="A.pdf", title="A title", meta={EDITED: "name, title"})
+    with store.writing():
+        store.update(edited)
+    sharper = SETTINGS.model_copy(update={"dpi": 90})
+    events = list(ingest([folder], store, encoder, sharper, again=True, collection="other"))
+    assert ends(events) == {
+        "a.pdf": ("done", "read again"),
+        "b.pdf": ("done", "read again"),
+        "picture.png": ("done", "read again"),
+    }
+    after = {document.name: document for document in store.documents()}
+    assert set(after) == {"A.pdf", "b.pdf", "picture.png"}
+    assert {(d.collection, d.tags) for d in after.values()} == {("books", ("old",))}
+    assert (after["A.pdf"].title, after["A.pdf"].added_at, after["A.pdf"].meta[EDITED]) == (
+        "A title",
+        edited.added_at,
+        "name, title",
+    )
+    assert after["b.pdf"].title == before["b.pdf"].title
+    (content,) = store.contents([store.page("A.pdf", 2)])
+    assert content.image().size == pytest.approx((595 * 90 / 72, 842 * 90 / 72), abs=1)
+    assert content.title == "A title"
+    assert store._tables["pages"].count_rows() == 4
+    assert len(store.search_text("gamma", 5)) == 1
+    assert {event for event, _ in ends(run(store, encoder, folder)).values()} == {"skipped"}
+
+
+def test_reading_again_still_skips_a_copy_and_follows_a_moved_file(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    run(store, encoder, folder)
+    shutil.copy(folder / "a.pdf", folder / "copy.pdf")
+    (folder / "sub" / "b.pdf").rename(folder / "moved.pdf")
+    assert ends(run(store, encoder, folder, again=True)) == {
+        "a.pdf": ("done", "read again"),
+        "copy.pdf": ("skipped", "same content"),
+        "moved.pdf": ("done", "read again"),
+        "picture.png": ("done", "read again"),
+    }
+    assert {d.name: path_of(d.uri).name for d in store.documents()} == {
+        "a.pdf": "a.pdf",
+        "moved.pdf": "moved.pdf",
+        "picture.png": "picture.png",
+    }
+
+
+def test_an_edit_made_while_the_file_is_read_again_is_kept(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    run(store, encoder, folder / "a.pdf")
+    for event in ingest([folder / "a.pdf"], store, encoder, SETTINGS, again=True):
+        if event.event == "page" and event.page == 0:
+            document = store.document("a.pdf")
+            store.update(replace(document, tags=("new",), date="1999", meta={EDITED: "date"}))
+    document = store.document("a.pdf")
+    assert (document.tags, document.date, document.meta[EDITED]) == (("new",), "1999", "date")
+
+
+def test_a_document_that_can_no_longer_be_read_stays_as_it_was(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    run(store, encoder, folder)
+    before = snapshot(store)
+    events = list(ingest([folder], store, encoder, SETTINGS.model_copy(update={"max_pages": 1}), again=True))
+    assert ends(events)["a.pdf"] == ("failed", "too many pages")
+    assert ends(list(ingest([folder], store, Refusing(64), SETTINGS, again=True)))["a.pdf"][0] == "failed"
+    assert snapshot(store) == before
+
+
+def test_pages_that_were_read_before_and_fail_now_leave_the_document_as_it_was(
+    store: Store, encoder: HashingEncoder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "a.pdf"
+    run(store, encoder, path)
+
+    def loses_a_page(tasks: Iterable[Task], settings: configs.Ingest) -> Iterator[Prepared]:
+        for event in prepare(tasks, settings):
+            lost = isinstance(event, PreparedPage) and event.number == 2
+            yield FailedPage(event.source, 2, "torn") if lost else event
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "prepare", loses_a_page)
+        (failed,) = (e for e in run(store, encoder, path, again=True) if e.event == "failed")
+    assert "could not be rendered this time (2)" in failed.message
+    assert store._tables["pages"].count_rows() == 2
+    assert ends(run(store, encoder, path, again=True)) == {"a.pdf": ("done", "read again")}
+
+
+def test_progress_tells_pages_read_and_pages_embedded(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    events = [e for e in run(store, encoder, folder / "a.pdf") if e.event in ("page", "done")]
+    assert all(event.page <= event.read <= event.pages == 2 for event in events)
+    assert [(event.page, event.read) for event in (events[0], events[-1])] == [(0, 0), (2, 2)]
+
+
+class Slow(HashingEncoder):
+    """Waits for its gate before each batch."""
+
+    batch_pages = 1
+
+    def __init__(self) -> None:
+        super().__init__(64)
+        self.gate = threading.Event()
+
+    def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
+        assert self.gate.wait(30)
+        return super().encode_pages(pages)
+
+
+def test_a_slow_encoder_gives_signs_of_life_that_tell_how_far_reading_is(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "SIGN_OF_LIFE", 0.05)
+    encoder = Slow()
+    read = []
+    for event in ingest([folder / "a.pdf"], store, encoder, SETTINGS):
+        if event.event == "page":
+            read.append((event.page, event.read))
+        if read[-3:] == [(0, 2)] * 3:  # both pages are read, none is embedded
+            encoder.gate.set()
+    assert (0, 2) in read
+    assert read[-1] == (2, 2)
 
 
 def bad_files(folder: Path) -> dict[str, str]:

@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.highlight import focus, highlight
-from retrieval.types import Highlight, PageEmbedding, QueryEmbedding
+from retrieval.highlight import focus, heat, highlight
+from retrieval.types import Highlight, Page, PageEmbedding, QueryEmbedding, Region, TermMatch
 from tests.build import content
 
 ENCODER = HashingEncoder(64)
@@ -90,3 +91,29 @@ def test_focus_goes_to_the_nearest_small_region_and_skips_vectors_without_a_plac
     page = PageEmbedding(rows(0.9, 0.95, 0.2, 0.7), places)
     boxes = focus(ASKED, page)
     assert [round(box[1], 3) for box in boxes] == [0.03, 0.02, 0.0]
+
+
+def test_heat_is_on_one_scale_for_the_question_and_only_for_words_that_were_found() -> None:
+    """Ten regions; 'strong' stands out by .9 in one, 'weak' by .5 in another, 'absent' was not found."""
+    boxes = np.array([[0.1 * i, 0.1, 0.1 * i + 0.08, 0.2] for i in range(10)], np.float32)
+    vectors = np.zeros((10, 3), np.float32)
+    vectors[2, 0], vectors[7, 1], vectors[:, 2] = 0.9, 0.5, 0.1
+    query = QueryEmbedding(np.eye(3, dtype=np.float32), ("Strong", "weak", "absent"), (True, True, True))
+    spot = (Region((0.2, 0.1, 0.28, 0.2), 1.0, exact=False),)
+    lit = Highlight(Page("d", 1, "d.pdf"), (TermMatch("strong", spot), TermMatch("weak", spot), TermMatch("absent", ())),
+                    spot, "", ())  # fmt: skip
+    found = heat(query, PageEmbedding(vectors, boxes), lit)
+    assert found.terms == ("strong", "weak")
+    assert found.values[0].argmax() == 2
+    assert found.values[0].max() == 1.0
+    # Each stands alone above nine zeros: its excess over mean + deviation is a fixed share of its height.
+    assert found.values[1].max() == pytest.approx(0.5 / 0.9, abs=1e-4)
+    assert (found.values[:, [0, 1, 3]] == 0).all()
+
+
+def test_there_is_no_heat_where_nothing_was_found() -> None:
+    boxes = np.array([[0.1 * i, 0.1, 0.1 * i + 0.08, 0.2] for i in range(10)], np.float32)
+    query = QueryEmbedding(np.eye(2, dtype=np.float32)[:1], ("word",), (True,))
+    page = PageEmbedding(np.eye(10, 2, dtype=np.float32), boxes)
+    nothing = Highlight(Page("d", 1, "d.pdf"), (TermMatch("word", ()),), (), "", ())
+    assert heat(query, page, nothing).terms == ()

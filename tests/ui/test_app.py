@@ -1,12 +1,11 @@
-"""The web page's routes, and what its components are given to draw."""
+"""The server around REST: images, uploads, headers, the page's own files, the door."""
 
-import asyncio
 import os
+import re
 import socket
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from configs import settings as configs
@@ -14,42 +13,13 @@ from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import FolioscopeError
 from retrieval.store import Store
 from tests.build import add_document, webp
-from ui.app import create_app, serve, server
+from tests.ui.conftest import DOC, GONE, SMALL, serving, whole
+from ui.app import serve, server
 from ui.components import assets
-from ui.components.documents import documents_value
-from ui.components.results import home, search
-from ui.components.viewer import page_view, view
-from ui.library import Library, open_library
+from ui.doors import open_doors
+from ui.library import Library
+from ui.service import Service
 from ui.uploads import file_name, sweep
-
-DOC = "0123456789abcdef"
-GONE = "f" * 16
-HOSTILE = "a ${alert(1)} <img src=x onerror=alert(2)> {{b}}.pdf"
-
-
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An index with one document of three pages, whose file is there, and one whose file is not."""
-    folder = tmp_path_factory.mktemp("web")
-    uri, encoder = str(folder / "index.lance"), HashingEncoder()
-    store = Store.create(uri, encoder.fingerprint)
-    original = folder / "tides.pdf"
-    original.write_bytes(b"%PDF-1.4 tides")
-    texts = ["tides of the north harbour", "harbour fees", "lamps and oil"]
-    add_document(store, encoder, "tides.pdf", texts, doc_id=DOC, uri=original.as_uri(), title="Tides")
-    hostile = ["${alert(3)} <script>harbour</script> seals"]
-    add_document(store, encoder, HOSTILE, hostile, doc_id=GONE, source="ocr", scanned_pages=1)
-    return uri
-
-
-@pytest.fixture(scope="module")
-def library(uri: str) -> Library:
-    return open_library(uri, configs.load("smoke"), samples=Path(uri) / "none")
-
-
-@pytest.fixture(scope="module")
-def client(library: Library) -> TestClient:
-    return TestClient(server(library, max_file_mb=1))
 
 
 def test_a_page_image_is_kept_by_browsers_for_ever(client: TestClient) -> None:
@@ -92,16 +62,7 @@ def test_the_original_file_is_served_while_it_is_there(client: TestClient) -> No
     )
 
 
-def whole(uri: str, host: str = "") -> FastAPI:
-    """Gradio's mount included."""
-
-    async def make() -> FastAPI:
-        return create_app(uri, configs.load("smoke"), host=host)  # in a running loop Gradio leaves none open
-
-    return asyncio.run(make())
-
-
-@pytest.mark.parametrize("path", ["/upload/a.pdf", "/gradio_api/queue/join"])
+@pytest.mark.parametrize("path", ["/api/v1/upload/a.pdf", "/gradio_api/queue/join", "/mcp"])
 @pytest.mark.parametrize(
     ("host", "address", "origin"),
     [
@@ -112,9 +73,9 @@ def whole(uri: str, host: str = "") -> FastAPI:
     ],
 )
 def test_other_sites_change_nothing_and_get_no_leave_to(
-    uri: str, host: str, address: str, origin: str, path: str
+    service: Service, host: str, address: str, origin: str, path: str
 ) -> None:
-    client = TestClient(whole(uri, host), base_url=address)
+    client = TestClient(whole(service, host=host), base_url=address)
     asked = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
     for method in ("OPTIONS", "PUT", "POST", "DELETE"):
         answer = client.request(method, path, headers=asked, content=b"x" if method == "PUT" else None)
@@ -131,59 +92,70 @@ def test_other_sites_change_nothing_and_get_no_leave_to(
         (None, "library.example"),
     ],
 )
-def test_the_page_itself_and_programs_are_let_through(uri: str, origin: str | None, host: str) -> None:
+def test_the_page_itself_and_programs_are_let_through(
+    service: Service, origin: str | None, host: str
+) -> None:
     headers = {"Host": host} | ({"Origin": origin} if origin else {})
-    answer = TestClient(whole(uri)).post("/gradio_api/queue/join", headers=headers, json={})
+    answer = TestClient(whole(service)).post("/gradio_api/queue/join", headers=headers, json={})
     assert answer.status_code == 422  # Gradio's own: it has read the request and misses its fields
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_says_so(uri: str) -> None:
-    answer = TestClient(whole(uri)).get("/")
+def test_the_page_loads_nothing_from_elsewhere_and_says_so(service: Service) -> None:
+    answer = TestClient(whole(service)).get("/")
     assert answer.status_code == 200
     policy = answer.headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "http" not in policy
     assert answer.headers["x-frame-options"] == "SAMEORIGIN"
-    assert "folio/folioscope.css?v=" in answer.text
+    assert f"folio/{assets.digest()}/folioscope.css" in answer.text
 
 
-def test_the_style_is_kept_by_browsers_under_its_digest(client: TestClient) -> None:
-    answer = client.get("/folio/folioscope.css")
-    assert answer.headers["content-type"].startswith("text/css")
-    assert "immutable" in answer.headers["cache-control"]
+def test_the_pages_files_are_kept_by_browsers_under_their_digest(client: TestClient) -> None:
+    for name, kind in (("folioscope.css", "text/css"), ("viewer.js", "text/javascript")):
+        answer = client.get(f"/{assets.address(name)}")
+        assert answer.headers["content-type"].startswith(kind)
+        assert "immutable" in answer.headers["cache-control"]
+        assert client.get(f"/folio/0ld/{name}").headers["cache-control"] == "no-store"
+    for name in ("login.html", "..%2Fapp.py", "nothing.js"):
+        assert client.get(f"/folio/{assets.digest()}/{name}").status_code == 404
+
+
+def test_every_module_that_is_imported_is_there() -> None:
+    for module in assets.STATIC.glob("*.js"):
+        for name in re.findall(r"from '\./([^']+)'", module.read_text()):
+            assert (assets.STATIC / name).is_file(), f"{module.name} imports {name}"
 
 
 def test_health_and_readiness(client: TestClient) -> None:
-    assert client.get("/healthz").json() == {"status": "ok"}
-    ready = client.get("/readyz")
+    assert client.get("/health").json() == {"status": "ok"}
+    ready = client.get("/ready")
     assert (ready.status_code, ready.json()["documents"]) == (200, 2)
 
 
-def test_on_a_loopback_address_other_host_names_are_refused(library: Library) -> None:
-    app = server(library, max_file_mb=1, host="127.0.0.1")
-    assert TestClient(app, base_url="http://127.0.0.1:7860").get("/healthz").status_code == 200
-    assert TestClient(app, base_url="http://attacker.example").get("/healthz").status_code == 400
+def test_on_a_loopback_address_other_host_names_are_refused(service: Service) -> None:
+    app = server(service, host="127.0.0.1")
+    assert TestClient(app, base_url="http://127.0.0.1:7860").get("/health").status_code == 200
+    assert TestClient(app, base_url="http://attacker.example").get("/health").status_code == 400
 
 
 def test_an_upload_is_kept_under_a_clean_name_in_the_uploads_folder(
     client: TestClient, library: Library
 ) -> None:
-    assert client.put("/upload/..%2F..%2Fa%3Cb%3E.pdf", content=b"1").json() == {"name": "a_b_.pdf"}
-    assert client.put("/upload/a%3Cb%3E.pdf", content=b"2").json() == {"name": "a_b_ (2).pdf"}
-    assert client.put("/upload/a%3Cb%3E.pdf", content=b"1").json() == {"name": "a_b_.pdf"}
+    assert client.put("/api/v1/upload/..%2F..%2Fa%3Cb%3E.pdf", content=b"1").json() == {"name": "a_b_.pdf"}
+    assert client.put("/api/v1/upload/a%3Cb%3E.pdf", content=b"2").json() == {"name": "a_b_ (2).pdf"}
+    assert client.put("/api/v1/upload/a%3Cb%3E.pdf", content=b"1").json() == {"name": "a_b_.pdf"}
     kept = {path.name: path.read_bytes() for path in library.jobs.folder.glob("[!.]*")}
     assert kept == {"a_b_.pdf": b"1", "a_b_ (2).pdf": b"2"}
-    assert [(job.name, job.state) for job in library.jobs.list()] == [
-        ("a_b_.pdf", "queued"),
-        ("a_b_ (2).pdf", "queued"),
-    ]
+    assert {job.name for job in library.jobs.listed(10)} >= {"a_b_.pdf", "a_b_ (2).pdf"}
 
 
 def test_an_upload_past_the_limit_is_refused_and_leaves_nothing(client: TestClient, library: Library) -> None:
     before = set(library.jobs.folder.iterdir())
-    answer = client.put("/upload/big.pdf", content=iter([b"x" * 2**19] * 3))  # streamed: no content-length
-    assert (answer.status_code, "more than 1 MiB" in answer.json()["message"]) == (413, True)
-    assert client.put("/upload/big.pdf", content=b"x" * (2**20 + 1)).status_code == 413
+    answer = client.put(
+        "/api/v1/upload/big.pdf", content=iter([b"x" * 2**19] * 3)
+    )  # streamed: no content-length
+    assert (answer.status_code, "more than 1 MiB" in answer.json()["error"]["message"]) == (413, True)
+    assert client.put("/api/v1/upload/big.pdf", content=b"x" * (2**20 + 1)).status_code == 413
     assert set(library.jobs.folder.iterdir()) == before
 
 
@@ -203,7 +175,7 @@ def test_a_port_in_use_is_told_with_the_remedy(uri: str) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(FolioscopeError, match=rf"port {port} .*in use.*--port"):
-            serve(uri, configs.load("smoke"), port=port)
+            serve(uri, SMALL, port=port)
 
 
 @pytest.mark.parametrize(
@@ -225,75 +197,57 @@ def test_names_of_uploads_are_made_safe(given: str, kept: str) -> None:
     assert file_name(given) == kept
 
 
-def test_a_search_shows_the_first_stage_and_then_the_reranked_order(library: Library) -> None:
-    first, last = search(library, "harbour seals", [], rerank=True)
-    assert (first["provisional"], last["provisional"]) == (True, False)
-    assert first["cards"][0]["moved"] is None
-    card = last["cards"][0]
-    assert (card["name"], card["page"], card["pages"], card["rank"], card["scanned"]) == (
-        HOSTILE,
-        1,
-        1,
-        1,
-        True,
-    )
-    assert card["moved"] == card["first_rank"] - 1
-    assert card["bar"] == 1.0
-    assert ("seals", True) in card["snippet"]
-    assert last["decision"].startswith("Reranked the first 4 of 4 candidates by overlap")
-    assert last["status"].startswith("The best 4 pages of 4 ·")
-
-
-def test_without_reranking_there_is_one_order_and_no_movement(library: Library) -> None:
-    (only,) = search(library, "harbour", [], rerank=False)
-    assert {card["moved"] for card in only["cards"]} == {None}
-    assert only["decision"] == "Not reranked: switched off for this search"
-
-
-def test_a_search_keeps_to_the_chosen_documents(library: Library) -> None:
-    *_, last = search(library, "harbour", [DOC], rerank=True)
-    assert {card["doc"] for card in last["cards"]} == {DOC}
-
-
-def test_an_empty_question_shows_the_start_and_a_long_one_says_why_not(library: Library) -> None:
-    assert list(search(library, "  ", [], rerank=True)) == [{"query": "", "show": None}]
-    (refused,) = search(library, "x" * 3000, [], rerank=True)
-    assert "3,000 characters, 2,000 are allowed" in refused["problem"]
-
-
-def test_a_page_is_lit_where_the_word_stands_and_dark_where_it_does_not(library: Library) -> None:
-    shown = view(library, "harbour whales", DOC, 1)
-    harbour, whales = shown["terms"]
-    assert (harbour["term"], harbour["exact"], harbour["count"]) == ("harbour", True, 1)
-    assert harbour["regions"][0][:4] == pytest.approx([0.46, 0.1, 0.54, 0.12], abs=1e-4)  # word 5 of line 1
-    assert (whales["term"], whales["regions"]) == ("whales", [])
-    assert view(library, "whales", DOC, 1)["note"] == "No place on this page stands out for this question."
-
-
-def test_a_page_of_a_removed_document_is_a_message_not_an_error(library: Library) -> None:
-    asked = page_view(library)
-    assert "no document" in asked({"query": "q", "doc": "nothing", "page": "x"})["problem"]
-    assert asked({"doc": DOC, "page": 99})["page"] == 3  # the last one, for a link that goes too far
-
-
-def test_the_documents_list_says_what_is_there(library: Library) -> None:
-    value = documents_value(library)
-    assert (value["total"], value["pages"], value["samples"]) == (2, 4, 0)
-    assert {row["name"] for row in value["documents"]} == {"tides.pdf", HOSTILE}
-
-
-def test_an_empty_library_offers_the_samples_and_a_filled_one_their_questions(tmp_path: Path) -> None:
+def test_a_filled_library_offers_the_questions_of_the_samples_that_it_holds(tmp_path: Path) -> None:
     samples = tmp_path / "samples"
     (samples / "pdfs").mkdir(parents=True)
     (samples / "pdfs" / "tides.pdf").write_bytes(b"")
     (samples / "queries.jsonl").write_text(
         '{"query_id": "q1", "text": "When?"}\n{"query_id": "q2", "text": "Why?"}\n'
     )
+    (samples / "qrels.txt").write_text(
+        "q1 0 tides.pdf#page=1 1\nq2 0 tides.pdf#page=1 1\nq2 0 ebb.pdf#page=3 1\n"
+    )
     (samples / "demo.txt").write_text("q2\nq9\n")
-    library = open_library(str(tmp_path / "new.lance"), configs.load("smoke"), samples=samples)
-    assert (home(library)["documents"], home(library)["samples"], home(library)["questions"]) == (0, 1, [])
-    add_document(library.store, HashingEncoder(), "tides.pdf", ["tides"])
-    assert home(library)["questions"] == ["Why?"]
+    service = serving(str(tmp_path / "new.lance"), samples=samples)
+    assert (len(service.library.sample_files()), service.library.questions()) == (1, [])
+    document = add_document(service.library.store, HashingEncoder(), "tides.pdf", ["tides"])
+    assert [(q, [(p.doc_id, p.number) for p in pages]) for q, pages in service.library.examples()] == [
+        ("Why?", [(document.doc_id, 1)])
+    ]
+    service.close()
+
+
+def test_behind_a_door_nothing_is_open_but_health_login_and_the_style(
+    service: Service, tmp_path: Path
+) -> None:
+    guard = open_doors(tmp_path, token="a-token-long-enough")
+    client = TestClient(whole(service, guard))
+    for path in ("/", "/config", "/gradio_api/info", "/api/v1/library", "/api/v1/openapi.json", "/metrics", "/ready",
+                 "/theme.css", f"/media/{DOC}/1.webp", "/mcp", "/gradio_api/startup-events"):  # fmt: skip
+        assert client.get(path).status_code == 401, path
+    assert client.get("/health").status_code == 200
+    assert client.get("/login").status_code == 200
+    asked = client.get("/", headers={"Accept": "text/html"}, follow_redirects=False)
+    assert (asked.status_code, asked.headers["location"]) == (303, "/login?next=/")
+    key = {"Authorization": "Bearer a-token-long-enough"}
+    for path in ("/", "/api/v1/library", "/metrics", f"/media/{DOC}/1.webp"):
+        assert client.get(path, headers=key).status_code == 200, path
+    assert client.get("/api/v1/library", headers=key).json()["user"] == "token"
+
+
+def test_a_public_address_needs_a_login(uri: str) -> None:
+    with pytest.raises(FolioscopeError, match=r"refuses to listen on 0\.0\.0\.0 without a login"):
+        serve(uri, SMALL, host="0.0.0.0", port=0)
+
+
+def test_a_full_library_takes_no_more(tmp_path: Path) -> None:
+    settings = SMALL.model_copy(update={"serve": configs.Serve(max_library_gb=1e-6)})  # 1,073 bytes
+    store = Store.create(str(tmp_path / "index.lance"), HashingEncoder().fingerprint)
+    service = serving(store.uri, settings)
+    client = TestClient(server(service))
+    answer = client.put("/api/v1/upload/a.pdf", content=b"x" * 2000)
+    assert (answer.status_code, "serve.max_library_gb" in answer.json()["error"]["message"]) == (507, True)
+    service.close()
 
 
 def test_no_template_holds_a_placeholder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

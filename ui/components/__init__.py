@@ -1,4 +1,4 @@
-"""The parts of the web page: what each shows (Python, plain values) and how it is drawn (`ui/static`)."""
+"""The parts of the web page: fixed pieces of HTML, which the scripts in `ui/static` fill."""
 
 import os
 

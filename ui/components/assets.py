@@ -1,8 +1,8 @@
-"""The page's own files: each component is a fixed piece of HTML and the script that fills it.
+"""The page's own files: each component is a fixed piece of HTML, and an ES module that fills it.
 
 Gradio runs the *rendered* template of a `gr.HTML` through JavaScript's template strings, so `${...}` in a
 file name or in a page's text would be executed, however well its angle brackets are escaped. Hence the rule
-of this page: templates hold no placeholder, and values are drawn by scripts as text nodes.
+of this page: templates hold no placeholder, and modules draw values as text nodes.
 """
 
 import hashlib
@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 STATIC = Path(__file__).parent.parent / "static"
+FOREVER = "public, max-age=31536000, immutable"
+TYPES = {".css": "text/css", ".js": "text/javascript"}
 
 
 @cache
@@ -20,21 +24,41 @@ def read(name: str) -> str:
     return (STATIC / name).read_text(encoding="utf-8")
 
 
-def digest(name: str) -> str:
-    """Changes with the file: browsers may keep what they fetched under it for ever."""
-    return hashlib.blake2b(read(name).encode(), digest_size=6).hexdigest()
+@cache
+def digest() -> str:
+    """Of all modules and styles: they import each other, and browsers keep what they fetched under it for ever."""
+    files = sorted(path for path in STATIC.iterdir() if path.suffix in TYPES)
+    return hashlib.blake2b(b"\0".join(path.read_bytes() for path in files), digest_size=6).hexdigest()
 
 
-def component(name: str, value: Any = None, **props: Any) -> Any:
-    """A `gr.HTML` of static/`name`.html, filled by static/`name`.js from `value` and `props`."""
+def address(name: str) -> str:
+    """Relative to the page's own address, so that it holds behind a proxy's prefix."""
+    return f"folio/{digest()}/{name}"
+
+
+def component(name: str) -> Any:
+    """A `gr.HTML` of static/`name`.html, handed to the `mount` of static/`name`.js."""
     template = read(f"{name}.html")
     if "${" in template or "{{" in template:
         raise ValueError(f"static/{name}.html holds a placeholder: its values would be run as JavaScript")
+    place = address(f"{name}.js")
     return gr.HTML(
-        value=value,
         html_template=template,
-        js_on_load=read("dom.js") + read(f"{name}.js"),
+        js_on_load=f"import(new URL('{place}', document.baseURI)).then((module) => module.mount(element));",
         apply_default_css=False,
         elem_id=name,
-        **props,
     )
+
+
+def routes() -> APIRouter:
+    router = APIRouter()
+    names = {path.name for path in STATIC.iterdir() if path.suffix in TYPES}
+
+    @router.api_route("/folio/{version}/{name}", methods=["GET", "HEAD"], include_in_schema=False)
+    def file(version: str, name: str) -> Response:
+        if name not in names:
+            return PlainTextResponse("There is no such file.", 404)
+        caching = FOREVER if version == digest() else "no-store"  # a page of another version asks for its own
+        return Response(read(name), media_type=TYPES[Path(name).suffix], headers={"Cache-Control": caching})
+
+    return router

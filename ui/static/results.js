@@ -1,141 +1,189 @@
-const root = element.querySelector('.results');
-const part = (name) => root.querySelector(`[data-part=${name}]`);
-let opened = ''; // the question for which the reader has opened a page: it is not taken away again
+// The pages that were found: a card for each, what stands above them, and what to do first.
+
+import { asked, send } from './api.js';
+import { submit } from './ask.js';
+import { count, make, number, parts, toast } from './dom.js';
+import { showScreen } from './header.js';
+import { library, refresh } from './library-state.js';
+import { ask, found, more } from './search.js';
+import { NONE, address, filtered, on, question, state } from './state.js';
+import { open, shut } from './viewer.js';
+
+const OF_ONE = 3; // cards of one document before the others fold
+let root;
+let part;
+let chosen = ''; // the question for which the reader has opened a page: it is not taken away again
+let unfolded = new Set(); // documents
+
+export function mount(element) {
+  root = element.querySelector('.results');
+  part = parts(root);
+  root.addEventListener('click', onClick);
+  draw();
+}
 
 function draw() {
-  const value = props.value || { query: '' };
-  folio.query = value.query;
-  folio.hits = (value.cards || []).map(({ doc, page, rank }) => ({ doc, page, rank }));
-  const asked = Boolean(value.query);
-  root.dataset.state = !asked ? 'home' : value.problem ? 'error' : value.provisional ? 'first' : 'ready';
-  part('status').replaceChildren(...(asked ? status(value) : []));
-  drawWhy(value);
-  part('notes').replaceChildren(...(value.notes || []).map((note) => make('p', { class: 'note' }, note)));
-  part('cards').replaceChildren(...(value.cards || []).map((card) => drawCard(card, value.query)));
-  drawHome(asked);
-  if (value.provisional) folio.dim?.(value.query); // what is lit belongs to the question before
-  else show(value);
+  if (!part) return;
+  const { phase, value, message } = found;
+  root.dataset.state = phase;
+  root.dataset.query = value?.query ?? '';
+  part('status').replaceChildren(...status(phase, value, message));
+  drawWhy(phase, value);
+  part('notes').replaceChildren(...(value?.notes ?? []).map((note) => make('p', { class: 'note' }, note)));
+  if (phase === 'waiting' && !value) part('cards').replaceChildren(...Array.from({ length: 5 }, skeleton));
+  else part('cards').replaceChildren(...folded(value?.hits ?? []));
+  drawAfter(phase, value);
+  drawHome();
+  if (phase === 'ready') show(value);
+  if (phase === 'failed' || phase === 'none') { if (!state.doc) shut(); else open(state); }
+  mark();
 }
 
-function status(value) {
-  if (value.problem) return [make('p', { class: 'problem', 'data-testid': 'problem' }, value.problem)];
-  return [make('p', {}, value.status), value.provisional && make('p', { class: 'working' }, 'Reading the best ones again…')]
-    .filter(Boolean);
+const skeleton = () => make('li', { class: 'skeleton', 'aria-hidden': 'true' }, make('i', { class: 'thumb' }), make('i', { class: 'lines' }));
+
+function status(phase, value, message) {
+  if (phase === 'failed') return [make('p', { class: 'problem', 'data-testid': 'problem' }, message)];
+  if (phase === 'waiting') return [make('p', { class: 'working' }, message || 'Searching…')];
+  if (!value) return [];
+  const best = !value.hits.length ? 'No page found' : value.hits.length === 1 ? 'The best page' : `The best ${value.hits.length} pages`;
+  const of = value.hits.length ? ` of ${number(value.searched)}` : '';
+  const took = value.stages.reduce((sum, stage) => sum + stage.ms, 0);
+  return [make('p', { 'data-testid': 'status' }, `${best}${of} · ${number(took)} ms`),
+    phase === 'first' && make('p', { class: 'working' }, 'In the first stage’s order; the best ones are being read again…')].filter(Boolean);
 }
 
-function drawWhy(value) {
-  const why = part('why');
-  why.hidden = !value.decision;
-  if (why.hidden) return;
+function drawWhy(phase, value) {
+  part('why').hidden = phase !== 'ready';
+  if (phase !== 'ready') return;
   part('decision').textContent = value.decision;
   part('stages').replaceChildren(
     make('ul', {}, ...value.stages.map(({ name, ms, note }) =>
-      make('li', {}, make('b', {}, name), ` ${ms.toLocaleString('en')} ms`, note && make('span', {}, ` · ${note}`)))),
-    make('p', {}, value.rerank
+      make('li', {}, make('b', {}, name), ` ${number(ms, ms < 10 ? 1 : 0)} ms`, note && make('span', {}, ` · ${note}`)))),
+    make('p', {}, value.reranked
       ? '▲ and ▼ say how far a page moved from its place in the first stage. The bar is its score, relative to this list.'
       : 'The bar is the page’s score, relative to this list.'));
 }
 
-function drawCard(card, query) {
-  const link = make('a', {
-    class: 'card', href: address({ query, doc: card.doc, page: card.page }).search, 'data-testid': 'result-card',
-    'data-doc': card.doc, 'data-page': card.page, 'data-rank': card.rank,
+function folded(hits) {
+  const seen = {};
+  for (const hit of hits) (seen[hit.doc_id] ??= []).push(hit);
+  const last = (hit) => seen[hit.doc_id].indexOf(hit) === OF_ONE - 1 && !unfolded.has(hit.doc_id) ? seen[hit.doc_id].length - OF_ONE : 0;
+  return hits.filter((hit) => unfolded.has(hit.doc_id) || seen[hit.doc_id].indexOf(hit) < OF_ONE).map((hit) => drawCard(hit, last(hit)));
+}
+
+function drawCard(hit, hidden) {
+  const where = { doc: hit.doc_id, page: hit.page };
+  const card = make('a', {
+    class: 'card', href: address(where).search, 'data-testid': 'result-card', 'data-doc': hit.doc_id, 'data-page': hit.page, 'data-rank': hit.rank,
   },
-  make('span', { class: card.wide ? 'thumb wide' : 'thumb' },
-    make('img', { src: card.thumb, loading: 'lazy', alt: `Page ${card.page} of ${card.name}` }),
-    make('span', { class: 'rank' }, String(card.rank))),
+  make('span', { class: hit.wide ? 'thumb wide' : 'thumb' },
+    make('img', { src: hit.thumb, loading: 'lazy', alt: '' }), make('span', { class: 'rank' }, String(hit.rank))),
   make('span', { class: 'body' },
-    make('span', { class: 'name', title: card.title ? `${card.title} (${card.name})` : card.name }, card.name),
-    make('span', { class: 'where' }, `page ${card.page} of ${card.pages}`,
-      card.scanned && make('span', { class: 'badge' }, 'scan')),
-    make('span', { class: 'snippet', dir: 'auto' },
-      ...card.snippet.map(([text, bold]) => (bold ? make('mark', {}, text) : text))),
-    make('span', { class: 'score' }, bar(card), movement(card))));
-  return make('li', {}, link);
+    make('span', { class: 'name', title: hit.title ? `${hit.title} (${hit.document})` : hit.document }, hit.document),
+    make('span', { class: 'where' }, `page ${hit.page} of ${hit.pages}`, hit.date && make('span', {}, `· ${hit.date}`),
+      hit.scanned && make('span', { class: 'badge' }, 'scan'), hit.judged != null && make('span', { class: hit.judged ? 'judged yes' : 'judged no' }, hit.judged ? 'answers' : 'does not answer')),
+    make('span', { class: 'snippet', dir: 'auto' }, ...hit.snippet.map(([text, bold]) => (bold ? make('mark', {}, text) : text))),
+    make('span', { class: 'score' }, bar(hit), movement(hit))));
+  return make('li', {}, card, hidden > 0 && make('button', { type: 'button', class: 'link more-of-one', 'data-unfold': hit.doc_id },
+    `${number(hidden)} more of the results ${hidden === 1 ? 'is' : 'are'} from this document`));
 }
 
-function bar(card) {
-  const scores = card.scores.map(([name, score]) => `${name} ${score}`).join(' · ');
+function bar(hit) {
   const fill = make('i');
-  fill.style.width = `${Math.round(card.bar * 100)}%`;
-  return make('span', { class: 'bar', role: 'img', 'aria-label': `relative score ${Math.round(card.bar * 100)}%`,
-    title: `Relative to this list. ${scores}` }, fill);
+  const share = Math.round((0.08 + 0.92 * hit.share) * 100); // a page in the list has some relevance
+  fill.style.width = `${share}%`;
+  const scores = Object.entries(hit.scores).map(([name, score]) => `${name} ${number(score, 3)}`).join(' · ');
+  return make('span', { class: 'bar', role: 'img', 'aria-label': `relative score ${Math.round(hit.share * 100)}%`, title: `Relative to this list. ${scores}` }, fill);
 }
 
-function movement({ moved, first_rank: first }) {
+function movement({ moved, first_rank: first, reranked }) {
   if (moved == null) return null;
   const [kind, text] = moved > 0 ? ['up', `▲${moved}`] : moved < 0 ? ['down', `▼${-moved}`] : ['same', '='];
-  return make('span', { class: 'moves', title: `Rank ${first} in the first stage, before reranking` },
-    make('span', { class: `chip ${kind}`, 'data-testid': 'moved' }, text),
-    make('span', { class: 'first' }, `first stage rank ${first}`));
+  return make('span', { class: 'moves', title: `Rank ${first} in the first stage, before reranking${reranked ? '' : '; not read by the reranker'}` },
+    make('span', { class: `chip ${kind}`, 'data-testid': 'moved' }, text), make('span', { class: 'first' }, `first stage rank ${first}`));
 }
 
-function drawHome(asked) {
-  const home = props.home || {};
-  const listed = home.choices < home.documents ? `In all documents (the newest ${home.choices} are listed)` : 'In all documents';
-  document.querySelector('#only input')?.setAttribute('placeholder', listed); // Gradio has no setting for it
+function drawAfter(phase, value) {
+  if (phase !== 'ready' || !value.hits.length) return part('after').replaceChildren();
+  const file = (format, said) => make('a', { class: 'link', href: asked('export', question({ format, top: value.hits.length })).href, download: true, 'data-export': format }, said);
+  const rest = value.found - value.hits.length;
+  return part('after').replaceChildren(
+    rest > 0 ? make('button', { type: 'button', class: 'button small', 'data-act': 'more' }, `Show ${Math.min(10, rest)} more`) : '',
+    make('span', { class: 'exports' }, 'Take along: ', file('csv', 'CSV'), ' ', file('json', 'JSON'), ' ', file('pdf', 'PDF of these pages')));
+}
+
+function drawHome() {
   const box = part('home');
-  box.hidden = asked || home.documents === undefined;
+  const empty = library.state === 'ready' && !library.documents;
+  box.hidden = library.state === 'loading' || (found.phase !== 'none' && !(found.phase === 'ready' && !found.value.hits.length));
   if (box.hidden) return;
-  const button = (act, text, primary) =>
-    make('button', { type: 'button', class: primary ? 'button primary' : 'button', 'data-act': act }, text);
-  if (home.documents) {
-    box.replaceChildren(
-      make('h2', {}, 'Ask for the page you need'),
+  const button = (act, text, primary) => make('button', { type: 'button', class: primary ? 'button primary' : 'button', 'data-act': act }, text);
+  if (library.state === 'failed' || library.state === 'away') {
+    box.replaceChildren(make('h2', {}, library.state === 'away' ? 'The server does not answer' : 'The library cannot be opened'), make('p', {}, library.message),
+      ...(library.kind === 'EncoderMismatch' ? [make('p', {}, 'The pages can be encoded again from what is stored: nothing is read or OCRed again, and the old index is kept beside the new one.'), button('reembed', 'Encode all pages again', true)] : []));
+  } else if (found.phase === 'ready') {
+    box.replaceChildren(make('h2', {}, 'Nothing was found'),
+      make('p', {}, filtered() ? 'The filters above leave only a part of the library.' : 'Try other words, or fewer of them.'),
+      filtered() ? button('unfilter', 'Search without filters', true) : '');
+  } else if (!empty) {
+    box.replaceChildren(make('h2', {}, 'Ask for the page you need'),
       make('p', {}, 'In your own words: text, tables, charts and scans are searched alike, and the places that match are lit up.'),
-      make('p', { class: 'try' }, home.questions.length > 0 && 'For example'),
-      make('ul', { class: 'examples' }, ...home.questions.map((question) =>
-        make('li', {}, make('button', { type: 'button', class: 'example', 'data-question': question }, question)))));
-  } else if (home.busy) {
-    box.replaceChildren(make('h2', {}, 'Reading your documents…'),
-      make('p', {}, 'The first of them can be searched as soon as it is done.'),
-      button('documents', 'Show progress'));
+      ...examples(library.questions, 'For example'), ...examples(recent(), 'You asked before'));
+  } else if (library.busy) {
+    box.replaceChildren(make('h2', {}, 'Reading your documents…'), make('p', {}, 'The first of them can be searched as soon as it is done.'), button('library', 'Show progress'));
   } else {
-    box.replaceChildren(make('h2', {}, 'Your library is empty'),
-      make('p', {}, 'Add PDFs or images: reports, scans, slides, forms. They stay on this machine.'),
-      make('p', { class: 'acts' }, button('documents', 'Add documents', true),
-        home.samples > 0 && button('samples', `Try the ${home.samples} samples`)),
+    box.replaceChildren(make('h2', {}, 'Your library is empty'), make('p', {}, 'Add PDFs or images: reports, scans, slides, forms. They stay on this machine.'),
+      make('p', { class: 'acts' }, button('library', 'Add documents', true), library.samples > 0 && button('samples', `Try the ${library.samples} samples`)),
       make('p', { class: 'hint' }, 'Whole folders are read faster from the command line: ', make('code', {}, 'folioscope ingest FOLDER')));
   }
 }
 
+const examples = (questions, title) => (questions.length ? [make('p', { class: 'try' }, title), make('ul', { class: 'examples' }, ...questions.slice(0, 10).map((text) =>
+  make('li', {}, make('button', { type: 'button', class: 'example', 'data-question': text }, text))))] : []);
+
+// The last questions, kept by this browser alone.
+const recent = () => JSON.parse(localStorage.getItem('folioscope-recent') ?? '[]').filter((text) => !library.questions.includes(text)).slice(0, 5);
+function remember(text) {
+  localStorage.setItem('folioscope-recent', JSON.stringify([text, ...recent().filter((other) => other !== text)].slice(0, 8)));
+}
+
 function show(value) {
-  const first = folio.hits[0];
-  const target = value.show || (first && { doc: first.doc, page: first.page });
-  if (target && (value.show || opened !== value.query)) {
-    const asked = new URL(location.href).searchParams.get('q') || '';
-    openPage({ ...target, query: value.query }, { push: asked !== value.query, user: Boolean(value.show) });
-  } else if (!target && value.query) {
-    folio.clear?.();
-    history.replaceState(null, '', address({ query: value.query }));
-  }
+  if (value.hits.length) remember(value.query);
+  const first = value.hits[0];
+  if (state.doc) open(state);
+  else if (first && chosen !== value.query) open({ doc: first.doc_id, page: first.page });
+  else if (!first) shut();
 }
 
 function choose(card) {
-  opened = folio.query;
-  openPage({ query: folio.query, doc: card.dataset.doc, page: Number(card.dataset.page) }, { push: true, user: true });
+  chosen = state.query;
+  open({ doc: card.dataset.doc, page: Number(card.dataset.page) }, { push: true, user: true });
 }
 
-function ask(question) {
-  const box = document.querySelector('#question textarea, #question input');
-  if (box) box.value = question;
-  trigger('ask', { question });
-}
-
-element.addEventListener('click', (event) => {
+async function onClick(event) {
   const card = event.target.closest('.card');
   if (card && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
     event.preventDefault();
     choose(card);
   }
-  const example = event.target.closest('.example');
-  if (example) ask(example.dataset.question);
-  const act = event.target.closest('[data-act]')?.dataset.act;
-  if (act === 'documents') trigger('documents');
-  if (act === 'samples') trigger('samples');
-});
+  const { act, question: text, unfold } = event.target.closest('button')?.dataset ?? {};
+  if (text) submit(text);
+  if (unfold) { unfolded.add(unfold); draw(); }
+  if (act === 'more') more();
+  if (act === 'library') showScreen('library', { push: true });
+  if (act === 'unfilter') { ask({ filters: structuredClone(NONE) }); }
+  if (act === 'samples' || act === 'reembed') {
+    try {
+      await send('POST', act === 'samples' ? 'samples' : 'index/reembed');
+      await refresh();
+      if (act === 'samples') showScreen('library', { push: true });
+    } catch (error) {
+      toast(error.message);
+    }
+  }
+}
 
-folio.move = (step) => {
+export function move(step) {
   const cards = [...root.querySelectorAll('.card')];
   const at = cards.findIndex((card) => card.getAttribute('aria-current'));
   const next = cards[Math.max(0, Math.min(cards.length - 1, at + step))];
@@ -143,27 +191,17 @@ folio.move = (step) => {
   next.focus({ preventScroll: true });
   next.scrollIntoView({ block: 'nearest' });
   choose(next);
-};
+}
 
-const on = (target, name, handler) => {
-  folio.off ??= {};
-  folio.off[`results ${name}`]?.(); // this script runs anew when the page is rebuilt
-  target.addEventListener(name, handler);
-  folio.off[`results ${name}`] = () => target.removeEventListener(name, handler);
-};
-on(document, 'folio:shown', ({ detail }) => {
-  for (const card of root.querySelectorAll('.card')) {
-    const current = card.dataset.doc === detail.doc && Number(card.dataset.page) === detail.page;
+function mark() {
+  for (const card of root?.querySelectorAll('.card') ?? []) {
+    const current = card.dataset.doc === state.doc && Number(card.dataset.page) === state.page;
     if (current) card.setAttribute('aria-current', 'true');
     else card.removeAttribute('aria-current');
   }
-});
-on(window, 'popstate', () => {
-  const asked = new URL(location.href).searchParams;
-  const [query, doc, page] = [asked.get('q') || '', asked.get('doc') || '', Number(asked.get('p')) || 1];
-  if (query !== folio.query) trigger('restore', { query, doc, page });
-  else if (doc) openPage({ query, doc, page }, {});
-});
-watch(['value'], draw);
-watch(['home'], () => drawHome(Boolean(props.value?.query)));
-draw();
+}
+
+on('results', () => { if (found.phase === 'waiting') unfolded = new Set(); draw(); });
+on('library', () => part && drawHome());
+on('shown', mark);
+on('judged', () => draw());

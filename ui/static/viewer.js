@@ -1,82 +1,127 @@
-const root = element.querySelector('.viewer');
-const part = (name) => root.querySelector(`[data-part=${name}]`);
-const COLOURS = ['#f5b800', '#2f9bff', '#2fbf71', '#c77dff', '#ff7a59', '#00b8b0', '#ff6fae', '#a3a300'];
-const SVG = 'http://www.w3.org/2000/svg';
-const MARGIN = 0.003; // of the page's width, around a lit word
+// One page, lit up: boxes and heat for the question's words, zoom, paging, its text to select, its document's strip.
 
+import { asked, get, send } from './api.js';
+import { onlyIn } from './ask.js';
+import { count, draw as svg, make, parts, toast } from './dom.js';
+import { paint, unpack } from './heat.js';
+import { found, search } from './search.js';
+import { address, go, on, state, tell } from './state.js';
+import { drawStrip } from './strip.js';
+
+const COLOURS = ['#f5b800', '#2f9bff', '#2fbf71', '#c77dff', '#ff7a59', '#00b8b0', '#ff6fae', '#a3a300'];
+const MARGIN = 0.003; // of the page's width, around a lit word
+const EMPTY = 'The page that answers opens here, with what matches lit up.';
+const SHEET = '(max-width: 860px)'; // there the page lies over the results
+
+let root;
+let part;
 let shown = null; // the view on screen
+let heat = null;
 let wanted = 0; // the page last asked for: keys count from here, not from what has arrived
 let turn = 0; // of several answers, only the last one asked for is drawn
 let dark = new Set(); // words switched off, as written
 let fit = 'page'; // 'page', 'width', or a factor of the width
+const lit = { boxes: true, heat: false };
 const views = new Map();
+const ruler = document.createElement('canvas').getContext('2d');
+
+export function mount(element) {
+  root = element.querySelector('.viewer');
+  part = parts(root);
+  root.addEventListener('click', onClick);
+  part('number').addEventListener('change', (event) => {
+    goTo(Math.max(1, Math.min(shown?.pages ?? 1, parseInt(event.target.value, 10) || wanted)));
+    event.target.value = wanted;
+  });
+  part('light').addEventListener('input', strength);
+  part('stage').addEventListener('wheel', (event) => {
+    if (!event.ctrlKey) return;
+    event.preventDefault();
+    zoom(event.deltaY < 0 ? 1.1 : 0.9);
+  }, { passive: false });
+  part('stage').addEventListener('pointerdown', pan);
+  strength();
+  const watcher = new ResizeObserver(resize);
+  watcher.observe(part('stage'));
+  watcher.observe(document.querySelector('#ask') ?? root);
+  if (state.doc && !state.query) open(state);
+}
 
 function fetchView(query, doc, page) {
   const key = JSON.stringify([query, doc, page]);
   if (!views.has(key)) {
     if (views.size > 80) views.delete(views.keys().next().value);
-    const answer = server.page_view({ query, doc, page });
+    const answer = get(`documents/${encodeURIComponent(doc)}/pages/${page}`, { q: query });
     views.set(key, answer);
-    answer.then((view) => view.problem && views.delete(key), () => views.delete(key));
+    answer.catch(() => views.delete(key));
   }
   return views.get(key);
 }
 
-async function open({ query, doc, page }, { push = false, user = false } = {}) {
+// push: a step that "back" takes back. user: she asked for this page, so on a phone it opens over the results.
+export async function open({ doc, page }, { push = false, user = false } = {}) {
   const mine = ++turn;
+  const { query } = state;
   wanted = page;
+  if (!root) return go({ doc, page });
   if (shown && query !== shown.query) {
     dark = new Set();
     fit = 'page';
   }
   root.dataset.state = 'loading';
-  const sheet = user && matchMedia('(max-width: 860px)').matches && !root.classList.contains('open');
+  const sheet = user && matchMedia(SHEET).matches && !root.classList.contains('open');
   if (sheet) setSheet(true);
   let view;
   try {
     view = await fetchView(query, doc, page);
-  } catch {
-    view = { problem: 'The server did not answer. It may be starting again: try once more in a moment.' };
+  } catch (error) {
+    if (mine === turn) fail(error.message);
+    return;
   }
   if (mine !== turn) return;
-  if (view.problem) return fail(view.problem);
   wanted = view.page;
+  go({ doc: view.doc_id, page: view.page }, { push });
   draw(view);
-  const url = address(view);
-  if (push && (sheet || url.href !== location.href)) history.pushState(null, '', url);
-  else if (url.href !== location.href) history.replaceState(null, '', url);
   document.title = `${query ? `${query} – ` : ''}Folioscope`;
-  document.dispatchEvent(new CustomEvent('folio:shown', { detail: { doc: view.doc, page: view.page } }));
+  tell('shown');
 }
 
 function draw(view) {
   shown = view;
-  Object.assign(root.dataset, { doc: view.doc, page: view.page });
-  part('name').textContent = view.name;
-  part('name').title = view.title ? `${view.title} (${view.name})` : view.name;
+  heat = unpack(view.heat);
+  Object.assign(root.dataset, { doc: view.doc_id, page: view.page });
+  part('name').textContent = view.document;
+  part('name').title = view.title ? `${view.title} (${view.document})` : view.document;
   part('scan').hidden = !view.scanned;
   part('original').hidden = !view.original;
   if (view.original) part('original').href = `${view.original}#page=${view.page}`;
+  const image = `documents/${view.doc_id}/pages/${view.page}/image`;
+  part('save').href = asked(image, { format: 'png' });
+  part('save-lit').href = asked(image, { format: 'png', q: view.query });
+  part('save-lit').hidden = !view.query;
+  for (const name of ['save', 'save-lit']) part(name).download = `${view.document.replace(/\.[^.]*$/, '')} p${view.page}.png`;
   part('number').value = view.page;
   part('of').textContent = `/ ${view.pages}`;
   root.querySelector('[data-act=previous]').disabled = view.page <= 1;
   root.querySelector('[data-act=next]').disabled = view.page >= view.pages;
-  part('note').textContent = view.note;
-  part('note').hidden = !view.note;
   part('blank').hidden = true;
   part('paper').hidden = false;
+  part('judge').hidden = !view.query;
+  drawJudgement();
   drawHits();
   drawWords();
   drawLights();
+  drawText();
+  drawStrip(part('strip'), view, hits());
   loadImage(view);
   setTimeout(() => shown === view && wanted === view.page && prefetch(view), 250);
-  part('live').textContent = `Page ${view.page} of ${view.pages}, ${view.name}. ${view.note}`;
+  part('live').textContent = `Page ${view.page} of ${view.pages}, ${view.document}. ${view.note}`;
 }
 
 function prefetch(view) {
   for (const src of view.around) new Image().src = src;
   for (const page of [view.page + 1, view.page - 1]) {
-    if (page >= 1 && page <= view.pages) fetchView(view.query, view.doc, page).catch(() => {});
+    if (page >= 1 && page <= view.pages) fetchView(view.query, view.doc_id, page).catch(() => {});
   }
 }
 
@@ -90,67 +135,113 @@ function loadImage(view) {
   };
   image.onload = ready;
   image.onerror = () => shown === view && fail('The image of this page could not be loaded: its document may have been removed.');
-  image.alt = `Page ${view.page} of ${view.name}`;
+  image.alt = `Page ${view.page} of ${view.document}`;
   resize();
   if (image.getAttribute('src') === view.image && image.complete && image.naturalWidth) ready();
   else image.src = view.image;
 }
 
-function drawHits() {
-  const pages = hitPages();
-  part('hits').hidden = pages.length < 2;
-  part('hits').replaceChildren(make('span', {}, 'Hits here'), ...pages.map(({ page, rank }) =>
-    make('button', { type: 'button', class: 'text', 'data-goto': page, title: `Result ${rank}`,
-      'aria-current': page === shown.page && 'true' }, `p. ${page}`)));
-}
+const hits = () => (found.value?.query === shown?.query ? found.value?.hits ?? [] : [])
+  .filter((hit) => hit.doc_id === shown.doc_id).sort((a, b) => a.page - b.page);
 
-const hitPages = () => folio.hits.filter((hit) => shown && hit.doc === shown.doc).sort((a, b) => a.page - b.page);
+function drawHits() {
+  const pages = hits();
+  const at = pages.findIndex((hit) => hit.page === shown.page);
+  part('hits').hidden = pages.length < 2;
+  part('hits').replaceChildren(
+    make('button', { type: 'button', class: 'text', 'data-act': 'previous-hit', title: 'Previous hit in this document ( N )', 'aria-label': 'Previous hit' }, '‹'),
+    make('span', {}, at < 0 ? count(pages.length, 'hit') : `hit ${at + 1} of ${pages.length}`),
+    make('button', { type: 'button', class: 'text', 'data-act': 'next-hit', title: 'Next hit in this document ( n )', 'aria-label': 'Next hit' }, '›'));
+}
 
 function drawWords() {
   const focused = document.activeElement?.dataset?.word;
-  part('words').replaceChildren(...shown.terms.map((term, i) => {
-    const found = term.count > 0;
-    const how = !found ? 'nowhere on this page' : term.exact ? count(term.count, 'place')
-      : `${count(term.count, 'passage')} near in meaning; the word itself is not on this page`;
-    const chip = make('button', {
-      type: 'button', class: found ? 'word' : 'word absent', 'data-word': term.term, title: how,
-      'aria-pressed': String(found && !dark.has(term.term)), 'aria-disabled': !found && 'true', 'data-testid': 'word',
-    }, make('i'), term.term, make('small', {}, !found ? 'not here' : term.exact ? String(term.count) : `≈${term.count}`));
-    chip.style.setProperty('--light', COLOURS[i % COLOURS.length]);
-    return chip;
-  }));
-  if (focused) part('words').querySelector(`[data-word=${CSS.escape(focused)}]`)?.focus();
+  const there = shown.terms.filter((term) => term.count > 0);
+  const all = there.length > 1 && make('button', { type: 'button', class: 'word all', 'data-word': '', 'aria-pressed': String(!dark.size), 'data-testid': 'all-words', title: 'All words' }, 'all');
+  part('words').replaceChildren(...[all, ...shown.terms.map(chip)].filter(Boolean));
+  if (focused !== undefined) part('words').querySelector(`[data-word="${CSS.escape(focused)}"]`)?.focus();
+}
+
+function chip(term, i) {
+  const here = term.count > 0;
+  const how = !here ? 'nowhere on this page' : term.exact ? count(term.count, 'place')
+    : `${count(term.count, 'passage')} near in meaning; the word itself is not on this page`;
+  const node = make('button', {
+    type: 'button', class: here ? 'word' : 'word absent', 'data-word': term.term, title: `${how}${here ? '; double-click: this word alone' : ''}`,
+    'aria-pressed': String(here && !dark.has(term.term)), 'aria-disabled': !here && 'true', 'data-testid': 'word',
+  }, make('i'), term.term, make('small', {}, !here ? 'not here' : term.exact ? String(term.count) : `≈${term.count}`));
+  node.style.setProperty('--light', COLOURS[i % COLOURS.length]);
+  return node;
 }
 
 function drawLights() {
-  const marginX = MARGIN;
-  const marginY = MARGIN * shown.ratio;
-  part('lights').replaceChildren(...shown.terms.flatMap((term, i) => dark.has(term.term) ? [] :
-    term.regions.map(([x0, y0, x1, y1, strength]) => {
-      const light = document.createElementNS(SVG, 'rect');
-      const attributes = { x: x0 - marginX, y: y0 - marginY, width: x1 - x0 + 2 * marginX, height: y1 - y0 + 2 * marginY,
-        fill: COLOURS[i % COLOURS.length], 'fill-opacity': term.exact ? 0.25 + 0.6 * strength : 0.1 + 0.2 * strength, class: term.exact ? 'exact' : 'near',
-        stroke: COLOURS[i % COLOURS.length], 'data-term': term.term };
-      for (const [name, value] of Object.entries(attributes)) light.setAttribute(name, value);
-      return light;
-    })));
+  const marginY = MARGIN * (shown.width / shown.height);
+  part('lights').replaceChildren(...(lit.boxes ? shown.terms : []).flatMap((term, i) => dark.has(term.term) ? [] :
+    term.regions.map(([x0, y0, x1, y1, strong]) => svg('rect', {
+      x: x0 - MARGIN, y: y0 - marginY, width: x1 - x0 + 2 * MARGIN, height: y1 - y0 + 2 * marginY,
+      fill: COLOURS[i % COLOURS.length], 'fill-opacity': term.exact ? 0.25 + 0.6 * strong : 0.1 + 0.2 * strong,
+      class: term.exact ? 'exact' : 'near', stroke: COLOURS[i % COLOURS.length], 'data-term': term.term }))));
+  const glows = lit.heat && heat && paint(part('heat'), heat, shown.width / shown.height, (term) => !dark.has(term));
+  part('heat').hidden = !glows;
+  const cold = lit.heat && !glows && shown.query && !shown.note;
+  part('note').textContent = shown.note || (cold ? 'No part of this page stands out from the rest for these words: there is no heat map to show.' : '');
+  part('note').hidden = !part('note').textContent;
+  for (const [act, on] of Object.entries(lit)) root.querySelector(`[data-act=${act}]`).setAttribute('aria-pressed', String(on));
+}
+
+// The page's words, unseen, where they stand: to select, copy and find with the browser.
+function drawText() {
+  const ratio = shown.width / shown.height;
+  ruler.font = '100px sans-serif';
+  part('text').replaceChildren(...shown.words.map(([text, x0, y0, x1, y1]) => {
+    const size = Math.max(0.004, (y1 - y0) * 0.92);
+    const span = make('span', {}, `${text} `);
+    const wide = ruler.measureText(text).width / 100 * size; // in page heights
+    Object.assign(span.style, { left: `${x0 * 100}%`, top: `${y0 * 100}%`, fontSize: `${size * 100}cqh`,
+      transform: wide > 0 ? `scaleX(${((x1 - x0) * ratio / wide).toFixed(4)})` : '' });
+    return span;
+  }));
+}
+
+function drawJudgement() {
+  for (const button of part('judge').querySelectorAll('[data-grade]')) {
+    button.setAttribute('aria-pressed', String(shown.judged === Number(button.dataset.grade)));
+  }
+}
+
+async function judge(grade) {
+  const view = shown;
+  if (!view?.query) return;
+  const before = view.judged;
+  view.judged = before === grade ? null : grade;
+  drawJudgement();
+  try {
+    await send('POST', 'judgements', { query: view.query, doc_id: view.doc_id, page: view.page, grade: view.judged });
+    const hit = found.value?.hits.find((one) => one.doc_id === view.doc_id && one.page === view.page);
+    if (hit && found.value.query === view.query) hit.judged = view.judged;
+    tell('judged');
+  } catch (error) {
+    view.judged = before;
+    if (shown === view) drawJudgement();
+    toast(error.message);
+  }
 }
 
 function fail(problem) {
   root.dataset.state = 'error';
   shown = null;
+  for (const name of ['words', 'hits', 'lights', 'text', 'strip']) part(name).replaceChildren();
+  delete part('strip').dataset.key;
   part('paper').hidden = true;
   part('blank').hidden = false;
-  part('blank').textContent = problem;
-  for (const name of ['words', 'hits', 'lights']) part(name).replaceChildren();
-  part('name').textContent = part('note').textContent = '';
-  part('note').hidden = part('original').hidden = part('scan').hidden = true;
+  part('blank').replaceChildren(problem, state.query ? make('button', { type: 'button', class: 'button small', onclick: () => search() }, 'Search again') : '');
   part('live').textContent = problem;
 }
 
-function clear() {
+export function shut() {
+  if (!root) return;
   turn++;
-  fail('The page that answers opens here, with what matches lit up.');
+  fail(EMPTY);
   root.dataset.state = 'empty';
   setSheet(false);
 }
@@ -167,12 +258,10 @@ function room() {
 }
 
 function resize() {
-  const panes = element.closest('#panes'); // both panes end where the window ends
-  if (panes) document.documentElement.style.setProperty('--folio-top', `${Math.round(panes.getBoundingClientRect().top + scrollY)}px`);
+  const panes = document.querySelector('#panes'); // both panes end where the window ends
+  if (panes?.offsetParent) document.documentElement.style.setProperty('--folio-top', `${Math.round(panes.getBoundingClientRect().top + scrollY)}px`);
   if (!shown) return;
-  const image = part('image');
-  const loaded = image.getAttribute('src') === shown.image && image.naturalWidth;
-  const ratio = loaded ? image.naturalWidth / image.naturalHeight : shown.ratio;
+  const ratio = shown.width / shown.height;
   const { width, height } = room();
   if (width <= 0) return;
   const whole = Math.min(width, height * ratio);
@@ -202,104 +291,113 @@ function zoom(factor) {
   stage.scrollTo(centre[0] * grown - stage.clientWidth / 2, centre[1] * grown - stage.clientHeight / 2);
 }
 
-function goTo(page) {
-  if (shown && page >= 1 && page <= shown.pages && page !== wanted) open({ query: shown.query, doc: shown.doc, page });
+function setFit(kind) {
+  fit = kind;
+  resize();
+  if (shown) seek();
+}
+
+// Dragging what is no word moves a page that is larger than its stage.
+function pan(event) {
+  const stage = part('stage');
+  if (event.button !== 0 || event.pointerType === 'touch' || event.target.closest('.page-text span, button')) return;
+  if (stage.scrollWidth <= stage.clientWidth && stage.scrollHeight <= stage.clientHeight) return;
+  const from = [event.clientX + stage.scrollLeft, event.clientY + stage.scrollTop];
+  const move = (at) => stage.scrollTo(from[0] - at.clientX, from[1] - at.clientY);
+  event.preventDefault();
+  root.classList.add('panning');
+  window.addEventListener('pointermove', move);
+  window.addEventListener('pointerup', () => {
+    root.classList.remove('panning');
+    window.removeEventListener('pointermove', move);
+  }, { once: true });
+}
+
+export function goTo(page) {
+  if (shown && page >= 1 && page <= shown.pages && page !== wanted) open({ doc: shown.doc_id, page });
 }
 
 function nextHit(step) {
-  const pages = hitPages().map((hit) => hit.page);
+  if (!shown) return;
+  const pages = hits().map((hit) => hit.page);
   const page = step > 0 ? pages.find((p) => p > wanted) : pages.findLast((p) => p < wanted);
   if (page) goTo(page);
   else part('live').textContent = `No ${step > 0 ? 'later' : 'earlier'} hit in this document`;
 }
 
-const acts = {
+function toggle(what) {
+  lit[what] = !lit[what];
+  if (shown) drawLights();
+}
+
+export const acts = {
   previous: () => goTo(wanted - 1),
   next: () => goTo(wanted + 1),
+  first: () => goTo(1),
+  last: () => goTo(shown?.pages),
+  'previous-hit': () => nextHit(-1),
+  'next-hit': () => nextHit(1),
   in: () => zoom(1.25),
   out: () => zoom(0.8),
-  fit: () => { fit = fit === 'page' ? 'width' : 'page'; resize(); if (shown) seek(); },
-  whole: () => { fit = 'page'; resize(); },
-  lights: () => {
-    const on = root.classList.toggle('unlit');
-    root.querySelector('[data-act=lights]').setAttribute('aria-pressed', String(!on));
-  },
+  fit: () => setFit(fit === 'page' ? 'width' : 'page'),
+  whole: () => setFit('page'),
+  width: () => setFit('width'),
+  boxes: () => toggle('boxes'),
+  heat: () => toggle('heat'),
+  up: () => judge(1),
+  down: () => judge(0),
   close: () => setSheet(false),
-  keys: () => part('keys').showModal(),
-  link: async (button) => {
+  only: () => onlyIn(shown.doc_id, shown.document),
+  link: async () => {
     try {
-      await navigator.clipboard.writeText(location.href);
-      button.textContent = 'Copied';
+      await navigator.clipboard.writeText(address().href);
+      toast('The link is copied.');
     } catch {
-      button.textContent = 'Copy the address bar';
+      toast('The browser does not let this page copy: take the link from the address bar.');
     }
-    setTimeout(() => { button.textContent = 'Copy link'; }, 1500);
   },
 };
 
-element.addEventListener('click', (event) => {
-  const act = event.target.closest('[data-act]');
-  if (act) acts[act.dataset.act](act);
-  const hit = event.target.closest('[data-goto]');
-  if (hit) goTo(Number(hit.dataset.goto));
+function onClick(event) {
+  const act = event.target.closest('[data-act]')?.dataset.act;
+  if (act) acts[act]();
+  const leaf = event.target.closest('[data-goto]');
+  if (leaf) goTo(Number(leaf.dataset.goto));
+  const grade = event.target.closest('[data-grade]');
+  if (grade) judge(Number(grade.dataset.grade));
+  if (event.target.closest('.menu a, .menu button')) part('more').open = false;
   const word = event.target.closest('[data-word]');
-  if (word && !word.classList.contains('absent')) {
-    if (!dark.delete(word.dataset.word)) dark.add(word.dataset.word);
-    drawWords();
-    drawLights();
-  }
-});
-part('number').addEventListener('change', (event) => {
-  goTo(Math.max(1, Math.min(shown?.pages ?? 1, parseInt(event.target.value, 10) || wanted)));
-  event.target.value = wanted;
-});
-const strength = () => part('lights').style.setProperty('opacity', part('light').value / 100);
-part('light').addEventListener('input', strength);
-strength();
-part('stage').addEventListener('wheel', (event) => {
-  if (!event.ctrlKey) return;
-  event.preventDefault();
-  zoom(event.deltaY < 0 ? 1.1 : 0.9);
-}, { passive: false });
-
-const KEYS = { ArrowLeft: acts.previous, ArrowRight: acts.next, '+': acts.in, '=': acts.in, '-': acts.out, 0: acts.whole,
-  h: acts.lights, n: () => nextHit(1), N: () => nextHit(-1), j: () => folio.move?.(1), k: () => folio.move?.(-1),
-  '?': acts.keys, Escape: acts.close };
-const onKey = (event) => {
-  const typing = event.target.closest?.('input:not([type=range]), textarea, select, [contenteditable=true], dialog');
-  if (event.ctrlKey || event.metaKey || event.altKey || !element.isConnected) return;
-  if (typing) {
-    if (event.key === 'Escape') event.target.blur();
-    return;
-  }
-  if (event.key === '/') {
-    event.preventDefault();
-    setSheet(false);
-    const box = document.querySelector('#question textarea, #question input');
-    box?.focus();
-    box?.select();
-  } else if (KEYS[event.key] && root.offsetParent !== null && !(event.target.type === 'range' && event.key.startsWith('Arrow'))) {
-    event.preventDefault();
-    KEYS[event.key]();
-  }
-};
-const onPop = () => setSheet(false); // "back" on a phone leaves the sheet
-folio.offViewer?.(); // this script runs anew when the page is rebuilt
-document.addEventListener('keydown', onKey);
-document.addEventListener('folio:keys', acts.keys);
-window.addEventListener('popstate', onPop);
-folio.offViewer = () => {
-  document.removeEventListener('keydown', onKey);
-  document.removeEventListener('folio:keys', acts.keys);
-  window.removeEventListener('popstate', onPop);
-};
-const watcher = new ResizeObserver(resize);
-watcher.observe(part('stage'));
-watcher.observe(document.querySelector('#options') ?? root);
-folio.open = open;
-folio.clear = clear;
-folio.dim = (query) => { if (shown && shown.query !== query) root.dataset.state = 'loading'; };
-if (folio.wanted) {
-  open(...folio.wanted);
-  folio.wanted = null;
+  if (word && !word.classList.contains('absent')) choose(word.dataset.word, event.detail > 1);
 }
+
+// A click switches a word's light, a double click leaves it alone lit; "all" lights or darkens all.
+function choose(word, alone) {
+  const there = shown.terms.filter((term) => term.count > 0).map((term) => term.term);
+  if (!word) dark = dark.size ? new Set() : new Set(there);
+  else if (alone) dark = new Set(there.filter((other) => other !== word));
+  else if (!dark.delete(word)) dark.add(word);
+  drawWords();
+  drawLights();
+}
+
+function strength() {
+  root.style.setProperty('--strength', part('light').value / 100);
+}
+
+document.addEventListener('click', (event) => {
+  if (part && !event.target.closest?.('[data-part=more]')) part('more').open = false;
+});
+on('results', () => {
+  if (!shown || !root) return;
+  if (found.phase === 'waiting' || found.phase === 'first') { if (shown.query !== state.query) root.dataset.state = 'loading'; }
+  else if (found.phase === 'ready') { drawHits(); drawStrip(part('strip'), shown, hits()); }
+});
+on('moved', (before) => {
+  if (!root) return;
+  setSheet(false); // "back" on a phone leaves the sheet
+  if (before.query !== state.query) return; // the search opens what the address names
+  if (state.doc) open(state);
+  else if (!state.query) shut();
+});
+on('screen', () => setTimeout(resize, 50));
+export const visible = () => Boolean(root?.offsetParent);

@@ -1,0 +1,81 @@
+"""A small library behind the whole app, for the tests of REST, MCP and the page's routes."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from configs import settings as configs
+from retrieval.encoders.hashing import HashingEncoder
+from retrieval.store import Store
+from tests.build import add_document
+from ui.app import create_app, server
+from ui.doors import Doors
+from ui.library import Library, open_library
+from ui.service import Service
+
+DOC = "0123456789abcdef"
+GONE = "f" * 16
+HOSTILE = "a ${alert(1)} <img src=x onerror=alert(2)> {{b}}.pdf"
+SMALL = configs.load("smoke").model_copy(
+    update={"ingest": configs.Ingest(max_file_mb=1), "serve": configs.Serve(undo_s=0.3)}
+)
+
+
+def filled(folder: Path) -> str:
+    """An index with one document of three pages, whose file is there, and one whose file is not."""
+    uri, encoder = str(folder / "index.lance"), HashingEncoder()
+    store = Store.create(uri, encoder.fingerprint)
+    original = folder / "tides.pdf"
+    original.write_bytes(b"%PDF-1.4 tides")
+    texts = ["tides of the north harbour", "harbour fees", "lamps and oil"]
+    add_document(
+        store, encoder, "tides.pdf", texts, doc_id=DOC, uri=original.as_uri(), title="Tides", date="2024-03-01",
+        tags=("sea", "north"), collection="ports",
+    )  # fmt: skip
+    hostile = ["${alert(3)} <script>harbour</script> seals"]
+    add_document(
+        store, encoder, HOSTILE, hostile, doc_id=GONE, source="ocr", scanned_pages=1, date="2021-05-05"
+    )
+    return uri
+
+
+def serving(uri: str, settings: configs.Settings = SMALL, samples: Path | None = None) -> Service:
+    """Opened, and its jobs begun."""
+    service = Service(settings, lambda: open_library(uri, settings, samples or Path(uri) / "none"))
+    service.open()
+    return service
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return filled(tmp_path_factory.mktemp("web"))
+
+
+@pytest.fixture(scope="module")
+def service(uri: str) -> Iterator[Service]:
+    service = serving(uri)
+    yield service
+    service.close()
+
+
+@pytest.fixture(scope="module")
+def library(service: Service) -> Library:
+    return service.library
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> TestClient:
+    return TestClient(server(service))
+
+
+def whole(service: Service, guard: Doors | None = None, host: str = "") -> FastAPI:
+    """Gradio's mount included."""
+
+    async def make() -> FastAPI:
+        return create_app(service, guard, host=host)  # in a running loop Gradio leaves none open
+
+    return asyncio.run(make())

@@ -1,0 +1,428 @@
+"""REST: what a program asks for, and what it is told where that cannot be."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from configs import settings as configs
+from retrieval.encoders.hashing import HashingEncoder
+from retrieval.store import Store
+from retrieval.types import SearchResult
+from tests.build import add_document, webp
+from tests.ui.conftest import DOC, GONE, HOSTILE, SMALL, filled, serving
+from ui.app import server
+from ui.folders import Folders
+from ui.library import open_library
+from ui.service import Ask, Service
+
+API = "/api/v1"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[tuple[TestClient, Service]]:
+    """A library of its own, for tests that change it."""
+    service = serving(filled(tmp_path))
+    (tmp_path / "archive").mkdir()
+    service.folders = Folders([tmp_path / "archive"])
+    yield TestClient(server(service)), service
+    service.close()
+
+
+def settled(client: TestClient) -> dict[str, Any]:
+    for _ in range(400):
+        jobs: dict[str, Any] = client.get(f"{API}/jobs").json()
+        if not jobs["busy"] and not jobs["task"]:
+            return jobs
+        time.sleep(0.025)
+    raise AssertionError(jobs)
+
+
+def names(client: TestClient, **asked: Any) -> list[str]:
+    return [d["name"] for d in client.get(f"{API}/documents", params=asked).json()["documents"]]
+
+
+# Search
+
+
+def test_a_search_gives_ranked_pages_with_both_ranks_and_a_snippet(client: TestClient) -> None:
+    found = client.get(f"{API}/search", params={"q": "harbour seals"}).json()
+    best = found["hits"][0]
+    assert (best["document"], best["page"], best["pages"], best["rank"], best["scanned"]) == (
+        HOSTILE,
+        1,
+        1,
+        1,
+        True,
+    )
+    assert best["moved"] == best["first_rank"] - 1
+    assert (best["share"], best["link"]) == (1.0, f"?q=harbour+seals&doc={GONE}&p=1")
+    assert ["seals", True] in best["snippet"]
+    assert found["decision"].startswith("Reranked the first 4 of 4 candidates by overlap")
+    assert (found["searched"], found["found"], found["provisional"]) == (4, 4, False)
+    assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4]
+
+
+def test_asked_for_lines_the_first_stage_comes_first(client: TestClient) -> None:
+    answer = client.get(
+        f"{API}/search", params={"q": "harbour fees anew"}, headers={"Accept": "application/x-ndjson"}
+    )
+    first, last = map(json.loads, answer.text.splitlines())
+    assert (first["provisional"], first["reranked"], first["hits"][0]["moved"]) == (True, False, None)
+    assert (last["provisional"], last["reranked"]) == (False, True)
+    assert [stage["name"] for stage in last["stages"]] == ["encode query", "recall", "rerank"]
+    again = client.get(
+        f"{API}/search", params={"q": "harbour  fees anew"}, headers={"Accept": "application/x-ndjson"}
+    )
+    assert [json.loads(line)["provisional"] for line in again.text.splitlines()] == [False]  # remembered
+
+
+@pytest.mark.parametrize(
+    ("filters", "documents"),
+    [
+        ({"document": DOC}, {"tides.pdf"}),
+        ({"document": [DOC, GONE]}, {"tides.pdf", HOSTILE}),
+        ({"collection": "ports"}, {"tides.pdf"}),
+        ({"tag": "sea"}, {"tides.pdf"}),
+        ({"since": "2023"}, {"tides.pdf"}),
+        ({"until": "2022"}, {HOSTILE}),
+        ({"scanned": True}, {HOSTILE}),
+        ({"scanned": False}, {"tides.pdf"}),
+        ({"tag": "sky"}, set()),
+    ],
+)
+def test_filters_keep_to_what_they_name(
+    client: TestClient, filters: dict[str, Any], documents: set[str]
+) -> None:
+    found = client.get(f"{API}/search", params={"q": "harbour", **filters}).json()
+    assert {hit["document"] for hit in found["hits"]} == documents
+    if not documents:
+        assert found["notes"] == ["No page passes the filters, or none of those that pass matches."]
+
+
+def test_more_results_are_the_same_list_longer_and_candidates_have_both_ranks(client: TestClient) -> None:
+    short = client.get(f"{API}/search", params={"q": "harbour", "top": 2}).json()
+    whole = client.get(f"{API}/search", params={"q": "harbour", "top": 50, "candidates": True}).json()
+    assert [hit["page_name"] for hit in whole["hits"]][:2] == [hit["page_name"] for hit in short["hits"]]
+    assert sorted(page["first_rank"] for page in whole["candidates"]) == [1, 2, 3, 4]
+    assert [page["rank"] for page in whole["candidates"]] == [1, 2, 3, 4]
+
+
+def test_without_reranking_there_is_one_order_and_no_movement(client: TestClient) -> None:
+    found = client.get(f"{API}/search", params={"q": "harbour", "rerank": False}).json()
+    assert {hit["moved"] for hit in found["hits"]} == {None}
+    assert found["decision"] == "Not reranked: switched off for this search"
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "said"),
+    [
+        ({"q": "  "}, 422, "the question is empty"),
+        ({"q": "x" * 3000}, 422, "3,000 characters, 2,000 are allowed"),
+        ({"q": "x", "since": "May"}, 422, "'May' is not a date"),
+        ({"q": "x", "top": 0}, 422, "top: Input should be greater than or equal to 1"),
+        ({}, 422, "q: Field required"),
+    ],
+)
+def test_what_cannot_be_searched_is_told_in_words(
+    client: TestClient, asked: dict[str, Any], status: int, said: str
+) -> None:
+    answer = client.get(f"{API}/search", params=asked)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]["message"]
+
+
+def test_an_unknown_address_is_not_the_page(client: TestClient) -> None:
+    assert client.get(f"{API}/nothing").status_code == 404
+
+
+# Pages
+
+
+def test_a_page_is_lit_where_the_word_stands_and_dark_where_it_does_not(client: TestClient) -> None:
+    shown = client.get(f"{API}/documents/{DOC}/pages/1", params={"q": "harbour whales"}).json()
+    harbour, whales = shown["terms"]
+    assert (harbour["term"], harbour["exact"], harbour["count"]) == ("harbour", True, 1)
+    assert harbour["regions"][0][:4] == pytest.approx([0.46, 0.1, 0.54, 0.12], abs=1e-4)  # word 5 of line 1
+    assert (whales["term"], whales["regions"]) == ("whales", [])
+    assert [word[0] for word in shown["words"]] == ["tides", "of", "the", "north", "harbour"]
+    assert shown["original"] == f"media/{DOC}/original"
+    dark = client.get(f"{API}/documents/{DOC}/pages/1", params={"q": "whales"}).json()
+    assert (dark["note"], dark["heat"]) == ("No place on this page stands out for this question.", None)
+
+
+def test_a_number_past_the_end_is_the_last_page_and_a_removed_document_a_message(client: TestClient) -> None:
+    assert client.get(f"{API}/documents/{DOC}/pages/99").json()["page"] == 3
+    answer = client.get(f"{API}/documents/nothing/pages/1")
+    assert (answer.status_code, answer.json()["error"]["kind"]) == (404, "NotFound")
+
+
+def test_highlights_are_the_page_without_the_rest(client: TestClient) -> None:
+    lit = client.get(f"{API}/documents/{DOC}/pages/2/highlights", params={"q": "fees"}).json()
+    assert (lit["page"], lit["terms"][0]["count"], "words" in lit) == (2, 1, False)
+
+
+def test_a_page_image_comes_plain_and_lit_up(client: TestClient) -> None:
+    place = f"{API}/documents/{DOC}/pages/1/image"
+    assert client.get(place).content == webp()
+    plain, lit = (client.get(place, params={"format": "png", "q": q}).content for q in ("", "harbour"))
+    assert plain[:4] == lit[:4] == b"\x89PNG"
+    assert plain != lit
+    assert client.get(f"{API}/documents/{DOC}/pages/9/image").status_code == 404
+
+
+# Export
+
+
+def test_results_are_taken_along_as_csv_json_and_pdf(client: TestClient) -> None:
+    asked: dict[str, Any] = {"q": "harbour fees", "top": 2}
+    table = client.get(f"{API}/export", params={**asked, "format": "csv"})
+    assert table.headers["content-type"].startswith("text/csv")
+    assert "folioscope-harbour-fees.csv" in table.headers["content-disposition"]
+    assert len(table.text.splitlines()) == 3
+    rows = client.get(f"{API}/export", params={**asked, "format": "json"}).json()
+    assert [hit["rank"] for hit in rows["hits"]] == [1, 2]
+    pdf = client.get(f"{API}/export", params={**asked, "format": "pdf"})
+    assert (pdf.content[:5], pdf.headers["content-type"]) == (b"%PDF-", "application/pdf")
+
+
+# Documents
+
+
+def test_the_list_is_found_filtered_and_sorted(client: TestClient) -> None:
+    assert names(client, sort="name", descending=False) == [HOSTILE, "tides.pdf"]
+    assert names(client, sort="pages") == ["tides.pdf", HOSTILE]
+    assert names(client, find="TIDES sea") == ["tides.pdf"]
+    assert names(client, collection="ports") == ["tides.pdf"]
+    assert names(client, tag="nowhere") == []
+    page = client.get(f"{API}/documents", params={"count": 1, "start": 1, "sort": "pages"}).json()
+    assert (page["total"], page["pages"], [d["name"] for d in page["documents"]]) == (2, 4, [HOSTILE])
+    facts = client.get(f"{API}/documents/{GONE}").json()
+    assert (facts["original"], facts["scanned_pages"], facts["leaving"]) == (False, 1, False)
+
+
+def test_a_removed_document_is_gone_at_once_and_comes_back_with_undo(
+    own: tuple[TestClient, Service],
+) -> None:
+    client, service = own
+    service.settings = SMALL.model_copy(update={"serve": configs.Serve(undo_s=60)})
+    client.post(f"{API}/documents/remove", json={"doc_ids": [DOC]}).raise_for_status()
+    assert client.get(f"{API}/documents/{DOC}").json()["leaving"]
+    assert {hit["doc_id"] for hit in client.get(f"{API}/search", params={"q": "harbour"}).json()["hits"]} == {
+        GONE
+    }
+    client.post(f"{API}/documents/undo", json={"doc_ids": [DOC]}).raise_for_status()
+    found = client.get(f"{API}/search", params={"q": "harbour"}).json()
+    assert {hit["doc_id"] for hit in found["hits"]} == {DOC, GONE}
+
+
+def test_after_the_time_to_undo_it_is_removed(own: tuple[TestClient, Service]) -> None:
+    client, _ = own
+    client.post(f"{API}/documents/remove", json={"doc_ids": [DOC]}).raise_for_status()
+    settled(client)
+    assert names(client) == [HOSTILE]
+
+
+def test_a_document_is_renamed_and_tagged(own: tuple[TestClient, Service]) -> None:
+    client, _ = own
+    changed = client.patch(
+        f"{API}/documents/{DOC}", json={"name": "ebb.pdf", "tags": ["flow"], "date": "2020-02"}
+    )
+    assert (changed.json()["name"], changed.json()["tags"], changed.json()["title"]) == (
+        "ebb.pdf",
+        ["flow"],
+        "Tides",
+    )
+    assert (
+        client.get(f"{API}/search", params={"q": "tides", "tag": "flow"}).json()["hits"][0]["document"]
+        == "ebb.pdf"
+    )
+    refused = client.patch(f"{API}/documents/{DOC}", json={"name": HOSTILE})
+    assert (refused.status_code, refused.json()["error"]["kind"]) == (422, "BadChange")
+    assert client.patch(f"{API}/documents/{DOC}", json={"date": "yesterday"}).status_code == 422
+
+
+def test_uploads_folders_and_samples_become_jobs(own: tuple[TestClient, Service], tmp_path: Path) -> None:
+    client, _ = own
+    (tmp_path / "archive" / "a").mkdir()
+    (tmp_path / "archive" / "a" / "bad.pdf").touch()
+    assert client.put(f"{API}/upload/empty.pdf", content=b"").status_code == 201
+    roots = client.get(f"{API}/folders").json()
+    inner = client.get(f"{API}/folders", params={"id": roots["folders"][0]["id"]}).json()
+    assert [(f["name"], f["documents"]) for f in inner["folders"]] == [("a", 1)]
+    client.post(f"{API}/folders/ingest", json={"id": inner["folders"][0]["id"]}).raise_for_status()
+    jobs = settled(client)
+    assert {(job["name"], job["state"]) for job in jobs["jobs"]} == {
+        ("empty.pdf", "failed"),
+        ("bad.pdf", "failed"),
+    }
+    assert client.get(f"{API}/folders", params={"id": "../../etc"}).status_code == 404
+    assert client.post(f"{API}/folders/ingest", json={"id": "/etc"}).status_code == 404
+    client.post(f"{API}/jobs/clear").raise_for_status()
+    assert client.get(f"{API}/jobs").json()["jobs"] == []
+
+
+def test_the_index_is_described_compacted_and_verified(own: tuple[TestClient, Service]) -> None:
+    client, _ = own
+    index = client.get(f"{API}/index").json()
+    assert (index["documents"], index["pages"], index["encoder"].startswith("hashing")) == (2, 4, True)
+    assert index["disk"]["pages"] > 0
+    client.post(f"{API}/index/verify").raise_for_status()
+    assert "4 pages of 2 documents looked at" in settled(client)["task_result"]
+    client.post(f"{API}/index/compact").raise_for_status()
+    assert settled(client)["task_result"].startswith("Compacted:")
+
+
+# Judgements
+
+
+def test_a_thumb_is_kept_shown_and_counted_towards_lift(own: tuple[TestClient, Service]) -> None:
+    client, _ = own
+    assert client.get(f"{API}/judgements").json()["lift"] == []
+    thumb = {"query": "harbour fees", "doc_id": DOC, "page": 2, "grade": 1}
+    client.post(f"{API}/judgements", json=thumb).raise_for_status()
+    hits = client.get(f"{API}/search", params={"q": "harbour fees"}).json()["hits"]
+    assert {(hit["doc_id"], hit["page"]): hit["judged"] for hit in hits}[DOC, 2] == 1
+    assert client.get(f"{API}/documents/{DOC}/pages/2", params={"q": "harbour fees"}).json()["judged"] == 1
+    said = client.get(f"{API}/judgements").json()
+    assert [(row["measure"], row["wins"] + row["ties"] + row["losses"]) for row in said["lift"]] == [
+        ("nDCG@10", 1),
+        ("RR@10", 1),
+    ]
+    assert "harbour fees\t0\ttides.pdf#page=2\t1" in client.get(f"{API}/judgements.txt").text
+    client.post(f"{API}/judgements", json={**thumb, "grade": None}).raise_for_status()
+    assert client.get(f"{API}/judgements").json()["judged"] == []
+    assert client.post(f"{API}/judgements", json={**thumb, "page": 9}).status_code == 404
+
+
+# The queue and the loading
+
+
+def test_while_the_models_load_everything_says_so_and_health_answers(tmp_path: Path) -> None:
+    go_on = threading.Event()
+    uri = filled(tmp_path)
+
+    def slowly() -> Any:
+        go_on.wait(10)
+        return open_library(uri, SMALL, tmp_path)
+
+    service = Service(SMALL, slowly)
+    service.start()
+    client = TestClient(server(service))
+    assert client.get("/health").json() == {"status": "ok"}
+    assert client.get("/ready").status_code == 503
+    assert client.get(f"{API}/library").json()["state"] == "loading"
+    answer = client.get(f"{API}/search", params={"q": "harbour"})
+    assert (answer.status_code, answer.json()["error"]["kind"], answer.headers["retry-after"]) == (
+        503,
+        "NotReady",
+        "1",
+    )
+    assert client.get(f"/media/{DOC}/1.webp").status_code == 503
+    go_on.set()
+    for _ in range(200):
+        if client.get("/ready").status_code == 200:
+            break
+        time.sleep(0.02)
+    assert client.get(f"{API}/library").json()["documents"] == 2
+    service.close()
+
+
+def test_a_library_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    uri = filled(tmp_path)
+    other = SMALL.model_copy(update={"encoder": configs.Hashing(dim=32)})
+    service = Service(other, lambda: open_library(uri, other, tmp_path))
+    failed = threading.Event()
+    service.start(failed.set)
+    assert failed.wait(10)
+    said = TestClient(server(service)).get(f"{API}/library").json()
+    assert (said["state"], said["kind"]) == ("failed", "EncoderMismatch")
+    service.close()
+
+
+def test_an_index_of_another_encoder_is_encoded_again_and_opened(tmp_path: Path) -> None:
+    from ui.service import opened_later
+
+    uri = filled(tmp_path)
+    other = SMALL.model_copy(update={"encoder": configs.Hashing(dim=32)})
+    service = opened_later(uri, other, samples=tmp_path)
+    failed = threading.Event()
+    service.start(failed.set)
+    assert failed.wait(10)
+    client = TestClient(server(service))
+    client.post(f"{API}/index/reembed").raise_for_status()
+    for _ in range(400):
+        if client.get("/ready").status_code == 200:
+            break
+        time.sleep(0.025)
+    found = client.get(f"{API}/search", params={"q": "harbour fees"}).json()
+    assert (found["hits"][0]["document"], service.library.store.fingerprint.dim) == ("tides.pdf", 32)
+    assert Store.open(f"{uri}.before").fingerprint.dim == 64
+    assert client.post(f"{API}/index/reembed").status_code == 400
+    service.close()
+
+
+def test_a_full_queue_is_told_and_the_others_are_served(tmp_path: Path) -> None:
+    """One search holds the only turn, one may wait, the third is refused with a time to come back."""
+    settings = SMALL.model_copy(update={"serve": configs.Serve(at_once=1, waiting=1, waiting_each=1)})
+    service = serving(filled(tmp_path), settings)
+    client = TestClient(server(service))
+    go_on, begun = threading.Event(), threading.Event()
+    steps = service.library.searcher.steps
+
+    def slowly(query: str, **asked: Any) -> Iterator[SearchResult]:
+        begun.set()
+        go_on.wait(10)
+        yield from steps(query, **asked)
+
+    service.library.searcher.steps = slowly  # type: ignore[method-assign]
+
+    async def three() -> list[Any]:
+        first = asyncio.ensure_future(service.search(Ask("harbour one"), "a"))
+        await asyncio.to_thread(begun.wait, 10)
+        second = asyncio.ensure_future(service.search(Ask("harbour two"), "b"))
+        await asyncio.sleep(0.05)
+        third = await asyncio.gather(service.search(Ask("harbour three"), "c"), return_exceptions=True)
+        go_on.set()
+        return [await first, await second, *third]
+
+    first, second, third = asyncio.run(three())
+    assert (first.query, second.query, str(third)) == (
+        "harbour one",
+        "harbour two",
+        "the server is busy: 1 searches wait already; try again in a moment",
+    )
+    del client
+    service.close()
+
+
+def test_a_search_after_an_ingest_sees_what_is_new(own: tuple[TestClient, Service]) -> None:
+    client, service = own
+    assert len(client.get(f"{API}/search", params={"q": "harbour"}).json()["hits"]) == 4
+    add_document(service.library.store, HashingEncoder(), "new.pdf", ["harbour master"])
+    assert len(client.get(f"{API}/search", params={"q": "harbour"}).json()["hits"]) == 5
+
+
+# What surrounds it
+
+
+def test_the_description_names_every_route_and_loads_nothing(client: TestClient) -> None:
+    described = client.get(f"{API}/openapi.json").json()
+    for path in ("search", "export", "upload/{name}", "jobs", "documents/{doc_id}/pages/{number}/highlights"):
+        assert f"{API}/{path}" in described["paths"]
+    assert not [path for path in described["paths"] if not path.startswith(API)]
+
+
+def test_metrics_are_prometheus_text_and_grow(client: TestClient) -> None:
+    client.get(f"{API}/search", params={"q": "lamps counted"})
+    text = client.get("/metrics").text
+    assert 'folioscope_searches_total{outcome="reranked"}' in text
+    assert 'folioscope_stage_seconds_bucket{le="0.1",stage="rerank"}' in text
+    assert "folioscope_pages 4.0" in text
+    assert "folioscope_ready 1.0" in text

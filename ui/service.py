@@ -1,0 +1,226 @@
+"""What the page, REST and MCP all ask: one library, one queue before its models, one memory of recent results.
+
+The models load in the background: until they are there every question is answered by NotReady, which says so.
+"""
+
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import configs.settings as configs
+from retrieval.errors import BadQuery, EncoderMismatch, FolioscopeError
+from retrieval.types import Filter, SearchResult
+from ui.folders import Folders
+from ui.library import SAMPLES, Library, open_library, reembedded
+from ui.metrics import Metrics
+from ui.turns import Busy, Turns
+
+State = Literal["loading", "ready", "failed"]
+REMEMBERED = 128  # results
+EVERYTHING = Filter()
+T = TypeVar("T")
+
+
+class NotReady(FolioscopeError):
+    """The models are being loaded, or could not be."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question as it was asked: equal ones have equal answers while the library stays as it is."""
+
+    query: str
+    where: Filter = EVERYTHING
+    rerank: bool = True
+    budget_ms: int | None = None
+
+
+class Service:
+    """Made with a library, or with what opens one: then `start` opens it in a thread of its own."""
+
+    def __init__(
+        self,
+        settings: configs.Settings,
+        opening: Callable[[], Library],
+        folders: Folders | None = None,
+        reembedding: Callable[[], Iterator[tuple[int, int]]] | None = None,
+    ) -> None:
+        serve = settings.serve
+        self.settings = settings
+        self.folders = folders or Folders(())
+        self.metrics = Metrics(self._gauges)
+        self._opening = opening
+        self._reembedding = reembedding
+        self._library: Library | None = None
+        self._turns = Turns(serve.at_once, serve.waiting, serve.waiting_each)
+        self._pool = ThreadPoolExecutor(serve.at_once, thread_name_prefix="search")
+        self._results: OrderedDict[tuple[Ask, int, frozenset[str]], SearchResult] = OrderedDict()
+        self._closed = threading.Event()
+        self._opened = threading.Lock()
+        self.failure: Exception | None = None
+        """Why the library could not be opened."""
+
+    # Opening
+
+    def start(self, failed: Callable[[], None] = lambda: None) -> None:
+        """Open the library in the background; `failed` is called, in that thread, where that is not possible."""
+
+        def opening() -> None:
+            try:
+                self.open()
+            except Exception as error:  # told by `library` to whoever asks, and by `serve` on the terminal
+                self.failure = error
+                failed()
+
+        threading.Thread(target=opening, name="loading", daemon=True).start()
+
+    def open(self) -> None:
+        """Raises what loading a model and opening an index raise."""
+        library = self._opening()
+        with self._opened:
+            if self._closed.is_set():
+                library.close()
+                return
+            library.jobs.start()
+            self._library = library
+
+    def close(self) -> None:
+        with self._opened:
+            self._closed.set()
+            if self._library:
+                self._library.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def state(self) -> State:
+        return "ready" if self._library else "failed" if self.failure else "loading"
+
+    @property
+    def library(self) -> Library:
+        """Raises NotReady while it is being opened, and with the reason where it cannot be."""
+        if self._library:
+            return self._library
+        if self.failure:
+            raise NotReady(f"the library cannot be opened: {self.failure}")
+        raise NotReady("the models are being loaded: searching begins in a moment")
+
+    def reembed(self) -> None:
+        """Encode the pages of an index of another encoder again, from what it holds, and open it when that is done.
+
+        Raises FolioscopeError where the index is not of another encoder.
+        """
+        if not isinstance(self.failure, EncoderMismatch) or self._reembedding is None:
+            raise FolioscopeError("the index is of this profile's encoder: there is nothing to encode again")
+        reembedding, mismatch = self._reembedding, self.failure
+
+        def work() -> None:
+            try:
+                for done, total in reembedding():
+                    self.failure = NotReady(
+                        f"page {done:,} of {total:,} is encoded: searching begins when all are"
+                    )
+                self.open()
+                self.failure = None
+            except Exception as error:
+                mismatch.args = (f"{mismatch} (encoding again failed: {error})",)
+                self.failure = mismatch
+
+        self.failure = NotReady("the pages are encoded again: searching begins when all are")
+        threading.Thread(target=work, name="reembed", daemon=True).start()
+
+    # Searching
+
+    async def search(self, ask: Ask, client: str) -> SearchResult:
+        """All candidates, in the final order. Raises BadQuery, Busy, NotReady."""
+        *_, last = [result async for result in self.steps(ask, client)]
+        return last
+
+    async def steps(self, ask: Ask, client: str) -> AsyncGenerator[SearchResult, None]:
+        """The first stage's order, then the reranked one; only the last where it is remembered. Raises as `search`.
+
+        client: who asks, for the queue's fairness.
+        """
+        library = self.library
+        ask = replace(ask, query=" ".join(ask.query.split()))
+        leaving = library.jobs.leaving()
+        key = (ask, library.store.version(), leaving)
+        if key in self._results:
+            self._results.move_to_end(key)
+            self.metrics.counted("remembered")
+            yield self._results[key]
+            return
+        where = replace(ask.where, without=(*ask.where.without, *sorted(leaving)))
+        began = time.perf_counter()
+        result: SearchResult | None = None
+        try:
+            async with self._turns.turn(client):
+                self.metrics.waited(time.perf_counter() - began)
+                steps = library.searcher.steps(
+                    ask.query, where=where, rerank=ask.rerank, budget_ms=ask.budget_ms
+                )
+                while (step := await self._in_pool(lambda: next(steps, None))) is not None:
+                    result = step
+                    yield step
+        except (BadQuery, Busy):
+            self.metrics.counted("refused")
+            raise
+        except Exception:
+            self.metrics.counted("failed")
+            raise
+        if result:
+            self.metrics.searched(result)
+            self._remember(key, result)
+
+    async def with_model(self, query: str, client: str, work: Callable[[], T]) -> T:
+        """Run `work` about a question, in turn where the question is new to the encoder. Raises Busy, NotReady."""
+        if not query.strip() or self.library.searcher.remembers(query):
+            return await asyncio.to_thread(work)
+        async with self._turns.turn(client):
+            return await self._in_pool(work)
+
+    async def _in_pool(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def _remember(self, key: tuple[Ask, int, frozenset[str]], result: SearchResult) -> None:
+        self._results[key] = result
+        while len(self._results) > REMEMBERED:
+            self._results.popitem(last=False)
+
+    def _gauges(self) -> dict[str, tuple[float, str]]:
+        values = {
+            "ready": (float(self._library is not None), "1 once the models are loaded."),
+            "searches_waiting": (float(self._turns.waiting), "Searches that wait for their turn."),
+        }
+        if self._library:
+            documents = self._library.store.documents()
+            jobs = self._library.jobs.summary()
+            values |= {
+                "documents": (float(len(documents)), "Documents in the index."),
+                "pages": (float(sum(d.pages for d in documents)), "Pages in the index."),
+                "ingest_pages_per_second": (jobs.pages_per_second, "Of the server's own ingest."),
+                **{
+                    f"jobs_{state}": (float(count), f"Files of the server's own ingest: {state}.")
+                    for state, count in sorted(jobs.counts.items())
+                },
+            }
+        return values
+
+
+def opened_later(
+    uri: str, settings: configs.Settings, *, samples: Path = SAMPLES, roots: Sequence[Path] = ()
+) -> Service:
+    """A service over the index at `uri`, opened by `start`. Raises FolioscopeError for a root that is no folder."""
+    return Service(
+        settings,
+        lambda: open_library(uri, settings, samples),
+        Folders(roots),
+        lambda: reembedded(uri, settings),
+    )

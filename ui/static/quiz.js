@@ -1,0 +1,56 @@
+// "Would you have predicted it?": for a question of the samples, guess which page answers, then see what each stage said.
+
+import { get } from './api.js';
+import { make } from './dom.js';
+
+const OFFERED = 4;
+let examples = null;
+let at = 0;
+const score = { asked: 0, you: 0, first: 0, reranked: 0 };
+
+export async function drawQuiz(panel) {
+  if (!examples) {
+    try {
+      examples = await get('examples');
+    } catch {
+      examples = null;
+      return;
+    }
+  }
+  panel.hidden = !examples.length;
+  if (!panel.hidden && !panel.childElementCount) await next(panel);
+}
+
+async function next(panel) {
+  const { query, answers } = examples[at++ % examples.length];
+  const value = await get('search', { q: query, top: 20, candidates: true });
+  const right = (page) => answers.some((answer) => answer.doc_id === page.doc_id && answer.page === page.page);
+  const first = [...value.candidates].sort((a, b) => a.first_rank - b.first_rank);
+  const best = value.candidates.find((page) => page.rank === 1);
+  if (!best) return;
+  const answer = value.candidates.find(right);
+  const offered = [...new Set([first[0], best, answer, ...first].filter(Boolean))].slice(0, OFFERED);
+  offered.sort((a, b) => (a.doc_id + a.page < b.doc_id + b.page ? -1 : 1)); // an order that says nothing
+  const cards = offered.map((page) => make('button', { type: 'button', class: 'guess', 'data-testid': 'guess', onclick: () => reveal(page) },
+    make('img', { src: page.thumb, alt: '' }), make('span', {}, `${page.document}, page ${page.page}`)));
+  const told = make('p', { class: 'told', role: 'status' });
+  panel.replaceChildren(make('h3', {}, 'Would you have predicted it?'), make('p', {}, 'A question whose answer is known. Which of these pages has it? ', make('q', {}, query)),
+    make('div', { class: 'guesses' }, ...cards), told);
+
+  function reveal(page) {
+    score.asked++;
+    score.you += right(page);
+    score.first += right(first[0]);
+    score.reranked += right(best);
+    const verdict = (ok) => (ok ? 'right' : 'wrong');
+    cards.forEach((card, i) => {
+      card.disabled = true;
+      if (right(offered[i])) card.classList.add('right');
+      if (offered[i] === page) card.classList.add('mine');
+      card.append(make('small', {}, `first stage ${offered[i].first_rank} · reranked ${offered[i].rank}`));
+    });
+    told.replaceChildren(`You: ${verdict(right(page))}. First stage: ${verdict(right(first[0]))}. Reranked: ${verdict(right(best))}. `,
+      `So far, of ${score.asked}: you ${score.you}, first stage ${score.first}, reranked ${score.reranked}. `,
+      make('button', { type: 'button', class: 'button small', onclick: () => next(panel) }, 'Another one'));
+  }
+}

@@ -1,0 +1,60 @@
+// One question at a time: the first stage's order as soon as it is there, then the reranked one.
+
+import { lines } from './api.js';
+import { library, ready, refresh } from './library-state.js';
+import { go, question, state, tell } from './state.js';
+
+const PAGE = 10;
+export const found = { phase: 'none', value: null, top: PAGE, message: '' };
+let running = null;
+
+const change = (phase, more = {}) => {
+  Object.assign(found, { phase, message: '' }, more);
+  tell('results', found);
+};
+
+// phase: none, waiting (nothing to show yet), first (first stage's order), ready, failed.
+export async function search({ top = PAGE, keep = false } = {}) {
+  running?.abort();
+  const mine = (running = new AbortController());
+  if (!state.query.trim()) return change('none', { value: null });
+  if (!keep) change('waiting', { value: null, top });
+  found.top = top;
+  for (let tries = 0; ; tries++) {
+    try {
+      for await (const value of lines('search', question({ top, candidates: true }), { signal: mine.signal })) {
+        if (mine !== running) return;
+        if (value.provisional && keep) continue;
+        change(value.provisional ? 'first' : 'ready', { value });
+      }
+      return;
+    } catch (error) {
+      if (mine !== running || error.name === 'AbortError') return;
+      if (error.status === 0 || error.status === 503) {
+        change('waiting', { value: null, message: error.message });
+        await refresh();
+        if (library.state !== 'failed') {
+          await ready();
+          if (mine !== running) return;
+          continue;
+        }
+        return change('failed', { message: library.message });
+      }
+      if (error.status === 429 && tries < 5) {
+        change('waiting', { value: found.value, message: error.message });
+        await new Promise((done) => setTimeout(done, 1000 + 1000 * Math.random()));
+        if (mine !== running) return;
+        continue;
+      }
+      return change('failed', { value: null, message: error.message });
+    }
+  }
+}
+
+export const more = () => search({ top: found.top + PAGE, keep: true });
+
+// A new question, or the same one with other filters: the reader's page is the best one again.
+export function ask(change) {
+  go({ doc: '', page: 1, ...change }, { push: true });
+  return search();
+}
