@@ -26,7 +26,7 @@ USER 1000
 ENV FOLIOSCOPE_INDEX=/data/folioscope.lance HF_HUB_OFFLINE=1 GRADIO_ANALYTICS_ENABLED=False
 VOLUME /data
 EXPOSE 7860
-HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/healthz')"]
+HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/health')"]
 # Inside a container the address is the container's own; publish it to 127.0.0.1 as above, or put a proxy in front.
 CMD ["folioscope", "serve", "--host", "0.0.0.0"]
 

@@ -270,7 +270,7 @@ def _strip(part: Any) -> None:
 def _resources(resources: Any) -> list[Any]:
     found = []
     for key in _keys(resources):
-        if True:
+        if key in RESOURCES:
             kind = resources.pdf_dict_gets(key)
             found += [kind.pdf_dict_gets(name) for name in _keys(kind)]
         else:

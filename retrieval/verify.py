@@ -6,8 +6,9 @@ the wrong file: this finds out, and says what to do.
 
 import io
 import random
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -29,9 +30,8 @@ SAMPLE = 200
 """Images that are decoded: of 200,000 it would take hours."""
 MOST = 1_000
 """Problems that are told; where there are more, one thing is wrong with all."""
-ROUNDING = 2e-3
-"""How far a unit vector's length may be from 1: float16 keeps 11 bits of each value, hence 2**-11 of the whole,
-and values under 2**-14 with less."""
+ROUNDING = 1e-3
+"""How far a unit vector's length may be from 1: twice what float16's 11 bits of each value make of it at worst."""
 AGAIN = "remove the document ('folioscope docs remove') and ingest it again"
 COPY = "restore the index from a copy, or ingest again into another place"
 
@@ -57,6 +57,7 @@ class _Seen:
 
     pages: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     images: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    listed: int = 0
     decoded: int = 0
 
 
@@ -66,13 +67,12 @@ def verify(store: Store, told: Callable[[int, int], None] = lambda done, of: Non
     A writer that is at work meanwhile can make documents look broken: the report then says so.
     """
     before, seen = store.version(), _Seen()
-    documents = {document.doc_id: document for document in store.documents()}
-    found = list(islice(_problems(store, documents, seen, told), MOST + 1))
+    found = list(islice(_problems(store, seen, told), MOST + 1))
     if len(found) > MOST:
         found[MOST:] = [Problem("", 0, f"there are more than {MOST:,} problems: {COPY}")]
     if store.version() != before:
         found.insert(0, Problem("", 0, "the index was written to meanwhile: check again when that is done"))
-    return Report(len(documents), sum(map(len, seen.pages.values())), seen.decoded, tuple(found))
+    return Report(seen.listed, sum(map(len, seen.pages.values())), seen.decoded, tuple(found))
 
 
 def disk(uri: str) -> dict[str, int]:
@@ -98,11 +98,12 @@ def state(store: Store) -> list[tuple[str, dict[str, int]]]:
     return facts
 
 
-def _problems(
-    store: Store, documents: Mapping[str, Document], seen: _Seen, told: Callable[[int, int], None]
-) -> Iterator[Problem]:
+def _problems(store: Store, seen: _Seen, told: Callable[[int, int], None]) -> Iterator[Problem]:
     try:
+        documents = {document.doc_id: document for document in store.documents()}
+        seen.listed = len(documents)
         yield from _read(store, documents, seen, told)
+        unindexed = _unindexed(store)
     except (OSError, ValueError, RuntimeError) as error:
         yield Problem("", 0, f"the index cannot be read to its end ({first_line(error)}): {COPY}")
         return
@@ -113,7 +114,6 @@ def _problems(
     if any(strays.values()):
         yield Problem("", 0, f"{strays['pages']:,} pages and {strays['images']:,} images belong to no listed document, "
                       "as after an interrupted ingest: the next one sweeps them away")  # fmt: skip
-    unindexed = _unindexed(store)
     if unindexed is None:
         yield Problem("", 0, "the text index is missing, so that every search reads all text: "
                       "'folioscope index reembed' makes a copy that has one")  # fmt: skip
@@ -131,14 +131,12 @@ def _read(
     for batch in pages.to_batches(ROWS):
         rows = batch.select(["page_id", "doc_id", "number"]).to_pylist()
         for row, message in zip(rows, _embeddings(pa.Table.from_batches([batch])), strict=True):
-            doc_id, number = row["doc_id"], row["number"]
+            doc_id, number = row["doc_id"], row["number"] or 0
             seen.pages[doc_id].append(number)
             if doc_id not in documents:
                 continue
             if row["page_id"] != f"{doc_id}#{number}":
-                message = (
-                    f"its row is page {number} of {doc_id} by its values, and {row['page_id']} by its key"
-                )
+                message = f"this row is page {number} of {doc_id}, its key {row['page_id']}"
             if message:
                 yield Problem(documents[doc_id].name, number, f"{message}: {AGAIN}")
         told(done := done + batch.num_rows, total)
@@ -169,27 +167,28 @@ def _embeddings(table: pa.Table) -> Iterator[str]:
 
 
 def _of_document(document: Document, pages: Sequence[int], images: Sequence[int]) -> Iterator[Problem]:
-    failed = {int(n) for n in document.meta.get("failed_pages", "").split(", ") if n.isdigit()}
+    failed = {int(number) for number in re.findall(r"\d+", document.meta.get("failed_pages", ""))}
     expected = set(range(1, document.pages + 1)) - failed
     have, shown = set(pages), set(images)
-    wrong = {
-        f"should be there, of {len(expected)}, and {{}} not": expected - have,
-        f"{{}} there, and should not: it has {document.pages} pages, {len(failed)} of them left out": have
-        - expected,
-        "{} there more than once": _doubled(pages),
-        "{} no image": have - shown,
-        "{} an image, but no row among the pages": shown - have,
-        "{} more than one image": _doubled(images),
-    }
-    for what, numbers in wrong.items():
-        if numbers:
-            yield _problem(document, what, numbers)
+    without = f" without {_listed(failed)}" if failed else ""
+    wrong = (
+        (expected - have, "is missing", "are missing", f", of {len(expected)}"),
+        (have - expected, "is there", "are there", f", but the document has {document.pages} pages{without}"),
+        (_doubled(pages), "is there", "are there", " more than once"),
+        (have - shown, "has", "have", " no image"),
+        (shown - have, "has", "have", " an image, but no row among the pages"),
+        (_doubled(images), "has", "have", " more than one image"),
+    )
+    for numbers, one, several, what in wrong:
+        if len(numbers) == 1:
+            yield Problem(document.name, min(numbers), f"page {_listed(numbers)} {one}{what}: {AGAIN}")
+        elif numbers:
+            yield Problem(document.name, 0, f"pages {_listed(numbers)} {several}{what}: {AGAIN}")
 
 
-def _problem(document: Document, what: str, numbers: Iterable[int]) -> Problem:
+def _listed(numbers: Collection[int]) -> str:
     ordered = sorted(numbers)
-    named = ", ".join(map(str, ordered[:10])) + (f" and {len(ordered) - 10:,} more" if ordered[10:] else "")
-    return Problem(document.name, ordered[0] if len(ordered) == 1 else 0, f"{named} {what}: {AGAIN}")
+    return ", ".join(map(str, ordered[:10])) + (f" and {len(ordered) - 10:,} more" if ordered[10:] else "")
 
 
 def _doubled(numbers: Sequence[int]) -> set[int]:

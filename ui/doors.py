@@ -89,6 +89,7 @@ class Doors:
         self._secret = secret
         self._token = token
         self._users = users
+        # Computed for names that are not there, so that they take as long; no password has this digest.
         self._nobody = _written(secrets.token_bytes(16), secrets.token_bytes(32))
         self._clock = clock
         self._failures = _Failures(clock)
@@ -163,7 +164,7 @@ class Doors:
         self._failures.refuse(address)  # once more: while this one waited, others have failed,
         if self._is_known(name, password):  # or have found the same password right
             return name
-        right = _matches(password, self._users.get(name, self._nobody)) and name in self._users
+        right = _matches(password, self._users.get(name, self._nobody))
         if right:
             self._known[name] = self._mac("known", password.encode()), self._clock() + KNOWN
         return self._noted(name if right else "", address)

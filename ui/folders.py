@@ -100,7 +100,7 @@ class Folders:
     def _below(self, folder: Path) -> Iterator[Path]:
         try:
             for source in discover([folder]):
-                if self.holds(source.path) and source.path.is_file():
+                if self.holds(source.path) and os.path.isfile(source.path):  # noqa: PTH113 (False where we may not look)
                     yield source.path
         except BadSource as error:
             raise BadSource(
@@ -109,7 +109,7 @@ class Folders:
 
     def _folder(self, folder_id: str) -> Path:
         folder = self._known.get(folder_id)
-        if folder is None or not folder.is_dir() or not self.holds(folder):
+        if folder is None or not os.path.isdir(folder) or not self.holds(folder):  # noqa: PTH112 (as above)
             raise NotFound("this folder is not known here, or has gone: open the list of folders again")
         return folder
 
@@ -135,7 +135,7 @@ class Folders:
         root = max(
             (root for root in self._roots if folder.is_relative_to(root)), key=lambda root: len(root.parts)
         )
-        return "/".join([self._roots[root], *map(clean, folder.relative_to(root).parts)])
+        return "/".join([self._roots[root].rstrip("/"), *map(clean, folder.relative_to(root).parts)]) or "/"
 
     def _real_folder(self, entry: "os.DirEntry[str]") -> Path | None:
         """The folder that an entry is or links to, if that is one within the roots."""

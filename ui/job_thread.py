@@ -214,9 +214,10 @@ class JobThread:
         try:
             for progress in events:
                 self.waiting = ""
-                self._note(progress, left, halt)
                 with self._lock:
                     self._pace.work()
+                self._note(progress, left, halt)
+                with self._lock:
                     self._pace.reach(before + progress.pages_done)
                 self._between()
         finally:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from retrieval.errors import FolioscopeError, NotFound
-from ui.doors import hash_password, open_doors
+from ui.doors import hash_password, read_users
 
 SHORTEST = 8  # characters of a password
 
@@ -12,7 +12,7 @@ def set_password(users: Path, name: str, password: str) -> None:
     """Add the user, or change the password; everyone else's line stays. Raises FolioscopeError in words."""
     if len(password) < SHORTEST:
         raise FolioscopeError(
-            f"the password has {len(password)} characters, {SHORTEST} are the least: choose a longer one"
+            f"the password has {len(password)} characters, {SHORTEST} are the least: take a longer one"
         )
     if ":" in name or name.startswith("#") or name != name.strip():
         raise FolioscopeError(
@@ -44,8 +44,7 @@ def _write(users: Path, lines: list[str]) -> None:
     part.touch(mode=0o600)
     part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     try:
-        if any(line.strip() and not line.lstrip().startswith("#") for line in lines):
-            open_doors(users.parent.absolute(), users=part)
+        read_users(part)
     except FolioscopeError:
         part.unlink()
         raise

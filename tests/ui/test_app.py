@@ -250,11 +250,13 @@ def test_a_full_library_takes_no_more(tmp_path: Path) -> None:
     service.close()
 
 
-def test_no_template_holds_a_placeholder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for template in assets.STATIC.glob("*.html"):
-        assert "${" not in template.read_text()
-        assert "{{" not in template.read_text()
-    (tmp_path / "bad.html").write_text("<p>${value}</p>")
+@pytest.mark.parametrize("sign", ["${value}", "{{value}}", r"\d", "`"])
+def test_no_template_holds_what_javascript_would_evaluate(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sign: str
+) -> None:
+    for name in ("header", "ask", "results", "viewer", "compare", "library"):
+        assets.component(name)
+    (tmp_path / "bad.html").write_text(f"<p>{sign}</p>")
     monkeypatch.setattr(assets, "STATIC", tmp_path)
-    with pytest.raises(ValueError, match="placeholder"):
+    with pytest.raises(ValueError, match="JavaScript would evaluate"):
         assets.component("bad")

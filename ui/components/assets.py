@@ -39,8 +39,8 @@ def address(name: str) -> str:
 def component(name: str) -> Any:
     """A `gr.HTML` of static/`name`.html, handed to the `mount` of static/`name`.js."""
     template = read(f"{name}.html")
-    if "${" in template or "{{" in template:
-        raise ValueError(f"static/{name}.html holds a placeholder: its values would be run as JavaScript")
+    if any(sign in template for sign in ("${", "{{", "\\", "`")):
+        raise ValueError(f"static/{name}.html holds a placeholder or an escape: JavaScript would evaluate it")
     place = address(f"{name}.js")
     return gr.HTML(
         html_template=template,

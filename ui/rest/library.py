@@ -94,7 +94,10 @@ def routes(service: Service) -> APIRouter:
             told = f"{report.pages:,} pages of {report.documents:,} documents looked at"
             if not report.problems:
                 return f"The index is sound: {told}."
-            said = "; ".join(problem.message for problem in report.problems[:SHOWN_PROBLEMS])
+            said = "; ".join(
+                ": ".join(filter(None, (problem.document, problem.message)))
+                for problem in report.problems[:SHOWN_PROBLEMS]
+            )
             return f"{len(report.problems)} problems, {told}: {said}"
 
         def compacted() -> str:

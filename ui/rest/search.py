@@ -94,7 +94,10 @@ def routes(service: Service) -> APIRouter:
         whole = await service.search(ask, client_of(request))
         result = replace(whole, hits=whole.hits[:top])
         if format == "csv":
-            body, kind = (await asyncio.to_thread(export.as_csv, result, library.store)).encode(), "text/csv"
+            body, kind = (
+                (await asyncio.to_thread(export.as_csv, result, library.store)).encode("utf-8-sig"),
+                "text/csv",
+            )
         elif format == "json":
             out = await asyncio.to_thread(export.as_json, result, library.store)
             body, kind = json.dumps(out, ensure_ascii=False, indent=1).encode(), "application/json"

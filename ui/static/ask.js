@@ -48,19 +48,21 @@ export function submit(question = box().value) {
 function restore() {
   if (document.activeElement !== box() || state.query) box().value = state.query; // what is being typed stays
   clearButton().hidden = !box().value;
-  part('since').value = state.filters.since;
-  part('until').value = state.filters.until;
-  part('scanned').value = state.filters.scanned;
   part('rerank').checked = state.rerank;
+  restoreFilters();
+}
+
+function restoreFilters() {
+  for (const name of ['since', 'until', 'scanned']) part(name).value = state.filters[name];
   drawChips();
 }
 
 function filter(change) {
-  const filters = { ...state.filters, ...change };
-  go({ filters });
-  drawChips();
-  ask({ filters });
+  ask({ filters: { ...state.filters, ...change } });
+  restoreFilters();
 }
+
+export const unfilter = () => filter(structuredClone(NONE));
 
 function onChange(event) {
   const { value, dataset, validity } = event.target;
@@ -84,11 +86,10 @@ function onClick(event) {
     clearButton().hidden = true;
     box().focus();
   }
-  if (button.dataset.act === 'unfilter') filter(structuredClone(NONE));
+  if (button.dataset.act === 'unfilter') unfilter();
   if (button.dataset.drop) {
     const held = state.filters[button.dataset.drop];
     filter({ [button.dataset.drop]: Array.isArray(held) ? held.filter((value) => value !== button.dataset.value) : '' });
-    if (button.dataset.drop in { since: 1, until: 1, scanned: 1 }) part(button.dataset.drop).value = '';
   }
 }
 

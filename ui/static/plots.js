@@ -12,7 +12,7 @@ export function slope(pages, choose) {
   const y = (rank) => 34 + (rank - 0.5) * ROW;
   const said = (page) => `${page.document}, page ${page.page}: ${page.first_rank} → ${page.rank}`;
   const name = (page) => `${page.document.length > 24 ? `${page.document.slice(0, 22)}…` : page.document} p${page.page}`;
-  const chart = svg('svg', { viewBox: `0 0 640 ${height}`, class: 'slope', role: 'img', 'aria-label': 'Slope chart of both orders' },
+  const chart = svg('svg', { viewBox: `0 0 640 ${height}`, class: 'slope', role: 'group', 'aria-label': 'Slope chart of both orders' },
     svg('text', { x: LABEL, y: 14, 'text-anchor': 'end', class: 'axis' }, 'first stage'), svg('text', { x: 640 - LABEL, y: 14, class: 'axis' }, 'reranked'),
     ...pages.map((page) => {
       const kind = page.rank < page.first_rank ? 'up' : page.rank > page.first_rank ? 'down' : 'same';

@@ -1,12 +1,12 @@
 // The pages that were found: a card for each, what stands above them, and what to do first.
 
 import { asked, send } from './api.js';
-import { submit } from './ask.js';
+import { submit, unfilter } from './ask.js';
 import { count, make, number, parts, toast } from './dom.js';
 import { showScreen } from './header.js';
 import { library, refresh } from './library-state.js';
-import { ask, found, more } from './search.js';
-import { NONE, address, filtered, on, question, state } from './state.js';
+import { found, more } from './search.js';
+import { address, filtered, on, question, state } from './state.js';
 import { open, shut } from './viewer.js';
 
 const OF_ONE = 3; // cards of one document before the others fold
@@ -171,7 +171,7 @@ async function onClick(event) {
   if (unfold) { unfolded.add(unfold); draw(); }
   if (act === 'more') more();
   if (act === 'library') showScreen('library', { push: true });
-  if (act === 'unfilter') { ask({ filters: structuredClone(NONE) }); }
+  if (act === 'unfilter') unfilter();
   if (act === 'samples' || act === 'reembed') {
     try {
       await send('POST', act === 'samples' ? 'samples' : 'index/reembed');

@@ -74,3 +74,5 @@ async function collect(entry, found, nested) {
     for (const child of some) if (!child.name.startsWith('.')) await collect(child, found, true);
   }
 }
+
+window.addEventListener('beforeunload', (event) => { if (running || queue.length) event.preventDefault(); });

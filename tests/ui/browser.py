@@ -1,0 +1,116 @@
+"""A real server in a process of its own, and tabs of a real Chromium that fail on whatever they complain about."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+CHROMIUM = os.environ.get("FOLIOSCOPE_CHROMIUM", "/usr/bin/chromium")
+ASKED_FOR = bool(
+    os.environ.get("CI") or os.environ.get("FOLIOSCOPE_CHROMIUM")
+)  # then no browser is a failure
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+ROOT = Path(__file__).parents[2]
+SAID = re.compile(r"Folioscope is at (http://127\.0\.0\.1:([1-9]\d*)) \(Ctrl-C ends it\)\n")
+
+
+@dataclass
+class Server:
+    """`folioscope serve` over `index`; `restart` on the same port."""
+
+    index: Path
+    options: tuple[str, ...] = ()
+    port: int = 0
+    url: str = ""
+    process: "subprocess.Popen[str] | None" = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start(self) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "ui.cli",
+            "serve",
+            "--index",
+            str(self.index),
+            "--port",
+            str(self.port),
+        ]
+        self.process = subprocess.Popen(
+            [*command, *self.options], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, **self.environment},
+        )  # fmt: skip
+        assert self.process.stdout
+        said = SAID.fullmatch(self.process.stdout.readline())
+        assert said, "the server did not say where it is"
+        self.url, self.port = said[1], int(said[2])
+
+    def wait(self) -> None:
+        """Until the models are loaded."""
+        for _ in range(400):
+            assert self.process
+            assert self.process.poll() is None, "the server ended"
+            try:
+                answer = httpx.get(f"{self.url}/ready", timeout=2)
+            except httpx.HTTPError:
+                answer = None
+            if answer is not None and answer.status_code in (200, 401):
+                return
+            time.sleep(0.1)
+        raise AssertionError("the server was not ready in time")
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+        self.process = None
+
+
+@contextmanager
+def served(index: Path, *options: str) -> Iterator[Server]:
+    server = Server(index, options)
+    server.start()
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
+
+
+@dataclass
+class Tab:
+    page: Page
+    context: BrowserContext
+    wrong: list[str]
+
+
+@contextmanager
+def tab(browser: Browser, url: str, *allowed: str, **options: object) -> Iterator[Tab]:
+    """A new tab; what it complains about, or asks of another host, fails the test, unless it holds one of `allowed`."""
+    expect.set_options(timeout=20_000)
+    context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "base_url": url, **options})  # type: ignore[arg-type]
+    context.set_default_timeout(20_000)
+    page, wrong = context.new_page(), []
+    page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else wrong.append(r.url))
+    page.on("response", lambda r: wrong.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+    yield Tab(page, context, wrong)
+    context.close()
+    assert [said for said in wrong if not any(part in said for part in allowed)] == []
