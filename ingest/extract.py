@@ -128,7 +128,12 @@ def _bind(job: Job) -> None:
                 _write(made[-1], leaf.words, letters, font)
     _tell(reading="")
     with time_limit(job.seconds * len(job.leaves)):
-        made.set_toc([[1, leaf.heading, number] for number, leaf in enumerate(job.leaves, start=1)])
+        made.set_toc(
+            [
+                [1, leaf.heading if leaf.page.page_id in copied else f"{leaf.heading} (image)", number]
+                for number, leaf in enumerate(job.leaves, start=1)
+            ]
+        )
         made.set_metadata({"title": job.title, "producer": "Folioscope"})
         made.save(str(job.target), garbage=2, deflate=True, no_new_id=True)
 

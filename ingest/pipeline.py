@@ -416,7 +416,7 @@ class _Run:
         document = replace(document, scanned_pages=writing.scanned, meta=meta)
         writing.pending.commit(document)
         reason = writing.reason
-        message = f"{writing.embedded} pages"
+        message = f"{writing.embedded:,} page{'' if writing.embedded == 1 else 's'}"
         if failed:
             message += f"; left out, as they could not be rendered: {_listed(failed)}"
         seconds = time.perf_counter() - writing.began

@@ -17,7 +17,7 @@ from retrieval.search import Searcher
 from retrieval.store import Store
 from retrieval.types import Page
 from ui import assemble
-from ui.jobs import Jobs
+from ui.jobs.queue import Jobs
 from ui.judgements import Judgements
 
 SAMPLES = Path(__file__).parent.parent / "samples"

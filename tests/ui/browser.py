@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -101,10 +102,10 @@ class Tab:
 
 
 @contextmanager
-def tab(browser: Browser, url: str, *allowed: str, **options: object) -> Iterator[Tab]:
+def tab(browser: Browser, url: str, *allowed: str, **options: Any) -> Iterator[Tab]:
     """A new tab; what it complains about, or asks of another host, fails the test, unless it holds one of `allowed`."""
     expect.set_options(timeout=20_000)
-    context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "base_url": url, **options})  # type: ignore[arg-type]
+    context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "base_url": url, **options})
     context.set_default_timeout(20_000)
     page, wrong = context.new_page(), []
     page.on("pageerror", lambda error: wrong.append(f"error: {error}"))

@@ -18,11 +18,11 @@ from retrieval.errors import BadSource, FolioscopeError, IndexBusy, NotFound
 from retrieval.store import Store
 from tests.build import add_document
 from tests.pdfs import filler, make_pdf
-from ui import job_thread
-from ui.job_table import JobTable
-from ui.job_types import File
-from ui.jobs import BadChange, Ingest, Job, Jobs
-from ui.pace import Pace
+from ui.jobs import thread as job_thread
+from ui.jobs.pace import Pace
+from ui.jobs.queue import BadChange, Ingest, Job, Jobs
+from ui.jobs.table import JobTable
+from ui.jobs.types import File
 
 
 class Make(Protocol):

@@ -24,9 +24,10 @@ def test_lift_is_the_difference_of_both_orders_over_judged_questions(judgements:
     judgements.judge("never reranked", "d#6", "d.pdf#page=6", 1)
     (ndcg, rr), judged = judgements.lift()
     second = 1 / math.log2(3)  # the gain of rank 2
-    assert (ndcg.measure, ndcg.first, ndcg.final) == ("nDCG@10", pytest.approx((second + 1) / 2), 1.0)
+    assert (ndcg.measure, ndcg.final) == ("nDCG@10", 1.0)
+    assert ndcg.first == pytest.approx((second + 1) / 2)
     assert (ndcg.wins, ndcg.ties, ndcg.losses) == (1, 1, 0)
-    assert (rr.first, rr.difference) == (pytest.approx(0.75), pytest.approx(0.25))
+    assert [rr.first, rr.difference] == pytest.approx([0.75, 0.25])
     assert ndcg.low == 0.0  # two questions: both may be drawn as the tie
     assert ndcg.high == pytest.approx(1 - second)
     assert [(row.query, row.up, row.down) for row in judged] == [("one", 1, 0), ("two", 1, 1)]

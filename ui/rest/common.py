@@ -15,7 +15,7 @@ from retrieval.errors import (
     NotFound,
     UnreadableDocument,
 )
-from ui.jobs import BadChange
+from ui.jobs.queue import BadChange
 from ui.schemas import ErrorOut, Problem
 from ui.service import NotReady
 from ui.turns import Busy

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from retrieval.types import Document
 from ui import runs, schemas, uploads
-from ui.jobs import Job
+from ui.jobs.queue import Job
 from ui.library import Library
 from ui.rest.common import ERRORS, problem
 from ui.service import Service

@@ -89,10 +89,13 @@ def routes(service: Service) -> APIRouter:
         format: Annotated[Literal["csv", "json", "pdf"], Query()] = "csv",
         top: Top = 50,
     ) -> Response:
-        """The result list as CSV or JSON, or its pages as one PDF, in rank order."""
+        """The result list as CSV or JSON, or its pages as one PDF, in rank order.
+
+        Where images stand for pages of a PDF that could not be copied, `X-Folioscope-Notes` says why (URL-encoded).
+        """
         library = service.library
         whole = await service.search(ask, client_of(request))
-        result = replace(whole, hits=whole.hits[:top])
+        result, notes = replace(whole, hits=whole.hits[:top]), tuple[str, ...]()
         if format == "csv":
             body, kind = (
                 (await asyncio.to_thread(export.as_csv, result, library.store)).encode("utf-8-sig"),
@@ -103,10 +106,13 @@ def routes(service: Service) -> APIRouter:
             body, kind = json.dumps(out, ensure_ascii=False, indent=1).encode(), "application/json"
         else:
             pages, kind = [hit.page for hit in result.hits], "application/pdf"
-            body = await asyncio.to_thread(_pdf, pages, library.store, result.query)
+            body, notes = await asyncio.to_thread(_pdf, pages, library.store, result.query)
         name = f"folioscope-{'-'.join(words(result.query)[:6]) or 'results'}.{format}"
         disposition = f"attachment; filename*=UTF-8''{quote(name)}"
-        return Response(body, media_type=kind, headers={**NEVER, "Content-Disposition": disposition})
+        headers = {**NEVER, "Content-Disposition": disposition}
+        if notes:
+            headers["X-Folioscope-Notes"] = quote("; ".join(notes), safe=" ,;:()")
+        return Response(body, media_type=kind, headers=headers)
 
     @router.get("/documents/{doc_id}/pages/{number}", response_model=schemas.PageOut)
     async def page(
@@ -157,11 +163,11 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
-def _pdf(pages: Sequence[Page], store: Store, title: str) -> bytes:
+def _pdf(pages: Sequence[Page], store: Store, title: str) -> tuple[bytes, tuple[str, ...]]:
     with TemporaryDirectory(prefix="folioscope-") as folder:
         target = Path(folder) / "pages.pdf"
-        export.as_pdf(pages, store, target, title=title)
-        return target.read_bytes()
+        notes = export.as_pdf(pages, store, target, title=title)
+        return target.read_bytes(), notes
 
 
 async def _ahead(steps: AsyncGenerator[SearchResult, None]) -> AsyncGenerator[SearchResult, None]:

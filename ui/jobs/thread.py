@@ -15,10 +15,10 @@ from ingest.progress import Progress
 from ingest.sources import path_of
 from retrieval.errors import BadSource, IndexBusy
 from retrieval.store import Store
-from ui.errands import Errands, in_words
-from ui.job_table import JobTable
-from ui.job_types import Batch, Removal, State
-from ui.pace import Pace
+from ui.jobs.errands import Errands, in_words
+from ui.jobs.pace import Pace
+from ui.jobs.table import JobTable
+from ui.jobs.types import Batch, Removal, State
 
 BUSY_RETRY = 2.0  # seconds between two looks at an index that another process writes to, or at a full disk
 EDIT_RETRY = 0.25  # the same while somebody waits for an edit

@@ -1,7 +1,7 @@
 """What the web page has been asked to add, change or remove, done one after the other by one thread of the server.
 
-The list (`ui.job_table`) outlives the server: what was waiting or under way is taken up again. The thread
-(`ui.job_thread`) writes to the index; what is asked of it here returns at once, but for an edit, which is waited for.
+The list (`ui.jobs.table`) outlives the server: what was waiting or under way is taken up again. The thread
+(`ui.jobs.thread`) writes to the index; what is asked of it here returns at once, but for an edit, which is waited for.
 """
 
 import json
@@ -18,11 +18,11 @@ from ingest.titles import clean
 from retrieval.errors import IndexBusy, NotFound
 from retrieval.store import Store
 from retrieval.types import Document
-from ui.changes import BadChange, checked
-from ui.errands import Errands
-from ui.job_table import JobTable
-from ui.job_thread import Ingest, JobThread, delete_upload
-from ui.job_types import ENDED, STATES, File, Job, State
+from ui.jobs.changes import BadChange, checked
+from ui.jobs.errands import Errands
+from ui.jobs.table import JobTable
+from ui.jobs.thread import Ingest, JobThread, delete_upload
+from ui.jobs.types import ENDED, STATES, File, Job, State
 
 __all__ = ["ENDED", "BadChange", "Ingest", "Job", "Jobs", "State", "Summary"]
 

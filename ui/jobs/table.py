@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ui.job_types import ENDED, Batch, File, Job, Removal, State
+from ui.jobs.types import ENDED, Batch, File, Job, Removal, State
 
 SHOWN: tuple[tuple[tuple[State, ...], str], ...] = (
     (("reading",), "since, id"),
