@@ -120,7 +120,7 @@ def table(dataset: Dataset, found: Mapping[str, Any], scanned: set[str]) -> dict
 
     slices: dict[str, Callable[[Question], bool]] = {"all": lambda _: True}
     for source in ("Chart", "Table", "Figure", "Pure-text"):
-        slices[source] = lambda q, s=source: any(s in name for name in q.sources)  # type: ignore[misc]
+        slices[source] = lambda q, s=source: any(s in name for name in q.attributes.get("sources", ()))  # type: ignore[misc]
     slices["scanned"] = on_scan
     slices["digital"] = lambda q: not on_scan(q)
     rows: dict[str, dict[str, float]] = {}

@@ -6,9 +6,10 @@ question is about, and "sources", what the answer sits in) and `qrels.txt` (TREC
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import ir_measures
 import numpy as np
@@ -29,19 +30,23 @@ STAGES = ("text", "vectors", "first stage", "reranked")
 class Question:
     query_id: str
     text: str
-    document: str = ""
-    sources: tuple[str, ...] = ()
+    document: str = ""  # the file that it is about, if it is about one
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What is known of it, by kind: {"sources": ("Table", "Chart")}. Results are broken down by them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
     folder: Path
-    questions: tuple[Question, ...]
-    qrels: Mapping[str, Mapping[str, int]]  # query_id -> page name -> grade
+    documents: Path  # what has to be ingested
+    questions: tuple[Question, ...]  # those with at least one relevant page
+    qrels: Mapping[str, Mapping[str, int]]  # query_id -> page name, or document name -> grade
+    unit: Literal["page", "document"] = "page"
+    """What is judged; a document's rank is that of its best page."""
 
     @property
-    def documents(self) -> Path:
-        return self.folder / "pdfs"
+    def name(self) -> str:
+        return self.folder.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +74,26 @@ def read(folder: Path) -> Dataset:
     questions = []
     for line in _lines(folder / "queries.jsonl"):
         row = json.loads(line)
-        sources = tuple(row.get("sources") or ())
-        questions.append(Question(row["query_id"], row["text"], row.get("document") or "", sources))
+        attributes = {"sources": tuple(row["sources"])} if row.get("sources") else {}
+        questions.append(Question(row["query_id"], row["text"], row.get("document") or "", attributes))
     qrels: dict[str, dict[str, int]] = {}
     for line in _lines(folder / "qrels.txt"):
         query_id, _, rest = line.split(maxsplit=2)
         name, grade = rest.rsplit(maxsplit=1)
         qrels.setdefault(query_id, {})[name] = int(grade)
-    judged = tuple(q for q in questions if any(qrels.get(q.query_id, {}).values()))
-    return Dataset(folder, judged, qrels)
+    return judged(folder, folder / "pdfs", questions, qrels)
+
+
+def judged(
+    folder: Path,
+    documents: Path,
+    questions: Iterable[Question],
+    qrels: Mapping[str, Mapping[str, int]],
+    unit: Literal["page", "document"] = "page",
+) -> Dataset:
+    """Without the questions that nothing answers: no order of pages would be right or wrong for them."""
+    kept = tuple(q for q in questions if any(grade > 0 for grade in qrels.get(q.query_id, {}).values()))
+    return Dataset(folder, documents, kept, qrels, unit)
 
 
 def evaluate(
@@ -94,7 +110,7 @@ def evaluate(
     `told` hears how many questions are done. Raises NotFound where the index lacks a judged document.
     """
     known = {d.name for d in store.documents()}
-    wanted = {name.rpartition("#page=")[0] for grades in dataset.qrels.values() for name in grades}
+    wanted = {document_of(name) for grades in dataset.qrels.values() for name in grades}
     if wanted - known:
         raise NotFound(
             f"the index lacks {len(wanted - known)} judged documents, {sorted(wanted - known)[0]!r} among "
@@ -116,15 +132,24 @@ def evaluate(
             [hit.page for hit in result.hits],
         ]
         for stage_name, pages in zip(STAGES, orders, strict=True):
-            runs[stage_name][question.query_id] = as_run(pages)
+            runs[stage_name][question.query_id] = as_run(pages, dataset.unit)
         told(done)
     values = {stage: judge(dataset, run) for stage, run in runs.items()}
     return Evaluation(dataset.questions, values, {name: tuple(s) for name, s in seconds.items()})
 
 
-def as_run(pages: Sequence[Page]) -> Run:
+def as_run(pages: Sequence[Page], unit: Literal["page", "document"] = "page") -> Run:
     """Scores that fall with the rank: the order is what is judged, and no tie is left to chance."""
-    return {page.name: float(len(pages) - at) for at, page in enumerate(pages)}
+    names = [page.name if unit == "page" else page.document for page in pages]
+    return {
+        name: float(len(pages) - at) for at, name in reversed(list(enumerate(names)))
+    }  # the best one stays
+
+
+def document_of(name: str) -> str:
+    """Of a page's name, `report.pdf#page=12`; of a document's, that name itself."""
+    document, _, number = name.rpartition("#page=")
+    return document if document and number.isdigit() else name
 
 
 def judge(dataset: Dataset, run: Mapping[str, Run]) -> dict[str, tuple[float, ...]]:
