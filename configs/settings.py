@@ -242,6 +242,11 @@ class Search(Model):
     """Share of BM25 in the first stage; the rest is the vectors'."""
     rerank_weight: NonNegativeFloat = 0.5
     """Weight of the reranker's z-score beside 1 for the first stage's."""
+    gate: PositiveFloat | None = None
+    """Lead of the best page over the second, in the first stage's fused score, from which nothing is reranked.
+    None: always rerank. 'folioscope tune' finds one that costs no quality."""
+    weak: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Where the index is calibrated: if no page is this likely to answer, it is said that nothing matches well."""
     exact_mb: PositiveInt = 1024
     """Vectors up to this many MiB are kept in memory and scanned whole; past it they are streamed from disk."""
     max_query_chars: PositiveInt = 2_000

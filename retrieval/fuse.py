@@ -23,3 +23,37 @@ def weighted(first: Scores, second: Scores, weight: float) -> Scores:
 def best_first(scores: Scores) -> list[int]:
     """Positions by falling score; equal scores keep their order."""
     return [int(i) for i in np.argsort(-scores, kind="stable")]
+
+
+def first_stage(
+    vectors: Scores | None, text: Scores, depth: int, text_weight: float
+) -> tuple[list[int], Scores]:
+    """The best `depth` positions by vectors and text together, best first, and their fused scores in that order.
+
+    vectors (n,) MaxSim, None where the question has no vectors; text (n,) BM25, 0 where a page does not match. Each
+    kind's own best `depth` are pooled, and scaled over that pool.
+    """
+    by_vectors = [] if vectors is None else best_first(vectors)[:depth]
+    by_text = [i for i in best_first(text)[:depth] if text[i] > 0]
+    pool = sorted({*by_vectors, *by_text})
+    if not pool:
+        return [], np.zeros(0)
+    weight = 1.0 if vectors is None else text_weight
+    fused = weighted(np.zeros(len(pool)) if vectors is None else vectors[pool], text[pool], weight)
+    order = best_first(fused)[:depth]
+    return [pool[at] for at in order], fused[order]
+
+
+def second_stage(first: Scores, rerank: Scores, weight: float) -> tuple[list[int], Scores]:
+    """The order of the first len(rerank) candidates by z(first) + weight * z(rerank), and their scores in that order.
+
+    The candidates after them keep their places.
+    """
+    fused = z_scores(first[: len(rerank)]) + weight * z_scores(rerank)
+    order = best_first(fused)
+    return order, fused[order]
+
+
+def margin(first: Scores) -> float:
+    """By how much the best candidate leads the second, in the first stage's fused score; infinite if it is alone."""
+    return float(first[0] - first[1]) if len(first) > 1 else float("inf")

@@ -113,25 +113,21 @@ class Recall:
         pages = [page for _, (page, _) in named]
         vectors = np.array([score for _, (_, score) in named])
         bm25 = np.array([text.get(page_id, 0.0) for page_id, _ in named])
-        by_vectors = fuse.best_first(vectors)[:depth] if has_vectors else []
-        by_text = [i for i in fuse.best_first(bm25)[:depth] if bm25[i] > 0]
-        pool = sorted({*by_vectors, *by_text})
-        weight = self._settings.text_weight if has_vectors else 1.0
-        fused = fuse.weighted(vectors[pool], bm25[pool], weight) if pool else np.zeros(0)
+        order, fused = fuse.first_stage(
+            vectors if has_vectors else None, bm25, depth, self._settings.text_weight
+        )
         hits = [
             Hit(
-                pages[pool[at]],
-                float(fused[at]),
+                pages[at],
+                float(score),
                 rank,
                 rank,
-                {
-                    "vectors": float(vectors[pool[at]]),
-                    "text": float(bm25[pool[at]]),
-                    "first": float(fused[at]),
-                },
+                {"vectors": float(vectors[at]), "text": float(bm25[at]), "first": float(score)},
             )
-            for rank, at in enumerate(fuse.best_first(fused)[:depth], start=1)
+            for rank, (at, score) in enumerate(zip(order, fused, strict=True), start=1)
         ]
+        by_vectors = fuse.best_first(vectors)[:depth] if has_vectors else []
+        by_text = [i for i in fuse.best_first(bm25)[:depth] if bm25[i] > 0]
         rankings = {"vectors": tuple(pages[i] for i in by_vectors), "text": tuple(pages[i] for i in by_text)}
         return hits, rankings
 

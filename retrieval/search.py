@@ -88,7 +88,7 @@ class Searcher:
         embedding, encode_stage = self._embed(text)
         recalled = self._recall.candidates(text, embedding, self._settings.depth, where)
         candidates = tuple(recalled.hits)
-        why_not = self._why_not(candidates, rerank)
+        why_not = self._why_not(candidates, rerank) or self._decided(candidates)
         first = SearchResult(
             text,
             candidates,
@@ -153,6 +153,18 @@ class Searcher:
             return Decision(False, f"not reranked: {len(candidates)} candidates have only one order")
         return None
 
+    def _decided(self, candidates: Sequence[Hit]) -> Decision | None:
+        """The gate: where the first stage leaves no doubt, the cross-encoder is not spent."""
+        gate = self._settings.gate
+        lead = fuse.margin(np.array([hit.score for hit in candidates[:2]]))
+        if gate is None or lead < gate:
+            return None
+        return Decision(
+            False,
+            f"not reranked: the first stage had decided, its best page leads by {lead:.2f}, {gate:g} are enough "
+            "(search.gate)",
+        )
+
     def _rerank(
         self, text: str, query: QueryEmbedding, candidates: Sequence[Hit], budget: float
     ) -> tuple[list[Hit], Stage, Decision]:
@@ -176,7 +188,7 @@ class Searcher:
                 left = (
                     budget - spent_so_far
                 )  # as many as fit at the pace so far, one at least while time is left
-                step = 0 if left <= 0 else max(1, min(most, int(left * len(scores) / spent_so_far)))
+                step = 0 if left <= 0 else max(1, int(min(most, left * len(scores) / spent_so_far)))
         except RerankerFailed as error:  # some pages with scores and some without would be no order at all
             seconds = time.perf_counter() - began
             stage = Stage("rerank", seconds, 0, self._reranker.name)
@@ -220,17 +232,15 @@ class Searcher:
 def reorder(candidates: Sequence[Hit], scores: Sequence[float], weight: float) -> list[Hit]:
     """The first len(scores) candidates by z(first stage) + weight * z(reranker); the rest stay behind them."""
     scored, rest = candidates[: len(scores)], candidates[len(scores) :]
-    first = fuse.z_scores(np.array([hit.score for hit in scored]))
-    fused = first + weight * fuse.z_scores(np.array(scores))
-    order = fuse.best_first(fused)
+    order, fused = fuse.second_stage(np.array([hit.score for hit in scored]), np.array(scores), weight)
     hits = [
         replace(
-            scored[i],
-            score=float(fused[i]),
+            scored[at],
+            score=float(score),
             rank=rank,
             reranked=True,
-            scores={**scored[i].scores, "rerank": float(scores[i])},
+            scores={**scored[at].scores, "rerank": float(scores[at])},
         )
-        for rank, i in enumerate(order, start=1)
+        for rank, (at, score) in enumerate(zip(order, fused, strict=True), start=1)
     ]
     return [*hits, *(replace(hit, rank=rank) for rank, hit in enumerate(rest, start=len(hits) + 1))]

@@ -1,0 +1,199 @@
+"""Replaying, tuning and calibrating on observations whose right answers are known by construction."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import configs.settings as configs
+from rerankers.overlap import OverlapReranker
+from retrieval import calibrate, evaluate, fuse
+from retrieval.calibrate import CalibrationMismatch, ece, fit, reliability
+from retrieval.encoders.hashing import HashingEncoder
+from retrieval.errors import FolioscopeError
+from retrieval.evaluate import Dataset, Question
+from retrieval.observe import Observed, Spending, observe, order, replay
+from retrieval.search import Searcher
+from retrieval.store import Store
+from retrieval.tune import tune
+from retrieval.types import Page
+from tests.build import add_document
+
+PAGES = 30
+
+
+def made(
+    count: int, *, rerank_noise: float, first_noise: float, seed: int = 0
+) -> tuple[Dataset, list[Observed]]:
+    """Questions with one relevant page each, at a random place; scores are 1 for it, 0 for others, plus noise."""
+    rng = np.random.default_rng(seed)
+    questions, qrels, observed = [], {}, []
+    for n in range(count):
+        relevant = np.zeros(PAGES, np.bool_)
+        relevant[rng.integers(PAGES)] = True
+        question = Question(f"q{n}", f"question {n}")
+        pages = tuple(Page("d", at + 1, "d.pdf") for at in range(PAGES))
+        vectors = relevant + rng.normal(0, first_noise, PAGES) + 10
+        rerank = 4 * relevant - 2 + rng.normal(0, rerank_noise, PAGES)
+        observed.append(Observed(question, pages, vectors, np.zeros(PAGES), rerank, relevant, 0.05, 0.02))
+        questions.append(question)
+        qrels[f"q{n}"] = {pages[int(relevant.argmax())].name: 1}
+    return Dataset(Path("made"), Path("made/pdfs"), tuple(questions), qrels), observed
+
+
+def test_a_replay_gives_the_order_that_the_search_gives(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        add_document(
+            store, encoder, "a.pdf", ["pump passed", "pump failed twice", "oil", "pump oil", "failed"]
+        )
+        add_document(store, encoder, "b.pdf", ["revenue pump", "nothing", "failed pump test"])
+    dataset = Dataset(Path("x"), Path("x"), (Question("q", "pump failed"),), {"q": {"a.pdf#page=2": 1}})
+    generous = Searcher(store, encoder, OverlapReranker(), configs.Search(depth=200, rerank=50))
+    (seen,) = observe(dataset, generous, within=False)
+    for depth in (1, 2, 3, 8):
+        for weight in (0.0, 0.4, 1.0):
+            settings = configs.Search(text_weight=weight, rerank_weight=2.0, rerank=depth)
+            result = Searcher(store, encoder, OverlapReranker(), settings).search(
+                "pump failed", budget_ms=1e9
+            )
+            ranked, read = order(seen, Spending(weight, 2.0, depth))
+            assert [seen.pages[at].name for at in ranked] == [hit.page.name for hit in result.hits]
+            assert read == sum(hit.reranked for hit in result.hits)
+
+
+def test_the_gate_spends_nothing_on_what_the_first_stage_has_decided(
+    store: Store, encoder: HashingEncoder
+) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["pump failed", "oil", "lamps", "seals"])
+    open_gate = Searcher(store, encoder, OverlapReranker(), configs.Search(gate=0.01))
+    decision = open_gate.search("pump failed").decision
+    assert not decision.reranked
+    assert decision.reason.startswith("not reranked: the first stage had decided, its best page leads by ")
+    assert (
+        Searcher(store, encoder, OverlapReranker(), configs.Search(gate=99)).search("pump").decision.reranked
+    )
+
+
+def test_reading_ends_at_the_first_page_that_was_not_observed() -> None:
+    _, (one,) = made(1, rerank_noise=0.1, first_noise=1.0)
+    first, _ = fuse.first_stage(one.vectors, one.text, 100, 0.4)
+    rerank = one.rerank.copy()
+    rerank[first[3]] = np.nan
+    ranked, read = order(replace(one, rerank=rerank), Spending(0.4, 1.0, 10))
+    assert (read, ranked[3:]) == (3, first[3:])
+
+
+def test_a_reranker_that_knows_pays_and_one_that_guesses_does_not() -> None:
+    before = Spending(0.4, 0.5, 20)
+    dataset, knows = made(60, rerank_noise=0.3, first_noise=1.0)
+    tuned = tune(dataset, knows, before)
+    assert tuned.pays
+    assert tuned.chosen.spending.depth > 0
+    assert tuned.chosen.ndcg > tuned.first.ndcg + 0.2
+    assert tuned.held_out >= tuned.held_out_before
+    dataset, guesses = made(60, rerank_noise=50.0, first_noise=0.3)
+    tuned = tune(dataset, guesses, before)
+    assert not tuned.pays
+    assert tuned.chosen.spending.depth == 0
+    assert tuned.chosen.p95 == pytest.approx(0.05)
+
+
+def test_a_first_stage_that_is_sure_half_of_the_time_gets_a_gate() -> None:
+    dataset, sure = made(40, rerank_noise=0.3, first_noise=0.01)
+    _, unsure = made(40, rerank_noise=0.3, first_noise=2.0, seed=1)
+    renamed = [replace(one, question=Question(f"u{n}", "")) for n, one in enumerate(unsure)]
+    grades = {f"u{n}": {one.pages[int(one.relevant.argmax())].name: 1} for n, one in enumerate(unsure)}
+    both = Dataset(Path("x"), Path("x"), (), {**dataset.qrels, **grades})
+    tuned = tune(both, [*sure, *renamed], Spending(0.4, 0.5, 20))
+    assert tuned.chosen.spending.gate < inf
+    assert 0.3 < tuned.chosen.gated <= 0.6
+    ungated = replay(both, [*sure, *renamed], replace(tuned.chosen.spending, gate=inf))
+    assert tuned.chosen.ndcg == pytest.approx(ungated.values.mean(), abs=0.02)
+
+
+def test_the_front_holds_what_nothing_else_beats_and_too_few_questions_are_refused() -> None:
+    dataset, observed = made(30, rerank_noise=0.5, first_noise=1.0)
+    tuned = tune(dataset, observed, Spending(0.4, 0.5, 20))
+    for one in tuned.front:
+        assert not any(other.ndcg > one.ndcg and other.p95 <= one.p95 for other in tuned.tried)
+    assert [one.p95 for one in tuned.front] == sorted(one.p95 for one in tuned.front)
+    with pytest.raises(ValueError, match="9 questions are too few"):
+        tune(dataset, observed[:9], Spending(0.4, 0.5, 20))
+
+
+# Calibration
+
+
+def fitted(observed: Sequence[Observed]) -> calibrate.Calibration:
+    return fit(observed, reranker="ours", encoder="theirs", dataset="made")
+
+
+def test_a_calibrated_score_is_the_share_of_relevant_pages() -> None:
+    _, observed = made(300, rerank_noise=1.5, first_noise=1.0)
+    calibration = fitted(observed)
+    assert calibration.ece < 0.02 < calibration.ece_before
+    assert calibration.log_loss < calibration.log_loss_before
+    # By Bayes: of pages with score s, relevant ones are 1 : 29 * exp(-(s - 2)^2 / 2v + (s + 2)^2 / 2v) with v = 2.25.
+    for score in (0.0, 1.0, 2.0):
+        odds = np.exp(((score + 2) ** 2 - (score - 2) ** 2) / 4.5) / (PAGES - 1)
+        assert calibration.probability(np.array([score]))[0] == pytest.approx(odds / (1 + odds), abs=0.08)
+    plot = reliability(observed, calibration.method)
+    assert sum(one.pages for one in plot) == 300 * PAGES
+    assert [one.predicted for one in plot] == sorted(one.predicted for one in plot)
+
+
+def test_the_curve_never_falls_and_never_says_certain() -> None:
+    _, observed = made(100, rerank_noise=2.0, first_noise=1.0)
+    for method in ("platt", "isotonic"):
+        scores, labels, _ = calibrate._pairs(observed)
+        curve = calibrate._predict(method, *calibrate._fit(method, scores, labels), np.linspace(-9, 9, 200))
+        assert (np.diff(curve) >= -1e-12).all()
+        assert 0 < curve.min() < curve.max() < 1
+
+
+def test_isotonic_pools_what_violates_the_order() -> None:
+    """Worked out by hand: 1 0 | 1 are pooled to a half, then 1."""
+    x, y = calibrate._isotonic(np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, True, False, True]))
+    assert x.tolist() == [1.0, 2.5, 4.0]
+    assert y.tolist() == [0.0, 0.5, 1.0]
+
+
+def test_the_calibration_error_is_the_distance_from_the_diagonal() -> None:
+    predicted = np.repeat([0.2, 0.8], 50)
+    labels = np.concatenate(
+        [np.arange(50) % 5 < 1, np.arange(50) % 5 < 3]
+    )  # a fifth, and three fifths, of each bin
+    assert ece(predicted, labels) == pytest.approx((0.0 * 50 + 0.2 * 50) / 100, abs=1e-9)
+
+
+def test_a_calibration_is_kept_with_the_index_and_refused_for_another_reranker(tmp_path: Path) -> None:
+    _, observed = made(60, rerank_noise=1.0, first_noise=1.0)
+    calibration = fitted(observed)
+    assert calibrate.load(str(tmp_path), reranker="ours", encoder="theirs") is None
+    place = calibrate.save(calibration, str(tmp_path))
+    assert calibrate.load(str(tmp_path), reranker="ours", encoder="theirs") == calibration
+    with pytest.raises(CalibrationMismatch, match="of the reranker ours, this is another"):
+        calibrate.load(str(tmp_path), reranker="another", encoder="theirs")
+    with pytest.raises(CalibrationMismatch, match="of the encoder theirs, this is another"):
+        calibrate.load(str(tmp_path), reranker="ours", encoder="another")
+    place.write_text(json.dumps({"x": [1]}))
+    with pytest.raises(FolioscopeError, match="run 'folioscope calibrate' again"):
+        calibrate.load(str(tmp_path), reranker="ours", encoder="theirs")
+
+
+def test_too_little_to_calibrate_by_is_refused() -> None:
+    _, observed = made(29, rerank_noise=1.0, first_noise=1.0)
+    with pytest.raises(FolioscopeError, match="29 questions with 29 relevant pages"):
+        fitted(observed)
+
+
+def test_documents_are_judged_by_their_best_page() -> None:
+    pages = [Page("a", 1, "a.pdf"), Page("b", 1, "b.pdf"), Page("a", 2, "a.pdf")]
+    assert evaluate.as_run(pages, "document") == {"a.pdf": 3.0, "b.pdf": 2.0}
+    assert evaluate.document_of("a.pdf#page=12") == "a.pdf"
+    assert evaluate.document_of("a#page=b.pdf") == "a#page=b.pdf"
