@@ -1,61 +1,27 @@
 """From a reranker's score to the probability that a page answers.
 
-Fitted on judged questions, for one reranker over one encoder's index: scores of another reranker, or of candidates
-that another first stage chose, mean something else, so a calibration is refused for them.
+Fitted on judged questions; `retrieval.confidence` has what is kept of it.
 
 Platt (1999): a logistic curve, with his smoothed targets. Isotonic: the best non-decreasing steps, by pooling
 adjacent violators (Barlow et al., 1972). Which of them is used is decided by log loss on held-out questions.
 Expected calibration error: Guo et al., 2017 (arXiv 1706.04599), 10 bins of equal counts.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
+from retrieval.confidence import CLOSE, Calibration, Method, Scores, predict, sigmoid
 from retrieval.errors import FolioscopeError
 from retrieval.observe import Observed
 
-FILE = "calibration.json"
 FOLDS = 5
 BINS = 10
-CLOSE = 1e-4  # probabilities stay this far from 0 and 1: a finite sample proves neither
 LEAST = 30
 """Relevant pages, and questions, below which a curve would be chance."""
-
-Scores = NDArray[np.float64]
-Method = Literal["platt", "isotonic"]
-
-
-class CalibrationMismatch(FolioscopeError):
-    """The calibration is of another reranker or of another index's encoder."""
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """`x` and `y` are the curve: for platt y = (a, b) of sigmoid(a * score + b), x is empty; for isotonic its knots."""
-
-    reranker: str
-    encoder: str
-    method: Method
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    dataset: str
-    questions: int
-    pages: int
-    relevant: int
-    log_loss: float  # held out
-    log_loss_before: float
-    ece: float  # held out
-    ece_before: float
-
-    def probability(self, scores: Scores) -> Scores:
-        return _predict(self.method, np.array(self.x), np.array(self.y), scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +69,7 @@ def as_published(scores: Scores) -> Scores:
     """What a score says of itself: a probability as it is, a logit by the logistic curve."""
     if len(scores) and scores.min() >= 0 and scores.max() <= 1:
         return np.clip(scores, CLOSE, 1 - CLOSE)
-    return np.clip(_sigmoid(scores), CLOSE, 1 - CLOSE)
+    return np.clip(sigmoid(scores), CLOSE, 1 - CLOSE)
 
 
 def ece(predicted: Scores, labels: NDArray[np.bool_]) -> float:
@@ -112,39 +78,6 @@ def ece(predicted: Scores, labels: NDArray[np.bool_]) -> float:
         sum(len(part) * abs(predicted[part].mean() - labels[part].mean()) for part in _bins(predicted))
         / len(labels)
     )
-
-
-def save(calibration: Calibration, index: str) -> Path:
-    """Raises FolioscopeError for an index in an object store."""
-    if "://" in index:
-        raise FolioscopeError(f"{index} is in an object store: calibrations are kept in local indexes only")
-    place = Path(index) / FILE
-    place.write_text(json.dumps(asdict(calibration), indent=1) + "\n", encoding="utf-8")
-    return place
-
-
-def load(index: str, *, reranker: str, encoder: str) -> Calibration | None:
-    """None where the index has none. Raises CalibrationMismatch, FolioscopeError for a file that cannot be read."""
-    place = Path(index) / FILE
-    if "://" in index or not place.is_file():
-        return None
-    try:
-        given = json.loads(place.read_text(encoding="utf-8"))
-        calibration = Calibration(**{**given, "x": tuple(given["x"]), "y": tuple(given["y"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise FolioscopeError(
-            f"{place} cannot be read ({error}): delete it, or run 'folioscope calibrate' again"
-        ) from error
-    for what, theirs, ours in (
-        ("reranker", calibration.reranker, reranker),
-        ("encoder", calibration.encoder, encoder),
-    ):
-        if theirs != ours:
-            raise CalibrationMismatch(
-                f"{place} is a calibration of the {what} {theirs}, this is {ours}: run 'folioscope calibrate' with "
-                "this profile, or delete the file"
-            )
-    return calibration
 
 
 def _pairs(observed: Sequence[Observed]) -> tuple[Scores, NDArray[np.bool_], NDArray[np.int64]]:
@@ -164,18 +97,12 @@ def _held_out(method: str, scores: Scores, labels: NDArray[np.bool_], groups: ND
     predicted = np.zeros(len(scores))
     for fold in range(FOLDS):
         out = folds == fold
-        predicted[out] = _predict(method, *_fit(method, scores[~out], labels[~out]), scores[out])
+        predicted[out] = predict(method, *_fit(method, scores[~out], labels[~out]), scores[out])
     return predicted
 
 
 def _fit(method: str, scores: Scores, labels: NDArray[np.bool_]) -> tuple[Scores, Scores]:
     return _isotonic(scores, labels) if method == "isotonic" else (np.zeros(0), _platt(scores, labels))
-
-
-def _predict(method: str, x: Scores, y: Scores, scores: Scores) -> Scores:
-    raw = np.interp(scores, x, y) if method == "isotonic" else _sigmoid(y[0] * scores + y[1])
-    clipped: Scores = np.clip(raw, CLOSE, 1 - CLOSE)
-    return clipped
 
 
 def _platt(scores: Scores, labels: NDArray[np.bool_], rounds: int = 100) -> Scores:
@@ -186,7 +113,7 @@ def _platt(scores: Scores, labels: NDArray[np.bool_], rounds: int = 100) -> Scor
     target = np.where(labels, (positive + 1) / (positive + 2), 1 / (negative + 2))
     a, b = 0.0, float(np.log((positive + 1) / (negative + 1)))
     for _ in range(rounds):
-        p = _sigmoid(a * z + b)
+        p = sigmoid(a * z + b)
         gradient = np.array([((p - target) * z).sum(), (p - target).sum()])
         weight = np.maximum(p * (1 - p), 1e-9)
         hessian = np.array([[(weight * z * z).sum(), (weight * z).sum()], [(weight * z).sum(), weight.sum()]])
@@ -212,8 +139,3 @@ def _bins(predicted: Scores) -> list[NDArray[np.int64]]:
 
 def _log_loss(predicted: Scores, labels: NDArray[np.bool_]) -> float:
     return float(-np.log(np.where(labels, predicted, 1 - predicted)).mean())
-
-
-def _sigmoid(x: Scores) -> Scores:
-    logistic: Scores = 1 / (1 + np.exp(-np.clip(x, -60, 60)))
-    return logistic

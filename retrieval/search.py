@@ -9,6 +9,7 @@ import numpy as np
 
 import configs.settings as configs
 from retrieval import fuse
+from retrieval.confidence import Calibration
 from retrieval.errors import BadQuery, RerankerFailed
 from retrieval.highlight import focus, heat, highlight
 from retrieval.recall import Recall
@@ -39,12 +40,19 @@ class Searcher:
     """Safe to call from several threads. Sees what other processes write, at the next search."""
 
     def __init__(
-        self, store: Store, encoder: Encoder, reranker: Reranker | None, settings: configs.Search
+        self,
+        store: Store,
+        encoder: Encoder,
+        reranker: Reranker | None,
+        settings: configs.Search,
+        calibration: Calibration | None = None,
     ) -> None:
+        """calibration: of this reranker and this index's encoder."""
         self._store = store
         self._encoder = encoder
         self._reranker = reranker
         self._settings = settings
+        self._calibration = calibration
         self._recall = Recall(store, settings)
         self._queries: dict[str, QueryEmbedding] = {}
 
@@ -60,12 +68,16 @@ class Searcher:
         where: Filter | None = None,
         rerank: bool = True,
         budget_ms: float | None = None,
+        min_confidence: float | None = None,
     ) -> SearchResult:
         """The best `top` pages for `query`, best first. No hits means that nothing was found: `notes` say why.
 
-        Raises BadQuery for an empty or far too long query, and for a date that is none.
+        min_confidence: only pages that are this likely to answer, in (0, 1], by a calibrated reranker. Raises BadQuery
+        for an empty or far too long query, a date that is none, and a confidence that nothing here can tell.
         """
-        *_, last = self.steps(query, where=where, rerank=rerank, budget_ms=budget_ms)
+        *_, last = self.steps(
+            query, where=where, rerank=rerank, budget_ms=budget_ms, min_confidence=min_confidence
+        )
         return replace(last, hits=last.hits[: top if top is not None else self._settings.top])
 
     def steps(
@@ -75,6 +87,7 @@ class Searcher:
         where: Filter | None = None,
         rerank: bool = True,
         budget_ms: float | None = None,
+        min_confidence: float | None = None,
     ) -> Iterator[SearchResult]:
         """The first stage's order as soon as it is there, then the reranked one, where there is one: all candidates.
 
@@ -85,10 +98,18 @@ class Searcher:
         for day in filter(None, (where.since, where.until)):
             if not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", day):
                 raise BadQuery(f"{day!r} is not a date: write it as 2024-01-31, 2024-01 or 2024")
+        if min_confidence is not None and (self._calibration is None or not rerank):
+            raise BadQuery(
+                "no confidence can be told: run 'folioscope calibrate DATASET' for this index and profile first"
+                if self._calibration is None
+                else "no confidence can be told without reranking: it is the reranker's"
+            )
         embedding, encode_stage = self._embed(text)
         recalled = self._recall.candidates(text, embedding, self._settings.depth, where)
         candidates = tuple(recalled.hits)
-        why_not = self._why_not(candidates, rerank) or self._decided(candidates)
+        why_not = self._why_not(candidates, rerank)
+        if why_not is None and min_confidence is None:
+            why_not = self._decided(candidates)
         first = SearchResult(
             text,
             candidates,
@@ -102,7 +123,37 @@ class Searcher:
         if why_not is None:
             budget = (budget_ms if budget_ms is not None else self._settings.budget_ms) / 1000
             hits, stage, decision = self._rerank(text, embedding, candidates, budget)
-            yield replace(first, hits=tuple(hits), stages=(*first.stages, stage), decision=decision)
+            hits, notes = self._judged(hits, first.notes, min_confidence)
+            yield replace(
+                first, hits=tuple(hits), stages=(*first.stages, stage), decision=decision, notes=notes
+            )
+
+    def _judged(
+        self, hits: list[Hit], notes: tuple[str, ...], least: float | None
+    ) -> tuple[list[Hit], tuple[str, ...]]:
+        """With each page's probability to answer, and a note where none is likely to; `least` keeps the likely ones."""
+        read = [hit for hit in hits if hit.reranked]
+        if least is not None and not read:
+            return [], (*notes, "No confidence can be told: the reranker read no page.")
+        if self._calibration is None or not read:
+            return hits, notes
+        likely = self._calibration.probability(np.array([hit.scores["rerank"] for hit in read]))
+        known = {hit.page.page_id: float(value) for hit, value in zip(read, likely, strict=True)}
+        told = [replace(hit, confidence=known.get(hit.page.page_id)) for hit in hits]
+        if least is not None:
+            told = [hit for hit in told if hit.confidence is not None and hit.confidence >= least]
+            if not told:
+                notes = (
+                    *notes,
+                    f"No page is {least:.0%} likely to answer; the likeliest is {max(likely):.0%}.",
+                )
+        elif max(likely) < self._settings.weak:
+            notes = (
+                *notes,
+                f"Nothing matches well: the likeliest page answers with a probability of {max(likely):.0%}. "
+                "The closest pages are shown.",
+            )
+        return told, notes
 
     def highlight(self, query: str, pages: Sequence[Page]) -> list[Highlight]:
         """What to light up on each page, in the order given. Raises NotFound for a page no longer there."""

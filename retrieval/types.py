@@ -215,6 +215,8 @@ class Hit:
     scores: Mapping[str, float] = field(default_factory=dict)
     """By name of the evidence: 'vectors' (MaxSim), 'text' (BM25), 'first' (both fused), 'rerank'."""
     reranked: bool = False
+    confidence: float | None = None
+    """Probability that this page answers, where the index is calibrated for the reranker and it read the page."""
 
 
 @dataclass(frozen=True, slots=True)

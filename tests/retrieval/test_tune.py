@@ -11,10 +11,11 @@ import pytest
 
 import configs.settings as configs
 from rerankers.overlap import OverlapReranker
-from retrieval import calibrate, evaluate, fuse
-from retrieval.calibrate import CalibrationMismatch, ece, fit, reliability
+from retrieval import calibrate, confidence, evaluate, fuse
+from retrieval.calibrate import ece, fit, reliability
+from retrieval.confidence import Calibration, CalibrationMismatch
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.errors import FolioscopeError
+from retrieval.errors import BadQuery, FolioscopeError
 from retrieval.evaluate import Dataset, Question
 from retrieval.observe import Observed, Spending, observe, order, replay
 from retrieval.search import Searcher
@@ -129,7 +130,7 @@ def test_the_front_holds_what_nothing_else_beats_and_too_few_questions_are_refus
 # Calibration
 
 
-def fitted(observed: Sequence[Observed]) -> calibrate.Calibration:
+def fitted(observed: Sequence[Observed]) -> Calibration:
     return fit(observed, reranker="ours", encoder="theirs", dataset="made")
 
 
@@ -151,7 +152,7 @@ def test_the_curve_never_falls_and_never_says_certain() -> None:
     _, observed = made(100, rerank_noise=2.0, first_noise=1.0)
     for method in ("platt", "isotonic"):
         scores, labels, _ = calibrate._pairs(observed)
-        curve = calibrate._predict(method, *calibrate._fit(method, scores, labels), np.linspace(-9, 9, 200))
+        curve = confidence.predict(method, *calibrate._fit(method, scores, labels), np.linspace(-9, 9, 200))
         assert (np.diff(curve) >= -1e-12).all()
         assert 0 < curve.min() < curve.max() < 1
 
@@ -174,16 +175,16 @@ def test_the_calibration_error_is_the_distance_from_the_diagonal() -> None:
 def test_a_calibration_is_kept_with_the_index_and_refused_for_another_reranker(tmp_path: Path) -> None:
     _, observed = made(60, rerank_noise=1.0, first_noise=1.0)
     calibration = fitted(observed)
-    assert calibrate.load(str(tmp_path), reranker="ours", encoder="theirs") is None
-    place = calibrate.save(calibration, str(tmp_path))
-    assert calibrate.load(str(tmp_path), reranker="ours", encoder="theirs") == calibration
+    assert confidence.load(str(tmp_path), reranker="ours", encoder="theirs") is None
+    place = confidence.save(calibration, str(tmp_path))
+    assert confidence.load(str(tmp_path), reranker="ours", encoder="theirs") == calibration
     with pytest.raises(CalibrationMismatch, match="of the reranker ours, this is another"):
-        calibrate.load(str(tmp_path), reranker="another", encoder="theirs")
+        confidence.load(str(tmp_path), reranker="another", encoder="theirs")
     with pytest.raises(CalibrationMismatch, match="of the encoder theirs, this is another"):
-        calibrate.load(str(tmp_path), reranker="ours", encoder="another")
+        confidence.load(str(tmp_path), reranker="ours", encoder="another")
     place.write_text(json.dumps({"x": [1]}))
     with pytest.raises(FolioscopeError, match="run 'folioscope calibrate' again"):
-        calibrate.load(str(tmp_path), reranker="ours", encoder="theirs")
+        confidence.load(str(tmp_path), reranker="ours", encoder="theirs")
 
 
 def test_too_little_to_calibrate_by_is_refused() -> None:
@@ -197,3 +198,31 @@ def test_documents_are_judged_by_their_best_page() -> None:
     assert evaluate.as_run(pages, "document") == {"a.pdf": 3.0, "b.pdf": 2.0}
     assert evaluate.document_of("a.pdf#page=12") == "a.pdf"
     assert evaluate.document_of("a#page=b.pdf") == "a#page=b.pdf"
+
+
+def test_confidence_comes_with_the_hits_and_keeps_the_likely_ones(
+    store: Store, encoder: HashingEncoder
+) -> None:
+    """The share of the question's words, 1, 1/2 or 0, as .8, .5 or .2."""
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["pump failed", "pump", "oil"])
+    curve = Calibration(
+        "overlap", "x", "isotonic", (0.0, 1.0), (0.2, 0.8), "d", 99, 99, 99, 0.1, 0.2, 0.01, 0.1
+    )
+    searcher = Searcher(store, encoder, OverlapReranker(), configs.Search(weak=0.3), curve)
+    by_page = {hit.page.number: hit.confidence for hit in searcher.search("pump failed").hits}
+    assert by_page == pytest.approx({1: 0.8, 2: 0.5, 3: 0.2})
+    likely = searcher.search("pump failed", min_confidence=0.5)
+    assert [hit.page.number for hit in likely.hits] == [1, 2]
+    assert searcher.search("whales", min_confidence=0.5).hits == ()
+    weak = searcher.search("whales sing")
+    assert weak.notes[-1].startswith(
+        "Nothing matches well: the likeliest page answers with a probability of 20%."
+    )
+    assert len(weak.hits) == 3
+    with pytest.raises(BadQuery, match="without reranking"):
+        searcher.search("pump", min_confidence=0.5, rerank=False)
+    plain = Searcher(store, encoder, OverlapReranker(), configs.Search())
+    assert plain.search("pump").hits[0].confidence is None
+    with pytest.raises(BadQuery, match="folioscope calibrate"):
+        plain.search("pump", min_confidence=0.5)
