@@ -58,6 +58,7 @@ class Evaluation:
     seconds: Mapping[str, tuple[float, ...]] = field(
         default_factory=dict
     )  # by stage of the search, per question
+    read: tuple[int, ...] = ()  # pages that the reranker read, per question
 
     def mean(self, stage: str, measure: str, keep: Callable[[Question], bool] = lambda _: True) -> float:
         chosen = [v for q, v in zip(self.questions, self.values[stage][measure], strict=True) if keep(q)]
@@ -109,13 +110,7 @@ def evaluate(
 
     `told` hears how many questions are done. Raises NotFound where the index lacks a judged document.
     """
-    known = {d.name for d in store.documents()}
-    wanted = {document_of(name) for grades in dataset.qrels.values() for name in grades}
-    if wanted - known:
-        raise NotFound(
-            f"the index lacks {len(wanted - known)} judged documents, {sorted(wanted - known)[0]!r} among "
-            f"them: ingest {dataset.documents} into it first"
-        )
+    require(dataset, store)
     runs: dict[str, dict[str, Run]] = {stage: {} for stage in STAGES}
     seconds: dict[str, list[float]] = {}
     for done, question in enumerate(dataset.questions, start=1):
@@ -136,6 +131,17 @@ def evaluate(
         told(done)
     values = {stage: judge(dataset, run) for stage, run in runs.items()}
     return Evaluation(dataset.questions, values, {name: tuple(s) for name, s in seconds.items()})
+
+
+def require(dataset: Dataset, store: Store) -> None:
+    """Raises NotFound where the index lacks a judged document."""
+    known = {d.name for d in store.documents()}
+    wanted = {document_of(name) for grades in dataset.qrels.values() for name in grades}
+    if wanted - known:
+        raise NotFound(
+            f"the index lacks {len(wanted - known)} judged documents, {sorted(wanted - known)[0]!r} among "
+            f"them: ingest {dataset.documents} into it first"
+        )
 
 
 def as_run(pages: Sequence[Page], unit: Literal["page", "document"] = "page") -> Run:

@@ -6,7 +6,7 @@ is enough to replay any fusion weight, depth or gate exactly as the search would
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import ir_measures
@@ -15,7 +15,7 @@ from ir_measures import nDCG
 from numpy.typing import NDArray
 
 from retrieval import fuse
-from retrieval.evaluate import Dataset, Question, Run, as_run
+from retrieval.evaluate import STAGES, Dataset, Evaluation, Question, Run, as_run, judge
 from retrieval.search import Searcher
 from retrieval.types import Filter, Page
 
@@ -105,6 +105,28 @@ def order(observed: Observed, spending: Spending) -> tuple[list[int], int]:
     read = int(unread[0]) if len(unread) else len(rerank)
     best, _ = fuse.second_stage(scores, rerank[:read], spending.rerank_weight)
     return [first[at] for at in best] + first[read:], read
+
+
+def stages(dataset: Dataset, observed: Sequence[Observed], spending: Spending) -> Evaluation:
+    """Every stage's order under these settings, judged: text and vectors alone, both fused, and reranked."""
+    runs: dict[str, dict[str, Run]] = {stage: {} for stage in STAGES}
+    read: list[int] = []
+    for one in observed:
+        text = [at for at in fuse.best_first(one.text)[:FIRST] if one.text[at] > 0]
+        vectors = fuse.best_first(one.vectors)[:FIRST] if one.has_vectors else []
+        first, _ = order(one, replace(spending, depth=0))
+        whole, pages = order(one, spending)
+        read.append(pages)
+        for stage, ranked in zip(STAGES, (text, vectors, first, whole), strict=True):
+            runs[stage][one.question.query_id] = as_run([one.pages[at] for at in ranked], dataset.unit)
+    asked = replace(dataset, questions=tuple(one.question for one in observed))
+    seconds = {
+        "first stage": tuple(one.first_s for one in observed),
+        "rerank": tuple(n * one.page_s for n, one in zip(read, observed, strict=True)),
+        "whole": tuple(one.first_s + n * one.page_s for n, one in zip(read, observed, strict=True)),
+    }
+    values = {stage: judge(asked, run) for stage, run in runs.items()}
+    return Evaluation(asked.questions, values, seconds, tuple(read))
 
 
 def replay(dataset: Dataset, observed: Sequence[Observed], spending: Spending) -> Replayed:

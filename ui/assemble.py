@@ -40,12 +40,19 @@ def searcher_of(
 ) -> "Searcher":
     """With the profile's reranker, unless `rerank` is false. Raises ModelBroken."""
     import rerankers
+    from retrieval import confidence
     from retrieval.search import Searcher
 
     reranker = rerankers.load(settings.reranker) if rerank else None
-    if reranker:
-        _say(reranker.notes)
-    return Searcher(store, encoder, reranker, settings.search)
+    if reranker is None:
+        return Searcher(store, encoder, None, settings.search)
+    _say(reranker.notes)
+    try:
+        known = confidence.load(store.uri, reranker=reranker.name, encoder=str(encoder.fingerprint))
+    except confidence.CalibrationMismatch as error:  # searching goes on, without confidences
+        _say([f"not used: {error}"])
+        known = None
+    return Searcher(store, encoder, reranker, settings.search, known)
 
 
 def _encoder(settings: configs.Settings) -> "Encoder":

@@ -109,6 +109,10 @@ def search(
     budget_ms: Annotated[
         int | None, typer.Option(min=1, help="Milliseconds the cross-encoder may take.")
     ] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Only pages this likely to answer; needs 'folioscope calibrate'."),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Every score, and what each stage did.")] = False,
     save_pages: Annotated[Path | None, typer.Option(help="Save the pages, lit up, into this folder.")] = None,
     as_json: AsJson = False,
@@ -121,7 +125,9 @@ def search(
     for name in document or ():
         store.document(name)  # an unknown name is an error, not an empty answer
     where = Filter(tuple(document or ()), tuple(collection or ()), tuple(tag or ()), since, until, scanned)
-    result = searcher.search(query, top=top, where=where, rerank=rerank, budget_ms=budget_ms)
+    result = searcher.search(
+        query, top=top, where=where, rerank=rerank, budget_ms=budget_ms, min_confidence=min_confidence
+    )
     highlights = searcher.highlight(query, [hit.page for hit in result.hits])
     if as_json:
         show.print_json(show.result_json(result, highlights))
@@ -201,30 +207,75 @@ def demo(
     run(folder, _load(profile))
 
 
+Dataset = Annotated[
+    str, typer.Argument(help="A folder (pdfs/, queries.jsonl, qrels.txt; BEIR; ViDoRe), or an id of the hub.")
+]
+OwnIndex = Annotated[str, typer.Option("--index", "-i", help="Where to keep the data set's index.")]
+Within = Annotated[bool, typer.Option("--within/--all", help="Search the question's document, or all.")]
+Read = Annotated[int, typer.Option(min=1, help="Candidates that the reranker reads, to try depths up to it.")]
+Report = Annotated[
+    Path | None, typer.Option("--html", help="Also write a page of plots here.", show_default=False)
+]
+
+
 @app.command()
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="pdfs/, queries.jsonl and qrels.txt (TREC).")],
-    index: Annotated[str, typer.Option("--index", "-i", help="Where to keep its index.")] = "",
+    dataset: Dataset,
+    index: OwnIndex = "",
     profile: Profile = "cpu",
-    within: Annotated[
-        bool, typer.Option("--within/--all", help="Search the question's document, or all.")
-    ] = False,
-    budget_ms: Annotated[
-        int, typer.Option(min=1, help="Milliseconds for the cross-encoder, per question.")
-    ] = 60_000,
+    compare: Annotated[
+        str,
+        typer.Option(help="Profiles, with commas between: each is measured, and tested against the first."),
+    ] = "",
+    within: Within = False,
+    read: Read = 20,
+    html: Report = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure every stage on questions whose answers are known."""
     from ui.measure import run
 
-    run(
-        folder,
-        index or str(Path("evaluation") / f"{folder.resolve().name}.lance"),
-        _load(profile),
-        within,
-        budget_ms,
-        as_json,
-    )
+    run(dataset, index, compare.split(",") if compare else [profile], within, read, as_json, html)
+
+
+@app.command()
+def tune(
+    dataset: Dataset,
+    index: OwnIndex = "",
+    profile: Profile = "cpu",
+    within: Within = False,
+    read: Read = 40,
+    write: Annotated[
+        Path | None, typer.Option(help="Write the tuned profile to this YAML file.", show_default=False)
+    ] = None,
+    html: Report = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose fusion weights, depth and gate by measurement, and say whether reranking pays."""
+    from ui.measure import run_tune
+
+    run_tune(dataset, index, profile, within, read, as_json, write, html)
+
+
+@app.command()
+def calibrate(
+    dataset: Dataset,
+    index: OwnIndex = "",
+    target: Annotated[
+        str,
+        typer.Option(
+            "--for", help="The index whose searches shall tell confidences; else the data set's own."
+        ),
+    ] = "",
+    profile: Profile = "cpu",
+    within: Within = False,
+    html: Report = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn how likely a page answers from the reranker's score of it."""
+    from ui.measure import run_calibrate
+
+    run_calibrate(dataset, index, target, profile, within, as_json, html)
 
 
 @docs.command("list")

@@ -74,8 +74,8 @@ def as_pdf(
 
     Each page is copied from its original where that is a PDF that still has the bytes that were ingested and opens
     without a password; else it is the stored image with its words, invisible, over it, and the outline calls it
-    "(image)". The answer says in words of which documents that is so, and why. `seconds` limits the opening of an original and each of its pages,
-    `memory_mb` the process that copies, in MiB.
+    "(image)". The answer says in words of which documents that is so, and why. `seconds` limits the opening of an
+    original and each of its pages, `memory_mb` the process that copies, in MiB.
 
     Raises FolioscopeError for no pages or more than MOST_PAGES, NotFound for one no longer there, IndexDamaged for
     a stored image that is needed and cannot be read.

@@ -25,6 +25,9 @@ from retrieval.types import Document, Highlight, Hit, SearchResult
 
 if TYPE_CHECKING:
     from ingest.progress import Progress
+    from retrieval.calibrate import Reliability
+    from retrieval.confidence import Calibration
+    from retrieval.tune import Tuned
 
 console = Console(highlight=False, markup=False)  # file names may hold [brackets]
 errors = Console(stderr=True, highlight=False, markup=False)
@@ -59,6 +62,7 @@ def hit_json(hit: Hit) -> dict[str, Any]:
         "score": round(hit.score, 4),
         "reranked": hit.reranked,
         "scores": {name: round(score, 4) for name, score in hit.scores.items()},
+        "confidence": None if hit.confidence is None else round(hit.confidence, 4),
     }
 
 
@@ -78,6 +82,8 @@ def print_result(result: SearchResult, highlights: Sequence[Highlight], explain:
         if hit.reranked:
             colour = {"▲": "green", "▼": "yellow"}.get(movement(hit)[0], "dim")
             head.append(f"  {movement(hit)} was {hit.first_rank}", style=colour)
+        if hit.confidence is not None:
+            head.append(f"  {hit.confidence:.0%} likely", style="magenta")
         console.print(head)
         console.print(_snippet(lit), style=None)
         if explain:
@@ -216,6 +222,49 @@ def print_measures(rows: Mapping[str, Mapping[str, float]], title: str) -> None:
     for stage, values in rows.items():
         table.add_row(stage, *(f"{100 * values[name]:.1f}" for name in names))
     console.print(table)
+
+
+def paying(tuned: "Tuned") -> str:
+    """Whether reranking pays, in one sentence."""
+    gain = f"{100 * tuned.lift:+.1f} nDCG@10 on questions that it was not tuned on (p = {tuned.p_lift:.3f})"
+    if tuned.pays:
+        return f"Reranking pays: {gain}."
+    if tuned.lift <= 0:
+        return f"Reranking does not pay: {gain}. It is left out."
+    return f"Reranking is not shown to pay: {gain}. It is left out; more questions may show that it does."
+
+
+def print_tuned(tuned: "Tuned") -> None:
+    table = Table(title="what was tried", title_justify="left", box=None, pad_edge=False)
+    for name in ("", "text weight", "rerank weight", "depth", "gate", "nDCG@10", "pages read", "p95 ms"):
+        table.add_column(name, justify="left" if not name else "right")
+    rows = [("before", tuned.before), ("first stage alone", tuned.first), ("chosen", tuned.chosen)]
+    for name, one in [*rows, *(("on the front", one) for one in tuned.front)]:
+        gate = "" if one.spending.gate == float("inf") else f"{one.spending.gate:g}"
+        table.add_row(
+            name, f"{one.spending.text_weight:g}", f"{one.spending.rerank_weight:g}", str(one.spending.depth),
+            gate, f"{100 * one.ndcg:.1f}", f"{one.read:.1f}", f"{1000 * one.p95:,.0f}",
+        )  # fmt: skip
+    console.print(table)
+    console.print(paying(tuned))
+    console.print(
+        f"On questions that it was not tuned on: nDCG@10 {100 * tuned.held_out:.1f}, "
+        f"{100 * tuned.held_out_before:.1f} with the settings before (p = {tuned.p_before:.3f})."
+    )
+
+
+def print_calibration(fitted: "Calibration", bins: Sequence["Reliability"]) -> None:
+    table = Table(title="held out, in bins of as many pages", title_justify="left", box=None, pad_edge=False)
+    for name in ("predicted", "relevant", "pages"):
+        table.add_column(name, justify="right")
+    for row in bins:
+        table.add_row(f"{row.predicted:.3f}", f"{row.relevant:.3f}", f"{row.pages:,}")
+    console.print(table)
+    console.print(
+        f"{fitted.method}, {fitted.pages:,} pages of {fitted.questions} questions, {fitted.relevant} relevant. "
+        f"Log loss {fitted.log_loss_before:.3f} -> {fitted.log_loss:.3f}, "
+        f"expected calibration error {fitted.ece_before:.3f} -> {fitted.ece:.3f}"
+    )
 
 
 def waiting(what: str) -> AbstractContextManager[Any]:
