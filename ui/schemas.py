@@ -30,6 +30,9 @@ class HitOut(BaseModel):
     )
     scores: dict[str, float] = Field(description="vectors (MaxSim), text (BM25), first (both fused), rerank")
     reranked: bool
+    confidence: float | None = Field(
+        default=None, description="probability that this page answers; null where the index is not calibrated"
+    )
     share: float = Field(description="the score between the least (0) and the best (1) of this list")
     snippet: list[tuple[str, bool]] = Field(description="pieces of text, each with whether it matches")
     thumb: str = Field(description="address of the thumbnail, relative to the server's root")

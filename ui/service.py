@@ -41,6 +41,7 @@ class Ask:
     where: Filter = EVERYTHING
     rerank: bool = True
     budget_ms: int | None = None
+    min_confidence: float | None = None
 
 
 class Service:
@@ -164,7 +165,11 @@ class Service:
             async with self._turns.turn(client):
                 self.metrics.waited(time.perf_counter() - began)
                 steps = library.searcher.steps(
-                    ask.query, where=where, rerank=ask.rerank, budget_ms=ask.budget_ms
+                    ask.query,
+                    where=where,
+                    rerank=ask.rerank,
+                    budget_ms=ask.budget_ms,
+                    min_confidence=ask.min_confidence,
                 )
                 while (step := await self._in_pool(lambda: next(steps, None))) is not None:
                     result = step

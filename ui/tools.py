@@ -86,6 +86,7 @@ def tools(service: Service) -> Tools:
                 {
                     "page": hit.page_name, "doc_id": hit.doc_id, "number": hit.page, "of": hit.pages,
                     "title": hit.title, "date": hit.date, "scanned": hit.scanned, "rank": hit.rank,
+                    "confidence": hit.confidence,
                     "passage": "".join(text for text, _ in hit.snippet),
                 }
                 for hit in out.hits

@@ -142,6 +142,7 @@ def _hit(
         score=round(hit.score, 6),
         scores={name: round(score, 6) for name, score in hit.scores.items()},
         reranked=hit.reranked,
+        confidence=None if hit.confidence is None else round(hit.confidence, 4),
         share=share,
         snippet=parts(highlight.snippet, highlight.snippet_matches),
         thumb=image_url(document, page.number, thumb=True),

@@ -42,9 +42,13 @@ def asked(
     scanned: Annotated[bool | None, Query(description="Only scanned, or only digital pages.")] = None,
     rerank: Annotated[bool, Query(description="Whether the cross-encoder may read the best pages.")] = True,
     budget_ms: Annotated[int | None, Query(ge=1, le=600_000, description="Milliseconds it may take.")] = None,
+    min_confidence: Annotated[
+        float | None,
+        Query(ge=0, le=1, description="Only pages this likely to answer, where the index is calibrated."),
+    ] = None,
 ) -> Ask:
     where = Filter(tuple(document), tuple(collection), tuple(tag), since, until, scanned)
-    return Ask(q, where, rerank, budget_ms)
+    return Ask(q, where, rerank, budget_ms, min_confidence)
 
 
 Asked = Annotated[Ask, Depends(asked)]

@@ -83,7 +83,7 @@ function drawCard(hit, hidden) {
     make('span', { class: 'where' }, `page ${hit.page} of ${hit.pages}`, hit.date && make('span', {}, `· ${hit.date}`),
       hit.scanned && make('span', { class: 'badge' }, 'scan'), hit.judged != null && make('span', { class: hit.judged ? 'judged yes' : 'judged no' }, hit.judged ? 'answers' : 'does not answer')),
     make('span', { class: 'snippet', dir: 'auto' }, ...hit.snippet.map(([text, bold]) => (bold ? make('mark', {}, text) : text))),
-    make('span', { class: 'score' }, bar(hit), movement(hit))));
+    make('span', { class: 'score' }, bar(hit), likely(hit), movement(hit))));
   return make('li', {}, card, hidden > 0 && make('button', { type: 'button', class: 'link more-of-one', 'data-unfold': hit.doc_id },
     `${number(hidden)} more of the results ${hidden === 1 ? 'is' : 'are'} from this document`));
 }
@@ -95,6 +95,8 @@ function bar(hit) {
   const scores = Object.entries(hit.scores).map(([name, score]) => `${name} ${number(score, 3)}`).join(' · ');
   return make('span', { class: 'bar', role: 'img', 'aria-label': `relative score ${Math.round(hit.share * 100)}%`, title: `Relative to this list. ${scores}` }, fill);
 }
+
+const likely = ({ confidence }) => confidence != null && make('span', { class: 'likely', title: 'How likely this page answers, by a calibrated reranker' }, `${Math.round(confidence * 100)}% likely`);
 
 function movement({ moved, first_rank: first, reranked }) {
   if (moved == null) return null;
