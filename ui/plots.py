@@ -87,11 +87,11 @@ def _axes(x: str, y: str, xs: tuple[float, float], ys: tuple[float, float]) -> s
     return (
         f"<line class=axis x1={LEFT} y1={floor} x2={right} y2={floor} />"
         f"<line class=axis x1={LEFT} y1=14 x2={LEFT} y2={floor} />"
-        f"<text x={LEFT} y={floor + 14}>{xs[0]:.3g}</text>"
-        f"<text x={right} y={floor + 14} text-anchor=end>{xs[1]:.3g}</text>"
+        f"<text x={LEFT} y={floor + 14}>{xs[0]:,.4g}</text>"
+        f"<text x={right} y={floor + 14} text-anchor=end>{xs[1]:,.4g}</text>"
         f"<text x={(LEFT + right) / 2} y={HEIGHT - 4} text-anchor=middle>{escape(x)}</text>"
-        f"<text x={LEFT - 5} y={floor} text-anchor=end>{ys[0]:.3g}</text>"
-        f"<text x={LEFT - 5} y=20 text-anchor=end>{ys[1]:.3g}</text>"
+        f"<text x={LEFT - 5} y={floor} text-anchor=end>{ys[0]:,.4g}</text>"
+        f"<text x={LEFT - 5} y=20 text-anchor=end>{ys[1]:,.4g}</text>"
         f"<text x=12 y={HEIGHT / 2} text-anchor=middle transform='rotate(-90 12 {HEIGHT / 2})'>{escape(y)}</text>"
     )
 
