@@ -34,6 +34,8 @@ NEAR_STRENGTH = 0.5
 """Strength of the best near match beside 1 for the word itself."""
 TERM_REGIONS = 200  # places lit for one word: more say nothing, and pages made of one word would cost seconds
 SNIPPET_WORDS = 32
+TERMS = 32
+"""Words of the question that are lit: of a pasted paragraph the longest, which are the rarest."""
 FAINT = 0.25
 """Heat below this share of the question's greatest is not shown."""
 
@@ -86,7 +88,8 @@ def _terms(text: str) -> list[str]:
         folded = words(term)
         if folded and not all(word in STOP_WORDS for word in folded):
             terms.setdefault(" ".join(map(stem, folded)), term)
-    return list(terms.values())
+    chosen = set(sorted(terms.values(), key=len, reverse=True)[:TERMS])
+    return [term for term in terms.values() if term in chosen]
 
 
 def _near(query: QueryEmbedding, page: PageEmbedding) -> dict[str, tuple[Region, ...]]:

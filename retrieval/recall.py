@@ -83,11 +83,16 @@ class Recall:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="bm25")
 
+    def warm(self) -> None:
+        """Load what searches need, so that the first of them does not wait for it."""
+        with self._lock:
+            self._refresh()
+
     def candidates(self, text: str, query: QueryEmbedding, depth: int, where: Filter) -> Recalled:
         """The best `depth` pages that `where` allows, by vectors and text together; ranks from 1."""
         began = time.perf_counter()
         documents = {d.doc_id: d for d in self._store.documents(where)}
-        restricted = None if replace(where, without=()) == Filter() else list(documents)
+        restricted = None if replace(where, without=frozenset()) == Filter() else list(documents)
         bm25 = self._pool.submit(self._store.search_text, text, depth, restricted, where.scanned)
         segments, how = self._scan(documents)
         found: dict[str, tuple[Page, float]] = {}  # by page_id, in the order of the vectors' scores

@@ -1,6 +1,7 @@
 """A question in, ranked pages out: recall, then the cross-encoder within its budget, then both fused."""
 
 import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -56,6 +57,10 @@ class Searcher:
         self._recall = Recall(store, settings)
         self._queries: dict[str, QueryEmbedding] = {}
 
+    def warm(self) -> None:
+        """Load what searches need, so that the first of them does not wait for it."""
+        self._recall.warm()
+
     @property
     def reranker(self) -> Reranker | None:
         return self._reranker
@@ -88,10 +93,12 @@ class Searcher:
         rerank: bool = True,
         budget_ms: float | None = None,
         min_confidence: float | None = None,
+        stop: threading.Event | None = None,
     ) -> Iterator[SearchResult]:
         """The first stage's order as soon as it is there, then the reranked one, where there is one: all candidates.
 
-        Raises what `search` raises.
+        stop: set when nobody waits for the answer any more; reranking ends at the next batch. Raises what `search`
+        raises.
         """
         text = self._checked(query)
         where = where or Filter()
@@ -122,7 +129,7 @@ class Searcher:
         yield first
         if why_not is None:
             budget = (budget_ms if budget_ms is not None else self._settings.budget_ms) / 1000
-            hits, stage, decision = self._rerank(text, embedding, candidates, budget)
+            hits, stage, decision = self._rerank(text, embedding, candidates, budget, stop)
             hits, notes = self._judged(hits, first.notes, min_confidence)
             yield replace(
                 first, hits=tuple(hits), stages=(*first.stages, stage), decision=decision, notes=notes
@@ -217,7 +224,12 @@ class Searcher:
         )
 
     def _rerank(
-        self, text: str, query: QueryEmbedding, candidates: Sequence[Hit], budget: float
+        self,
+        text: str,
+        query: QueryEmbedding,
+        candidates: Sequence[Hit],
+        budget: float,
+        stop: threading.Event | None,
     ) -> tuple[list[Hit], Stage, Decision]:
         assert self._reranker is not None
         began = time.perf_counter()
@@ -233,7 +245,7 @@ class Searcher:
         most = self._reranker.batch_pages
         step = min(most, FIRST_STEP)
         try:
-            while step and len(scores) < len(contents):
+            while step and len(scores) < len(contents) and not (stop and stop.is_set()):
                 scores += self._reranker.score(text, contents[len(scores) : len(scores) + step])
                 spent_so_far = time.perf_counter() - began
                 left = (

@@ -185,7 +185,7 @@ class Filter:
     since: str = ""  # ISO date, inclusive, of the document's date
     until: str = ""
     scanned: bool | None = None  # pages read by OCR, or from their text layer
-    without: tuple[str, ...] = ()  # doc_ids that are left out
+    without: frozenset[str] = frozenset()  # doc_ids that are left out
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,21 +89,35 @@ def reembedded(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:
         raise FolioscopeError(
             f"{uri} is in an object store: use 'folioscope index reembed NEW --index {uri}'"
         )
-    place, fresh, before = Path(uri), Path(f"{uri}.reembedding"), Path(f"{uri}.before")
+    place = Path(uri)
+    fresh, before = (place.with_name(f"{place.name}.{end}") for end in ("reembedding", "before"))
     source = Store.open(uri)
     target, encoder = assemble.store_to_write(str(fresh), settings)
-    documents = source.documents()
-    total = sum(document.pages for document in documents)
     done = sum(document.pages for document in target.documents())
-    yield done, total
+    yield done, max(done, sum(document.pages for document in source.documents()))
     for document in reembed(source, target, encoder):
         done += document.pages
-        yield done, total
-    with source.writing():  # nobody may add to the old one while it is set aside
+        yield done, max(done, sum(d.pages for d in source.documents()))
+    with (
+        source.writing()
+    ):  # from here on nobody changes the old one: what came, went or changed meanwhile is caught up
+        for _ in reembed(source, target, encoder):
+            pass
+        _catch_up(source, target)
         if before.exists():
             shutil.rmtree(before)
         place.rename(before)
         fresh.rename(place)
+
+
+def _catch_up(source: Store, target: Store) -> None:
+    """What is removed from the source is removed; what is said of its documents is said of the target's."""
+    now = {document.doc_id: document for document in source.documents()}
+    with target.writing():
+        target.remove([document.doc_id for document in target.documents() if document.doc_id not in now])
+        for document in target.documents():
+            if document != now[document.doc_id]:
+                target.update(now[document.doc_id])
 
 
 def uploads_folder(uri: str) -> Path:

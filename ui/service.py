@@ -23,6 +23,7 @@ from ui.turns import Busy, Turns
 
 State = Literal["loading", "ready", "failed"]
 REMEMBERED = 128  # results
+ASIDE = 4  # threads that read pages and draw
 EVERYTHING = Filter()
 T = TypeVar("T")
 
@@ -63,11 +64,14 @@ class Service:
         self._library: Library | None = None
         self._turns = Turns(serve.at_once, serve.waiting, serve.waiting_each)
         self._pool = ThreadPoolExecutor(serve.at_once, thread_name_prefix="search")
+        self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
         self._results: OrderedDict[tuple[Ask, int, frozenset[str]], SearchResult] = OrderedDict()
         self._closed = threading.Event()
         self._opened = threading.Lock()
         self.failure: Exception | None = None
         """Why the library could not be opened."""
+        self.progress = "The models are being loaded…"
+        """What is done before the library is open."""
 
     # Opening
 
@@ -86,6 +90,7 @@ class Service:
     def open(self) -> None:
         """Raises what loading a model and opening an index raise."""
         library = self._opening()
+        library.searcher.warm()
         with self._opened:
             if self._closed.is_set():
                 library.close()
@@ -98,11 +103,17 @@ class Service:
             self._closed.set()
             if self._library:
                 self._library.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._aside):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     @property
     def state(self) -> State:
         return "ready" if self._library else "failed" if self.failure else "loading"
+
+    @property
+    def message(self) -> str:
+        """Why nothing can be searched yet; "" once it can."""
+        return "" if self._library else str(self.failure) if self.failure else self.progress
 
     @property
     def library(self) -> Library:
@@ -111,7 +122,7 @@ class Service:
             return self._library
         if self.failure:
             raise NotReady(f"the library cannot be opened: {self.failure}")
-        raise NotReady("the models are being loaded: searching begins in a moment")
+        raise NotReady(f"{self.progress} Searching begins as soon as that is done.")
 
     def reembed(self) -> None:
         """Encode the pages of an index of another encoder again, from what it holds, and open it when that is done.
@@ -125,16 +136,14 @@ class Service:
         def work() -> None:
             try:
                 for done, total in reembedding():
-                    self.failure = NotReady(
-                        f"page {done:,} of {total:,} is encoded: searching begins when all are"
-                    )
+                    self.progress = f"The pages are encoded again, {done:,} of {total:,} so far."
+                self.progress = "The models are being loaded…"
                 self.open()
-                self.failure = None
             except Exception as error:
                 mismatch.args = (f"{mismatch} (encoding again failed: {error})",)
                 self.failure = mismatch
 
-        self.failure = NotReady("the pages are encoded again: searching begins when all are")
+        self.failure, self.progress = None, "The pages are encoded again."
         threading.Thread(target=work, name="reembed", daemon=True).start()
 
     # Searching
@@ -158,9 +167,10 @@ class Service:
             self.metrics.counted("remembered")
             yield self._results[key]
             return
-        where = replace(ask.where, without=(*ask.where.without, *sorted(leaving)))
+        where = replace(ask.where, without=ask.where.without | leaving)
         began = time.perf_counter()
         result: SearchResult | None = None
+        stop = threading.Event()
         try:
             async with self._turns.turn(client):
                 self.metrics.waited(time.perf_counter() - began)
@@ -170,8 +180,9 @@ class Service:
                     rerank=ask.rerank,
                     budget_ms=ask.budget_ms,
                     min_confidence=ask.min_confidence,
+                    stop=stop,
                 )
-                while (step := await self._in_pool(lambda: next(steps, None))) is not None:
+                while (step := await self._to_its_end(lambda: next(steps, None), stop)) is not None:
                     result = step
                     yield step
         except (BadQuery, Busy):
@@ -187,9 +198,28 @@ class Service:
     async def with_model(self, query: str, client: str, work: Callable[[], T]) -> T:
         """Run `work` about a question, in turn where the question is new to the encoder. Raises Busy, NotReady."""
         if not query.strip() or self.library.searcher.remembers(query):
-            return await asyncio.to_thread(work)
+            return await self.aside(work)
         async with self._turns.turn(client):
             return await self._in_pool(work)
+
+    def remembered(self, ask: Ask) -> SearchResult | None:
+        """The answer to an equal question, if it was asked lately and the library is as it was."""
+        ask = replace(ask, query=" ".join(ask.query.split()))
+        return self._results.get((ask, self.library.store.version(), self.library.jobs.leaving()))
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Run work that needs no model in threads of its own, few of them, so that it starves nothing else."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work)
+
+    async def _to_its_end(self, work: Callable[[], T], stop: threading.Event) -> T:
+        """As _in_pool; where the reader has gone, `stop` is set and the turn is kept until the thread has ended."""
+        working = asyncio.ensure_future(self._in_pool(work))
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait([working])
+            raise
 
     async def _in_pool(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from retrieval.types import Document
 from ui import runs, schemas, uploads
+from ui.jobs.changes import checked
 from ui.jobs.queue import Job
 from ui.library import Library
 from ui.rest.common import ERRORS, problem
@@ -85,6 +86,7 @@ def routes(service: Service) -> APIRouter:
         tag: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006 (FastAPI copies it)
     ) -> JSONResponse:
         """Add one file: its bytes are the body."""
+        checked(collection=collection, tags=tag)  # before anything is kept
         library, limit = service.library, service.settings.ingest.max_file_mb * 2**20
         kept = await uploads.receive(
             request, library.jobs.folder, name, limit, service.settings.serve.max_library_gb

@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse
 import retrieval.verify as integrity
 from ui import schemas
 from ui.judgements import ENOUGH
-from ui.rest.common import ERRORS, client_of, user_of
+from ui.rest.common import ERRORS, user_of
 from ui.rest.documents import facets
 from ui.service import Ask, Service
 
@@ -26,7 +26,7 @@ def routes(service: Service) -> APIRouter:
             failure = service.failure
             return schemas.LibraryOut(
                 state=service.state,
-                message=str(failure) if failure else "The models are being loaded…",
+                message=service.message,
                 kind=type(failure).__name__ if failure else "",
                 user=user_of(request),
             )
@@ -129,18 +129,23 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/judgements")
     async def judge(request: Request, asked: schemas.JudgeIn) -> schemas.Done:
-        """A thumb up or down for a page, kept with both stages' order for this question."""
+        """A thumb up or down for a page, kept with both stages' order for this question.
+
+        The orders are those of the question as it was lately asked of the whole library, reranked; where it was not,
+        the thumb is kept without, and counts towards lift once one is.
+        """
         library = service.library
+        query = " ".join(asked.query.split())
         page = await asyncio.to_thread(library.store.page, asked.doc_id, asked.page)
-        result = await service.search(Ask(asked.query), client_of(request))
+        seen = service.remembered(Ask(query))
         orders: dict[str, Any] = {}
-        if result.decision.reranked:
+        if seen and seen.decision.reranked:
             orders = {
-                "first": [hit.page.page_id for hit in result.candidates],
-                "final": [hit.page.page_id for hit in result.hits],
+                "first": [hit.page.page_id for hit in seen.candidates],
+                "final": [hit.page.page_id for hit in seen.hits],
             }
         await asyncio.to_thread(
-            library.judgements.judge, result.query, page.page_id, page.name, asked.grade,
+            library.judgements.judge, query, page.page_id, page.name, asked.grade,
             who=user_of(request), **orders,
         )  # fmt: skip
         return schemas.Done(message="Noted." if asked.grade is not None else "Taken back.")

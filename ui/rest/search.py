@@ -3,15 +3,16 @@
 import asyncio
 import io
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from retrieval.errors import FolioscopeError
@@ -20,7 +21,7 @@ from retrieval.text import words
 from retrieval.types import Filter, Page, SearchResult
 from ui import export, schemas
 from ui.render import lit_page
-from ui.rest.common import ERRORS, answer_of, client_of, user_of
+from ui.rest.common import ERRORS, answer_of, client_of, problem, user_of
 from ui.service import Ask, Service
 from ui.views import page_out, search_out
 
@@ -28,6 +29,9 @@ NDJSON = "application/x-ndjson"
 MOST = 1000  # hits of one answer
 NEVER = {"Cache-Control": "no-store"}
 NONE: list[str] = []
+LOOK_S = 0.25  # between two looks at whether a reader is still there
+LOG = logging.getLogger("folioscope")
+T = TypeVar("T")
 
 
 def asked(
@@ -74,16 +78,18 @@ def routes(service: Service) -> APIRouter:
 
         async def shown(result: SearchResult) -> bytes:
             grades = service.library.judgements.of(result.query, user_of(request))
-            out = await asyncio.to_thread(
-                search_out, service.library, result, top, candidates=candidates, grades=grades
+            out = await service.aside(
+                lambda: search_out(service.library, result, top, candidates=candidates, grades=grades)
             )
             return out.model_dump_json().encode()
 
         if NDJSON in request.headers.get("accept", ""):
             lines = _lines(_ahead(service.steps(ask, client_of(request))), shown)
-            first = await anext(lines)  # what goes wrong before it is an answer of its own
+            first = await _unless_gone(
+                request, anext(lines)
+            )  # what goes wrong before it is an answer of its own
             return StreamingResponse(_after(first, lines), media_type=NDJSON, headers=NEVER)
-        result = await service.search(ask, client_of(request))
+        result = await _unless_gone(request, service.search(ask, client_of(request)))
         return Response(await shown(result), media_type="application/json", headers=NEVER)
 
     @router.get("/export", response_class=Response)
@@ -98,7 +104,7 @@ def routes(service: Service) -> APIRouter:
         Where images stand for pages of a PDF that could not be copied, `X-Folioscope-Notes` says why (URL-encoded).
         """
         library = service.library
-        whole = await service.search(ask, client_of(request))
+        whole = await _unless_gone(request, service.search(ask, client_of(request)))
         result, notes = replace(whole, hits=whole.hits[:top]), tuple[str, ...]()
         if format == "csv":
             body, kind = (
@@ -174,6 +180,20 @@ def _pdf(pages: Sequence[Page], store: Store, title: str) -> tuple[bytes, tuple[
         return target.read_bytes(), notes
 
 
+async def _unless_gone(request: Request, answer: Awaitable[T]) -> T:
+    """The answer, unless whoever asked goes away before: then it is given up, and its turn is the next one's."""
+    working = asyncio.ensure_future(answer)
+    try:
+        while not (await asyncio.wait([working], timeout=LOOK_S))[0]:
+            if await request.is_disconnected():
+                raise HTTPException(499, "whoever asked has gone")
+        return working.result()
+    finally:
+        if not working.done():
+            working.cancel()
+            await asyncio.wait([working])
+
+
 async def _ahead(steps: AsyncGenerator[SearchResult, None]) -> AsyncGenerator[SearchResult, None]:
     """The same results, each fetched while the one before is being used: the reranker does not wait for a reader."""
     try:
@@ -205,6 +225,14 @@ async def _lines(
             if not begun:
                 raise
             yield bytes(answer_of(error).body) + b"\n"
+        except Exception:
+            if not begun:
+                raise
+            LOG.exception("a search failed after its first line")
+            unknown = problem(
+                500, "Failed", "the reranked order could not be made: the server's log says why"
+            )
+            yield bytes(unknown.body) + b"\n"
 
 
 async def _after(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:

@@ -58,6 +58,18 @@ export async function send(method, path, body) {
   return (await request(root(path), { method, headers, body: body === undefined ? undefined : JSON.stringify(body) })).json();
 }
 
+// A file of the server's, saved by the browser. What the server has to say of it, in words.
+export async function download(place) {
+  const answer = await request(place, {});
+  const name = decodeURIComponent(answer.headers.get('content-disposition')?.split("''")[1] ?? 'folioscope');
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(await answer.blob());
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  return decodeURIComponent(answer.headers.get('x-folioscope-notes') ?? '');
+}
+
 // Each line of an NDJSON answer, as it comes.
 export async function* lines(path, parameters, options) {
   const answer = await request(asked(path, parameters), { ...options, headers: { Accept: 'application/x-ndjson' } });

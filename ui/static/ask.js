@@ -68,7 +68,10 @@ function onChange(event) {
   const { value, dataset, validity } = event.target;
   if (event.target === part('scanned')) filter({ scanned: value });
   if (event.target === part('rerank')) ask({ rerank: event.target.checked });
-  if (['since', 'until'].includes(dataset.part) && validity.valid) filter({ [dataset.part]: value.trim() });
+  if (['since', 'until'].includes(dataset.part)) {
+    part('date-problem').hidden = validity.valid;
+    if (validity.valid) filter({ [dataset.part]: value.trim() });
+  }
   if (dataset.choose) {
     const chosen = new Set(state.filters[dataset.choose]);
     if (event.target.checked) chosen.add(value);
@@ -99,7 +102,14 @@ const choice = (name, value, label, more) => make('label', { class: 'choice' },
 
 async function listDocuments() {
   const find = part('documents-find').value;
-  const { documents, total } = await get('documents', { find, sort: 'name', descending: false, count: 60 });
+  let found;
+  try {
+    found = await get('documents', { find, sort: 'name', descending: false, count: 60 });
+  } catch (error) {
+    return part('documents').replaceChildren(make('p', { class: 'hint' }, error.message));
+  }
+  if (find !== part('documents-find').value) return; // an answer to what was typed before
+  const { documents, total } = found;
   part('documents').replaceChildren(...documents.map((d) => choice('document', d.doc_id, d.name, `${d.pages} p.`)));
   if (!total) part('documents').append(make('p', { class: 'hint' }, 'No document has this in its name.'));
   if (total > documents.length) part('documents').append(make('p', { class: 'hint' }, `and ${number(total - documents.length)} more: type a part of the name`));
@@ -144,6 +154,13 @@ function closePops(except = null) {
   for (const pop of root.querySelectorAll('details[open]')) if (pop !== except) pop.open = false;
 }
 
+document.addEventListener('keydown', (event) => {
+  const pop = event.key === 'Escape' && document.querySelector('.pop[open]');
+  if (!pop) return;
+  pop.open = false;
+  pop.querySelector('summary').focus();
+  event.stopPropagation();
+}, { capture: true });
 document.addEventListener('click', (event) => root && closePops(event.target.closest?.('.pop')));
 on('library', () => {
   if (!root) return;
@@ -155,7 +172,7 @@ on('moved', (before) => {
   if (!root) return;
   const asks = ({ query, filters, rerank }) => JSON.stringify([query, filters, rerank]);
   if (document.activeElement === box()) box().blur();
-  restore();
   box().value = state.query;
+  restore();
   if (asks(before) !== asks(state)) search();
 });

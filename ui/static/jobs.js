@@ -9,6 +9,7 @@ const WORDS = { uploading: 'uploading', queued: 'waiting', done: 'done', skipped
 const ENDED = ['failed', 'skipped', 'done', 'cancelled'];
 const ORDER = ['uploading', 'reading', 'failed', 'queued', 'cancelled', 'skipped', 'done'];
 const POLL = 1000;
+const LISTED = 40; // uploads in the list
 let part;
 let timer = null;
 let drawn = '';
@@ -58,18 +59,19 @@ function take(value) {
 
 export function draw() {
   if (!part || !jobs) return;
-  const sending = uploads.map(({ name, share, message }) => ({ name, state: message ? 'failed' : 'uploading', share, message }));
+  const sending = uploads.slice(0, LISTED).map(({ name, share, message }) => ({ name, state: message ? 'failed' : 'uploading', share, message }));
+  const unsent = uploads.length - sending.length;
   const rows = [...sending, ...jobs.jobs.filter((job) => job.state !== 'removing')];
   rows.sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state));
-  const text = JSON.stringify([rows, { ...jobs, jobs: 0 }]);
+  const text = JSON.stringify([rows, unsent, { ...jobs, jobs: 0 }]);
   if (text === drawn) return;
   drawn = text;
   part('progress').hidden = !rows.length;
   part('jobs').replaceChildren(...rows.map(row));
   const { counts } = jobs;
-  const hidden = Object.entries(counts).reduce((sum, [state, n]) => sum + (state === 'removing' ? 0 : n), 0) - (rows.length - sending.length);
+  const hidden = Object.entries(counts).reduce((sum, [state, n]) => sum + (state === 'removing' ? 0 : n), 0) - (rows.length - sending.length) + unsent;
   if (hidden > 0) part('jobs').append(make('li', { class: 'none' }, `and ${count(hidden, 'more file')}`));
-  const waiting = (counts.queued ?? 0) + (counts.reading ?? 0) + sending.filter((one) => !one.message).length;
+  const waiting = (counts.queued ?? 0) + (counts.reading ?? 0) + sending.filter((one) => !one.message).length + unsent;
   part('progress-title').textContent = waiting ? `Adding ${count(waiting, 'file')}` : summary(counts);
   const show = (name, on) => { part('progress').querySelector(`[data-act=${name}]`).hidden = !on; };
   show('cancel-all', waiting > 1);

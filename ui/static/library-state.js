@@ -17,14 +17,15 @@ async function ask() {
   try {
     library = await get('library');
   } catch (error) {
-    library = { ...library, state: error.status === 0 ? 'away' : 'failed', message: error.message };
+    library = { ...library, state: 'away', message: error.message };
   }
   tell('library', library);
   if (library.state !== 'ready') timer = setTimeout(refresh, 1000);
 }
 
+// Until the library is open, or it is known that it cannot be.
 export async function ready() {
-  while (library.state !== 'ready') {
+  while (library.state !== 'ready' && library.state !== 'failed') {
     await refresh();
     if (library.state !== 'ready') await new Promise((done) => setTimeout(done, 500));
   }

@@ -10,19 +10,21 @@ import { add, dropped, forgetRefused, onUpload } from './upload.js';
 import { open, shut } from './viewer.js';
 
 const PAGE = 100;
+const MOST = 1000; // documents of one answer
 let root;
 let part;
 let listed = { documents: [], total: 0, pages: 0 };
 let shownRows = PAGE;
 let chosen = new Set();
 let editing = [];
+let turn = 0; // of several answers, only the last one asked for is drawn
 let drawn = '';
 
 export function mount(element) {
   root = element.querySelector('.library');
   part = parts(root);
   mountJobs(part, list);
-  onUpload(({ ended }) => { drawJobs(); if (ended) look(); });
+  onUpload(() => { drawJobs(); lookSoon(); });
   root.addEventListener('click', onClick);
   const drop = part('drop');
   drop.addEventListener('dragover', (event) => { event.preventDefault(); drop.classList.add('over'); });
@@ -50,6 +52,8 @@ export function mount(element) {
   start();
 }
 
+const lookSoon = debounce(look, 400);
+
 async function start() {
   drawLibrary();
   if (library.state === 'ready') {
@@ -60,13 +64,22 @@ async function start() {
 
 async function list() {
   if (!part) return;
+  const mine = ++turn;
   const sort = part('sort').value;
+  const asked = { find: part('find').value.trim(), sort, descending: sort !== 'name' };
+  let found = { documents: [], total: 0, pages: 0 };
   try {
-    listed = await get('documents', { find: part('find').value.trim(), sort, descending: sort !== 'name', count: shownRows });
+    do {
+      const more = await get('documents', { ...asked, start: found.documents.length, count: Math.min(MOST, shownRows - found.documents.length) });
+      found = { ...more, documents: [...found.documents, ...more.documents] };
+      if (mine !== turn) return; // something else has been looked for meanwhile
+      if (!more.documents.length) break;
+    } while (found.documents.length < Math.min(shownRows, found.total));
   } catch (error) {
     if (error.status !== 503 && error.status !== 0) toast(error.message);
     return;
   }
+  listed = found;
   root.dataset.state = 'ready';
   drawList();
 }
@@ -142,8 +155,10 @@ function edit(ids) {
   for (const name of ['name', 'title', 'collection', 'tags', 'date']) {
     form.elements[name].closest('label').hidden = several && !['collection', 'tags'].includes(name);
     form.elements[name].disabled = several && !['collection', 'tags'].includes(name);
-    form.elements[name].value = several && name === 'tags' ? '' : name === 'tags' ? one.tags.join(', ') : one[name];
+    form.elements[name].value = several ? '' : name === 'tags' ? one.tags.join(', ') : one[name];
   }
+  form.elements.collection.required = !several;
+  form.elements.collection.placeholder = several ? 'as they are' : '';
   part('edit-problem').hidden = true;
   part('edit').showModal();
 }
@@ -156,7 +171,7 @@ async function save() {
       const before = listed.documents.find((d) => d.doc_id === id);
       const several = editing.length > 1;
       await send('PATCH', `documents/${id}`, {
-        collection: collection.value.trim(), tags: several ? [...new Set([...before.tags, ...given])] : given,
+        ...(collection.value.trim() ? { collection: collection.value.trim() } : {}), tags: several ? [...new Set([...before.tags, ...given])] : given,
         ...(several ? {} : { name: name.value.trim(), title: title.value.trim(), date: date.value.trim() }),
       });
     }
@@ -208,9 +223,11 @@ async function onClick(event) {
   const { act: named, remove: gone, undo: back, edit: changed, open: page, job, what, care, browse: folder, ingest } = button.dataset;
   if (page) {
     event.preventDefault();
-    go({ query: '' });
-    tell('moved', { ...state, query: state.query });
-    showScreen('search', { push: true });
+    const before = { ...state };
+    go({ query: '', doc: page, page: 1, screen: 'search' }, { push: true });
+    showScreen('search');
+    tell('moved', before);
+    tell('screen', 'search');
     open({ doc: page, page: 1 }, { user: true });
   }
   if (gone) remove([gone]);

@@ -23,7 +23,12 @@ export async function drawQuiz(panel) {
 
 async function next(panel) {
   const { query, answers } = examples[at++ % examples.length];
-  const value = await get('search', { q: query, top: 20, candidates: true });
+  let value;
+  try {
+    value = await get('search', { q: query, top: 20, candidates: true });
+  } catch (error) {
+    return panel.replaceChildren(make('p', {}, error.message), make('button', { type: 'button', class: 'button small', onclick: () => next(panel) }, 'Try again'));
+  }
   const right = (page) => answers.some((answer) => answer.doc_id === page.doc_id && answer.page === page.page);
   const first = [...value.candidates].sort((a, b) => a.first_rank - b.first_rank);
   const best = value.candidates.find((page) => page.rank === 1);

@@ -1,19 +1,20 @@
 // The pages that were found: a card for each, what stands above them, and what to do first.
 
-import { asked, send } from './api.js';
+import { asked, download, send } from './api.js';
 import { submit, unfilter } from './ask.js';
 import { count, make, number, parts, toast } from './dom.js';
 import { showScreen } from './header.js';
 import { library, refresh } from './library-state.js';
-import { found, more } from './search.js';
+import { found, more, search } from './search.js';
 import { address, filtered, on, question, state } from './state.js';
-import { open, shut } from './viewer.js';
+import { open, shows, shut } from './viewer.js';
 
 const OF_ONE = 3; // cards of one document before the others fold
 let root;
 let part;
 let chosen = ''; // the question for which the reader has opened a page: it is not taken away again
 let unfolded = new Set(); // documents
+let showing = null; // the answer that the viewer was last told of
 
 export function mount(element) {
   root = element.querySelector('.results');
@@ -30,12 +31,21 @@ function draw() {
   part('status').replaceChildren(...status(phase, value, message));
   drawWhy(phase, value);
   part('notes').replaceChildren(...(value?.notes ?? []).map((note) => make('p', { class: 'note' }, note)));
-  if (phase === 'waiting' && !value) part('cards').replaceChildren(...Array.from({ length: 5 }, skeleton));
-  else part('cards').replaceChildren(...folded(value?.hits ?? []));
+  drawCards();
   drawAfter(phase, value);
   drawHome();
-  if (phase === 'ready') show(value);
+  if (phase === 'ready' && showing !== value) show(value);
+  showing = phase === 'ready' ? value : null;
   if (phase === 'failed' || phase === 'none') { if (!state.doc) shut(); else open(state); }
+  mark();
+}
+
+function drawCards() {
+  const { phase, value } = found;
+  const focused = document.activeElement?.closest?.('.card')?.dataset;
+  if (phase === 'waiting' && !value) part('cards').replaceChildren(...Array.from({ length: 5 }, skeleton));
+  else part('cards').replaceChildren(...folded(value?.hits ?? []));
+  if (focused) part('cards').querySelector(`.card[data-doc="${focused.doc}"][data-page="${focused.page}"]`)?.focus({ preventScroll: true });
   mark();
 }
 
@@ -107,7 +117,7 @@ function movement({ moved, first_rank: first, reranked }) {
 
 function drawAfter(phase, value) {
   if (phase !== 'ready' || !value.hits.length) return part('after').replaceChildren();
-  const file = (format, said) => make('a', { class: 'link', href: asked('export', question({ format, top: value.hits.length })).href, download: true, 'data-export': format }, said);
+  const file = (format, said) => make('a', { class: 'link', href: asked('export', question({ format, top: value.hits.length })).href, 'data-export': format }, said);
   const rest = value.found - value.hits.length;
   return part('after').replaceChildren(
     rest > 0 ? make('button', { type: 'button', class: 'button small', 'data-act': 'more' }, `Show ${Math.min(10, rest)} more`) : '',
@@ -144,7 +154,13 @@ const examples = (questions, title) => (questions.length ? [make('p', { class: '
   make('li', {}, make('button', { type: 'button', class: 'example', 'data-question': text }, text))))] : []);
 
 // The last questions, kept by this browser alone.
-const recent = () => JSON.parse(localStorage.getItem('folioscope-recent') ?? '[]').filter((text) => !library.questions.includes(text)).slice(0, 5);
+function recent() {
+  try {
+    return JSON.parse(localStorage.getItem('folioscope-recent') ?? '[]').filter((text) => typeof text === 'string' && !library.questions.includes(text)).slice(0, 5);
+  } catch {
+    return []; // what is kept there is not ours
+  }
+}
 function remember(text) {
   localStorage.setItem('folioscope-recent', JSON.stringify([text, ...recent().filter((other) => other !== text)].slice(0, 8)));
 }
@@ -152,7 +168,7 @@ function remember(text) {
 function show(value) {
   if (value.hits.length) remember(value.query);
   const first = value.hits[0];
-  if (state.doc) open(state);
+  if (state.doc) { if (!shows({ ...state })) open(state); }
   else if (first && chosen !== value.query) open({ doc: first.doc_id, page: first.page });
   else if (!first) shut();
 }
@@ -168,9 +184,14 @@ async function onClick(event) {
     event.preventDefault();
     choose(card);
   }
+  const link = event.target.closest('a[data-export]');
+  if (link && !event.ctrlKey && !event.metaKey) {
+    event.preventDefault();
+    save(link);
+  }
   const { act, question: text, unfold } = event.target.closest('button')?.dataset ?? {};
   if (text) submit(text);
-  if (unfold) { unfolded.add(unfold); draw(); }
+  if (unfold) { unfolded.add(unfold); drawCards(); }
   if (act === 'more') more();
   if (act === 'library') showScreen('library', { push: true });
   if (act === 'unfilter') unfilter();
@@ -183,6 +204,18 @@ async function onClick(event) {
       toast(error.message);
     }
   }
+}
+
+async function save(link) {
+  const said = link.textContent;
+  link.textContent = 'one moment…';
+  try {
+    const notes = await download(link.href);
+    if (notes) toast(notes, { seconds: 15 });
+  } catch (error) {
+    toast(error.message);
+  }
+  link.textContent = said;
 }
 
 export function move(step) {
@@ -203,7 +236,14 @@ function mark() {
   }
 }
 
-on('results', () => { if (found.phase === 'waiting') unfolded = new Set(); draw(); });
+on('results', () => {
+  if (found.phase === 'waiting') {
+    unfolded = new Set();
+    chosen = '';
+  }
+  draw();
+});
 on('library', () => part && drawHome());
 on('shown', mark);
-on('judged', () => draw());
+on('judged', drawCards);
+on('removed', () => found.value && search({ top: found.top, keep: true }));

@@ -5,6 +5,8 @@ import { library, ready, refresh } from './library-state.js';
 import { go, question, state, tell } from './state.js';
 
 const PAGE = 10;
+const TRIES = 6;
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 export const found = { phase: 'none', value: null, top: PAGE, message: '' };
 let running = null;
 
@@ -30,19 +32,18 @@ export async function search({ top = PAGE, keep = false } = {}) {
       return;
     } catch (error) {
       if (mine !== running || error.name === 'AbortError') return;
-      if (error.status === 0 || error.status === 503) {
+      if ((error.status === 0 || error.status === 503) && tries < TRIES) {
         change('waiting', { value: null, message: error.message });
         await refresh();
-        if (library.state !== 'failed') {
-          await ready();
-          if (mine !== running) return;
-          continue;
-        }
-        return change('failed', { message: library.message });
+        if (library.state === 'ready') await pause(500 * 2 ** tries); // it answers, and yet this search broke off
+        await ready();
+        if (mine !== running) return;
+        if (library.state === 'failed') return change('failed', { value: null, message: library.message });
+        continue;
       }
-      if (error.status === 429 && tries < 5) {
+      if (error.status === 429 && tries < TRIES) {
         change('waiting', { value: found.value, message: error.message });
-        await new Promise((done) => setTimeout(done, 1000 + 1000 * Math.random()));
+        await pause(1000 + 1000 * Math.random());
         if (mine !== running) return;
         continue;
       }

@@ -8,6 +8,16 @@ export const uploads = []; // {name, share, message, size}: under way, or refuse
 const queue = [];
 let running = 0;
 let told = () => {};
+let telling = null;
+const TELL_MS = 300;
+
+// Many files make many small steps: they are told of a few times a second.
+function tellSoon() {
+  telling ??= setTimeout(() => {
+    telling = null;
+    told({ ended: !running && !queue.length });
+  }, TELL_MS);
+}
 
 export function onUpload(listener) {
   told = listener;
@@ -19,7 +29,7 @@ export function add(files) {
     uploads.push(row);
     queue.push([file, row]);
   }
-  told({});
+  tellSoon();
   while (running < AT_ONCE && queue.length) next();
 }
 
@@ -34,13 +44,13 @@ function next() {
   running++;
   const request = new XMLHttpRequest();
   request.open('PUT', asked(`upload/${encodeURIComponent(file.name)}`));
-  request.upload.onprogress = (event) => { row.share = event.total ? event.loaded / event.total : 1; told({}); };
+  request.upload.onprogress = (event) => { row.share = event.total ? event.loaded / event.total : 1; tellSoon(); };
   request.onloadend = () => {
     running--;
     if (request.status === 401) return toLogin();
     if (request.status === 201) uploads.splice(uploads.indexOf(row), 1);
     else row.message = refusal(request);
-    told({ ended: true });
+    tellSoon();
     next();
   };
   request.send(file);

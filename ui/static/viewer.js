@@ -75,10 +75,10 @@ export async function open({ doc, page }, { push = false, user = false } = {}) {
   try {
     view = await fetchView(query, doc, page);
   } catch (error) {
-    if (mine === turn) fail(error.message);
+    if (mine === turn && query === state.query) fail(error.message);
     return;
   }
-  if (mine !== turn) return;
+  if (mine !== turn || query !== state.query) return; // something else has been asked meanwhile
   wanted = view.page;
   go({ doc: view.doc_id, page: view.page }, { push });
   draw(view);
@@ -247,8 +247,12 @@ export function shut() {
 }
 
 function setSheet(on) {
+  if (on === root.classList.contains('open')) return;
   root.classList.toggle('open', on);
   document.documentElement.classList.toggle('sheet-open', on);
+  for (const behind of document.querySelectorAll('#header, #ask, #found, #screens .tab-wrapper')) behind.inert = on;
+  if (on) root.querySelector('[data-act=close]').focus();
+  else document.querySelector('.card[aria-current]')?.focus({ preventScroll: true });
 }
 
 function room() {
@@ -346,7 +350,10 @@ export const acts = {
   heat: () => toggle('heat'),
   up: () => judge(1),
   down: () => judge(0),
-  close: () => setSheet(false),
+  close: () => {
+    part('more').open = false;
+    setSheet(false);
+  },
   only: () => onlyIn(shown.doc_id, shown.document),
   link: async () => {
     try {
@@ -388,6 +395,7 @@ document.addEventListener('click', (event) => {
   if (part && !event.target.closest?.('[data-part=more]')) part('more').open = false;
 });
 on('results', () => {
+  if (found.phase === 'waiting') turn++; // a page that is still on its way belongs to the question before
   if (!shown || !root) return;
   if (found.phase === 'waiting' || found.phase === 'first') { if (shown.query !== state.query) root.dataset.state = 'loading'; }
   else if (found.phase === 'ready') { drawHits(); drawStrip(part('strip'), shown, hits()); }
@@ -400,4 +408,5 @@ on('moved', (before) => {
   else if (!state.query) shut();
 });
 on('screen', () => setTimeout(resize, 50));
-export const visible = () => Boolean(root?.offsetParent);
+export const visible = () => Boolean(root?.getClientRects().length); // offsetParent is null for the sheet
+export const shows = ({ query, doc, page }) => Boolean(shown) && shown.query === query && shown.doc_id === doc && shown.page === page;
