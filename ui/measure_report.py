@@ -73,7 +73,8 @@ def _run(run: "Measured", where: str) -> str:
             f"<tr><th></th><th>first stage</th><th>reranked</th></tr>{by_kind}</table></div>"
         )
     return (
-        f"<section><h2>{escape(run.profile)}</h2><p class=lead>{len(run.observed)} questions{escape(where and f' {where}')}. Reranked "
+        f"<section><h2>{escape(run.profile)}</h2>"
+        f"<p class=lead>{len(run.observed)} questions{escape(where and f' {where}')}. Reranked "
         f"against first stage: nDCG@10 {100 * facts['gain']:+.1f}, p = {facts['p']:.3f}.</p>{table}"
         f"<div class=plots>{_scores(run)}{_costs(run)}{_reliability(run)}</div>{_cases(run)}</section>"
     )

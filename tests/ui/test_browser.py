@@ -231,7 +231,7 @@ def test_the_heat_map_glows_where_the_word_is_and_nowhere_on_a_page_without_it(f
 def test_filters_are_set_shown_linked_and_cleared(filled: Page) -> None:
     ask(filled, "marmalade")
     cards = filled.get_by_test_id("result-card")
-    assert {card.get_attribute("data-doc") for card in cards.all()} != {None}
+    assert len({card.get_attribute("data-doc") for card in cards.all()}) >= 2
     filled.get_by_test_id("filters").get_by_text("Documents", exact=True).click()
     filled.get_by_label("Find a document by name").fill("ebb")
     filled.get_by_role("checkbox", name=re.compile("ebb.pdf")).check()
@@ -290,7 +290,7 @@ def test_keys_do_everything_and_none_acts_while_typing(filled: Page) -> None:
     filled.keyboard.press("b")
     current = filled.locator("[data-testid=result-card][aria-current]")
     filled.keyboard.press("j")
-    expect(current).to_have_attribute("data-rank", re.compile("[2-9]|1"))
+    expect(current).to_have_count(1)
     rank = int(current.get_attribute("data-rank") or 0)
     filled.keyboard.press("j")
     expect(current).to_have_attribute("data-rank", str(rank + 1))
@@ -313,6 +313,57 @@ def test_fast_page_turns_land_where_they_were_meant_to(filled: Page) -> None:
     expect(viewer).to_have_attribute("data-state", "ready")
     expect(filled).to_have_url(re.compile("[?&]p=2$"))
     expect(filled.get_by_test_id("strip").locator("[aria-current]")).to_have_attribute("data-goto", "2")
+
+
+def test_an_earlier_question_asked_again_opens_its_own_page(filled: Page) -> None:
+    ask(filled, "marmalade")
+    filled.get_by_test_id("result-card").nth(1).click()
+    ask(filled, "seals rest")
+    expect(filled.get_by_test_id("viewer-name")).to_have_text(HOSTILE)
+    ask(filled, "marmalade")
+    expect(filled.get_by_test_id("viewer-name")).not_to_have_text(HOSTILE)
+    first = filled.get_by_test_id("result-card").first
+    expect(first).to_have_attribute("aria-current", "true")
+
+
+def test_a_page_that_comes_late_is_not_opened_under_the_next_question(filled: Page) -> None:
+    ask(filled, "marmalade")
+    late = "**/api/v1/documents/*/pages/1?q=marmalade"
+    filled.route(late, lambda route: (filled.wait_for_timeout(600), route.continue_()))
+    card = filled.get_by_test_id("result-card").filter(has_text="page 1 of 3").first
+    card.click()
+    ask(filled, "seals rest")
+    filled.wait_for_timeout(900)
+    filled.unroute(late)
+    expect(filled.get_by_test_id("viewer-name")).to_have_text(HOSTILE)
+    expect(filled).to_have_url(re.compile("q=seals"))
+
+
+def test_a_date_that_is_none_is_told_and_hinders_nothing(filled: Page) -> None:
+    search_screen(filled)
+    filled.get_by_test_id("filters").get_by_text("Date", exact=True).click()
+    filled.get_by_label("From").fill("May 2023")
+    filled.get_by_label("From").press("Tab")
+    expect(filled.get_by_role("alert").filter(has_text="Write a year")).to_be_visible()
+    filled.keyboard.press("Escape")
+    ask(filled, "marmalade")
+    filled.get_by_test_id("filters").get_by_text("Date", exact=True).click()
+    filled.get_by_label("From").fill("2020")
+    filled.get_by_label("From").press("Enter")
+    expect(filled.get_by_test_id("filter-chip")).to_contain_text("from 2020")
+
+
+def test_several_documents_are_tagged_and_keep_their_collections(filled: Page) -> None:
+    go_to(filled, "/?s=library")
+    rows = filled.get_by_test_id("document")
+    for name in ("ebb.pdf", "harbour.pdf"):
+        filled.get_by_role("checkbox", name=f"Choose {name}").check()
+    filled.get_by_role("button", name="Tag…").click()
+    dialog = filled.get_by_test_id("edit")
+    dialog.get_by_label("Tags").fill("together")
+    dialog.get_by_role("button", name="Save").click()
+    expect(rows.filter(has_text="#together")).to_have_count(2)
+    expect(filled.locator(".tag.collection")).to_have_count(0)
 
 
 def test_links_survive_reload_back_and_forward(filled: Page) -> None:

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,7 @@ def test_the_index_is_described_compacted_and_verified(own: tuple[TestClient, Se
 def test_a_thumb_is_kept_shown_and_counted_towards_lift(own: tuple[TestClient, Service]) -> None:
     client, _ = own
     assert client.get(f"{API}/judgements").json()["lift"] == []
+    client.get(f"{API}/search", params={"q": "harbour fees"})
     thumb = {"query": "harbour fees", "doc_id": DOC, "page": 2, "grade": 1}
     client.post(f"{API}/judgements", json=thumb).raise_for_status()
     hits = client.get(f"{API}/search", params={"q": "harbour fees"}).json()["hits"]
@@ -357,6 +359,7 @@ def test_an_index_of_another_encoder_is_encoded_again_and_opened(tmp_path: Path)
     assert failed.wait(10)
     client = TestClient(server(service))
     client.post(f"{API}/index/reembed").raise_for_status()
+    assert client.get(f"{API}/library").json()["state"] != "failed"  # it is at work
     for _ in range(400):
         if client.get("/ready").status_code == 200:
             break
@@ -366,6 +369,25 @@ def test_an_index_of_another_encoder_is_encoded_again_and_opened(tmp_path: Path)
     assert Store.open(f"{uri}.before").fingerprint.dim == 64
     assert client.post(f"{API}/index/reembed").status_code == 400
     service.close()
+
+
+def test_what_changes_while_an_index_is_encoded_again_is_caught_up(tmp_path: Path) -> None:
+    from ui.library import reembedded
+
+    uri = filled(tmp_path)
+    other = SMALL.model_copy(update={"encoder": configs.Hashing(dim=32)})
+    work = reembedded(f"{uri}/", other)
+    next(work)
+    next(work)
+    source = Store.open(uri)
+    add_document(source, HashingEncoder(), "new.pdf", ["harbour master"])
+    source.remove([GONE])
+    source.update(replace(source.document(DOC), title="Ebb"))
+    for _ in work:
+        pass
+    fresh = Store.open(uri)
+    assert fresh.fingerprint.dim == 32
+    assert {(d.name, d.title) for d in fresh.documents()} == {("tides.pdf", "Ebb"), ("new.pdf", "")}
 
 
 def test_a_full_queue_is_told_and_the_others_are_served(tmp_path: Path) -> None:
@@ -400,6 +422,80 @@ def test_a_full_queue_is_told_and_the_others_are_served(tmp_path: Path) -> None:
     )
     del client
     service.close()
+
+
+def test_what_breaks_after_the_first_line_is_a_line(tmp_path: Path) -> None:
+    service = serving(filled(tmp_path))
+    steps = service.library.searcher.steps
+
+    def broken(query: str, **asked: Any) -> Iterator[SearchResult]:
+        yield next(steps(query, **asked))
+        raise RuntimeError("out of memory")
+
+    service.library.searcher.steps = broken  # type: ignore[method-assign]
+    answer = TestClient(server(service)).get(
+        f"{API}/search", params={"q": "harbour"}, headers={"Accept": "application/x-ndjson"}
+    )
+    first, last = map(json.loads, answer.text.splitlines())
+    assert first["provisional"]
+    assert last["error"]["message"] == "the reranked order could not be made: the server's log says why"
+    service.close()
+
+
+def test_a_reader_who_leaves_gives_up_the_turn_and_stops_the_reranker(tmp_path: Path) -> None:
+    settings = SMALL.model_copy(update={"serve": configs.Serve(at_once=1)})
+    service = serving(filled(tmp_path), settings)
+    begun, ended = threading.Event(), threading.Event()
+    steps = service.library.searcher.steps
+
+    def slowly(query: str, *, stop: threading.Event, **asked: Any) -> Iterator[SearchResult]:
+        begun.set()
+        if stop.wait(10):
+            ended.set()
+        yield from steps(query, stop=stop, **asked)
+
+    async def leaving() -> SearchResult:
+        service.library.searcher.steps = slowly  # type: ignore[method-assign,assignment]
+        gone = asyncio.ensure_future(service.search(Ask("harbour one"), "a"))
+        await asyncio.to_thread(begun.wait, 10)
+        gone.cancel()
+        service.library.searcher.steps = steps  # type: ignore[method-assign]
+        after = await asyncio.wait_for(service.search(Ask("harbour two"), "b"), 5)
+        assert ended.is_set()  # the turn was kept until its thread had ended
+        return after
+
+    assert asyncio.run(leaving()).query == "harbour two"
+    service.close()
+
+
+def test_a_thumb_is_kept_with_the_order_that_was_seen_or_without(own: tuple[TestClient, Service]) -> None:
+    client, service = own
+    thumb = {"query": "harbour fees", "doc_id": DOC, "page": 2, "grade": 1}
+    client.get(f"{API}/search", params={"q": "harbour fees", "document": DOC})  # only under a filter
+    client.post(f"{API}/judgements", json=thumb).raise_for_status()
+    assert client.get(f"{API}/judgements").json()["lift"] == []
+    client.get(f"{API}/search", params={"q": "harbour fees"})
+    client.post(f"{API}/judgements", json=thumb).raise_for_status()
+    assert client.get(f"{API}/judgements").json()["lift"][0]["wins"] is not None
+    del service
+
+
+def test_a_refused_upload_leaves_nothing(own: tuple[TestClient, Service]) -> None:
+    client, service = own
+    before = set(service.library.jobs.folder.iterdir())
+    answer = client.put(f"{API}/upload/report.pdf", params={"tag": "a,b"}, content=b"%PDF-")
+    assert (answer.status_code, answer.json()["error"]["kind"]) == (422, "BadChange")
+    assert set(service.library.jobs.folder.iterdir()) == before
+
+
+def test_a_long_question_is_lit_quickly(client: TestClient) -> None:
+    words = " ".join(f"harbour{n}" for n in range(190))
+    began = time.perf_counter()
+    found = client.get(f"{API}/search", params={"q": words, "top": 50}).json()
+    assert time.perf_counter() - began < 3
+    terms = client.get(f"{API}/documents/{DOC}/pages/1", params={"q": words}).json()["terms"]
+    assert len(terms) == 32
+    del found
 
 
 def test_a_search_after_an_ingest_sees_what_is_new(own: tuple[TestClient, Service]) -> None:

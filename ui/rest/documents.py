@@ -170,7 +170,8 @@ def _sorted_by(document: Document, sort: SORTS) -> tuple[object, ...]:
 
 
 def _jobs(library: Library) -> schemas.JobsOut:
-    jobs, summary = library.jobs.listed(LISTED), library.jobs.summary()
+    summary = library.jobs.summary()  # first: what it calls ended has ended in the list, too
+    jobs = library.jobs.listed(LISTED)
     run = runs.current(library.uri)
     return schemas.JobsOut(
         jobs=[_job(job) for job in jobs],

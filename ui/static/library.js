@@ -17,6 +17,7 @@ let listed = { documents: [], total: 0, pages: 0 };
 let shownRows = PAGE;
 let chosen = new Set();
 let editing = [];
+let looked = 0; // when the jobs were last asked for because of an upload
 let turn = 0; // of several answers, only the last one asked for is drawn
 let drawn = '';
 
@@ -24,7 +25,12 @@ export function mount(element) {
   root = element.querySelector('.library');
   part = parts(root);
   mountJobs(part, list);
-  onUpload(() => { drawJobs(); lookSoon(); });
+  onUpload(({ ended }) => {
+    drawJobs();
+    if (!ended && Date.now() - looked < 1000) return;
+    looked = Date.now();
+    look();
+  });
   root.addEventListener('click', onClick);
   const drop = part('drop');
   drop.addEventListener('dragover', (event) => { event.preventDefault(); drop.classList.add('over'); });
@@ -51,8 +57,6 @@ export function mount(element) {
   part('index').addEventListener('toggle', () => part('index').open && drawIndex());
   start();
 }
-
-const lookSoon = debounce(look, 400);
 
 async function start() {
   drawLibrary();
