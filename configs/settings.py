@@ -230,6 +230,34 @@ class Ingest(Model):
     """Width of the thumbnails."""
 
 
+class Fold(Model):
+    """Pages that repeat a better one stand with it."""
+
+    kind: Literal["fold"] = "fold"
+    likeness: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of their word shingles that two pages have in common, from which one is folded."""
+    among: PositiveInt = 50
+    """Pages that are compared, best first."""
+
+
+class PerDocument(Model):
+    """At most so many pages of a document, the others behind."""
+
+    kind: Literal["per_document"] = "per_document"
+    most: PositiveInt = 3
+
+
+class NewerFirst(Model):
+    """Of pages with nearly the same score, those of newer documents first."""
+
+    kind: Literal["newer_first"] = "newer_first"
+    within: PositiveFloat = 0.25
+    """The difference of scores that counts as nearly the same, in standard deviations of the candidates'."""
+
+
+Rule = Annotated[Fold | PerDocument | NewerFirst, Field(discriminator="kind")]
+
+
 class Search(Model):
     depth: PositiveInt = 100
     """Candidates that the first stage ranks."""
@@ -247,6 +275,8 @@ class Search(Model):
     None: always rerank. 'folioscope tune' finds one that costs no quality."""
     weak: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Where the index is calibrated: if no page is this likely to answer, it is said that nothing matches well."""
+    rules: tuple[Rule, ...] = ()
+    """What happens after reranking, in this order: fold, per_document, newer_first."""
     exact_mb: PositiveInt = 1024
     """Vectors up to this many MiB are kept in memory and scanned whole; past it they are streamed from disk."""
     max_query_chars: PositiveInt = 2_000

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 import configs.settings as configs
-from retrieval import fuse
+from retrieval import fuse, rules
 from retrieval.confidence import Calibration
 from retrieval.errors import BadQuery, RerankerFailed
 from retrieval.highlight import focus, heat, highlight
@@ -126,14 +126,26 @@ class Searcher:
             recalled.rankings,
             self._notes(text, embedding, candidates, where),
         )
+        if why_not is not None:
+            yield self._ruled(first)
+            return
         yield first
-        if why_not is None:
-            budget = (budget_ms if budget_ms is not None else self._settings.budget_ms) / 1000
-            hits, stage, decision = self._rerank(text, embedding, candidates, budget, stop)
-            hits, notes = self._judged(hits, first.notes, min_confidence)
-            yield replace(
-                first, hits=tuple(hits), stages=(*first.stages, stage), decision=decision, notes=notes
-            )
+        budget = (budget_ms if budget_ms is not None else self._settings.budget_ms) / 1000
+        hits, stage, decision = self._rerank(text, embedding, candidates, budget, stop)
+        hits, notes = self._judged(hits, first.notes, min_confidence)
+        yield self._ruled(
+            replace(first, hits=tuple(hits), stages=(*first.stages, stage), decision=decision, notes=notes)
+        )
+
+    def _ruled(self, result: SearchResult) -> SearchResult:
+        """With the rules of the house applied, where the profile has any."""
+        if not self._settings.rules or not result.hits:
+            return result
+        began = time.perf_counter()
+        documents = {document.doc_id: document for document in self._store.documents()}
+        hits, notes = rules.apply(self._settings.rules, result.hits, documents, self._store.contents)
+        stage = rules.stage(notes, time.perf_counter() - began, len(result.hits))
+        return replace(result, hits=tuple(hits), stages=(*result.stages, stage))
 
     def _judged(
         self, hits: list[Hit], notes: tuple[str, ...], least: float | None

@@ -217,6 +217,8 @@ class Hit:
     reranked: bool = False
     confidence: float | None = None
     """Probability that this page answers, where the index is calibrated for the reranker and it read the page."""
+    same: tuple[str, ...] = ()
+    """Names of pages that say nearly the same, folded into this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,9 @@ def measured(place: str, index: str, profile: str, within: bool, read: int, as_j
     if failures and not as_json:
         show.print_failures(failures)
     evaluate.require(dataset, store)
-    generous = settings.search.model_copy(update={"depth": 2 * FIRST, "rerank": read, "gate": None})
+    generous = settings.search.model_copy(
+        update={"depth": 2 * FIRST, "rerank": read, "gate": None, "rules": ()}
+    )
     searcher = assemble.searcher_of(store, encoder, settings.model_copy(update={"search": generous}))
     total = len(dataset.questions)
     with show.waiting(f"asking {total} questions") as status:

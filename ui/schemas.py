@@ -33,6 +33,7 @@ class HitOut(BaseModel):
     confidence: float | None = Field(
         default=None, description="probability that this page answers; null where the index is not calibrated"
     )
+    same: list[str] = Field(default=[], description="pages that say nearly the same, folded into this one")
     share: float = Field(description="the score between the least (0) and the best (1) of this list")
     snippet: list[tuple[str, bool]] = Field(description="pieces of text, each with whether it matches")
     thumb: str = Field(description="address of the thumbnail, relative to the server's root")

@@ -143,6 +143,7 @@ def _hit(
         scores={name: round(score, 6) for name, score in hit.scores.items()},
         reranked=hit.reranked,
         confidence=None if hit.confidence is None else round(hit.confidence, 4),
+        same=list(hit.same),
         share=share,
         snippet=parts(highlight.snippet, highlight.snippet_matches),
         thumb=image_url(document, page.number, thumb=True),
