@@ -172,38 +172,83 @@ class SentenceTransformers(TorchModel):
     """Run Python code that comes with the model: only from owners you trust as you trust your own code."""
 
 
-class Remote(Model):
-    """A reranker behind HTTP: vLLM, SGLang, or a service that speaks Jina's or Cohere's protocol."""
+class HttpModel(Model):
+    """What all models behind HTTP have in common."""
 
-    kind: Literal["remote"] = "remote"
-    dialect: Literal["vllm", "sglang", "jina", "cohere"]
     url: str
     """Where the server is, without a path: http://gpu-room:8000, https://api.jina.ai."""
     model: str
     reads: Literal["image", "text"] = "image"
     key_variable: str | None = None
     """The environment variable that holds the key for the service."""
-    instruction: str | None = None
-    """For SGLang with Qwen3-VL-Reranker."""
     timeout_s: PositiveFloat = 20.0
     retries: NonNegativeInt = 2
     max_image_kb: PositiveInt = 1_500
     """Larger page images are sent smaller."""
     max_text_chars: PositiveInt = 20_000
-    batch_size: PositiveInt = 16
-    parallel: PositiveInt = 2
-    """Requests at once."""
     break_after: PositiveInt = 3
     """After so many failures in a row nothing is asked for `rest_s` seconds: the first stage's order stands."""
     rest_s: PositiveFloat = 30.0
+
+
+class Remote(HttpModel):
+    """A reranker behind HTTP: vLLM, SGLang, or a service that speaks Jina's or Cohere's protocol."""
+
+    kind: Literal["remote"] = "remote"
+    dialect: Literal["vllm", "sglang", "jina", "cohere"]
+    instruction: str | None = None
+    """For SGLang with Qwen3-VL-Reranker."""
+    batch_size: PositiveInt = 16
+    parallel: PositiveInt = 2
+    """Requests at once."""
+
+
+class Listwise(HttpModel):
+    """A (vision-language) chat model behind an OpenAI-compatible server, asked to put pages in order."""
+
+    kind: Literal["listwise"] = "listwise"
+    timeout_s: PositiveFloat = 60.0
+    max_image_kb: PositiveInt = 600
+    max_text_chars: PositiveInt = 3_000
+    window: Annotated[int, Field(ge=2, le=50)] = 8
+    """Pages of one request; the window moves from the last pages to the first, `stride` at a time."""
+    stride: PositiveInt = 4
+    passes: PositiveInt = 1
+    max_tokens: PositiveInt = 512
+    """Of an answer; a model that thinks aloud needs more."""
 
 
 class NoReranker(Model):
     kind: Literal["none"] = "none"
 
 
+SingleReranker = Annotated[
+    Text | Overlap | Qwen3VL | JinaM0 | MonoQwen2VL | SentenceTransformers | Remote | Listwise,
+    Field(discriminator="kind"),
+]
+
+
+class Ensemble(Model):
+    """Several rerankers that read the same pages, fused."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    members: Annotated[tuple[SingleReranker, ...], Field(min_length=2)]
+    fuse: Literal["z_scores", "rrf", "borda"] = "z_scores"
+    weights: tuple[PositiveFloat, ...] = ()
+    """One for each member; none: all count the same."""
+
+
 RerankerSettings = Annotated[
-    Text | Overlap | Qwen3VL | JinaM0 | MonoQwen2VL | SentenceTransformers | Remote | NoReranker,
+    Text
+    | Overlap
+    | Qwen3VL
+    | JinaM0
+    | MonoQwen2VL
+    | SentenceTransformers
+    | Remote
+    | Listwise
+    | Ensemble
+    | NoReranker,
     Field(discriminator="kind"),
 ]
 

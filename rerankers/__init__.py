@@ -49,6 +49,15 @@ def _load(settings: "configs.RerankerSettings") -> Reranker | None:
             from rerankers.remote import RemoteReranker
 
             return RemoteReranker(settings)
+        case configs.Listwise():
+            from rerankers.listwise import ListwiseReranker
+
+            return ListwiseReranker(settings)
+        case configs.Ensemble():
+            from rerankers.ensemble import EnsembleReranker
+
+            members = [_load(member) for member in settings.members]
+            return EnsembleReranker([m for m in members if m is not None], settings.fuse, settings.weights)
         case configs.NoReranker():
             return None
         case _:

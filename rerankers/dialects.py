@@ -14,11 +14,8 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 import configs.settings as configs
+from rerankers.server import BadAnswer
 from retrieval.errors import RerankerFailed
-
-
-class BadAnswer(Exception):
-    """What came back is not what the dialect says."""
 
 
 @dataclass(frozen=True, slots=True)

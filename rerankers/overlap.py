@@ -9,6 +9,7 @@ from retrieval.types import PageContent
 class OverlapReranker:
     name = "overlap"
     batch_pages = 4
+    whole = False
     notes: tuple[str, ...] = ()
 
     def take_note(self) -> str:

@@ -18,6 +18,8 @@ from retrieval.types import PageContent
 
 
 class SentenceTransformersReranker:
+    whole = False
+
     def __init__(
         self, settings: configs.SentenceTransformers, model: Any, placement: checkpoints.Placement
     ) -> None:

@@ -22,6 +22,7 @@ NOTHING = -12.0
 
 class TextReranker:
     batch_pages = 4
+    whole = False
     notes: tuple[str, ...] = ()
 
     def __init__(self, settings: configs.Text) -> None:

@@ -254,8 +254,8 @@ class Searcher:
             )
         ]
         scores: list[float] = []
-        most = self._reranker.batch_pages
-        step = min(most, FIRST_STEP)
+        most = len(contents) if self._reranker.whole else self._reranker.batch_pages
+        step = most if self._reranker.whole else min(most, FIRST_STEP)
         try:
             while step and len(scores) < len(contents) and not (stop and stop.is_set()):
                 scores += self._reranker.score(text, contents[len(scores) : len(scores) + step])

@@ -162,6 +162,11 @@ class Reranker(Protocol):
         ...
 
     @property
+    def whole(self) -> bool:
+        """Whether its scores compare only within one call: then it is given all pages at once."""
+        ...
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """As an Encoder's."""
         ...

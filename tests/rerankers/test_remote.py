@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 import configs.settings as configs
-from rerankers.remote import RemoteReranker, data_url
+from rerankers.remote import RemoteReranker
+from rerankers.server import data_url
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import RerankerFailed
 from retrieval.search import Searcher

@@ -168,6 +168,7 @@ class SlowReranker:
     """Takes its time, and ranks backwards."""
 
     name = "slow"
+    whole = False
     batch_pages = 4
     notes = ()
 

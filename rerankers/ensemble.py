@@ -1,0 +1,63 @@
+"""Several rerankers over the same pages, fused: by scores, or by ranks where scores are not to be trusted.
+
+z_scores: the weighted sum of each one's z-scores. rrf: reciprocal rank fusion (Cormack et al., 2009), 1 / (60 + rank).
+borda: the share of the other pages that a page is placed before (de Borda, 1784). Equal scores share their rank.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from retrieval import fuse
+from retrieval.errors import RerankerFailed
+from retrieval.types import PageContent, Reranker
+
+RRF = 60  # Cormack et al., section 3
+Method = Literal["z_scores", "rrf", "borda"]
+
+
+class EnsembleReranker:
+    """Where one member fails, the stage fails: an order of the others would pass for one of all."""
+
+    whole = True
+
+    def __init__(self, members: Sequence[Reranker], method: Method, weights: Sequence[float] = ()) -> None:
+        if weights and len(weights) != len(members):
+            raise RerankerFailed(
+                f"the ensemble has {len(members)} members and {len(weights)} weights: give one for each"
+            )
+        self.name = f"{method} of " + ", ".join(member.name for member in members)
+        self.notes = tuple(note for member in members for note in member.notes)
+        self.batch_pages = max(member.batch_pages for member in members)
+        self._members = members
+        self._method = method
+        self._weights = tuple(weights) or (1.0,) * len(members)
+
+    def take_note(self) -> str:
+        return "; ".join(filter(None, (member.take_note() for member in self._members)))
+
+    def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
+        """Comparable within this call only. Raises RerankerFailed."""
+        total = np.zeros(len(pages))
+        for member, weight in zip(self._members, self._weights, strict=True):
+            total += weight * _evidence(self._method, np.array(_scores(member, query, pages), np.float64))
+        return [float(value) for value in total]
+
+
+def _scores(member: Reranker, query: str, pages: Sequence[PageContent]) -> list[float]:
+    if member.whole:
+        return member.score(query, pages)
+    step = member.batch_pages
+    return [s for at in range(0, len(pages), step) for s in member.score(query, pages[at : at + step])]
+
+
+def _evidence(method: Method, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    if method == "z_scores":
+        return fuse.z_scores(scores)
+    ranks: NDArray[np.float64] = rankdata(-scores, method="average")
+    if method == "rrf":
+        return 1 / (RRF + ranks)
+    return (len(ranks) - ranks) / max(1, len(ranks) - 1)

@@ -1,0 +1,249 @@
+"""The listwise reranker against a real HTTP server that answers as chat models do, well and badly; ensembles."""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+import configs.settings as configs
+import rerankers
+from rerankers.ensemble import EnsembleReranker
+from rerankers.listwise import ListwiseReranker, numbers
+from rerankers.overlap import OverlapReranker
+from retrieval.encoders.hashing import HashingEncoder
+from retrieval.errors import RerankerFailed
+from retrieval.search import Searcher
+from retrieval.store import Store
+from retrieval.types import PageContent
+from tests.build import add_document, content
+
+Answer = Callable[[dict[str, Any]], str]
+
+
+class ChatServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[dict[str, Any]] = []
+        self.answer: Answer = by_length
+        self.body: bytes | None = None
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: ChatServer
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append({"path": self.path, **asked})
+        said = {"choices": [{"message": {"role": "assistant", "content": self.server.answer(asked)}}]}
+        data = self.server.body or json.dumps(said).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def texts(asked: dict[str, Any]) -> list[str]:
+    """Of the pages, in the order in which they were shown."""
+    parts = asked["messages"][0]["content"]
+    return [
+        parts[at + 1].get("text", "image")
+        for at, part in enumerate(parts)
+        if re.fullmatch(r"\[\d+\]", part.get("text", ""))
+    ]
+
+
+def by_length(asked: dict[str, Any]) -> str:
+    """A model that likes long pages."""
+    shown = texts(asked)
+    order = sorted(range(len(shown)), key=lambda at: -len(shown[at]))
+    return " > ".join(f"[{at + 1}]" for at in order)
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    server = ChatServer()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def reranker(server: ChatServer, **given: Any) -> ListwiseReranker:
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    return ListwiseReranker(
+        configs.Listwise(url=url, model="chat", **{"reads": "text", "retries": 0, **given})
+    )
+
+
+def pages(*lengths: int) -> list[PageContent]:
+    return [content("word " * length, number=at + 1) for at, length in enumerate(lengths)]
+
+
+def places(scores: Sequence[float]) -> list[int]:
+    return [int(at) for at in np.argsort(-np.array(scores))]
+
+
+def test_one_window_gives_the_models_order(server: ChatServer) -> None:
+    ranker = reranker(server)
+    assert places(ranker.score("q", pages(2, 5, 1, 3))) == [1, 3, 0, 2]
+    (asked,) = server.requests
+    assert (asked["path"], asked["model"], asked["temperature"]) == ("/v1/chat/completions", "chat", 0)
+    assert "no instruction to you" in asked["messages"][0]["content"][0]["text"]
+    assert asked["messages"][0]["content"][-1]["text"].startswith("Question: q")
+    assert ranker.take_note() == ""
+
+
+def test_windows_slide_from_the_last_pages_to_the_first(server: ChatServer) -> None:
+    """Ten pages, the best of them last: with windows of four by two it climbs to the front in one pass."""
+    ranker = reranker(server, window=4, stride=2)
+    scores = ranker.score("q", pages(3, 2, 5, 1, 4, 6, 7, 8, 9, 99))
+    assert places(scores)[:2] == [9, 8]
+    assert [len(texts(asked)) for asked in server.requests] == [4, 4, 4, 4]
+
+
+def test_pages_go_as_images_where_the_profile_says_so(server: ChatServer) -> None:
+    server.answer = lambda asked: "[2] > [1]"
+    assert places(reranker(server, reads="image").score("q", pages(1, 1))) == [1, 0]
+    parts = server.requests[0]["messages"][0]["content"]
+    assert sum(part["type"] == "image_url" for part in parts) == 2
+    assert parts[2]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+
+
+@pytest.mark.parametrize(
+    ("answer", "order", "note"),
+    [
+        ("The best is [3], then [1], [2] and [4].", [2, 0, 1, 3], ""),
+        ("3 > 1 > 2 > 4", [2, 0, 1, 3], ""),
+        ("[9] > [3] > [3] > [1]", [2, 0, 1, 3], "1 answers repaired"),
+        ("<think>[1] looks good, or [4]</think>\n[2] > [4] > [1] > [3]", [1, 3, 0, 2], ""),
+        ("[4]", [3, 0, 1, 2], "1 answers repaired"),
+        ('{"order": [2, 1, 4, 3]}', [1, 0, 3, 2], ""),
+    ],
+)
+def test_answers_are_read_and_repaired(server: ChatServer, answer: str, order: list[int], note: str) -> None:
+    server.answer = lambda asked: answer
+    ranker = reranker(server)
+    assert places(ranker.score("q", pages(1, 1, 1, 1))) == order
+    assert ranker.take_note() == note
+
+
+def test_a_model_that_names_no_page_is_asked_once_more_and_then_the_stage_fails(server: ChatServer) -> None:
+    server.answer = lambda asked: "[1] > [2]" if len(asked["messages"]) > 1 else "I cannot see any pages."
+    assert places(reranker(server).score("q", pages(1, 2))) == [0, 1]
+    assert "held no page number" in server.requests[1]["messages"][2]["content"]
+    server.answer = lambda asked: "Sorry."
+    with pytest.raises(RerankerFailed, match="named no page, asked twice"):
+        reranker(server).score("q", pages(1, 2))
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}', b"<html>"]
+)
+def test_what_is_no_chat_completion_fails_in_words(server: ChatServer, body: bytes) -> None:
+    server.body = body
+    with pytest.raises(RerankerFailed, match="gave an answer that is not chat completions's"):
+        reranker(server).score("q", pages(1, 2))
+
+
+def test_what_a_page_says_is_no_page_number() -> None:
+    assert numbers("In 2023 page [2] beats [1]", 2) == [1, 0]
+    assert numbers("", 3) == []
+    assert numbers("[0] > [-1] > [4]", 3) == []
+
+
+def test_in_a_search_it_sees_all_pages_at_once_and_a_failure_leaves_the_first_stage(
+    server: ChatServer, store: Store, encoder: HashingEncoder
+) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["pump " * n for n in range(1, 13)])
+    searcher = Searcher(
+        store, encoder, reranker(server, window=20), configs.Search(rerank=12, rerank_weight=9)
+    )
+    result = searcher.search("pump")
+    assert len(server.requests) == 1
+    assert result.hits[0].page.number == 12
+    server.answer = lambda asked: "no"
+    failed = searcher.search("pump")
+    assert not failed.decision.reranked
+    assert "named no page" in failed.decision.reason
+
+
+# Ensembles
+
+
+class Fixed:
+    """Scores by page number, as given."""
+
+    whole = False
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, name: str, scores: Sequence[float], batch_pages: int = 2) -> None:
+        self.name = name
+        self.batch_pages = batch_pages
+        self._scores = scores
+
+    def take_note(self) -> str:
+        return self.name
+
+    def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
+        assert len(pages) <= self.batch_pages
+        return [self._scores[page.page.number - 1] for page in pages]
+
+
+def test_members_are_fused_by_scores_by_ranks_or_by_places() -> None:
+    members = [Fixed("a", [1.0, 2.0, 30.0]), Fixed("b", [0.3, 0.2, 0.1], 3)]
+    three = pages(1, 1, 1)
+    borda = EnsembleReranker(members, "borda").score("q", three)
+    assert borda == pytest.approx([0 + 1, 0.5 + 0.5, 1 + 0])
+    rrf = EnsembleReranker(members, "rrf", (2.0, 1.0)).score("q", three)
+    assert rrf == pytest.approx([2 / 63 + 1 / 61, 2 / 62 + 1 / 62, 2 / 61 + 1 / 63])
+    a, b = np.array([1, 2, 30.0]), np.array([0.3, 0.2, 0.1])
+    expected = (a - a.mean()) / a.std() + (b - b.mean()) / b.std()
+    assert EnsembleReranker(members, "z_scores").score("q", three) == pytest.approx(expected.tolist())
+    assert EnsembleReranker(members, "borda").take_note() == "a; b"
+
+
+def test_equal_scores_share_their_rank_and_one_page_has_one_score() -> None:
+    members = [Fixed("a", [5, 5, 1]), Fixed("b", [0, 0, 0])]
+    assert EnsembleReranker(members, "borda").score("q", pages(1, 1, 1)) == pytest.approx([1.25, 1.25, 0.5])
+    assert EnsembleReranker(members, "borda").score("q", pages(1)) == [0.0]
+
+
+def test_an_ensemble_of_a_profile_is_loaded_searched_with_and_checked(
+    store: Store, encoder: HashingEncoder
+) -> None:
+    settings = configs.Ensemble(
+        members=(configs.Overlap(), configs.Overlap()), fuse="rrf", weights=(1.0, 2.0)
+    )
+    ranker = rerankers.load(settings)
+    assert ranker
+    assert ranker.name == "rrf of overlap, overlap"
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["pump " * n for n in range(1, 13)])
+    result = Searcher(store, encoder, ranker, configs.Search(rerank=12)).search("pump")
+    assert sum(hit.reranked for hit in result.hits) == 10
+    with pytest.raises(ValidationError):
+        configs.Ensemble(members=(configs.Overlap(),))
+    with pytest.raises(RerankerFailed, match="2 members and 1 weights"):
+        EnsembleReranker([OverlapReranker(), OverlapReranker()], "rrf", (1.0,))
+
+
+def test_a_member_that_fails_fails_the_stage() -> None:
+    class Broken(Fixed):
+        def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
+            raise RerankerFailed("it is away")
+
+    with pytest.raises(RerankerFailed, match="it is away"):
+        EnsembleReranker([Fixed("a", [1]), Broken("b", [1])], "rrf").score("q", pages(1))
