@@ -20,7 +20,9 @@ class Needed:
 
 def needed(settings: configs.Settings) -> Iterator[Needed]:
     """The torch models of a profile; the small ones that ship are not among them."""
-    for role, part in (("encoder", settings.encoder), ("reranker", settings.reranker)):
+    reranker = settings.reranker
+    members = reranker.members if isinstance(reranker, configs.Ensemble) else (reranker,)
+    for role, part in (("encoder", settings.encoder), *(("reranker", member) for member in members)):
         if isinstance(part, configs.TorchModel):
             yield Needed(role, part.model, part.revision)
 
