@@ -68,7 +68,7 @@ FLIP = """async (page) => {
 def first_load(page: Page) -> dict[str, float]:
     """Requests, KB on the wire and seconds until a question can be asked; nothing is in the browser's cache."""
     finished: list[Any] = []
-    page.on("requestfinished", finished.append)
+    page.on("requestfinished", lambda request: finished.append(request))
     began = time.perf_counter()
     page.goto("/")
     page.wait_for_selector("[data-testid=stock][data-state=ready]")
@@ -196,12 +196,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     longest = max(store.documents(), key=lambda document: document.pages)
     questions = [question.text for question in evaluate.read(SAMPLES).questions]
     documents = more_documents(options.work / "more", 60)
-    with served(index, "--profile", options.profile) as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        with tab(browser, server.url) as opened:
-            load = first_load(opened.page)
-            times = searches(opened.page, questions[:30]) | flips(opened.page, longest.doc_id)
-        browser.close()
+    with served(index, "--profile", options.profile) as server:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            with tab(browser, server.url) as opened:
+                load = first_load(opened.page)
+                times = searches(opened.page, questions[:30]) | flips(opened.page, longest.doc_id)
+            browser.close()
         many = crowd(server, questions, documents)
         assert server.process
         memory = psutil.Process(server.process.pid).memory_info().rss
