@@ -111,8 +111,11 @@ class Store:
 
     def document(self, name: str) -> Document:
         """By file name or doc_id. Raises NotFound."""
-        for document in self._by_id().values():
-            if name in (document.name, document.doc_id, document.uri):
+        listed = self._by_id()
+        if name in listed:  # a file may be named like another document's id
+            return listed[name]
+        for document in listed.values():
+            if name in (document.name, document.uri):
                 return document
         raise NotFound(f"no document {name!r} in {self.uri}: 'folioscope docs list' names them")
 

@@ -3,6 +3,8 @@
 `serve` runs it, `create_app` makes it. Everything it loads comes from this server.
 """
 
+import logging
+import resource
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -20,7 +22,7 @@ from retrieval.errors import EncoderMismatch, FolioscopeError
 from ui import doors, media
 from ui.components import assets
 from ui.doors import Doors
-from ui.headers import SameOrigin, SecurityHeaders
+from ui.headers import Bounded, SameOrigin, SecurityHeaders
 from ui.library import uploads_folder
 from ui.page import mounted
 from ui.rest import documents, library, search
@@ -30,6 +32,7 @@ from ui.tools import tools
 
 BACKLOG = 2048  # connections that wait for the server to take them; uvicorn's own number
 EVERYWHERE = ("", "0.0.0.0", "::")
+MOST_FILES = 8192  # that this process asks the system for
 GRACE = 3  # seconds that open pages keep the server from ending
 VERSION = "1"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -44,12 +47,15 @@ def serve(
     token: str = "",
     users: Path | None = None,
     folders: Sequence[Path] = (),
+    proxy: str = "",
 ) -> None:
     """Serve the library at `uri`, made if it is not there yet, until interrupted.
 
     Says on standard output where it is, as soon as it answers; the models load meanwhile. Port 0 takes a free
     one. token, users: who may come in, as `doors.open_doors` reads them. folders: what may be ingested from the
-    page. Raises FolioscopeError if the port is taken, if the address is public and there is no login, and what
+    page. proxy: the address whose X-Forwarded-For is believed.
+
+    Raises FolioscopeError if the port is taken, if the address is public and there is no login, and what
     opening the library raises.
     """
     guard = doors.open_doors(uploads_folder(uri), token=token, users=users)
@@ -60,7 +66,15 @@ def serve(
         bound.listen(BACKLOG)
         shown = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
         print(f"Folioscope is at http://{shown}:{bound.getsockname()[1]} (Ctrl-C ends it)", flush=True)  # noqa: T201
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE, backlog=BACKLOG)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            timeout_graceful_shutdown=GRACE,
+            backlog=BACKLOG,
+            limit_concurrency=_connections(),
+            proxy_headers=bool(proxy),
+            forwarded_allow_ips=proxy or None,
+        )
         server = uvicorn.Server(config)
 
         def failed() -> None:
@@ -89,6 +103,9 @@ def create_app(service: Service, guard: Doors | None = None, *, host: str = "") 
 
 def server(service: Service, guard: Doors | None = None, host: str = "") -> FastAPI:
     """All but the screens."""
+    logging.basicConfig(
+        level=logging.WARNING
+    )  # before the MCP server sets up a handler that opens files to speak
     mcp = tools(service)
 
     @asynccontextmanager
@@ -107,6 +124,7 @@ def server(service: Service, guard: Doors | None = None, host: str = "") -> Fast
     )
     if guard:
         app.add_middleware(doors.Guard, doors=guard)
+    app.add_middleware(Bounded)
     app.add_middleware(SameOrigin)
     app.add_middleware(SecurityHeaders)
     if doors.is_loopback(host):
@@ -155,6 +173,16 @@ def _add_description(app: FastAPI) -> None:
                 routes=app.routes,
             )
         )
+
+
+def _connections() -> int:
+    """Connections at once that leave files to open: as many as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    return max(64, (most if soft == resource.RLIM_INFINITY else soft) // 2)
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -167,11 +167,15 @@ def serve(
             help="A folder that may be ingested from the page; may be given again.", show_default=False
         ),
     ] = None,
+    proxy: Annotated[
+        str,
+        typer.Option(help="The address of a proxy whose X-Forwarded-For is believed.", show_default=False),
+    ] = "",
 ) -> None:
     """Open the web page: drop documents in, ask, see the pages lit up. REST and MCP are served beside it."""
     from ui.app import serve as run
 
-    run(index, _load(profile), host, port, token=token, users=users, folders=folder or ())
+    run(index, _load(profile), host, port, token=token, users=users, folders=folder or (), proxy=proxy)
 
 
 @app.command()

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,8 @@ MOST_PAGES = 200
 """Pages of one PDF."""
 LOST = 3
 """Originals that may end the process that copies; after that no further original is opened."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA = re.compile(r"(^|[;\t\r\n|])(?=[=+\-@\t\r\n＝＋－＠])")
+"""Where a spreadsheet would begin a formula: at a cell's start, or behind what some take for a separator."""
 
 
 def as_csv(result: SearchResult, store: Store) -> str:
@@ -117,7 +119,7 @@ def _hits(result: SearchResult, store: Store) -> list[dict[str, Any]]:
 
 
 def _harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+    return FORMULA.sub(r"\1'", cell) if isinstance(cell, str) else cell
 
 
 @dataclass(frozen=True, slots=True)

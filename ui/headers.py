@@ -1,8 +1,11 @@
-"""What holds for every request and every answer: other sites change nothing here, and nothing of theirs is loaded.
+"""What holds for every request and every answer: other sites change nothing here, and nothing of theirs is loaded;
+bodies have a bound; and of Gradio there is no more than the page needs.
 
 Gradio's mount answers cross-site questions (CORS) for the whole app and grants them off a loopback address;
 `SameOrigin` stands before it.
 """
+
+import re
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -26,7 +29,14 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "X-Frame-Options": "SAMEORIGIN",
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
+PRIVATE = ("/api/", "/metrics", "/ready", "/config")
+LONGEST_BODY = 2**20  # bytes of a request that is no upload
+UPLOAD = "/api/v1/upload/"
+GRADIO = re.compile(
+    r"/gradio_api/(file|proxy|stream|deep_link|dev|vibe|upload|process_recording|component_server)"
+)
 READS = frozenset({"GET", "HEAD"})
 DEFAULT_PORTS = {
     "http": ":80",
@@ -44,6 +54,10 @@ class SameOrigin:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _from_elsewhere(Headers(scope=scope)):
+            refusal = PlainTextResponse("Refused: a page of another site asked for this.", status_code=403)
+            await refusal(scope, receive, send)
+            return
         if scope["type"] == "http" and scope["method"] not in READS:
             headers = Headers(scope=scope)
             origin, host = headers.get("origin"), headers.get("host", "")
@@ -70,9 +84,66 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if scope["path"] == "/" or scope["path"].startswith(PRIVATE):
+                    headers.setdefault("Cache-Control", "private, no-store")
+                for name in [name for name in headers if name.startswith("access-control-")]:
+                    del headers[name]  # Gradio's mount grants other sites more than this page needs
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+class Bounded:
+    """ASGI middleware: bodies of at most LONGEST_BODY but for uploads; Gradio's own uploads and files not at all."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or (scope["method"] == "PUT" and scope["path"].startswith(UPLOAD)):
+            await self._app(scope, receive, send)
+            return
+        if GRADIO.match(scope["path"]):
+            await PlainTextResponse("This page does without.", status_code=404)(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "0")
+        if announced.isdecimal() and int(announced) > LONGEST_BODY:
+            await _too_long(scope, receive, send)
+            return
+        got, begun = 0, False
+
+        async def counted() -> Message:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            if got > LONGEST_BODY:
+                raise _TooLong
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, counted, noted)
+        except _TooLong:
+            if not begun:
+                await _too_long(scope, receive, send)
+
+
+class _TooLong(BaseException):
+    """Passes what catches every Exception on its way."""
+
+
+_too_long = PlainTextResponse(
+    f"A request may have {LONGEST_BODY / 2**20:g} MiB; only uploads are longer.", status_code=413
+)
+
+
+def _from_elsewhere(headers: Headers) -> bool:
+    """Browsers say so; a link on another site that leads here is welcome, what it embeds is not."""
+    return headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
 
 
 def _same(origin: str, host: str) -> bool:

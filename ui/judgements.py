@@ -22,6 +22,8 @@ from retrieval.evaluate import paired_p
 
 MEASURES = (nDCG @ 10, RR @ 10)
 ROUNDS = 2_000  # of the bootstrap
+NEWEST = 2_000
+"""Judged questions that are counted at most."""
 ENOUGH = 20
 """Judged questions below which an interval says little, whatever its width."""
 
@@ -122,7 +124,7 @@ class Judgements:
         ]
 
     def lift(self) -> tuple[list[Lift], list[Judged]]:
-        """What reranking changed, over the questions with at least one page judged relevant; newest last.
+        """What reranking changed, over the NEWEST questions with at least one page judged relevant; newest last.
 
         A question whose every judged page is a thumb down has no order to be right or wrong about.
         """
@@ -135,7 +137,7 @@ class Judgements:
             str(query): (json.loads(first), json.loads(final))
             for query, first, final in self._rows("SELECT query, first, final FROM orders")
         }
-        asked = [query for query in grades if query in orders and any(grades[query].values())]
+        asked = [query for query in grades if query in orders and any(grades[query].values())][-NEWEST:]
         if not asked:
             return [], []
         qrels = {query: grades[query] for query in asked}

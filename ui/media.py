@@ -6,6 +6,7 @@ address carries `?v=` with the time of ingest, for the one case where it does (i
 
 import hashlib
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 
-from ingest.sources import path_of
+from ingest.sources import content_id, path_of
 from retrieval.errors import NotFound
 from retrieval.types import Document
 
@@ -45,6 +46,21 @@ def original(document: Document) -> Path | None:
     return path if urlsplit(document.uri).scheme == "file" and path.is_file() else None
 
 
+def verified(document: Document) -> Path | None:
+    """`original`, if it still has the bytes that were ingested: a link may have been put in its place."""
+    path = original(document)
+    if path is None:
+        return None
+    status = path.stat()
+    seen = path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return path if _content_id(*seen) == document.doc_id else None
+
+
+@lru_cache(maxsize=4096)
+def _content_id(path: Path, *_: int) -> str:
+    return content_id(path)
+
+
 def routes(service: "Service") -> APIRouter:
     router = APIRouter()
 
@@ -54,9 +70,9 @@ def routes(service: "Service") -> APIRouter:
             document = service.library.store.document(doc_id if DOC_ID.fullmatch(doc_id) else "")
         except NotFound:
             return _missing("There is no such document in this library: it may have been removed.")
-        path = original(document)
+        path = verified(document)
         if path is None:
-            return _missing("The file this document was read from has been moved or deleted.")
+            return _missing("The file this document was read from has been moved, changed or deleted.")
         media_type = SHOWN.get(path.suffix.lower())
         # Browsers show PDFs with a plug-in of theirs, which the page's own policy would block.
         headers = {"Cache-Control": "private, no-cache", "Content-Security-Policy": "frame-ancestors 'self'"}

@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 
 import configs.settings as configs
 from retrieval.errors import BadQuery, EncoderMismatch, FolioscopeError
+from retrieval.search import PENDING
 from retrieval.types import Filter, SearchResult
 from ui.folders import Folders
 from ui.library import SAMPLES, Library, open_library, reembedded
@@ -62,8 +63,12 @@ class Service:
         self._opening = opening
         self._reembedding = reembedding
         self._library: Library | None = None
-        self._turns = Turns(serve.at_once, serve.waiting, serve.waiting_each)
-        self._pool = ThreadPoolExecutor(serve.at_once, thread_name_prefix="search")
+        self._turns = Turns(serve.at_once, serve.waiting, serve.waiting_each)  # before the reranker
+        self._quick = Turns(
+            serve.at_once, serve.waiting, serve.waiting_each
+        )  # before the first stage, which is quick
+        self._drawing = Turns(ASIDE, serve.waiting, serve.waiting_each)
+        self._pool = ThreadPoolExecutor(2 * serve.at_once, thread_name_prefix="search")
         self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
         self._results: OrderedDict[tuple[Ask, int, frozenset[str]], SearchResult] = OrderedDict()
         self._closed = threading.Event()
@@ -169,60 +174,63 @@ class Service:
             return
         where = replace(ask.where, without=ask.where.without | leaving)
         began = time.perf_counter()
-        result: SearchResult | None = None
         stop = threading.Event()
+        steps = library.searcher.steps(
+            ask.query,
+            where=where,
+            rerank=ask.rerank,
+            budget_ms=ask.budget_ms,
+            min_confidence=ask.min_confidence,
+            stop=stop,
+        )
         try:
-            async with self._turns.turn(client):
-                self.metrics.waited(time.perf_counter() - began)
-                steps = library.searcher.steps(
-                    ask.query,
-                    where=where,
-                    rerank=ask.rerank,
-                    budget_ms=ask.budget_ms,
-                    min_confidence=ask.min_confidence,
-                    stop=stop,
-                )
-                while (step := await self._to_its_end(lambda: next(steps, None), stop)) is not None:
-                    result = step
-                    yield step
+            self._turns.admit(client)  # before anything is done for it
+            async with self._quick.turn(client):
+                result = await self._to_its_end(lambda: next(steps), self._pool, stop)
+            if result.decision == PENDING:
+                yield result  # never within a turn: a reader may be slow
+                async with self._turns.turn(client, admitted=True):
+                    self.metrics.waited(time.perf_counter() - began)
+                    result = await self._to_its_end(lambda: next(steps), self._pool, stop)
         except (BadQuery, Busy):
             self.metrics.counted("refused")
             raise
         except Exception:
             self.metrics.counted("failed")
             raise
-        if result:
-            self.metrics.searched(result)
-            self._remember(key, result)
+        self.metrics.searched(result)
+        self._remember(key, result)
+        yield result
 
     async def with_model(self, query: str, client: str, work: Callable[[], T]) -> T:
         """Run `work` about a question, in turn where the question is new to the encoder. Raises Busy, NotReady."""
         if not query.strip() or self.library.searcher.remembers(query):
-            return await self.aside(work)
-        async with self._turns.turn(client):
-            return await self._in_pool(work)
+            return await self.aside(work, client)
+        async with self._quick.turn(client):
+            return await self._to_its_end(work, self._pool)
 
     def remembered(self, ask: Ask) -> SearchResult | None:
         """The answer to an equal question, if it was asked lately and the library is as it was."""
         ask = replace(ask, query=" ".join(ask.query.split()))
         return self._results.get((ask, self.library.store.version(), self.library.jobs.leaving()))
 
-    async def aside(self, work: Callable[[], T]) -> T:
-        """Run work that needs no model in threads of its own, few of them, so that it starves nothing else."""
-        return await asyncio.get_running_loop().run_in_executor(self._aside, work)
+    async def aside(self, work: Callable[[], T], client: str) -> T:
+        """Run work that needs no model: in turn, too, so that one client's pictures starve nobody. Raises Busy."""
+        async with self._drawing.turn(client):
+            return await self._to_its_end(work, self._aside)
 
-    async def _to_its_end(self, work: Callable[[], T], stop: threading.Event) -> T:
-        """As _in_pool; where the reader has gone, `stop` is set and the turn is kept until the thread has ended."""
-        working = asyncio.ensure_future(self._in_pool(work))
+    async def _to_its_end(
+        self, work: Callable[[], T], pool: ThreadPoolExecutor, stop: threading.Event | None = None
+    ) -> T:
+        """Where the reader has gone, `stop` is set, and the turn is kept until the thread has ended."""
+        working = asyncio.get_running_loop().run_in_executor(pool, work)
         try:
             return await asyncio.shield(working)
         except asyncio.CancelledError:
-            stop.set()
+            if stop:
+                stop.set()
             await asyncio.wait([working])
             raise
-
-    async def _in_pool(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _remember(self, key: tuple[Ask, int, frozenset[str]], result: SearchResult) -> None:
         self._results[key] = result
@@ -232,7 +240,10 @@ class Service:
     def _gauges(self) -> dict[str, tuple[float, str]]:
         values = {
             "ready": (float(self._library is not None), "1 once the models are loaded."),
-            "searches_waiting": (float(self._turns.waiting), "Searches that wait for their turn."),
+            "searches_waiting": (
+                float(self._turns.waiting + self._quick.waiting),
+                "Searches that wait for their turn.",
+            ),
         }
         if self._library:
             documents = self._library.store.documents()

@@ -80,7 +80,7 @@ def tools(service: Service) -> Tools:
         """Find the pages that answer a question, best first, with the passage that matches."""
         where = Filter(tuple(documents), tuple(collections), tuple(tags), since, until, scanned)
         result = await service.search(Ask(query, where), _client(context))
-        out = await service.aside(lambda: search_out(service.library, result, top))
+        out = await service.aside(lambda: search_out(service.library, result, top), _client(context))
         return {
             "pages": [
                 {

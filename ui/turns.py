@@ -30,18 +30,16 @@ class Turns:
         return sum(len(queue) for queue in self._queues.values())
 
     @asynccontextmanager
-    async def turn(self, client: str) -> AsyncIterator[None]:
-        """Wait for a turn and hold it. Raises Busy at once where the queue is full."""
-        await self._enter(client)
+    async def turn(self, client: str, *, admitted: bool = False) -> AsyncIterator[None]:
+        """Wait for a turn and hold it. Raises Busy at once where the queue is full, unless it was admitted before."""
+        await self._enter(client, admitted)
         try:
             yield
         finally:
             self._leave()
 
-    async def _enter(self, client: str) -> None:
-        if self._free:  # then nobody waits
-            self._free -= 1
-            return
+    def admit(self, client: str) -> None:
+        """Raises Busy where one more may not wait now."""
         mine = len(self._queues.get(client, ()))
         if self.waiting >= self._most:
             raise Busy(f"the server is busy: {self.waiting} searches wait already; try again in a moment")
@@ -49,6 +47,13 @@ class Turns:
             raise Busy(
                 f"the server is busy with your searches: {mine} of them wait already; let those end first"
             )
+
+    async def _enter(self, client: str, admitted: bool) -> None:
+        if self._free:  # then nobody waits
+            self._free -= 1
+            return
+        if not admitted:
+            self.admit(client)
         called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queues.setdefault(client, deque()).append(called)
         try:

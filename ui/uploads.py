@@ -53,7 +53,12 @@ async def receive(request: Request, folder: Path, name: str, limit: int, most_gb
             507,
             f"The uploads hold {held / 2**30:.1f} GiB of {most_gb:g} (serve.max_library_gb): remove some first.",
         )
-    path = await keep(request.stream(), folder, file_name(name), limit)
+    room = free - SPARE  # whatever was announced: a body may be longer, or not announce itself
+    if most_gb:
+        room = min(room, int(most_gb * 2**30) - _bytes_in(folder))
+    path = await keep(request.stream(), folder, file_name(name), min(limit, room))
+    if path is None and room < limit:
+        return Refused(507, f"The server has room for {room / 2**20:,.0f} MiB more, and this is larger.")
     return path or Refused(413, too_large)
 
 
@@ -109,12 +114,13 @@ def _bytes_in(folder: Path) -> int:
 
 def _place(part: Path, folder: Path, name: str, digest: bytes) -> Path:
     with _placing:
-        return part.replace(_free(folder, name, digest))
+        return part.replace(_free(part, folder, name, digest))
 
 
-def _free(folder: Path, name: str, digest: bytes) -> Path:
+def _free(part: Path, folder: Path, name: str, digest: bytes) -> Path:
     path, count = folder / name, 1
-    while path.exists() and _digest(path) != digest:
+    size = part.stat().st_size
+    while path.exists() and (path.stat().st_size != size or _digest(path) != digest):
         count += 1
         path = folder / f"{Path(name).stem} ({count}){Path(name).suffix}"
     return path

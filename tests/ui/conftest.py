@@ -1,6 +1,7 @@
 """A small library behind the whole app, for the tests of REST, MCP and the page's routes."""
 
 import asyncio
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from ui.doors import Doors
 from ui.library import Library, open_library
 from ui.service import Service
 
-DOC = "0123456789abcdef"
+TIDES = b"%PDF-1.4 tides"
+DOC = hashlib.sha256(TIDES).hexdigest()[:16]
 GONE = "f" * 16
 HOSTILE = "a ${alert(1)} <img src=x onerror=alert(2)> {{b}}.pdf"
 SMALL = configs.load("smoke").model_copy(
@@ -30,7 +32,7 @@ def filled(folder: Path) -> str:
     uri, encoder = str(folder / "index.lance"), HashingEncoder()
     store = Store.create(uri, encoder.fingerprint)
     original = folder / "tides.pdf"
-    original.write_bytes(b"%PDF-1.4 tides")
+    original.write_bytes(TIDES)
     texts = ["tides of the north harbour", "harbour fees", "lamps and oil"]
     add_document(
         store, encoder, "tides.pdf", texts, doc_id=DOC, uri=original.as_uri(), title="Tides", date="2024-03-01",

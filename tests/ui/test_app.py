@@ -13,7 +13,7 @@ from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import FolioscopeError
 from retrieval.store import Store
 from tests.build import add_document, webp
-from tests.ui.conftest import DOC, GONE, SMALL, serving, whole
+from tests.ui.conftest import DOC, GONE, SMALL, TIDES, filled, serving, whole
 from ui.app import serve, server
 from ui.components import assets
 from ui.doors import open_doors
@@ -58,7 +58,7 @@ def test_the_original_file_is_served_while_it_is_there(client: TestClient) -> No
     gone = client.get(f"/media/{GONE}/original")
     assert (gone.status_code, gone.text) == (
         404,
-        "The file this document was read from has been moved or deleted.",
+        "The file this document was read from has been moved, changed or deleted.",
     )
 
 
@@ -233,6 +233,56 @@ def test_behind_a_door_nothing_is_open_but_health_login_and_the_style(
     for path in ("/", "/api/v1/library", "/metrics", f"/media/{DOC}/1.webp"):
         assert client.get(path, headers=key).status_code == 200, path
     assert client.get("/api/v1/library", headers=key).json()["user"] == "token"
+
+
+def test_bodies_have_a_bound_announced_or_not(client: TestClient) -> None:
+    body = b'{"doc_ids": ["' + b"a" * 2**20 + b'"]}'
+    for content in (body, iter([body[: 2**19], body[2**19 :]])):
+        answer = client.post(
+            "/api/v1/documents/undo", content=content, headers={"Content-Type": "application/json"}
+        )
+        assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "path", ["upload", "process_recording", "file=/etc/passwd", "proxy=http://x", "stream/a"]
+)
+def test_of_gradio_there_is_no_more_than_the_page_needs(service: Service, path: str) -> None:
+    client = TestClient(whole(service))
+    for method in ("GET", "POST"):
+        answer = client.request(method, f"/gradio_api/{path}")
+        assert (answer.status_code, answer.text) == (404, "This page does without.")
+
+
+def test_what_another_site_embeds_is_refused_and_its_links_are_welcome(service: Service) -> None:
+    client = TestClient(whole(service))
+    embedded = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    for path in ("/api/v1/export?q=harbour&format=pdf", f"/media/{DOC}/1.webp", "/api/v1/library"):
+        assert client.get(path, headers=embedded).status_code == 403
+    followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert client.get("/?q=harbour", headers=followed).status_code == 200
+    answer = client.get("/config", headers={"Origin": "http://evil.example"})
+    assert "access-control-allow-origin" not in answer.headers
+    assert client.get("/api/v1/library").headers["cache-control"] == "private, no-store"
+
+
+def test_a_link_put_in_the_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
+    service = serving(filled(tmp_path))
+    client = TestClient(server(service))
+    secret, original = tmp_path / "secret", tmp_path / "tides.pdf"
+    secret.write_text("secret")
+    assert client.get(f"/media/{DOC}/original").content == TIDES
+    original.unlink()
+    original.symlink_to(secret)
+    assert client.get(f"/media/{DOC}/original").status_code == 404
+    service.close()
+
+
+def test_a_file_named_like_another_document_does_not_take_its_place(tmp_path: Path) -> None:
+    service = serving(filled(tmp_path))
+    add_document(service.library.store, HashingEncoder(), DOC, ["evil"], doc_id="e" * 16)
+    assert TestClient(server(service)).get(f"/api/v1/documents/{DOC}").json()["name"] == "tides.pdf"
+    service.close()
 
 
 def test_a_public_address_needs_a_login(uri: str) -> None:

@@ -547,10 +547,10 @@ def test_after_ten_failures_an_address_waits(way: str, client: TestClient, clock
     for _ in range(FAILURES):
         assert attempt(right=False).status_code == 401
         clock.now += 1
-    refused = attempt(right=True)
+    refused = attempt(right=way != "bearer")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, str(int(WINDOW) - FAILURES))
     assert "try again in 5 min" in refused.text
-    assert log_in(client, "", TOKEN).status_code == 429
+    assert client.get("/x", headers=bearer(TOKEN)).status_code == 200  # which no guess hits
     assert client.get("/x").status_code == 401  # who gives no password makes no attempt
     assert client.get("/login").status_code == 200
     clock.now += WINDOW - FAILURES
@@ -562,7 +562,7 @@ def test_a_websocket_is_one_more_attempt(client: TestClient) -> None:
         with pytest.raises(WebSocketDisconnect), client.websocket_connect("/socket", headers=bearer("wrong")):
             pass
     with pytest.raises(WebSocketDisconnect) as refused:
-        client.websocket_connect("/socket", headers=bearer(TOKEN)).__enter__()
+        client.websocket_connect("/socket", headers=bearer("wrong")).__enter__()
     assert refused.value.code == 4429
 
 
@@ -577,7 +577,8 @@ def test_one_address_does_not_shut_out_another_nor_those_who_are_in(ours: Doors)
     bad = TestClient(app, client=("192.0.2.1", 1))
     for _ in range(FAILURES):
         bad.get("/x", headers=bearer("wrong"))
-    assert bad.get("/x", headers=bearer(TOKEN)).status_code == 429
+    assert bad.get("/x", headers=bearer("wrong")).status_code == 429
+    assert bad.get("/x", headers=bearer(TOKEN)).status_code == 200
     assert bad.get("/x", headers=session_of(ours)).text == "inside ada"
     assert TestClient(app, client=("192.0.2.2", 1)).get("/x", headers=bearer(TOKEN)).status_code == 200
 
@@ -586,7 +587,7 @@ def test_one_address_does_not_shut_out_another_nor_those_who_are_in(ours: Doors)
     ("failing", "asking", "status"),
     [
         ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", 429),
-        ("2001:db8:1:2::1", "2001:db8:1:3::1", 200),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", 401),
         ("::ffff:192.0.2.1", "192.0.2.1", 429),
         ("fe80::1%eth0", "fe80::2%eth0", 429),
         ("testclient", "testclient", 429),
@@ -596,7 +597,7 @@ def test_a_network_of_ipv6_is_one_address(ours: Doors, failing: str, asking: str
     app = site(ours)
     for _ in range(FAILURES):
         TestClient(app, client=(failing, 1)).get("/x", headers=bearer("wrong"))
-    assert TestClient(app, client=(asking, 1)).get("/x", headers=bearer(TOKEN)).status_code == status
+    assert TestClient(app, client=(asking, 1)).get("/x", headers=bearer("wrong")).status_code == status
 
 
 def test_a_limited_number_of_addresses_is_remembered(ours: Doors) -> None:

@@ -30,7 +30,7 @@ from retrieval.types import (
 )
 from tests.build import ADDED, add_document, words_of
 from tests.pdfs import make_pdf
-from ui.export import as_csv, as_json, as_pdf
+from ui.export import _harmless, as_csv, as_json, as_pdf
 
 WORDS = words_of("Grüße жук 中文字 عقد 𝔘")
 LEFT_TO_RIGHT = [*WORDS[:3], *WORDS[4:]]
@@ -509,3 +509,17 @@ def test_two_hundred_pages_fit(store: Store, encoder: HashingEncoder, tmp_path: 
     assert [page.get_text().strip() for page in pymupdf.open(out)] == [
         f"sheet {n}" for n in range(199, -1, -1)
     ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=cmd", "'=cmd"),
+        ("Report;=cmd|' /C calc'!A0", "Report;'=cmd|' /C calc'!A0"),
+        ("＝1", "'＝1"),
+        ("a - b; c = d", "a - b; c = d"),
+        ("plain", "plain"),
+    ],
+)
+def test_a_formula_is_harmless_behind_any_separator(cell: str, written: str) -> None:
+    assert _harmless(cell) == written

@@ -27,6 +27,7 @@ from ui.views import page_out, search_out
 
 NDJSON = "application/x-ndjson"
 MOST = 1000  # hits of one answer
+DRAWN = 3000  # pixels of a picture's longer side, at most: larger ones are drawn smaller
 NEVER = {"Cache-Control": "no-store"}
 NONE: list[str] = []
 LOOK_S = 0.25  # between two looks at whether a reader is still there
@@ -79,7 +80,8 @@ def routes(service: Service) -> APIRouter:
         async def shown(result: SearchResult) -> bytes:
             grades = service.library.judgements.of(result.query, user_of(request))
             out = await service.aside(
-                lambda: search_out(service.library, result, top, candidates=candidates, grades=grades)
+                lambda: search_out(service.library, result, top, candidates=candidates, grades=grades),
+                client_of(request),
             )
             return out.model_dump_json().encode()
 
@@ -104,19 +106,23 @@ def routes(service: Service) -> APIRouter:
         Where images stand for pages of a PDF that could not be copied, `X-Folioscope-Notes` says why (URL-encoded).
         """
         library = service.library
+
+        async def aside(work: Callable[[], T]) -> T:
+            return await _unless_gone(request, service.aside(work, client_of(request)))
+
         whole = await _unless_gone(request, service.search(ask, client_of(request)))
         result, notes = replace(whole, hits=whole.hits[:top]), tuple[str, ...]()
         if format == "csv":
             body, kind = (
-                (await asyncio.to_thread(export.as_csv, result, library.store)).encode("utf-8-sig"),
+                (await aside(lambda: export.as_csv(result, library.store))).encode("utf-8-sig"),
                 "text/csv",
             )
         elif format == "json":
-            out = await asyncio.to_thread(export.as_json, result, library.store)
+            out = await aside(lambda: export.as_json(result, library.store))
             body, kind = json.dumps(out, ensure_ascii=False, indent=1).encode(), "application/json"
         else:
             pages, kind = [hit.page for hit in result.hits], "application/pdf"
-            body, notes = await asyncio.to_thread(_pdf, pages, library.store, result.query)
+            body, notes = await aside(lambda: _pdf(pages, library.store, result.query))
         name = f"folioscope-{'-'.join(words(result.query)[:6]) or 'results'}.{format}"
         disposition = f"attachment; filename*=UTF-8''{quote(name)}"
         headers = {**NEVER, "Content-Disposition": disposition}
@@ -161,13 +167,14 @@ def routes(service: Service) -> APIRouter:
             if not q.strip() and format == "webp":
                 return library.store.image(page.page_id)
             picture = library.store.contents([page])[0].image()
+            picture.thumbnail((DRAWN, DRAWN))
             if q.strip():
                 picture = lit_page(picture, library.searcher.highlight(q, [page])[0])
             buffer = io.BytesIO()
             picture.save(buffer, format.upper())
             return buffer.getvalue()
 
-        body = await service.with_model(q, client_of(request), drawn)
+        body = await _unless_gone(request, service.with_model(q, client_of(request), drawn))
         return Response(body, media_type=f"image/{format}", headers=NEVER)
 
     return router
