@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # docker build --target cpu -t folioscope .          any machine, the embedded models inside
 # docker build --target cuda -t folioscope:cuda .    with torch, transformers and colpali-engine for the GPU profiles
-# docker run -p 127.0.0.1:7860:7860 -v "$PWD/data:/data" folioscope
+# docker run -p 127.0.0.1:7860:7860 -v "$PWD/data:/data" -e FOLIOSCOPE_TOKEN=... folioscope
 
 FROM python:3.11-slim-bookworm AS cpu
 # Debian keeps only the newest version of a package: a pinned one soon cannot be had.
@@ -27,7 +27,7 @@ ENV FOLIOSCOPE_INDEX=/data/folioscope.lance HF_HUB_OFFLINE=1 GRADIO_ANALYTICS_EN
 VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/health')"]
-# Inside a container the address is the container's own; publish it to 127.0.0.1 as above, or put a proxy in front.
+# Inside a container every address is public: it needs FOLIOSCOPE_TOKEN (16 characters or more), or --users /data/users.txt.
 CMD ["folioscope", "serve", "--host", "0.0.0.0"]
 
 FROM cpu AS cuda

@@ -32,6 +32,8 @@ from ui.tools import tools
 
 BACKLOG = 2048  # connections that wait for the server to take them; uvicorn's own number
 EVERYWHERE = ("", "0.0.0.0", "::")
+REPEAT_S = 10.0  # seconds
+REMEMBERED = 100  # messages
 MOST_FILES = 8192  # that this process asks the system for
 GRACE = 3  # seconds that open pages keep the server from ending
 VERSION = "1"
@@ -140,6 +142,23 @@ def server(service: Service, guard: Doors | None = None, host: str = "") -> Fast
     _add_description(app)
     app.router.routes.extend(mcp.routes)
     return app
+
+
+class Seldom(logging.Filter):
+    """Says the same once in REPEAT_S: where no more connections can be taken, asyncio says so for each of thousands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()[:200]
+        if record.created - self._said.get(message, 0.0) < REPEAT_S:
+            return False
+        if len(self._said) > REMEMBERED:
+            self._said.clear()
+        self._said[message] = record.created
+        return True
 
 
 def _add_health(app: FastAPI, service: Service) -> None:
