@@ -105,9 +105,9 @@ def create_app(service: Service, guard: Doors | None = None, *, host: str = "") 
 
 def server(service: Service, guard: Doors | None = None, host: str = "") -> FastAPI:
     """All but the screens."""
-    logging.basicConfig(
-        level=logging.WARNING
-    )  # before the MCP server sets up a handler that opens files to speak
+    # Before the MCP server sets up a handler of its own, which opens files to speak.
+    logging.basicConfig(level=logging.WARNING)
+    logging.getLogger("asyncio").addFilter(Seldom())
     mcp = tools(service)
 
     @asynccontextmanager
