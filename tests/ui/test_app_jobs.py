@@ -866,7 +866,7 @@ def test_the_whole_pipeline_is_edited_removed_from_and_cancelled_while_it_reads(
         jobs.add([make_pdf(folder / name, [filler(name)])], collection="first")
     settled(jobs)
     ids = {document.name: document.doc_id for document in store.documents()}
-    long = make_pdf(tmp_path / "in" / "long.pdf", [filler(f"page{n}") for n in range(300)])
+    long = make_pdf(tmp_path / "in" / "long.pdf", [filler(f"page{n}") for n in range(1000)])
     short = shutil.copy(make_pdf(tmp_path / "in" / "short.pdf", [filler("short")]), tmp_path / "in" / "s.pdf")
     jobs.add([long, Path(short)])
     until(lambda: any(job.page > 1 for job in jobs.listed(9) if job.state == "reading"))
