@@ -195,7 +195,7 @@ def test_the_command_line_tells_of_its_ingest_and_reads_again_on_request(tmp_pat
     make_pdf(tmp_path / "in" / "long.pdf", [filler("short now")])
     for again in ((), ("--again",)):
         done = subprocess.run([*command, *again], cwd=ROOT, capture_output=True, text=True, check=True)
-        assert "[1/1] done: long.pdf: 1 pages" in done.stdout
+        assert "[1/1] done: long.pdf: 1 page\n" in done.stdout
     run = current(str(index))
     assert run
     assert (run.state, run.files_ended) == ("finished", 1)
