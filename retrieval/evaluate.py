@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import ir_measures
 import numpy as np
@@ -160,14 +160,18 @@ def document_of(name: str) -> str:
 
 def judge(dataset: Dataset, run: Mapping[str, Run]) -> dict[str, tuple[float, ...]]:
     """Each measure's value for each question, in the data set's order; 0 where a question found nothing."""
-    qrels = {q.query_id: dict(dataset.qrels[q.query_id]) for q in dataset.questions}
-    found: dict[str, dict[str, float]] = {str(measure): {} for measure in MEASURES}
-    for metric in ir_measures.iter_calc(MEASURES, qrels, {qid: dict(scores) for qid, scores in run.items()}):
+    return measured(MEASURES, {q.query_id: dataset.qrels[q.query_id] for q in dataset.questions}, run)
+
+
+def measured(
+    measures: Sequence[Any], qrels: Mapping[str, Mapping[str, int]], run: Mapping[str, Run]
+) -> dict[str, tuple[float, ...]]:
+    """Each measure's value for each query of `qrels`, in its order; 0 where a query found nothing."""
+    found: dict[str, dict[str, float]] = {str(measure): {} for measure in measures}
+    judged = {query_id: dict(grades) for query_id, grades in qrels.items()}
+    for metric in ir_measures.iter_calc(measures, judged, {qid: dict(scores) for qid, scores in run.items()}):
         found[str(metric.measure)][metric.query_id] = metric.value
-    return {
-        name: tuple(by_query.get(q.query_id, 0.0) for q in dataset.questions)
-        for name, by_query in found.items()
-    }
+    return {name: tuple(by_query.get(qid, 0.0) for qid in qrels) for name, by_query in found.items()}
 
 
 def paired_p(first: Sequence[float], second: Sequence[float], rounds: int = 10_000, seed: int = 0) -> float:

@@ -25,6 +25,12 @@ def best_first(scores: Scores) -> list[int]:
     return [int(i) for i in np.argsort(-scores, kind="stable")]
 
 
+def each_kind(vectors: Scores | None, text: Scores, depth: int) -> tuple[list[int], list[int]]:
+    """The best `depth` positions by vectors alone, and by text alone; arguments as of `first_stage`."""
+    by_vectors = [] if vectors is None else best_first(vectors)[:depth]
+    return by_vectors, [i for i in best_first(text)[:depth] if text[i] > 0]
+
+
 def first_stage(
     vectors: Scores | None, text: Scores, depth: int, text_weight: float
 ) -> tuple[list[int], Scores]:
@@ -33,8 +39,7 @@ def first_stage(
     vectors (n,) MaxSim, None where the question has no vectors; text (n,) BM25, 0 where a page does not match. Each
     kind's own best `depth` are pooled, and scaled over that pool.
     """
-    by_vectors = [] if vectors is None else best_first(vectors)[:depth]
-    by_text = [i for i in best_first(text)[:depth] if text[i] > 0]
+    by_vectors, by_text = each_kind(vectors, text, depth)
     pool = sorted({*by_vectors, *by_text})
     if not pool:
         return [], np.zeros(0)

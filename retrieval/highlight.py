@@ -199,6 +199,15 @@ def _snippet(
     return text.rstrip(), tuple(spans)
 
 
+def pieces(lit: Highlight) -> list[tuple[str, bool]]:
+    """The snippet in pieces, each with whether it matches."""
+    found, at = [], 0
+    for start, end in lit.snippet_matches:
+        found += [(lit.snippet[at:start], False), (lit.snippet[start:end], True)]
+        at = end
+    return [piece for piece in [*found, (lit.snippet[at:], False)] if piece[0]]
+
+
 def _areas(regions: NDArray[np.float32]) -> NDArray[np.float32]:
     areas: NDArray[np.float32] = (regions[:, 2] - regions[:, 0]) * (regions[:, 3] - regions[:, 1])
     return areas

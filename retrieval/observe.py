@@ -5,17 +5,16 @@ is enough to replay any fusion weight, depth or gate exactly as the search would
 `retrieval.fuse`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-import ir_measures
 import numpy as np
 from ir_measures import nDCG
 from numpy.typing import NDArray
 
 from retrieval import fuse
-from retrieval.evaluate import STAGES, Dataset, Evaluation, Question, Run, as_run, judge
+from retrieval.evaluate import STAGES, Dataset, Evaluation, Question, Run, as_run, judge, measured
 from retrieval.search import Searcher
 from retrieval.types import Filter, Page
 
@@ -112,8 +111,7 @@ def stages(dataset: Dataset, observed: Sequence[Observed], spending: Spending) -
     runs: dict[str, dict[str, Run]] = {stage: {} for stage in STAGES}
     read: list[int] = []
     for one in observed:
-        text = [at for at in fuse.best_first(one.text)[:FIRST] if one.text[at] > 0]
-        vectors = fuse.best_first(one.vectors)[:FIRST] if one.has_vectors else []
+        vectors, text = fuse.each_kind(one.vectors if one.has_vectors else None, one.text, FIRST)
         first, _ = order(one, replace(spending, depth=0))
         whole, pages = order(one, spending)
         read.append(pages)
@@ -137,19 +135,10 @@ def replay(dataset: Dataset, observed: Sequence[Observed], spending: Spending) -
         ranked, pages = order(one, spending)
         run[one.question.query_id] = as_run([one.pages[at] for at in ranked], dataset.unit)
         read.append(pages)
-    values = values_of(dataset, [one.question for one in observed], run)
+    qrels = {one.question.query_id: dataset.qrels[one.question.query_id] for one in observed}
+    values = np.array(measured([MEASURE], qrels, run)[str(MEASURE)])
     seconds = [one.first_s + pages * one.page_s for one, pages in zip(observed, read, strict=True)]
     return Replayed(values, np.array(seconds), np.array(read))
-
-
-def values_of(dataset: Dataset, questions: Sequence[Question], run: Mapping[str, Run]) -> NDArray[np.float64]:
-    """nDCG@10 of each question; 0 where nothing was found."""
-    qrels = {q.query_id: dict(dataset.qrels[q.query_id]) for q in questions}
-    found = {
-        m.query_id: m.value
-        for m in ir_measures.iter_calc([MEASURE], qrels, {q: dict(r) for q, r in run.items()})
-    }
-    return np.array([found.get(q.query_id, 0.0) for q in questions])
 
 
 def _kept(text: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -131,8 +131,7 @@ class Recall:
             )
             for rank, (at, score) in enumerate(zip(order, fused, strict=True), start=1)
         ]
-        by_vectors = fuse.best_first(vectors)[:depth] if has_vectors else []
-        by_text = [i for i in fuse.best_first(bm25)[:depth] if bm25[i] > 0]
+        by_vectors, by_text = fuse.each_kind(vectors if has_vectors else None, bm25, depth)
         rankings = {"vectors": tuple(pages[i] for i in by_vectors), "text": tuple(pages[i] for i in by_text)}
         return hits, rankings
 

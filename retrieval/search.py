@@ -15,7 +15,7 @@ from retrieval.errors import BadQuery, RerankerFailed
 from retrieval.highlight import focus, heat, highlight
 from retrieval.recall import Recall
 from retrieval.store import Store
-from retrieval.text import has_unspaced_script
+from retrieval.text import has_unspaced_script, one_line
 from retrieval.types import (
     Decision,
     Encoder,
@@ -24,6 +24,8 @@ from retrieval.types import (
     Highlight,
     Hit,
     Page,
+    PageContent,
+    PageEmbedding,
     QueryEmbedding,
     Reranker,
     SearchResult,
@@ -176,22 +178,29 @@ class Searcher:
 
     def highlight(self, query: str, pages: Sequence[Page]) -> list[Highlight]:
         """What to light up on each page, in the order given. Raises NotFound for a page no longer there."""
+        return [lit for _, lit in self.highlighted(query, pages)]
+
+    def highlighted(self, query: str, pages: Sequence[Page]) -> list[tuple[PageContent, Highlight]]:
+        """Each page's content, which had to be read, with what to light up on it. Raises as `highlight`."""
+        return [(content, lit) for content, _, lit in self._lit(query, pages)]
+
+    def look(self, query: str, page: Page) -> tuple[PageContent, Highlight, Heat]:
+        """All there is to show of one page: also how near each of its parts is to each word found on it."""
+        ((content, embedding, lit),) = self._lit(query, [page])
+        return content, lit, heat(self._embed(self._checked(query))[0], embedding, lit)
+
+    def _lit(self, query: str, pages: Sequence[Page]) -> list[tuple[PageContent, PageEmbedding, Highlight]]:
         text = self._checked(query)
         embedding, _ = self._embed(text)
         contents, embeddings = self._store.contents(pages), self._store.embeddings(pages)
-        return [highlight(text, embedding, *page) for page in zip(contents, embeddings, strict=True)]
-
-    def heat(self, query: str, highlight: Highlight) -> Heat:
-        """How near each part of the page is to each word that `highlight` found on it. Raises as `highlight`."""
-        embedding, _ = self._embed(self._checked(query))
-        return heat(embedding, self._store.embeddings([highlight.page])[0], highlight)
+        return [(c, e, highlight(text, embedding, c, e)) for c, e in zip(contents, embeddings, strict=True)]
 
     def remembers(self, query: str) -> bool:
         """Whether this question's vectors are at hand, so that looking at a page needs no model."""
-        return " ".join(query.split()) in self._queries
+        return one_line(query) in self._queries
 
     def _checked(self, query: str) -> str:
-        text = " ".join(query.split())
+        text = one_line(query)
         if not text:
             raise BadQuery("the question is empty: ask for something, like 'net revenue by segment in 2023'")
         limit = self._settings.max_query_chars

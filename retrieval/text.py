@@ -31,6 +31,11 @@ STOP_WORDS = frozenset(_COMMON.split())
 _english = snowballstemmer.stemmer("english")
 
 
+def one_line(query: str) -> str:
+    """A question as it is known everywhere: without line breaks and doubled spaces."""
+    return " ".join(query.split())
+
+
 def fold(text: str) -> str:
     """Lower case, without accents, possessive endings and the marks that group digits: '1,234' becomes '1234'."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())

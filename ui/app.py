@@ -60,6 +60,9 @@ def serve(
     Raises FolioscopeError if the port is taken, if the address is public and there is no login, and what
     opening the library raises.
     """
+    # Before the MCP server sets up a handler of its own, which opens files to speak.
+    logging.basicConfig(level=logging.WARNING)
+    logging.getLogger("asyncio").addFilter(Seldom())
     guard = doors.open_doors(uploads_folder(uri), token=token, users=users)
     doors.require_doors(host, guard)
     with _bound(host, port) as bound:
@@ -105,9 +108,6 @@ def create_app(service: Service, guard: Doors | None = None, *, host: str = "") 
 
 def server(service: Service, guard: Doors | None = None, host: str = "") -> FastAPI:
     """All but the screens."""
-    # Before the MCP server sets up a handler of its own, which opens files to speak.
-    logging.basicConfig(level=logging.WARNING)
-    logging.getLogger("asyncio").addFilter(Seldom())
     mcp = tools(service)
 
     @asynccontextmanager

@@ -7,18 +7,17 @@ each stage at that time, so that lift is computed over what readers saw, by ir_m
 import json
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import ir_measures
 import numpy as np
 from ir_measures import RR, nDCG
 
-from retrieval.evaluate import paired_p
+from retrieval.evaluate import measured, paired_p
 
 MEASURES = (nDCG @ 10, RR @ 10)
 ROUNDS = 2_000  # of the bootstrap
@@ -141,7 +140,10 @@ class Judgements:
         if not asked:
             return [], []
         qrels = {query: grades[query] for query in asked}
-        values = [_values(qrels, {query: orders[query][stage] for query in asked}) for stage in (0, 1)]
+        values = [
+            measured(MEASURES, qrels, {query: _falling(orders[query][stage]) for query in asked})
+            for stage in (0, 1)
+        ]
         lifts = [_lift(str(m), values[0][str(m)], values[1][str(m)]) for m in MEASURES]
         ndcg = str(MEASURES[0])
         judged = [
@@ -156,15 +158,9 @@ class Judgements:
             return self._database.execute(statement, values).fetchall()
 
 
-def _values(
-    qrels: Mapping[str, Mapping[str, int]], orders: Mapping[str, Sequence[str]]
-) -> dict[str, list[float]]:
-    """Each measure's value for each question, in the order of `qrels`."""
-    run = {q: {page: float(len(pages) - at) for at, page in enumerate(pages)} for q, pages in orders.items()}
-    found: dict[str, dict[str, float]] = {str(measure): {} for measure in MEASURES}
-    for metric in ir_measures.iter_calc(MEASURES, {q: dict(g) for q, g in qrels.items()}, run):
-        found[str(metric.measure)][metric.query_id] = metric.value
-    return {name: [by_query.get(query, 0.0) for query in qrels] for name, by_query in found.items()}
+def _falling(pages: Sequence[str]) -> dict[str, float]:
+    """A run of these pages, best first."""
+    return {page: float(len(pages) - at) for at, page in enumerate(pages)}
 
 
 def _lift(measure: str, first: Sequence[float], final: Sequence[float]) -> Lift:

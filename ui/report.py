@@ -8,6 +8,7 @@ from io import BytesIO
 
 from PIL import Image
 
+from retrieval.highlight import pieces
 from retrieval.types import Highlight, Hit, SearchResult
 from ui import show
 
@@ -76,11 +77,7 @@ def _card(answer: Answer, hit: Hit, lit: Highlight, page: Image.Image) -> str:
 
 
 def _snippet(lit: Highlight) -> str:
-    parts, at = [], 0
-    for start, end in lit.snippet_matches:
-        parts += [escape(lit.snippet[at:start]), f"<mark>{escape(lit.snippet[start:end])}</mark>"]
-        at = end
-    return "".join([*parts, escape(lit.snippet[at:])])
+    return "".join(f"<mark>{escape(text)}</mark>" if bold else escape(text) for text, bold in pieces(lit))
 
 
 def _data_uri(page: Image.Image) -> str:

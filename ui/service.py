@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 import configs.settings as configs
 from retrieval.errors import BadQuery, EncoderMismatch, FolioscopeError
 from retrieval.search import PENDING
+from retrieval.text import one_line
 from retrieval.types import Filter, SearchResult
 from ui.folders import Folders
 from ui.library import SAMPLES, Library, open_library, reembedded
@@ -46,6 +47,9 @@ class Ask:
     min_confidence: float | None = None
 
 
+Key = tuple[Ask, int, frozenset[str]]
+
+
 class Service:
     """Made with a library, or with what opens one: then `start` opens it in a thread of its own."""
 
@@ -64,13 +68,12 @@ class Service:
         self._reembedding = reembedding
         self._library: Library | None = None
         self._turns = Turns(serve.at_once, serve.waiting, serve.waiting_each)  # before the reranker
-        self._quick = Turns(
-            serve.at_once, serve.waiting, serve.waiting_each
-        )  # before the first stage, which is quick
+        # Before the first stage, which is quick: its results never wait behind rerankings.
+        self._quick = Turns(serve.at_once, serve.waiting, serve.waiting_each)
         self._drawing = Turns(ASIDE, serve.waiting, serve.waiting_each)
         self._pool = ThreadPoolExecutor(2 * serve.at_once, thread_name_prefix="search")
         self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
-        self._results: OrderedDict[tuple[Ask, int, frozenset[str]], SearchResult] = OrderedDict()
+        self._results: OrderedDict[Key, SearchResult] = OrderedDict()
         self._closed = threading.Event()
         self._opened = threading.Lock()
         self.failure: Exception | None = None
@@ -164,9 +167,7 @@ class Service:
         client: who asks, for the queue's fairness.
         """
         library = self.library
-        ask = replace(ask, query=" ".join(ask.query.split()))
-        leaving = library.jobs.leaving()
-        key = (ask, library.store.version(), leaving)
+        key = ask, _, leaving = self._key(ask)
         if key in self._results:
             self._results.move_to_end(key)
             self.metrics.counted("remembered")
@@ -211,8 +212,7 @@ class Service:
 
     def remembered(self, ask: Ask) -> SearchResult | None:
         """The answer to an equal question, if it was asked lately and the library is as it was."""
-        ask = replace(ask, query=" ".join(ask.query.split()))
-        return self._results.get((ask, self.library.store.version(), self.library.jobs.leaving()))
+        return self._results.get(self._key(ask))
 
     async def aside(self, work: Callable[[], T], client: str) -> T:
         """Run work that needs no model: in turn, too, so that one client's pictures starve nobody. Raises Busy."""
@@ -232,7 +232,12 @@ class Service:
             await asyncio.wait([working])
             raise
 
-    def _remember(self, key: tuple[Ask, int, frozenset[str]], result: SearchResult) -> None:
+    def _key(self, ask: Ask) -> Key:
+        """What an answer depends on: the question, the library as it is, and what is about to leave it."""
+        library = self.library
+        return replace(ask, query=one_line(ask.query)), library.store.version(), library.jobs.leaving()
+
+    def _remember(self, key: Key, result: SearchResult) -> None:
         self._results[key] = result
         while len(self._results) > REMEMBERED:
             self._results.popitem(last=False)

@@ -141,9 +141,8 @@ def tools(service: Service) -> Tools:
             ],
         }  # fmt: skip
 
-    anyone = TransportSecuritySettings(
-        enable_dns_rebinding_protection=False
-    )  # the app's own middleware does that
+    # Foreign hosts and origins are refused by the app's own middleware.
+    anyone = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     app = server.streamable_http_app(
         streamable_http_path="/mcp", stateless_http=True, json_response=True, transport_security=anyone
     )

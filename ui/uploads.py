@@ -43,23 +43,18 @@ async def receive(request: Request, folder: Path, name: str, limit: int, most_gb
     size = int(announced) if announced.isdecimal() else 0
     if size > limit:
         return Refused(413, too_large)
-    free = shutil.disk_usage(folder).free
-    if free - size < SPARE:
-        return Refused(
-            507, f"The server's disk is nearly full ({free / 2**30:.1f} GiB are left): nothing is taken."
-        )
-    if most_gb and (held := _bytes_in(folder)) + size > most_gb * 2**30:
-        return Refused(
-            507,
-            f"The uploads hold {held / 2**30:.1f} GiB of {most_gb:g} (serve.max_library_gb): remove some first.",
-        )
-    room = free - SPARE  # whatever was announced: a body may be longer, or not announce itself
-    if most_gb:
-        room = min(room, int(most_gb * 2**30) - _bytes_in(folder))
-    path = await keep(request.stream(), folder, file_name(name), min(limit, room))
-    if path is None and room < limit:
-        return Refused(507, f"The server has room for {room / 2**20:,.0f} MiB more, and this is larger.")
-    return path or Refused(413, too_large)
+    room, full = shutil.disk_usage(folder).free - SPARE, "The server's disk is nearly full"
+    if most_gb and (left := int(most_gb * 2**30) - _bytes_in(folder)) < room:
+        room, full = left, f"The uploads may hold {most_gb:g} GiB (serve.max_library_gb)"
+    no_room = Refused(
+        507, f"{full}, and there is room for {max(0, room) / 2**20:,.0f} MiB more: remove some first."
+    )
+    if size > room:
+        return no_room
+    path = await keep(
+        request.stream(), folder, file_name(name), min(limit, room)
+    )  # a body may be longer than it says
+    return path or (no_room if room < limit else Refused(413, too_large))
 
 
 async def keep(chunks: AsyncIterator[bytes], folder: Path, name: str, limit: int) -> Path | None:

@@ -6,7 +6,9 @@ from urllib.parse import urlencode
 
 import numpy as np
 
+from retrieval.highlight import pieces
 from retrieval.search import PENDING
+from retrieval.text import one_line
 from retrieval.types import Document, Heat, Highlight, Hit, Page, SearchResult, TermMatch
 from ui import schemas
 from ui.library import Library
@@ -28,14 +30,13 @@ def search_out(
     found = {document.doc_id: document for document in library.store.documents()}
     hits = [hit for hit in result.hits if hit.page.doc_id in found][:top]  # less what has been removed since
     pages = [hit.page for hit in hits]
-    highlights = library.searcher.highlight(result.query, pages) if pages else []
-    sources = [content.source for content in library.store.contents(pages)]
+    looked = library.searcher.highlighted(result.query, pages) if pages else []
     shares = _shares(hits)
     return schemas.SearchOut(
         query=result.query,
         hits=[
-            _hit(result, hit, found[hit.page.doc_id], highlight, share, source == "ocr", grades or {})
-            for hit, highlight, share, source in zip(hits, highlights, shares, sources, strict=True)
+            _hit(result, hit, found[hit.page.doc_id], highlight, share, content.source == "ocr", grades or {})
+            for hit, (content, highlight), share in zip(hits, looked, shares, strict=True)
         ],
         found=len(result.candidates),
         searched=next((stage.pages for stage in result.stages if stage.name == "recall"), 0),
@@ -64,8 +65,11 @@ def page_out(library: Library, query: str, doc_id: str, number: int, who: str = 
     """
     document = library.store.document(doc_id)
     page = library.store.page(document.doc_id, max(1, min(number, document.pages)))
-    content = library.store.contents([page])[0]
-    highlight = library.searcher.highlight(query, [page])[0] if query.strip() else None
+    highlight, heat = None, None
+    if query.strip():
+        content, highlight, heat = library.searcher.look(query, page)
+    else:
+        (content,) = library.store.contents([page])
     return schemas.PageOut(
         doc_id=document.doc_id,
         document=document.name,
@@ -84,11 +88,11 @@ def page_out(library: Library, query: str, doc_id: str, number: int, who: str = 
         original=original_url(document),
         query=query,
         terms=[_term(term, highlight) for term in highlight.terms] if highlight else [],
-        heat=_heat(library.searcher.heat(query, highlight)) if highlight and highlight.regions else None,
+        heat=_heat(heat) if heat else None,
         note=highlight.note if highlight else "",
         text=content.text,
         words=[(word.text, *(round(edge, 4) for edge in word.box)) for word in content.words],  # type: ignore[misc]
-        judged=library.judgements.of(" ".join(query.split()), who).get(page.page_id) if highlight else None,
+        judged=library.judgements.of(one_line(query), who).get(page.page_id) if highlight else None,
     )
 
 
@@ -145,7 +149,7 @@ def _hit(
         confidence=None if hit.confidence is None else round(hit.confidence, 4),
         same=list(hit.same),
         share=share,
-        snippet=parts(highlight.snippet, highlight.snippet_matches),
+        snippet=pieces(highlight),
         thumb=image_url(document, page.number, thumb=True),
         image=image_url(document, page.number),
         link=page_link(result.query, page),
@@ -179,15 +183,6 @@ def _shares(hits: Sequence[Hit]) -> list[float]:
         else 1.0
         for hit in hits
     ]
-
-
-def parts(text: str, bold: Sequence[tuple[int, int]]) -> list[tuple[str, bool]]:
-    """The text in pieces, each bold or not."""
-    pieces, at = [], 0
-    for start, end in bold:
-        pieces += [(text[at:start], False), (text[start:end], True)]
-        at = end
-    return [piece for piece in [*pieces, (text[at:], False)] if piece[0]]
 
 
 def _term(term: TermMatch, highlight: Highlight) -> schemas.TermOut:

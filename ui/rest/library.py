@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 import retrieval.verify as integrity
+from retrieval.text import one_line
 from ui import schemas
 from ui.judgements import ENOUGH
 from ui.rest.common import ERRORS, user_of
@@ -135,7 +136,7 @@ def routes(service: Service) -> APIRouter:
         the thumb is kept without, and counts towards lift once one is.
         """
         library = service.library
-        query = " ".join(asked.query.split())
+        query = one_line(asked.query)
         page = await asyncio.to_thread(library.store.page, asked.doc_id, asked.page)
         seen = service.remembered(Ask(query))
         orders: dict[str, Any] = {}

@@ -87,9 +87,7 @@ def routes(service: Service) -> APIRouter:
 
         if NDJSON in request.headers.get("accept", ""):
             lines = _lines(_ahead(service.steps(ask, client_of(request))), shown)
-            first = await _unless_gone(
-                request, anext(lines)
-            )  # what goes wrong before it is an answer of its own
+            first = await _unless_gone(request, anext(lines))  # what fails before it is an answer of its own
             return StreamingResponse(_after(first, lines), media_type=NDJSON, headers=NEVER)
         result = await _unless_gone(request, service.search(ask, client_of(request)))
         return Response(await shown(result), media_type="application/json", headers=NEVER)
