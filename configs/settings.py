@@ -313,6 +313,9 @@ class Search(Model):
     top: PositiveInt = 10
     text_weight: Annotated[float, Field(ge=0, le=1)] = 0.4
     """Share of BM25 in the first stage; the rest is the vectors'."""
+    reference_weight: NonNegativeFloat = 2.0
+    """Standard deviations by which the first stage lifts a page whose place the question names ("page 14", "Figure 2");
+    0: not at all."""
     rerank_weight: NonNegativeFloat = 0.5
     """Weight of the reranker's z-score beside 1 for the first stage's."""
     gate: PositiveFloat | None = None

@@ -32,19 +32,23 @@ def each_kind(vectors: Scores | None, text: Scores, depth: int) -> tuple[list[in
 
 
 def first_stage(
-    vectors: Scores | None, text: Scores, depth: int, text_weight: float
+    vectors: Scores | None, text: Scores, depth: int, text_weight: float, bonus: Scores | None = None
 ) -> tuple[list[int], Scores]:
     """The best `depth` positions by vectors and text together, best first, and their fused scores in that order.
 
     vectors (n,) MaxSim, None where the question has no vectors; text (n,) BM25, 0 where a page does not match. Each
-    kind's own best `depth` are pooled, and scaled over that pool.
+    kind's own best `depth` are pooled, and scaled over that pool. bonus (n,): standard deviations by which a page is
+    lifted after that, for what the question says of its place; a page with one is in the pool.
     """
     by_vectors, by_text = each_kind(vectors, text, depth)
-    pool = sorted({*by_vectors, *by_text})
+    named = [] if bonus is None else np.flatnonzero(bonus).tolist()
+    pool = sorted({*by_vectors, *by_text, *named})
     if not pool:
         return [], np.zeros(0)
     weight = 1.0 if vectors is None else text_weight
     fused = weighted(np.zeros(len(pool)) if vectors is None else vectors[pool], text[pool], weight)
+    if bonus is not None:
+        fused = fused + bonus[pool]
     order = best_first(fused)[:depth]
     return [pool[at] for at in order], fused[order]
 

@@ -31,6 +31,9 @@ class Observed:
     pages: tuple[Page, ...]
     vectors: NDArray[np.float64]  # MaxSim
     text: NDArray[np.float64]  # BM25, 0 where a page does not match
+    place: NDArray[
+        np.float64
+    ]  # by how much the question's naming its place lifts a page, in standard deviations
     rerank: NDArray[np.float64]  # the reranker's own score, NaN where it did not read the page
     relevant: NDArray[np.bool_]  # judged relevant
     first_s: float  # seconds of the first stage
@@ -82,6 +85,7 @@ def observe(
             tuple(hit.page for hit in hits),
             np.array([hit.scores["vectors"] for hit in hits]),
             _kept(np.array([hit.scores["text"] for hit in hits])),
+            np.array([hit.scores["place"] for hit in hits]),
             np.array([hit.scores.get("rerank", np.nan) for hit in hits]),
             np.array([grades.get(_name(dataset, hit.page), 0) > 0 for hit in hits], np.bool_),
             seconds["encode query"] + seconds["recall"],
@@ -96,7 +100,7 @@ def order(observed: Observed, spending: Spending) -> tuple[list[int], int]:
     A page within the depth that was not read while observing ends the reading there.
     """
     vectors = observed.vectors if observed.has_vectors else None
-    first, scores = fuse.first_stage(vectors, observed.text, FIRST, spending.text_weight)
+    first, scores = fuse.first_stage(vectors, observed.text, FIRST, spending.text_weight, observed.place)
     if spending.depth < 1 or len(first) < 2 or fuse.margin(scores) >= spending.gate:
         return first, 0
     rerank = observed.rerank[first[: spending.depth]]

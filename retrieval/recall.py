@@ -1,5 +1,6 @@
 """The first stage: exact MaxSim over every allowed page, fused with BM25 over the same pages.
 
+Pages at a place that the question names ("page 14", "Figure 2") are lifted (`retrieval.references`).
 The vectors are kept in memory while they fit (`exact_mb`), and are then scanned whole in about 7 ms per
 thousand pages; past that they are streamed from disk, as exact and slower. The `Stage` says which.
 """
@@ -16,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 import configs.settings as configs
-from retrieval import fuse
+from retrieval import fuse, references
 from retrieval.maxsim import maxsim_ragged
 from retrieval.store import Store
 from retrieval.tables import ragged_vectors
@@ -95,6 +96,8 @@ class Recall:
         restricted = None if replace(where, without=frozenset()) == Filter() else list(documents)
         bm25 = self._pool.submit(self._store.search_text, text, depth, restricted, where.scanned)
         segments, how = self._scan(documents)
+        asked = references.read(text) if self._settings.reference_weight else references.References()
+        ends = {d.doc_id: d.pages for d in documents.values() if -1 in asked.pages}
         found: dict[str, tuple[Page, float]] = {}  # by page_id, in the order of the vectors' scores
         pages = 0
         wanted = dict(bm25.result())
@@ -104,22 +107,33 @@ class Recall:
             pages += len(scores)
             best = fuse.best_first(scores)[:depth] if len(query.vectors) else []
             by_text = (at for at, page_id in enumerate(allowed.page_ids) if page_id in wanted)
-            for at in {*best, *by_text}:
+            named = _numbered(allowed, asked.pages, ends)
+            by_place = named[fuse.best_first(scores[named])[:depth]]
+            for at in {*best, *by_text, *by_place.tolist()}:
                 found[str(allowed.page_ids[at])] = (allowed.page(at, documents), float(scores[at]))
-        hits, rankings = self._fuse(found, wanted, depth, has_vectors=len(query.vectors) > 0)
+        lifted = self._lifted(asked, found, documents)
+        hits, rankings = self._fuse(found, wanted, lifted, depth, has_vectors=len(query.vectors) > 0)
         note = f"{how} of {pages:,} pages, BM25 found {len(wanted):,}"
+        if asked:
+            note += f", {len(lifted):,} have what the question names: {asked}"
         return Recalled(hits, rankings, Stage("recall", time.perf_counter() - began, pages, note))
 
     def _fuse(
-        self, found: dict[str, tuple[Page, float]], text: dict[str, float], depth: int, has_vectors: bool
+        self,
+        found: dict[str, tuple[Page, float]],
+        text: dict[str, float],
+        lifted: dict[str, float],
+        depth: int,
+        has_vectors: bool,
     ) -> tuple[list[Hit], dict[str, tuple[Page, ...]]]:
         """Both lists' best `depth` together, by z-scores; equal pages in the order of their names."""
         named = sorted(found.items(), key=lambda item: (item[1][0].document, item[1][0].number))
         pages = [page for _, (page, _) in named]
         vectors = np.array([score for _, (_, score) in named])
         bm25 = np.array([text.get(page_id, 0.0) for page_id, _ in named])
+        bonus = np.array([lifted.get(page_id, 0.0) for page_id, _ in named])
         order, fused = fuse.first_stage(
-            vectors if has_vectors else None, bm25, depth, self._settings.text_weight
+            vectors if has_vectors else None, bm25, depth, self._settings.text_weight, bonus
         )
         hits = [
             Hit(
@@ -127,13 +141,32 @@ class Recall:
                 float(score),
                 rank,
                 rank,
-                {"vectors": float(vectors[at]), "text": float(bm25[at]), "first": float(score)},
+                {
+                    "vectors": float(vectors[at]),
+                    "text": float(bm25[at]),
+                    "place": float(bonus[at]),
+                    "first": float(score),
+                },
             )
             for rank, (at, score) in enumerate(zip(order, fused, strict=True), start=1)
         ]
         by_vectors, by_text = fuse.each_kind(vectors if has_vectors else None, bm25, depth)
         rankings = {"vectors": tuple(pages[i] for i in by_vectors), "text": tuple(pages[i] for i in by_text)}
         return hits, rankings
+
+    def _lifted(
+        self,
+        asked: references.References,
+        found: dict[str, tuple[Page, float]],
+        documents: dict[str, Document],
+    ) -> dict[str, float]:
+        """By page_id, by how much each page is lifted that is at a place which the question names."""
+        if not asked:
+            return {}
+        contents = list(self._store.present([page for page, _ in found.values()]).values())
+        counts = [documents[content.page.doc_id].pages for content in contents]
+        matches = zip(contents, references.match(asked, contents, counts), strict=True)
+        return {c.page.page_id: self._settings.reference_weight * m for c, m in matches if m}
 
     def _allowed(
         self, segment: Segment, documents: dict[str, Document], scanned: bool | None
@@ -174,6 +207,16 @@ class Recall:
         self._segments = [_concatenate(segments)] if len(segments) > MERGE_AT else segments
         self._loaded, self._version, self._too_many = listed, version, 0
         return True
+
+
+def _numbered(segment: Segment, numbers: frozenset[int], ends: dict[str, int]) -> NDArray[np.int64]:
+    """Positions of the pages with one of these numbers; `ends`: where the last page is asked for, its number."""
+    if not numbers:
+        return np.zeros(0, np.int64)
+    wanted = np.isin(segment.numbers, list(numbers))
+    if ends:
+        wanted |= segment.numbers == np.array([ends.get(str(d), 0) for d in segment.doc_ids])
+    return np.flatnonzero(wanted)
 
 
 def _segment(batch: pa.RecordBatch) -> Segment:

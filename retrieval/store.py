@@ -148,9 +148,13 @@ class Store:
 
     def contents(self, pages: Sequence[Page]) -> list[PageContent]:
         """In the order given. Raises NotFound for a page that is no longer there."""
+        return _in_order(pages, self.present(pages))
+
+    def present(self, pages: Sequence[Page]) -> dict[str, PageContent]:
+        """Contents of those of `pages` that are still there, by page_id."""
         rows = self._rows("pages", pages, tables.CONTENT_COLUMNS)
         found = tables.read_contents(rows, self._names(), self.image)
-        return _in_order(pages, {content.page.page_id: content for content in found})
+        return {content.page.page_id: content for content in found}
 
     def embeddings(self, pages: Sequence[Page]) -> list[PageEmbedding]:
         """In the order given. Raises NotFound for a page that is no longer there."""

@@ -28,7 +28,9 @@ class HitOut(BaseModel):
     score: float = Field(
         description="of the last stage that ordered this page; comparable within this list only"
     )
-    scores: dict[str, float] = Field(description="vectors (MaxSim), text (BM25), first (both fused), rerank")
+    scores: dict[str, float] = Field(
+        description="vectors (MaxSim), text (BM25), place (what the question names), first (fused), rerank"
+    )
     reranked: bool
     confidence: float | None = Field(
         default=None, description="probability that this page answers; null where the index is not calibrated"

@@ -40,7 +40,9 @@ def made(
         pages = tuple(Page("d", at + 1, "d.pdf") for at in range(PAGES))
         vectors = relevant + rng.normal(0, first_noise, PAGES) + 10
         rerank = 4 * relevant - 2 + rng.normal(0, rerank_noise, PAGES)
-        observed.append(Observed(question, pages, vectors, np.zeros(PAGES), rerank, relevant, 0.05, 0.02))
+        observed.append(
+            Observed(question, pages, vectors, np.zeros(PAGES), np.zeros(PAGES), rerank, relevant, 0.05, 0.02)
+        )
         questions.append(question)
         qrels[f"q{n}"] = {pages[int(relevant.argmax())].name: 1}
     return Dataset(Path("made"), Path("made/pdfs"), tuple(questions), qrels), observed
