@@ -48,7 +48,11 @@ class Qwen3VLReranker(VisionReranker):
         return PROMPT.format(system=SYSTEM, instruction=self._instruction, query=query)
 
     def read(self, hidden: Tensor) -> Tensor:
-        return torch.sigmoid(hidden.float() @ self._direction)
+        return torch.sigmoid(self.logits(hidden))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(n, hidden) of the last position -> (n,) of "yes" over "no", in float32."""
+        return hidden.float() @ self._direction
 
     def encoder_output(self, features: Sequence[Features]) -> Any:
         device = self.placement.device

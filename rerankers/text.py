@@ -37,23 +37,30 @@ class TextReranker:
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """The logit of each page's best window; a page without words gets NOTHING."""
-        question = self._ids([query])[0][:QUESTION_PIECES]
-        asked = {stem(word) for word in words(query) if word not in STOP_WORDS}
+        left = [CLS, *self._ids([query])[0][:QUESTION_PIECES], SEP]
         rows: list[list[int]] = []
-        lengths: list[int] = []
         owners: list[int] = []
         for owner, page in enumerate(pages):
-            title = self._ids([page.title])[0][:TITLE_PIECES]
-            room = PAIR - len(question) - len(title) - 3
-            for text in self._best_windows(page, asked, room):
-                left = [CLS, *question, SEP]
-                rows.append([*left, *title, *text, SEP])
-                lengths.append(len(left))
+            for text in self._passages(query, page, PAIR - len(left) - 1):
+                rows.append([*left, *text, SEP])
                 owners.append(owner)
+        lengths = [len(left)] * len(rows)
         scores = [NOTHING] * len(pages)
         for owner, logit in zip(owners, self._runner.run(rows, lengths), strict=True):
             scores[owner] = max(scores[owner], float(logit))
         return scores
+
+    def passage(self, query: str, page: PageContent) -> str:
+        """The title and text of the most promising window, as the model reads it; empty for a page without words."""
+        question = self._ids([query])[0][:QUESTION_PIECES]
+        best = next(iter(self._passages(query, page, PAIR - len(question) - 3)), [])
+        return str(self._tokenizer.decode(best))
+
+    def _passages(self, query: str, page: PageContent, room: int) -> list[list[int]]:
+        """Word pieces of the title and of each window worth reading, at most `room`, most promising first."""
+        asked = {stem(word) for word in words(query) if word not in STOP_WORDS}
+        title = self._ids([page.title])[0][:TITLE_PIECES]
+        return [[*title, *text] for text in self._best_windows(page, asked, room - len(title))]
 
     def _best_windows(self, page: PageContent, asked: set[str], room: int) -> list[list[int]]:
         """Word pieces of the windows worth reading, most promising first."""

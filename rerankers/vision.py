@@ -115,6 +115,29 @@ class VisionReranker(ABC):
             lambda batch: self._score([rows[i] for i in batch], [seen[i] for i in batch], [towered[i] for i in batch]),
         )  # fmt: skip
 
+    def hidden(self, query: str, pages: Sequence[PageContent]) -> Tensor:
+        """(n, hidden) of each pair's last position, with gradients where the weights ask for them.
+
+        For training. The vision tower is run without gradients, and on one page at a time, so that what it gives
+        never depends, not even in its rounding, on which pages were known already.
+        """
+        query = checkpoints.plain(query, self._tokenizer)
+        self._kept()
+        seen = list(self._threads.map(self._look, pages))
+        features = [
+            {name: tensor.clone() for name, tensor in made.items()}  # no gradient may pass inference tensors
+            for page in seen
+            for made in self._tower([page])
+        ]
+        rows = [self.tokens(query, self._image_tokens(page)) for page in seen]
+        last = self._budget.run(
+            [len(row) for row in rows],
+            lambda batch: list(
+                self._last([rows[i] for i in batch], [seen[i] for i in batch], [features[i] for i in batch])
+            ),
+        )
+        return torch.stack(last)
+
     def _kept(self) -> None:
         """Wait until what earlier calls made is in the cache: it is copied there while they go on."""
         waiting, self._keeping = self._keeping, []
@@ -159,14 +182,17 @@ class VisionReranker(ABC):
     def _score(
         self, rows: Sequence[Tensor], pages: Sequence[Seen], features: Sequence[Features]
     ) -> list[float]:
-        device = self.placement.device
-        batch = self._batch(rows)
         with torch.inference_mode():
-            hidden = self.core(
-                **batch, image_grid_thw=torch.stack([page.grid for page in pages]).to(device),
-                mm_encoder_outputs={"image": self.encoder_output(features)}, use_cache=False, return_dict=True,
-            ).last_hidden_state[:, -1]  # fmt: skip
-            return [float(score) for score in self.read(hidden)]
+            return [float(score) for score in self.read(self._last(rows, pages, features))]
+
+    def _last(self, rows: Sequence[Tensor], pages: Sequence[Seen], features: Sequence[Features]) -> Tensor:
+        """(n, hidden) of the last position of these pairs, as one batch."""
+        hidden: Tensor = self.core(
+            **self._batch(rows),
+            image_grid_thw=torch.stack([page.grid for page in pages]).to(self.placement.device),
+            mm_encoder_outputs={"image": self.encoder_output(features)}, use_cache=False, return_dict=True,
+        ).last_hidden_state  # fmt: skip
+        return hidden[:, -1]
 
     def _image_tokens(self, page: Seen) -> int:
         return int(page.grid.prod()) // int(self._merge) ** 2

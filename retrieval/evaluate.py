@@ -1,7 +1,8 @@
 """How good is the search: every stage's ranking of a labelled data set, judged by ir_measures.
 
 A data set is a folder: `pdfs/`, `queries.jsonl` ({"query_id", "text"}, optionally "document", the file that a
-question is about, and "sources", what the answer sits in) and `qrels.txt` (TREC: `qid 0 name.pdf#page=N grade`).
+question is about, "sources", what the answer sits in, and "kind", what sort of question it is) and `qrels.txt` (TREC:
+`qid 0 name.pdf#page=N grade`).
 """
 
 import json
@@ -75,7 +76,7 @@ def read(folder: Path) -> Dataset:
     questions = []
     for line in _lines(folder / "queries.jsonl"):
         row = json.loads(line)
-        attributes = {"sources": tuple(row["sources"])} if row.get("sources") else {}
+        attributes = {name: _names(row[name]) for name in ("sources", "kind") if row.get(name)}
         questions.append(Question(row["query_id"], row["text"], row.get("document") or "", attributes))
     qrels: dict[str, dict[str, int]] = {}
     for line in _lines(folder / "qrels.txt"):
@@ -180,6 +181,10 @@ def paired_p(first: Sequence[float], second: Sequence[float], rounds: int = 10_0
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(rounds, len(differences)))
     extreme = np.abs((signs * differences).mean(axis=1)) >= abs(differences.mean()) - 1e-12
     return float((extreme.sum() + 1) / (rounds + 1))
+
+
+def _names(value: str | list[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _lines(path: Path) -> Iterator[str]:

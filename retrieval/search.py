@@ -195,6 +195,14 @@ class Searcher:
         contents, embeddings = self._store.contents(pages), self._store.embeddings(pages)
         return [(c, e, highlight(text, embedding, c, e)) for c, e in zip(contents, embeddings, strict=True)]
 
+    def focused(self, query: str, pages: Sequence[Page]) -> list[PageContent]:
+        """What a reranker is given of these pages, in the order given. Raises NotFound for a page no longer there."""
+        return self._focused(self._embed(self._checked(query))[0], pages)
+
+    def _focused(self, query: QueryEmbedding, pages: Sequence[Page]) -> list[PageContent]:
+        contents, embeddings = self._store.contents(pages), self._store.embeddings(pages)
+        return [replace(c, focus=focus(query, e)) for c, e in zip(contents, embeddings, strict=True)]
+
     def remembers(self, query: str) -> bool:
         """Whether this question's vectors are at hand, so that looking at a page needs no model."""
         return one_line(query) in self._queries
@@ -255,13 +263,7 @@ class Searcher:
         assert self._reranker is not None
         began = time.perf_counter()
         chosen = candidates[: self._settings.rerank]
-        pages = [hit.page for hit in chosen]
-        contents = [
-            replace(content, focus=focus(query, embedding))
-            for content, embedding in zip(
-                self._store.contents(pages), self._store.embeddings(pages), strict=True
-            )
-        ]
+        contents = self._focused(query, [hit.page for hit in chosen])
         scores: list[float] = []
         most = len(contents) if self._reranker.whole else self._reranker.batch_pages
         step = most if self._reranker.whole else min(most, FIRST_STEP)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.errors import ProfileError
+from ui.train import train
 
 if TYPE_CHECKING:
     from configs.settings import Settings
@@ -26,6 +27,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(docs, name="docs")
 app.add_typer(index_app, name="index")
 app.add_typer(config_app, name="config")
+app.add_typer(train, name="train")
 
 Index = Annotated[
     str, typer.Option("--index", "-i", envvar="FOLIOSCOPE_INDEX", help="The index's folder or URI.")

@@ -50,9 +50,20 @@ def spending_of(settings: configs.Settings) -> Spending:
     return Spending(search.text_weight, search.rerank_weight, depth, search.gate or inf)
 
 
-def measured(place: str, index: str, profile: str, within: bool, read: int, as_json: bool) -> Measured:
-    """Ingest what is missing, and ask every question; the reranker reads `read` candidates of each."""
-    settings = configs.load(profile)
+def measured(
+    place: str,
+    index: str,
+    profile: str,
+    within: bool,
+    read: int,
+    as_json: bool,
+    settings: configs.Settings | None = None,
+) -> Measured:
+    """Ingest what is missing, and ask every question; the reranker reads `read` candidates of each.
+
+    settings: those of the profile, if not these.
+    """
+    settings = settings or configs.load(profile)
     folder = Path(
         index or str(Path("evaluation") / f"{Path(place).resolve().name}-{Path(profile).stem}.lance")
     )

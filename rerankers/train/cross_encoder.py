@@ -1,15 +1,13 @@
 """Train the `text` reranker: a cross-encoder that reads the question and one passage together.
 
-One logit from [CLS] and the mean of all hidden states; listwise softmax of one positive against hard
-negatives (Cao et al., 2007, ListNet's top-one loss with one relevant item). From MiniLM-L6's weights.
-
-    python -m rerankers.train.cross_encoder MINILM_FOLDER DATA_FOLDER OUT_FOLDER --minutes 60
+One logit from [CLS] and the mean of all hidden states; listwise softmax of one positive against hard negatives (Cao et
+al., 2007, ListNet's top-one loss with one relevant item), and a teacher's distribution where the groups have its
+scores. From MiniLM-L6's weights, or from those of an earlier training.
 """
 
-import argparse
-import json
-import time
+import random
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,11 +15,31 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from retrieval.train.groups import Group, batches, hold_out, read_groups, read_xquad
+from retrieval.train import run
+from retrieval.train.course import Options, Progress, Told, batch_at, check, curriculum
+from retrieval.train.groups import Group, digest_of
 from retrieval.train.minilm import CLS, SEP, load_bert, load_tokenizer, pad, pieces
 
 QUESTION_PIECES = 40
 PAIR_PIECES = 128
+WINDOW_WORDS = 95
+"""About as many as stand in a window of a page beside a question."""
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class TextOptions(Options):
+    """How a small text model is fitted."""
+
+    steps: int = 1500
+    batch: int = 12
+    negatives: int = 5
+    learning_rate: float = 1.5e-4
+    frozen_layers: int = 1
+    """The lowest ones; the word table always is, so that the models that ship can share it."""
+    surroundings: float = 0.6
+    """Share of the groups whose passages are shown as windows of a page are: among what stands before and after."""
+    bf16: bool = True
 
 
 class CrossEncoder(nn.Module):
@@ -54,6 +72,95 @@ def logits(model: CrossEncoder, tokenizer: Tokenizer, pairs: Sequence[tuple[str,
     return result
 
 
+def fit(
+    minilm: Path,
+    groups: Sequence[Group],
+    out: Path,
+    options: TextOptions | None = None,
+    *,
+    start: Path | None = None,
+    held_out: Sequence[Group] = (),
+    told: Told = lambda _: None,
+) -> None:
+    """Train into `out/model.safetensors`; called again with the same `out`, it goes on where it was stopped.
+
+    minilm: config.json, model.safetensors, tokenizer.json. start: the folder of an earlier training, whose weights
+    are taken instead. held_out: judged at each checkpoint, and told. Raises TrainingRefused.
+    """
+    options = options or TextOptions()
+    check(groups, options)
+    tokenizer = load_tokenizer(minilm)
+    record = {
+        "kind": "text",
+        "options": asdict(options),
+        "start": str(start or ""),
+        "groups": f"{len(groups)} groups ({digest_of(groups)})",
+    }
+    run.remember(out, record, [group.question for group in groups])
+    with run.seeded(options.seed, CPU):
+        model = CrossEncoder(minilm, options.frozen_layers)
+        if start:
+            model.load_state_dict(load_file(start / "model.safetensors"))
+        model.train()
+        body = [weight for weight in model.bert.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": body, "lr": options.learning_rate},
+                {"params": model.head.parameters(), "lr": options.learning_rate * 5},
+            ],
+            weight_decay=0.01,
+            betas=(0.9, 0.98),
+        )
+        course = curriculum(groups)
+
+        def parts(step: int) -> list[Tensor]:
+            rng = random.Random(f"{options.seed} {step} windows")
+            batch = [in_a_window(g, rng, options.surroundings) for g in batch_at(course, step, options)]
+            return [group_loss(model, tokenizer, batch, options)]
+
+        def judged(step: int) -> None:
+            told(Progress(step, options.steps, note=f"held out: {validate(model, tokenizer, held_out)}"))
+
+        run.train(model, optimizer, parts, out, options, told, CPU, judged if held_out else lambda _: None)
+    if held_out:
+        judged(options.steps)
+    save(model, out)
+
+
+def group_loss(
+    model: CrossEncoder, tokenizer: Tokenizer, batch: Sequence[Group], options: TextOptions
+) -> Tensor:
+    """() of groups that may differ in how many negatives they have."""
+    pairs = [(g.question, passage) for g in batch for passage in (g.positive, *g.negatives)]
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+        found = logits(model, tokenizer, pairs).float()
+    lists = found.split([1 + len(g.negatives) for g in batch])
+    table = nn.utils.rnn.pad_sequence(list(lists), batch_first=True, padding_value=float("-inf"))
+    scores = torch.full_like(table, float("-inf"))
+    for row, group in zip(scores, batch, strict=True):
+        row[: len(group.scores)] = torch.tensor(group.scores)
+    losses = nn.functional.cross_entropy(table, torch.zeros(len(batch), dtype=torch.long), reduction="none")
+    return run.distilled(losses, table, scores, torch.tensor([bool(g.scores) for g in batch]), options)
+
+
+def in_a_window(group: Group, rng: random.Random, share: float) -> Group:
+    """Each passage with parts of the group's negatives before and after it, as windows of a page have; some stay."""
+    if group.pages or rng.random() >= share or len(group.negatives) < 2:
+        return group
+    shown = []
+    for passage in (group.positive, *group.negatives):
+        others = [other for other in group.negatives if other != passage]
+        words = passage.split()
+        room = WINDOW_WORDS - len(words)
+        if room < 10 or not others:
+            shown.append(passage)
+            continue
+        before = rng.randint(0, room)
+        left, right = rng.choice(others).split(), rng.choice(others).split()
+        shown.append(" ".join([*left[max(0, len(left) - before) :], *words, *right[: room - before]]))
+    return replace(group, positive=shown[0], negatives=tuple(shown[1:]))
+
+
 def validate(model: CrossEncoder, tokenizer: Tokenizer, held_out: Sequence[Group]) -> dict[str, float]:
     """Mean reciprocal rank of the positive among its own negatives, by source."""
     model.eval()
@@ -70,83 +177,13 @@ def validate(model: CrossEncoder, tokenizer: Tokenizer, held_out: Sequence[Group
     return {source: round(sum(r) / len(r), 3) for source, r in ranks.items()}
 
 
-def train(options: argparse.Namespace) -> None:
-    torch.manual_seed(options.seed)
-    torch.set_num_threads(options.threads)
-    tokenizer = load_tokenizer(options.minilm)
-    model = CrossEncoder(options.minilm, options.freeze)
-    if options.start:
-        model.load_state_dict(load_file(options.start / "model.safetensors"))
-    model.train()
-    groups = read_groups(options.data / "groups.jsonl.gz") + read_xquad(options.data / "xquad.jsonl.gz")
-    training, held_out = hold_out(groups, each=60, seed=options.seed)
-    body = [p for p in model.bert.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [{"params": body, "lr": options.lr}, {"params": model.head.parameters(), "lr": options.lr * 10}],
-        weight_decay=0.01,
-        betas=(0.9, 0.98),
-    )
-    rates = [group["lr"] for group in optimizer.param_groups]
-    began, budget, spent = time.process_time(), options.minutes * 60, 0.0
-    next_check = 600.0
-    for step, batch in enumerate(batches(training, options.batch, options.negatives, options.seed)):
-        spent = time.process_time() - began
-        if spent > budget:
-            break
-        share = min(1.0, (step + 1) / 40) * max(0.02, 1 - spent / budget)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * share
-        pairs = [(g.question, passage) for g in batch for passage in (g.positive, *g.negatives)]
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            score = logits(model, tokenizer, pairs).float().view(len(batch), -1)
-        loss = nn.functional.cross_entropy(score, torch.zeros(len(batch), dtype=torch.long))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([*body, *model.head.parameters()], 1.0)
-        optimizer.step()
-        if step % 20 == 0:
-            print(
-                json.dumps({"step": step, "seconds": round(spent), "loss": round(loss.item(), 3)}), flush=True
-            )
-        if spent > next_check:
-            next_check += 600
-            print(json.dumps({"step": step, "held_out": validate(model, tokenizer, held_out)}), flush=True)
-            save(model, options.out)
-    print(json.dumps({"end": validate(model, tokenizer, held_out), "cpu_seconds": round(spent)}), flush=True)
-    save(model, options.out)
-
-
 def save(model: CrossEncoder, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors"
-    )
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    run.replace_file(folder / "model.safetensors", lambda part: save_file(weights, part))
 
 
 def load(minilm: Path, folder: Path) -> CrossEncoder:
     model = CrossEncoder(minilm)
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("minilm", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=60, help="CPU minutes")
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--negatives", type=int, default=3)
-    parser.add_argument("--freeze", type=int, default=3, help="lowest layers kept as they are")
-    parser.add_argument("--lr", type=float, default=2e-4)
-    parser.add_argument("--start", type=Path, help="go on from the weights in this folder")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
-    train(parser.parse_args(arguments))
-
-
-if __name__ == "__main__":
-    main()

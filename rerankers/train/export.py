@@ -1,26 +1,37 @@
-"""Trained weights to what ships: two int8 ONNX models that share one int8 word table, with checksums.
+"""Trained weights to what ships: int8 ONNX models that share one int8 word table, with checksums and a parity check.
 
 The word table (30,522 x 384) is frozen in training, so both models' tables are the same: it is stored once,
 int8 with one scale per row, as external data. The weights of every matrix product are int8 per channel.
-
-    python -m rerankers.train.export MINILM_FOLDER BI_FOLDER CROSS_FOLDER OUT_FOLDER --name folio-1 --whole 0.5
 """
 
-import argparse
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import onnx
+import onnxruntime
 import torch
+from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from rerankers.train import cross_encoder
-from retrieval.onnx import write_manifest
+from retrieval.onnx import ModelFolder, write_manifest
 from retrieval.train import bi_encoder
+from retrieval.train.course import TrainingRefused
+from retrieval.train.minilm import CLS, SEP, load_tokenizer
+from retrieval.train.run import new_folder
 
+Kind = Literal["text", "words"]
+ALIKE = 0.99
+"""Correlation of int8 and float32 outputs below which a model is not exported: it would rank otherwise."""
+WHOLE = 0.5
+"""Weight of a question's own vector beside its words, where no model is taken over that says another."""
+FILES = {"text": "cross.onnx", "words": "words.onnx"}
 TABLE = "word_table"
 
 
@@ -65,10 +76,121 @@ class CrossGraph(nn.Module):
         return logits
 
 
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How near the int8 model is to what was trained, over the outputs for some texts."""
+
+    correlation: float
+    largest: float  # difference
+    texts: int
+
+
 def export(
-    graph: nn.Module, bert: nn.Module, inputs: Sequence[str], out: Path, shared_table: bool = True
-) -> None:
-    """Write `graph` to `out` as int8 ONNX, its word table beside it in `table.bin`."""
+    kind: Kind,
+    fitted: Path,
+    minilm: Path,
+    out: Path,
+    texts: Sequence[tuple[str, str]],
+    base: Path | None = None,
+) -> Parity:
+    """Write a model folder `out` with the trained model of this kind, and of `base` the other one.
+
+    fitted: the folder of `fit`. texts: (question, passage), to compare by. Raises TrainingRefused where int8 changes
+    the model too much, or the word tables differ.
+    """
+    if not (fitted / "model.safetensors").is_file():
+        raise TrainingRefused(f"{fitted} has no model.safetensors: its training has not come to its end")
+    if not texts:
+        raise TrainingRefused("there are no texts to compare the int8 model by: give some training groups")
+    with new_folder(out) as folder:
+        facts: dict[str, Any] = {}
+        if base:
+            facts = dict(ModelFolder(str(base)).facts)
+            for file in ("words.onnx", "cross.onnx", "table.bin"):
+                shutil.copy(ModelFolder(str(base)).file(file), folder / file)
+        shutil.copy(minilm / "tokenizer.json", folder / "tokenizer.json")
+        if kind == "words":
+            words = bi_encoder.load(minilm, fitted)
+            facts |= {"dim": words.project.out_features, "whole": facts.get("whole", WHOLE)}
+            facts |= {
+                "question_marker": bi_encoder.QUESTION_MARKER if words.markers else None,
+                "passage_marker": bi_encoder.PASSAGE_MARKER if words.markers else None,
+            }
+            expected = _outputs(WordsGraph(words), minilm, texts, pairs=False)
+            table = write_int8(WordsGraph(words), words.bert, ["ids", "mask"], folder / FILES[kind])
+        else:
+            cross = cross_encoder.load(minilm, fitted)
+            expected = _outputs(CrossGraph(cross), minilm, texts, pairs=True)
+            table = write_int8(
+                CrossGraph(cross), cross.bert, ["ids", "mask", "segments"], folder / FILES[kind]
+            )
+        if base and table != (folder / "table.bin").read_bytes():
+            raise TrainingRefused(
+                f"the word table of {fitted} is not that of {base}: both models must come from the same MiniLM"
+            )
+        (folder / "table.bin").write_bytes(table)
+        parity = _parity(expected, _onnx_outputs(folder / FILES[kind], minilm, texts, pairs=kind == "text"))
+        if parity.correlation < ALIKE:
+            raise TrainingRefused(
+                f"in int8 the model's outputs correlate with float32 by {parity.correlation:.4f}, {ALIKE} is the "
+                "least: train longer or at a lower learning_rate, so that no weight stands out"
+            )
+        write_manifest(folder, out.name, facts)
+        shutil.copy(fitted / "trained_on.json", folder / f"trained_on_{kind}.json")
+        if base:
+            for earlier in ModelFolder(str(base)).path.glob("trained_on_*.json"):
+                if earlier.name != f"trained_on_{kind}.json":
+                    shutil.copy(earlier, folder / earlier.name)
+    return parity
+
+
+def _rows(minilm: Path, texts: Sequence[tuple[str, str]], pairs: bool) -> list[tuple[list[int], int]]:
+    """Word pieces of each text, and how many of them are the question's."""
+    tokenizer = load_tokenizer(minilm)
+    rows = []
+    for question, passage in texts:
+        asked = tokenizer.encode(question, add_special_tokens=False).ids[:40]
+        read = tokenizer.encode(passage, add_special_tokens=False).ids[:80]
+        rows.append(([CLS, *asked, SEP, *read, SEP], len(asked) + 2) if pairs else ([CLS, *read, SEP], 0))
+    return rows
+
+
+def _outputs(
+    graph: nn.Module, minilm: Path, texts: Sequence[tuple[str, str]], pairs: bool
+) -> list[NDArray[np.float32]]:
+    graph.eval()
+    found = []
+    with torch.inference_mode():
+        for row, left in _rows(minilm, texts, pairs):
+            ids = torch.tensor([row])
+            inputs = [ids, torch.ones_like(ids)]
+            if pairs:
+                inputs.append((torch.arange(len(row)) >= left).long()[None])
+            found.append(graph(*inputs).numpy())
+    return found
+
+
+def _onnx_outputs(
+    path: Path, minilm: Path, texts: Sequence[tuple[str, str]], pairs: bool
+) -> list[NDArray[np.float32]]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = []
+    for row, left in _rows(minilm, texts, pairs):
+        ids = np.array([row])
+        feed = {"ids": ids, "mask": np.ones_like(ids)}
+        if pairs:
+            feed["segments"] = (np.arange(len(row)) >= left).astype(np.int64)[None]
+        found.append(session.run(None, feed)[0])
+    return found
+
+
+def _parity(expected: Sequence[NDArray[np.float32]], found: Sequence[NDArray[np.float32]]) -> Parity:
+    one, other = (np.concatenate([values.ravel() for values in side]) for side in (expected, found))
+    return Parity(float(np.corrcoef(one, other)[0, 1]), float(np.abs(one - other).max()), len(expected))
+
+
+def write_int8(graph: nn.Module, bert: nn.Module, inputs: Sequence[str], out: Path) -> bytes:
+    """Write `graph` to `out` as int8 ONNX that looks for its word table in `table.bin` beside it; that table."""
     table = Int8Table(bert.embeddings.word_embeddings.weight.detach())
     bert.embeddings.word_embeddings = table
     bert.config._attn_implementation = "eager"
@@ -95,38 +217,12 @@ def export(
             weight_type=QuantType.QInt8,
         )
         model = onnx.load(str(quantised))
-    if shared_table:
-        for tensor in model.graph.initializer:
-            if list(tensor.dims) == list(table.word_table.shape):
-                (out.parent / "table.bin").write_bytes(tensor.raw_data)
-                onnx.external_data_helper.set_external_data(
-                    tensor, "table.bin", offset=0, length=len(tensor.raw_data)
-                )
-                tensor.ClearField("raw_data")
-                tensor.data_location = onnx.TensorProto.EXTERNAL
+    rows = b""
+    for tensor in model.graph.initializer:
+        if list(tensor.dims) == list(table.word_table.shape):
+            rows = bytes(tensor.raw_data)
+            onnx.external_data_helper.set_external_data(tensor, "table.bin", offset=0, length=len(rows))
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
     out.write_bytes(model.SerializeToString())
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name in ("minilm", "bi", "cross", "out"):
-        parser.add_argument(name, type=Path)
-    parser.add_argument("--name", default="folio-1")
-    parser.add_argument(
-        "--whole", type=float, default=0.5, help="weight of the question's own vector beside its words"
-    )
-    parser.add_argument("--dim", type=int, default=128)
-    options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
-    words = bi_encoder.load(options.minilm, options.bi, options.dim)
-    export(WordsGraph(words), words.bert, ["ids", "mask"], options.out / "words.onnx")
-    cross = cross_encoder.load(options.minilm, options.cross)
-    export(CrossGraph(cross), cross.bert, ["ids", "mask", "segments"], options.out / "cross.onnx")
-    shutil.copy(options.minilm / "tokenizer.json", options.out / "tokenizer.json")
-    write_manifest(options.out, options.name, {"dim": options.dim, "whole": options.whole})
-
-
-if __name__ == "__main__":
-    main()
+    return rows

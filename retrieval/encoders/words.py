@@ -57,6 +57,8 @@ class WordsEncoder:
         self._runner = RowRunner(folder.session("words.onnx"), settings.threads)
         self._whole = float(folder.facts["whole"])
         self._dim = int(folder.facts["dim"])
+        self._asked = [CLS, *_marker(folder.facts.get("question_marker"))]
+        self._read = [CLS, *_marker(folder.facts.get("passage_marker"))]
         revision = folder.revision("words.onnx", "table.bin", "tokenizer.json")
         pooling = f"windows {WINDOW}/{OVERLAP}, runs {RUN}"
         self.fingerprint = Fingerprint("words", folder.name, revision, self._dim, pooling)
@@ -76,7 +78,7 @@ class WordsEncoder:
         rows: list[list[int]] = []
         spans: list[list[tuple[int, int, int]]] = []  # per page: (start, end, row)
         for title, content in zip(titles, contents, strict=True):
-            head = [CLS, *title, SEP] if title else [CLS]
+            head = [*self._read, *title, SEP] if title else self._read
             spans.append([])
             for start, end in windows(len(content.ids), WINDOW - len(head) + 1):
                 spans[-1].append((start, end, len(rows)))
@@ -111,7 +113,7 @@ class WordsEncoder:
 
     def encode_queries(self, queries: Sequence[str]) -> list[QueryEmbedding]:
         encodings = self._encodings(queries)
-        outputs = self._runner.run([[CLS, *e.ids[:QUESTION_PIECES], SEP] for e in encodings])
+        outputs = self._runner.run([[*self._asked, *e.ids[:QUESTION_PIECES], SEP] for e in encodings])
         return [self._query(q, e, o) for q, e, o in zip(queries, encodings, outputs, strict=True)]
 
     def _query(self, query: str, encoding: Encoding, output: NDArray[np.float32]) -> QueryEmbedding:
@@ -124,7 +126,8 @@ class WordsEncoder:
         for i in known:
             members.setdefault(word_of[i] or 0, []).append(i)
         tokens = [query[spans[m[0]][0] : spans[m[-1]][1]] for m in members.values()]
-        means = np.stack([output[[i + 1 for i in m]].mean(axis=0) for m in members.values()])
+        before = len(self._asked)
+        means = np.stack([output[[i + before for i in m]].mean(axis=0) for m in members.values()])
         odds = np.exp(means[:, -1] - means[:, -1].max())
         vectors = np.concatenate([output[:, : self._dim].mean(axis=0)[None], means[:, : self._dim]])
         weights = np.concatenate([[self._whole], (1 - self._whole) * odds / odds.sum()]).astype(np.float32)
@@ -142,6 +145,11 @@ class WordsEncoder:
                 ids.append(piece)
                 owners.append(i)
         return _Pieces(ids, owners)
+
+
+def _marker(piece: object) -> list[int]:
+    """The piece that the model was trained to see before questions, or passages; none where it was not."""
+    return [piece] if isinstance(piece, int) else []
 
 
 def windows(pieces: int, length: int) -> Iterator[tuple[int, int]]:

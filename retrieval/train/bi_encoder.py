@@ -8,16 +8,12 @@ The score is what search computes later, and so is what training fits:
 
 Late interaction after Khattab and Zaharia (2020); InfoNCE over hard and in-batch negatives, for each of the
 two terms and for their sum. From the weights of all-MiniLM-L6-v2 (Apache-2.0), projected to 128 dimensions.
-
-    python -m retrieval.train.bi_encoder MINILM_FOLDER DATA_FOLDER OUT_FOLDER --minutes 60
 """
 
-import argparse
 import json
 import random
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -25,11 +21,16 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from retrieval.train.groups import Group, batches, hold_out, read_groups, read_xquad
+from retrieval.train import run
+from retrieval.train.course import Options, Progress, Told, batch_at, check, curriculum
+from retrieval.train.groups import Group, digest_of
 from retrieval.train.minilm import CLS, SEP, load_bert, load_tokenizer, pad, pieces
 
+QUESTION_MARKER, PASSAGE_MARKER = 1, 2
+"""[unused0] and [unused1] of BERT's vocabulary: pieces that no text has."""
 QUESTION_PIECES = 40
 PASSAGE_PIECES = 126
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,16 @@ class Side:
 
 
 class BiEncoder(nn.Module):
-    def __init__(self, folder: Path, dim: int = 128, frozen_layers: int = 2) -> None:
+    def __init__(self, folder: Path, dim: int = 128, frozen_layers: int = 2, markers: bool = False) -> None:
         super().__init__()
+        self.markers = markers
         self.bert = load_bert(folder, frozen_layers)
         width = self.bert.config.hidden_size
         self.project = nn.Linear(width, dim, bias=False)
         self.weigh = nn.Linear(width, 1)
         nn.init.zeros_(self.weigh.weight)
         nn.init.zeros_(self.weigh.bias)
+        self.scale = nn.Parameter(torch.tensor(20.0).log())
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Hidden states (n, length, width), padding zeroed."""
@@ -85,16 +88,21 @@ def scores(questions: Side, passages: Side) -> tuple[Tensor, Tensor]:
 
 def encode_questions(model: BiEncoder, tokenizer: Tokenizer, texts: Sequence[str]) -> Side:
     encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    rows = [[CLS, *e.ids[:QUESTION_PIECES], SEP] for e in encodings]
-    words = [[-1, *(w if w is not None else -1 for w in e.word_ids[:QUESTION_PIECES]), -1] for e in encodings]
+    head = [CLS, QUESTION_MARKER] if model.markers else [CLS]
+    none = [-1] * len(head)
+    rows = [[*head, *e.ids[:QUESTION_PIECES], SEP] for e in encodings]
+    words = [
+        [*none, *(w if w is not None else -1 for w in e.word_ids[:QUESTION_PIECES]), -1] for e in encodings
+    ]
     ids, mask = pad(rows)
     return model.encode(ids, mask, _pad_groups(words, ids.shape[1]), weighted=True)
 
 
-def encode_passages(model: BiEncoder, tokenizer: Tokenizer, texts: Sequence[str], run: int) -> Side:
+def encode_passages(model: BiEncoder, tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Side:
     rows = pieces(tokenizer, texts, PASSAGE_PIECES)
-    ids, mask = pad([[CLS, *row, SEP] for row in rows])
-    runs = [[-1, *(i // run for i in range(len(row))), -1] for row in rows]
+    head = [CLS, PASSAGE_MARKER] if model.markers else [CLS]
+    ids, mask = pad([[*head, *row, SEP] for row in rows])
+    runs = [[-1] * len(head) + [i // length for i in range(len(row))] + [-1] for row in rows]
     return model.encode(ids, mask, _pad_groups(runs, ids.shape[1]), weighted=False)
 
 
@@ -113,7 +121,8 @@ def start_from_principal_axes(model: BiEncoder, tokenizer: Tokenizer, texts: Seq
         words = unit(hidden[mask.bool()][::20], dim=-1)
         sample = torch.cat([means, words[: 2 * len(means)]])
         _, _, axes = torch.linalg.svd(sample, full_matrices=False)
-        model.project.weight.copy_(axes[: model.project.out_features])
+        known = axes[: model.project.out_features]  # fewer than there are dimensions where texts are few
+        model.project.weight[: len(known)] = known
 
 
 def validate(
@@ -125,7 +134,7 @@ def validate(
     with torch.inference_mode():
         for group in held_out:
             question = encode_questions(model, tokenizer, [group.question])
-            passages = encode_passages(model, tokenizer, [group.positive, *group.negatives[:6]], run=8)
+            passages = encode_passages(model, tokenizer, [group.positive, *group.negatives[:6]], length=8)
             dense, late = scores(question, passages)
             shown = {"dense": dense, "late": late, "half": dense + late, "late2": dense + 2 * late}
             by_term = ranks.setdefault(group.source.split("-")[0], {})
@@ -136,109 +145,114 @@ def validate(
     return {s: {t: round(sum(r) / len(r), 3) for t, r in terms.items()} for s, terms in ranks.items()}
 
 
-def train(options: argparse.Namespace) -> None:
-    torch.manual_seed(options.seed)
-    torch.set_num_threads(options.threads)
-    rng = random.Random(options.seed)
-    tokenizer = load_tokenizer(options.minilm)
-    model = BiEncoder(options.minilm, options.dim, options.freeze).train()
-    groups = read_groups(options.data / "groups.jsonl.gz") + read_xquad(options.data / "xquad.jsonl.gz")
-    training, held_out = hold_out(groups, each=60, seed=options.seed)
-    start_from_principal_axes(
-        model, tokenizer, [group.positive for group in rng.sample(training, min(400, len(training)))]
-    )
-    scale = nn.Parameter(torch.tensor(20.0).log())
-    heads = [*model.project.parameters(), *model.weigh.parameters(), scale]
-    body = [p for p in model.bert.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [{"params": body, "lr": options.lr}, {"params": heads, "lr": options.lr * 10}], weight_decay=0.01
-    )
-    rates = [group["lr"] for group in optimizer.param_groups]
-    print(
-        json.dumps(
-            {
-                "groups": len(training),
-                "held_out": len(held_out),
-                "start": validate(model, tokenizer, held_out),
-            }
-        ),
-        flush=True,
-    )
-    began, budget, spent = time.process_time(), options.minutes * 60, 0.0
-    next_check = 600.0
-    for step, batch in enumerate(batches(training, options.batch, options.negatives, options.seed)):
-        spent = time.process_time() - began
-        if spent > budget:
-            break
-        share = min(1.0, (step + 1) / 40) * max(0.02, 1 - spent / budget)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * share
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            question = encode_questions(model, tokenizer, [g.question for g in batch])
-            texts = [g.positive for g in batch] + [n for g in batch for n in g.negatives]
-            passages = encode_passages(model, tokenizer, texts, run=rng.randint(5, 10))
-            dense, late = scores(question, passages)
-        target = torch.arange(len(batch))
-        hot = scale.exp().clamp(max=60)
-        losses = [
-            nn.functional.cross_entropy(s.float() * hot, target) for s in (dense, late, (dense + late) / 2)
-        ]
-        loss = torch.stack(losses).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([*body, *heads], 1.0)
-        optimizer.step()
-        if step % 20 == 0:
-            print(
-                json.dumps(
-                    {
-                        "step": step,
-                        "seconds": round(spent),
-                        "scale": round(hot.item(), 1),
-                        "loss": [round(x.item(), 3) for x in losses],
-                    }
-                ),
-                flush=True,
-            )
-        if spent > next_check:
-            next_check += 600
-            print(json.dumps({"step": step, "held_out": validate(model, tokenizer, held_out)}), flush=True)
-            save(model, options.out)
-    print(json.dumps({"end": validate(model, tokenizer, held_out), "cpu_seconds": round(spent)}), flush=True)
-    save(model, options.out)
+@dataclass(frozen=True, slots=True)
+class WordsOptions(Options):
+    """How the encoder is fitted."""
+
+    steps: int = 1000
+    batch: int = 20
+    negatives: int = 2
+    learning_rate: float = 6e-5
+    dim: int = 128
+    frozen_layers: int = 2
+    markers: bool = True
+    """A piece of its own before each question, and another before each passage (Khattab and Zaharia, 2020)."""
+    bf16: bool = True
+
+
+def fit(
+    minilm: Path,
+    groups: Sequence[Group],
+    out: Path,
+    options: WordsOptions | None = None,
+    *,
+    start: Path | None = None,
+    held_out: Sequence[Group] = (),
+    told: Told = lambda _: None,
+) -> None:
+    """Train into `out/model.safetensors`; called again with the same `out`, it goes on where it was stopped.
+
+    minilm: config.json, model.safetensors, tokenizer.json. start: the folder of an earlier training, whose weights
+    are taken instead. held_out: judged at each checkpoint, and told. Raises TrainingRefused.
+    """
+    options = options or WordsOptions()
+    check(groups, options)
+    tokenizer = load_tokenizer(minilm)
+    record = {
+        "kind": "words",
+        "options": asdict(options),
+        "start": str(start or ""),
+        "groups": f"{len(groups)} groups ({digest_of(groups)})",
+    }
+    run.remember(out, record, [group.question for group in groups])
+    with run.seeded(options.seed, CPU):
+        model = BiEncoder(minilm, options.dim, options.frozen_layers, options.markers).train()
+        if start:
+            model.load_state_dict(load_file(start / "model.safetensors"))
+        else:
+            sample = random.Random(options.seed).sample(range(len(groups)), min(400, len(groups)))
+            start_from_principal_axes(model, tokenizer, [groups[i].positive for i in sample])
+        heads = [*model.project.parameters(), *model.weigh.parameters(), model.scale]
+        body = [weight for weight in model.bert.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": body, "lr": options.learning_rate},
+                {"params": heads, "lr": options.learning_rate * 10},
+            ],
+            weight_decay=0.01,
+        )
+        course = curriculum(groups)
+
+        def parts(step: int) -> list[Tensor]:
+            run_length = random.Random(f"{options.seed} {step} runs").randint(5, 10)
+            return [batch_loss(model, tokenizer, batch_at(course, step, options), run_length, options)]
+
+        def judged(step: int) -> None:
+            told(Progress(step, options.steps, note=f"held out: {validate(model, tokenizer, held_out)}"))
+
+        run.train(model, optimizer, parts, out, options, told, CPU, judged if held_out else lambda _: None)
+    if held_out:
+        judged(options.steps)
+    save(model, out)
+
+
+def batch_loss(
+    model: BiEncoder, tokenizer: Tokenizer, batch: Sequence[Group], run_length: int, options: WordsOptions
+) -> Tensor:
+    """(): InfoNCE of each term and of their mean over hard and in-batch negatives; distillation over a group's own."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+        question = encode_questions(model, tokenizer, [g.question for g in batch])
+        texts = [g.positive for g in batch] + [n for g in batch for n in g.negatives]
+        passages = encode_passages(model, tokenizer, texts, length=run_length)
+        dense, late = scores(question, passages)
+    hot = model.scale.exp().clamp(max=60)
+    both = (dense + late).float() / 2 * hot
+    target = torch.arange(len(batch))
+    losses = [
+        nn.functional.cross_entropy(s, target, reduction="none")
+        for s in (dense.float() * hot, late.float() * hot, both)
+    ]
+    most = 1 + max(len(g.negatives) for g in batch)
+    own = torch.full((len(batch), most), float("-inf"))
+    teacher = torch.full_like(own, float("-inf"))
+    rows, at = [], len(batch)
+    for i, group in enumerate(batch):
+        columns = [i, *range(at, at + len(group.negatives))]
+        at += len(group.negatives)
+        rows.append(nn.functional.pad(both[i, columns], (0, most - len(columns)), value=float("-inf")))
+        teacher[i, : len(group.scores)] = torch.tensor(group.scores)
+    known = torch.tensor([bool(g.scores) for g in batch])
+    return run.distilled(torch.stack(losses).mean(0), torch.stack(rows), teacher, known, options)
 
 
 def save(model: BiEncoder, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors"
-    )
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    run.replace_file(folder / "model.safetensors", lambda part: save_file(weights, part))
 
 
-def load(minilm: Path, folder: Path, dim: int = 128) -> BiEncoder:
-    model = BiEncoder(minilm, dim)
+def load(minilm: Path, folder: Path) -> BiEncoder:
+    options = json.loads((folder / "run.json").read_text(encoding="utf-8"))["options"]
+    model = BiEncoder(minilm, options["dim"], markers=options["markers"])
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("minilm", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=60, help="CPU minutes")
-    parser.add_argument("--batch", type=int, default=20)
-    parser.add_argument("--negatives", type=int, default=2)
-    parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--freeze", type=int, default=2, help="lowest layers kept as they are")
-    parser.add_argument("--lr", type=float, default=6e-5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
-    train(parser.parse_args(arguments))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,7 @@
 
 Input are gzipped JSON lines. Two layouts are read:
 
-- groups: ``{"src", "q", "pos", "negs": [...]}``
+- groups: ``{"src", "q", "pos", "negs": [...]}``; what `mine` writes has ``"scores"`` and ``"pages"`` besides
 - XQuAD (Artetxe et al., 2020): ``{"lang", "id", "q", "context"}``, the same ``id`` in every language, from
   which cross-language groups are made: the question in one language, its paragraph in another.
 """
@@ -11,10 +11,13 @@ import gzip
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
+
+from retrieval.errors import NotFound, first_line
+from retrieval.train.course import digest
 
 LATIN = ("en", "de", "fr", "es")
 """Languages of XQuAD whose script MiniLM's English vocabulary can spell and that most of our users read."""
@@ -26,10 +29,57 @@ class Group:
     question: str
     positive: str
     negatives: tuple[str, ...]
+    scores: tuple[float, ...] = ()
+    """A teacher's, of (positive, *negatives), higher is better; empty where there is none."""
+    pages: tuple[str, ...] = ()
+    """Where (positive, *negatives) stand, as "report.pdf#page=12"; empty where they are no pages."""
+
+    @property
+    def name(self) -> str:
+        """What tells positives apart: two groups with the same one must not meet in a batch."""
+        return self.pages[0] if self.pages else self.positive
 
 
 def read_groups(path: Path) -> list[Group]:
-    return [Group(row["src"], row["q"], row["pos"], tuple(row["negs"])) for row in _rows(path)]
+    """Raises NotFound for a file that is not there, and for one that holds something else."""
+    if not path.is_file():
+        raise NotFound(f"there are no training groups at {path}: 'folioscope train mine' makes them")
+    try:
+        return [
+            Group(
+                row["src"],
+                row["q"],
+                row["pos"],
+                tuple(row["negs"]),
+                tuple(row.get("scores", ())),
+                tuple(row.get("pages", ())),
+            )
+            for row in _rows(path)
+        ]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise NotFound(
+            f"{path} holds no training groups ({first_line(error)}): it must be gzipped JSON lines of "
+            '{"src", "q", "pos", "negs"}'
+        ) from error
+
+
+def write_groups(path: Path, groups: Iterable[Group]) -> int:
+    """Whole or not at all; how many there were."""
+    part, count = path.with_name(path.name + ".part"), 0
+    with gzip.open(part, "wt", encoding="utf-8") as file:
+        for group in groups:
+            count += 1
+            row: dict[str, object] = {
+                "src": group.source,
+                "q": group.question,
+                "pos": group.positive,
+                "negs": group.negatives,
+            }
+            row |= {"scores": [round(s, 4) for s in group.scores]} if group.scores else {}
+            row |= {"pages": group.pages} if group.pages else {}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    part.replace(path)
+    return count
 
 
 def read_xquad(path: Path, negatives: int = 6, seed: int = 0) -> list[Group]:
@@ -75,29 +125,12 @@ def hold_out(groups: Sequence[Group], each: int, seed: int = 0) -> tuple[list[Gr
     return [g for g in groups if g.positive not in seen and g.question not in seen], held
 
 
-def batches(groups: Sequence[Group], size: int, negatives: int, seed: int = 0) -> Iterator[list[Group]]:
-    """Endless shuffled batches, each group with exactly `negatives` hard negatives; no positive twice in a batch.
+def balanced(groups: Sequence[Group], seed: int = 0) -> list[Group]:
+    """As many groups as given, shuffled, each source with a share that goes by the square root of its size.
 
-    Sources take part by the square root of their size, so that a large one does not drown the others.
+    So that a large source does not drown the others.
     """
     rng = random.Random(seed)
-    while True:
-        pool = balanced(groups, rng)
-        batch: list[Group] = []
-        taken: set[str] = set()
-        for group in pool:
-            if group.positive in taken or len(group.negatives) < negatives:
-                continue
-            taken.add(group.positive)
-            chosen = tuple(rng.sample(group.negatives, negatives))
-            batch.append(Group(group.source, group.question, group.positive, chosen))
-            if len(batch) == size:
-                yield batch
-                batch, taken = [], set()
-
-
-def balanced(groups: Sequence[Group], rng: random.Random) -> list[Group]:
-    """As many groups as given, shuffled, each source with a share that goes by the square root of its size."""
     by_source: dict[str, list[Group]] = defaultdict(list)
     for group in groups:
         by_source[group.source.split("-")[0]].append(group)
@@ -109,6 +142,11 @@ def balanced(groups: Sequence[Group], rng: random.Random) -> list[Group]:
         pool += same * whole + rng.sample(same, rest)
     rng.shuffle(pool)
     return pool
+
+
+def digest_of(groups: Sequence[Group]) -> str:
+    """Names the groups: 16 hex digits."""
+    return digest([[g.source, g.question, g.positive, g.negatives, g.scores] for g in groups])
 
 
 def _rows(path: Path) -> Iterator[dict]:  # type: ignore[type-arg]

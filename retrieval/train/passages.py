@@ -1,0 +1,89 @@
+"""An index of training passages: each is a page, so that the first stage finds hard negatives among them.
+
+What is mined is then what the search itself would have put on top, by its own BM25 and its own vectors.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from io import BytesIO
+
+from PIL import Image
+
+from retrieval.store import Store
+from retrieval.tables import PageRecord
+from retrieval.train.groups import Group
+from retrieval.types import Document, Encoder, Page, PageContent, Word
+
+LINE = 12  # words
+AT_ONCE = 256
+
+
+def add_passages(
+    store: Store, encoder: Encoder, groups: Sequence[Group], told: Callable[[int, int], None]
+) -> dict[str, Page]:
+    """One document for each source, one page for each passage that answers; the page of each passage.
+
+    A source that is there already with the same passages is not encoded again. told: (done, all) passages.
+    """
+    by_source: dict[str, dict[str, None]] = defaultdict(dict)
+    for group in groups:
+        by_source[group.source.split("-")[0]].setdefault(group.positive)
+    total, done = sum(map(len, by_source.values())), 0
+    found: dict[str, Page] = {}
+    with store.writing():
+        for source, passages in by_source.items():
+            pages = _pages(source, list(passages))
+            found.update(zip(passages, pages, strict=True))
+            if not store.has(pages[0].doc_id):
+                for written in _written(store, encoder, source, pages, list(passages)):
+                    told(done + written, total)
+            done += len(pages)
+            told(done, total)
+        store.optimize()
+    return found
+
+
+def _pages(source: str, passages: Sequence[str]) -> list[Page]:
+    doc_id = sha256("\n".join(passages).encode()).hexdigest()[:16]
+    return [Page(doc_id, n, f"{source}.txt", 612, 792) for n in range(1, len(passages) + 1)]
+
+
+def _written(
+    store: Store, encoder: Encoder, source: str, pages: Sequence[Page], passages: Sequence[str]
+) -> Iterator[int]:
+    """Passages written so far, after each batch."""
+    blank = BytesIO()
+    Image.new("RGB", (2, 2), "white").save(blank, "WEBP")
+    image = blank.getvalue()
+    pending = store.begin(pages[0].doc_id)
+    for start in range(0, len(pages), AT_ONCE):
+        contents = [
+            PageContent(page, lines(text), "text layer", lambda: image)
+            for page, text in zip(
+                pages[start : start + AT_ONCE], passages[start : start + AT_ONCE], strict=True
+            )
+        ]
+        embeddings = encoder.encode_pages(contents)
+        pending.add(
+            [
+                PageRecord(c.page, c.words, c.source, "", e, image, image)
+                for c, e in zip(contents, embeddings, strict=True)
+            ]
+        )
+        yield start + len(contents)
+    pending.commit(
+        Document(pages[0].doc_id, f"{source}.txt", f"passages:{source}", len(pages), datetime.now(UTC))
+    )
+
+
+def lines(text: str) -> tuple[Word, ...]:
+    """The words of a passage on lines of a page, so that each has a place."""
+    words = text.split()
+    height = 0.9 / max(1, -(-len(words) // LINE))
+    return tuple(
+        Word(word, (0.05 + 0.075 * (i % LINE), 0.05 + height * (i // LINE), 0.12 + 0.075 * (i % LINE),
+                    0.05 + height * (i // LINE + 0.8)))
+        for i, word in enumerate(words)
+    )  # fmt: skip

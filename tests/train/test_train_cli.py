@@ -1,0 +1,184 @@
+"""`folioscope train`, from a data set of PDFs to a model that is promoted or not, with a tiny MiniLM."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import BertConfig, BertModel
+
+from rerankers.train.export import export
+from retrieval import onnx
+from retrieval.errors import FolioscopeError
+from retrieval.onnx import MODELS, ModelFolder
+from retrieval.store import Store
+from retrieval.train.course import TrainingRefused
+from retrieval.train.groups import read_groups
+from tests.pdfs import make_pdf
+from ui import training
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
+    pytest.mark.filterwarnings("ignore:.*TorchScript-based.*"),
+    pytest.mark.filterwarnings("ignore:Exporting aten.*advanced indexing:UserWarning"),
+]
+
+THINGS = ["pump", "bridge", "harbour", "filter", "engine", "ferry", "crane", "tunnel", "valve", "boiler"]
+
+
+@pytest.fixture(scope="module")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("minilm")
+    torch.manual_seed(0)
+    config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    config.save_pretrained(folder)
+    model = BertModel(config, add_pooling_layer=False)
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors"
+    )
+    shutil.copy(MODELS / "folio-1" / "tokenizer.json", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page for each thing, and a question that its page alone answers."""
+    folder = tmp_path_factory.mktemp("dataset")
+    (folder / "pdfs").mkdir()
+    pages = [
+        f"The {thing} was inspected in {1990 + n} and its state is sound" for n, thing in enumerate(THINGS)
+    ]
+    make_pdf(folder / "pdfs" / "plant.pdf", pages)
+    questions = [
+        {"query_id": f"q{n}", "text": f"When was the {thing} inspected?", "document": "plant.pdf"}
+        for n, thing in enumerate(THINGS)
+    ]
+    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    (folder / "qrels.txt").write_text(
+        "\n".join(f"q{n} 0 plant.pdf#page={n + 1} 1" for n in range(len(THINGS)))
+    )
+    return folder
+
+
+def mined(source: str, folder: Path) -> Path:
+    out = folder / "groups.jsonl.gz"
+    training.run_mine(source, out, str(folder / "index.lance"), "cpu", True, (4, 6, 1.0, 0, 0), True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def groups(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mined(str(dataset), tmp_path_factory.mktemp("mined"))
+
+
+def test_negatives_are_other_pages_that_the_first_stage_finds(groups: Path) -> None:
+    found = read_groups(groups)
+    assert len(found) >= len(THINGS) - 2
+    for group in found:
+        assert group.question.split()[3] in group.positive  # "When was the pump inspected?"
+        assert all(group.question.split()[3] not in negative for negative in group.negatives)
+        assert len(group.scores) == len(group.pages) == 1 + len(group.negatives)
+        assert len(set(group.pages)) == len(group.pages)
+        assert max(group.scores[1:]) < group.scores[0]  # likelier ones were dropped
+
+
+def test_passages_are_mined_among_those_of_their_source(tmp_path: Path) -> None:
+    rows = [
+        {
+            "src": "made",
+            "q": f"state of the {thing}?",
+            "pos": f"the {thing} is sound",
+            "negs": ["something else"],
+        }
+        for thing in THINGS
+    ]
+    path = tmp_path / "passages.jsonl.gz"
+    with gzip.open(path, "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "work").mkdir()
+    found = read_groups(mined(str(path), tmp_path / "work"))
+    assert len(found) >= len(THINGS) - 2
+    assert all("something else" not in group.negatives for group in found)
+    assert {page for group in found for page in group.pages} <= {f"made.txt#page={n}" for n in range(1, 11)}
+
+
+def fit(groups: Path, out: Path, minilm: Path, kind: str = "text", **chosen: Any) -> None:
+    options = {"steps": 3, "batch": 4, "negatives": 2, "seed": 0, **chosen}
+    training.run_fit(kind, [groups], out, None, minilm, "", "cpu", options, 0, 1, True)
+
+
+def test_from_pages_to_a_model_that_is_judged(
+    groups: Path, dataset: Path, minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    shipped = tmp_path / "models" / "folio-1"
+    shutil.copytree(MODELS / "folio-1", shipped)
+    monkeypatch.setattr(onnx, "MODELS", tmp_path / "models")
+    fit(groups, tmp_path / "bi", minilm, "words", distil=0.0)
+    words = tmp_path / "tiny-words"
+    with pytest.raises(TrainingRefused, match=r"the word table of .* is not that of"):
+        training.run_export("words", tmp_path / "bi", words, "folio-1", groups, minilm, True)
+    assert not words.exists()
+    fit(groups, tmp_path / "cross", minilm)
+    candidate = tmp_path / "candidate"
+    # the tiny model's table cannot stand beside the shipped encoder: it is judged alone
+    texts = [(g.question, g.positive) for g in read_groups(groups)]
+    export("text", tmp_path / "cross", minilm, candidate, texts)
+    index = str(tmp_path / "judged.lance")
+    with pytest.raises(TrainingRefused, match=r"was trained on .* of the 10 questions"):
+        training.run_promote("text", str(candidate), str(dataset), index, "cpu", True, False, True)
+    (candidate / "trained_on_text.json").write_text("[]")
+    capsys.readouterr()
+    before = ModelFolder("folio-1").revision("cross.onnx", "table.bin", "tokenizer.json")
+    assert not training.run_promote("text", str(candidate), str(dataset), index, "cpu", True, False, True)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["promoted"] is False
+    assert told["questions"] == 10
+    assert ModelFolder("folio-1").revision("cross.onnx", "table.bin", "tokenizer.json") == before
+
+
+def test_a_better_model_takes_the_place_of_the_one_that_ships(
+    groups: Path, dataset: Path, minilm: Path, tmp_path: Path
+) -> None:
+    fit(groups, tmp_path / "cross", minilm, steps=1)
+    texts = [(g.question, g.positive) for g in read_groups(groups)]
+    shipped = tmp_path / "shipped"
+    export("text", tmp_path / "cross", minilm, shipped, texts)  # knows nothing, and orders the pages
+    profile = tmp_path / "own.yaml"
+    profile.write_text(f"reranker: {{kind: text, model: {shipped}}}\nsearch: {{rerank_weight: 50}}\n")
+    better = tmp_path / "better"
+    shutil.copytree(MODELS / "folio-1", better)
+    (better / "trained_on_text.json").write_text("[]")
+    index = str(tmp_path / "judged.lance")
+    old = (shipped / "cross.onnx").read_bytes()
+    assert training.run_promote("text", str(better), str(dataset), index, str(profile), True, True, True)
+    assert (shipped / "cross.onnx").read_bytes() == old  # a dry run
+    assert training.run_promote("text", str(better), str(dataset), index, str(profile), True, False, True)
+    assert (shipped / "cross.onnx").read_bytes() == (better / "cross.onnx").read_bytes()
+    folder = ModelFolder(str(shipped))
+    assert folder.name == "shipped"
+    assert folder.file("cross.onnx").is_file()  # its checksum is the new one's
+    written = json.loads((shipped / "promoted.jsonl").read_text())
+    assert written["p"] < 0.05
+    assert written["candidate"] == "better"
+    assert not training.run_promote("text", str(better), str(dataset), index, str(profile), True, False, True)
+
+
+def test_what_cannot_be_done_is_said(groups: Path, minilm: Path, tmp_path: Path) -> None:
+    with pytest.raises(FolioscopeError, match="'tiny' is not a kind of model"):
+        fit(groups, tmp_path / "x", minilm, "tiny")
+    with pytest.raises(FolioscopeError, match="'qwen3_vl' is not a model that ships"):
+        training.run_promote("qwen3_vl", "x", "y", "", "cpu", True, False, True)
+    store = Store.create(
+        str(tmp_path / "empty.lance"), Store.open(str(groups.parent / "index.lance")).fingerprint
+    )
+    with pytest.raises(TrainingRefused, match=r"plant.pdf#page=.* is not in the index"):
+        training.page_groups(read_groups(groups), store)
+    pages = training.page_groups(read_groups(groups), Store.open(str(groups.parent / "index.lance")))
+    assert pages[0].positive.page.name == read_groups(groups)[0].pages[0]
+    assert pages[0].positive.image().mode == "RGB"

