@@ -6,6 +6,9 @@ around what the first stage found (`PageContent.focus`) are read, and the best o
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 import configs.settings as configs
 from retrieval.onnx import ModelFolder, RowRunner
 from retrieval.text import STOP_WORDS, stem, stems, words
@@ -46,9 +49,13 @@ class TextReranker:
                 owners.append(owner)
         lengths = [len(left)] * len(rows)
         scores = [NOTHING] * len(pages)
-        for owner, logit in zip(owners, self._runner.run(rows, lengths), strict=True):
+        for owner, logit in zip(owners, self.run(rows, lengths), strict=True):
             scores[owner] = max(scores[owner], float(logit))
         return scores
+
+    def run(self, rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[NDArray[np.float32]]:
+        """Logits of rows of word pieces; of each row, `lengths` pieces are the question's."""
+        return self._runner.run(rows, lengths)
 
     def passage(self, query: str, page: PageContent) -> str:
         """The title and text of the most promising window, as the model reads it; empty for a page without words."""
