@@ -85,7 +85,7 @@ def observe(
             tuple(hit.page for hit in hits),
             np.array([hit.scores["vectors"] for hit in hits]),
             _kept(np.array([hit.scores["text"] for hit in hits])),
-            np.array([hit.scores["place"] for hit in hits]),
+            np.array([hit.scores.get("place", 0.0) for hit in hits]),
             np.array([hit.scores.get("rerank", np.nan) for hit in hits]),
             np.array([grades.get(_name(dataset, hit.page), 0) > 0 for hit in hits], np.bool_),
             seconds["encode query"] + seconds["recall"],

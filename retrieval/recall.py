@@ -141,12 +141,9 @@ class Recall:
                 float(score),
                 rank,
                 rank,
-                {
-                    "vectors": float(vectors[at]),
-                    "text": float(bm25[at]),
-                    "place": float(bonus[at]),
-                    "first": float(score),
-                },
+                {"vectors": float(vectors[at]), "text": float(bm25[at])}
+                | ({"place": float(bonus[at])} if bonus[at] else {})
+                | {"first": float(score)},
             )
             for rank, (at, score) in enumerate(zip(order, fused, strict=True), start=1)
         ]

@@ -91,7 +91,8 @@ function drawCard(hit, hidden) {
   make('span', { class: 'body' },
     make('span', { class: 'name', title: hit.title ? `${hit.title} (${hit.document})` : hit.document }, hit.document),
     make('span', { class: 'where' }, `page ${hit.page} of ${hit.pages}`, hit.date && make('span', {}, `· ${hit.date}`),
-      hit.scanned && make('span', { class: 'badge' }, 'scan'), hit.judged != null && make('span', { class: hit.judged ? 'judged yes' : 'judged no' }, hit.judged ? 'answers' : 'does not answer')),
+      hit.scanned && make('span', { class: 'badge' }, 'scan'),
+      hit.scores.place && make('span', { class: 'badge', title: 'Here is the page, figure, table or section that the question names' }, 'named'), hit.judged != null && make('span', { class: hit.judged ? 'judged yes' : 'judged no' }, hit.judged ? 'answers' : 'does not answer')),
     hit.same.length > 0 && make('span', { class: 'where', title: hit.same.join(', ') }, `${hit.same.length === 1 ? 'one more page says' : `${hit.same.length} more pages say`} nearly the same`),
     make('span', { class: 'snippet', dir: 'auto' }, ...hit.snippet.map(([text, bold]) => (bold ? make('mark', {}, text) : text))),
     make('span', { class: 'score' }, bar(hit), likely(hit), movement(hit))));
