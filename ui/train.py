@@ -150,7 +150,7 @@ def promote(
 
     Exit code 1 where it is not.
     """
-    from ui.training import run_promote
+    from ui.promote import run_promote
 
     if not run_promote(kind, candidate, dataset, index, profile, within, dry_run, as_json):
         raise typer.Exit(1)

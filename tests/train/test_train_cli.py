@@ -19,7 +19,7 @@ from retrieval.store import Store
 from retrieval.train.course import TrainingRefused
 from retrieval.train.groups import read_groups
 from tests.pdfs import make_pdf
-from ui import training
+from ui import promote, training
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -131,11 +131,11 @@ def test_from_pages_to_a_model_that_is_judged(
     export("text", tmp_path / "cross", minilm, candidate, texts)
     index = str(tmp_path / "judged.lance")
     with pytest.raises(TrainingRefused, match=r"was trained on .* of the 10 questions"):
-        training.run_promote("text", str(candidate), str(dataset), index, "cpu", True, False, True)
+        promote.run_promote("text", str(candidate), str(dataset), index, "cpu", True, False, True)
     (candidate / "trained_on_text.json").write_text("[]")
     capsys.readouterr()
     before = ModelFolder("folio-1").revision("cross.onnx", "table.bin", "tokenizer.json")
-    assert not training.run_promote("text", str(candidate), str(dataset), index, "cpu", True, False, True)
+    assert not promote.run_promote("text", str(candidate), str(dataset), index, "cpu", True, False, True)
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["promoted"] is False
     assert told["questions"] == 10
@@ -156,9 +156,9 @@ def test_a_better_model_takes_the_place_of_the_one_that_ships(
     (better / "trained_on_text.json").write_text("[]")
     index = str(tmp_path / "judged.lance")
     old = (shipped / "cross.onnx").read_bytes()
-    assert training.run_promote("text", str(better), str(dataset), index, str(profile), True, True, True)
+    assert promote.run_promote("text", str(better), str(dataset), index, str(profile), True, True, True)
     assert (shipped / "cross.onnx").read_bytes() == old  # a dry run
-    assert training.run_promote("text", str(better), str(dataset), index, str(profile), True, False, True)
+    assert promote.run_promote("text", str(better), str(dataset), index, str(profile), True, False, True)
     assert (shipped / "cross.onnx").read_bytes() == (better / "cross.onnx").read_bytes()
     folder = ModelFolder(str(shipped))
     assert folder.name == "shipped"
@@ -166,14 +166,14 @@ def test_a_better_model_takes_the_place_of_the_one_that_ships(
     written = json.loads((shipped / "promoted.jsonl").read_text())
     assert written["p"] < 0.05
     assert written["candidate"] == "better"
-    assert not training.run_promote("text", str(better), str(dataset), index, str(profile), True, False, True)
+    assert not promote.run_promote("text", str(better), str(dataset), index, str(profile), True, False, True)
 
 
 def test_what_cannot_be_done_is_said(groups: Path, minilm: Path, tmp_path: Path) -> None:
     with pytest.raises(FolioscopeError, match="'tiny' is not a kind of model"):
         fit(groups, tmp_path / "x", minilm, "tiny")
     with pytest.raises(FolioscopeError, match="'qwen3_vl' is not a model that ships"):
-        training.run_promote("qwen3_vl", "x", "y", "", "cpu", True, False, True)
+        promote.run_promote("qwen3_vl", "x", "y", "", "cpu", True, False, True)
     store = Store.create(
         str(tmp_path / "empty.lance"), Store.open(str(groups.parent / "index.lance")).fingerprint
     )
