@@ -4,9 +4,12 @@ The word table (30,522 x 384) is frozen in training, so both models' tables are 
 int8 with one scale per row, as external data. The weights of every matrix product are int8 per channel.
 """
 
+import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -189,6 +192,18 @@ def _parity(expected: Sequence[NDArray[np.float32]], found: Sequence[NDArray[np.
     return Parity(float(np.corrcoef(one, other)[0, 1]), float(np.abs(one - other).max()), len(expected))
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the tracer and the quantiser say of themselves: what became of the model is measured after."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
 def write_int8(graph: nn.Module, bert: nn.Module, inputs: Sequence[str], out: Path) -> bytes:
     """Write `graph` to `out` as int8 ONNX that looks for its word table in `table.bin` beside it; that table."""
     table = Int8Table(bert.embeddings.word_embeddings.weight.detach())
@@ -196,7 +211,7 @@ def write_int8(graph: nn.Module, bert: nn.Module, inputs: Sequence[str], out: Pa
     bert.config._attn_implementation = "eager"
     example = torch.ones(2, 16, dtype=torch.long)
     axes = {name: {0: "n", 1: "length"} for name in [*inputs, "output"]}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         whole, quantised = Path(folder) / "whole.onnx", Path(folder) / "int8.onnx"
         torch.onnx.export(
             graph.eval(),

@@ -21,13 +21,6 @@ from retrieval.train.groups import read_groups
 from tests.pdfs import make_pdf
 from ui import promote, training
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
-    pytest.mark.filterwarnings("ignore:.*TorchScript-based.*"),
-    pytest.mark.filterwarnings("ignore:Exporting aten.*advanced indexing:UserWarning"),
-]
-
 THINGS = ["pump", "bridge", "harbour", "filter", "engine", "ferry", "crane", "tunnel", "valve", "boiler"]
 
 

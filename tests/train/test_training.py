@@ -35,13 +35,6 @@ from retrieval.train.groups import Group, hold_out, read_groups, read_xquad, wri
 from retrieval.train.minilm import load_tokenizer
 from tests.build import content
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
-    pytest.mark.filterwarnings("ignore:.*TorchScript-based.*"),
-    pytest.mark.filterwarnings("ignore:Exporting aten.*advanced indexing:UserWarning"),
-]
-
 TOPICS = ["pump", "bridge", "revenue", "contract", "harbour", "filter", "salary", "engine"]
 
 
