@@ -52,6 +52,10 @@ _LABELLED = re.compile(
 )
 _LETTERED = frozenset({"appendix", "chart", "box", "section"})  # those that letters alone may name
 _DIGITS = re.compile(r"\d")
+_SIGN = re.compile(
+    rf"\(?(?:§|\d+\.\d|{'|'.join(sorted({alias[:3] for alias in _FAMILY} - {'§'}))})", re.IGNORECASE
+)
+"""How every word begins that may name a place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +129,14 @@ def _printed(words: Sequence[Word]) -> set[int]:
 
 def _named(words: Sequence[Word]) -> Iterator[tuple[tuple[str, str], float]]:
     """Each (family, label) on a page with what it is worth: as a caption or heading, or as a mention."""
-    texts = [fold(word.text) for word in words]
-    for i, text in enumerate(texts):
-        starts = i == 0 or _new_line(words[i - 1], words[i])
+    for i, word in enumerate(words):
+        if not _SIGN.match(word.text):  # most words: folding each would take most of the time
+            continue
+        text = fold(word.text)
+        starts = i == 0 or _new_line(words[i - 1], word)
         family = _FAMILY.get(text.rstrip(".:"))
-        if family and i + 1 < len(texts):
-            label = texts[i + 1].strip("().:,;")
+        if family and i + 1 < len(words):
+            label = fold(words[i + 1].text).strip("().:,;")
             yield (family, label), CAPTION if starts else MENTION
         elif joined := _LABELLED.fullmatch(text.strip("().:,;")):  # "Table1-1", "§4"
             yield (_FAMILY[joined[1] or joined[2]], joined[3]), CAPTION if starts else MENTION

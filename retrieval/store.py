@@ -141,9 +141,10 @@ class Store:
 
     def pages(self, doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Rows of these documents' pages, streamed."""
-        listed = [doc_id for doc_id in doc_ids if doc_id in self._by_id()]
-        for start in range(0, len(listed), 500):
-            query = self._tables["pages"].search().where(_in("doc_id", listed[start : start + 500]))
+        listed = self._by_id()
+        wanted = [doc_id for doc_id in doc_ids if doc_id in listed]
+        for start in range(0, len(wanted), 500):
+            query = self._tables["pages"].search().where(_in("doc_id", wanted[start : start + 500]))
             yield from query.select(list(columns)).to_batches(256)
 
     def contents(self, pages: Sequence[Page]) -> list[PageContent]:
@@ -205,7 +206,8 @@ class Store:
             limit *= 4
 
     def _rows(self, table: str, pages: Sequence[Page], columns: Sequence[str]) -> pa.Table:
-        wanted = [page.page_id for page in pages if page.doc_id in self._by_id()]
+        listed = self._by_id()
+        wanted = [page.page_id for page in pages if page.doc_id in listed]
         query = self._tables[table].search().where(_in("page_id", wanted)).select(list(columns))
         return query.limit(max(1, len(wanted))).to_arrow()
 
