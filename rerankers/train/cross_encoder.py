@@ -7,24 +7,23 @@ scores. From MiniLM-L6's weights, or from those of an earlier training.
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from retrieval.train import run
-from retrieval.train.course import Options, Progress, Told, batch_at, check, curriculum
-from retrieval.train.groups import Group, digest_of
+from retrieval.train import run, small
+from retrieval.train.course import Options, Told
+from retrieval.train.groups import Group
 from retrieval.train.minilm import CLS, SEP, load_bert, load_tokenizer, pad, pieces
 
 QUESTION_PIECES = 40
 PAIR_PIECES = 128
 WINDOW_WORDS = 95
 """About as many as stand in a window of a page beside a question."""
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,49 +81,26 @@ def fit(
     held_out: Sequence[Group] = (),
     told: Told = lambda _: None,
 ) -> None:
-    """Train into `out/model.safetensors`; called again with the same `out`, it goes on where it was stopped.
+    """Train into `out/model.safetensors`, as `retrieval.train.small.fit` does.
 
-    minilm: config.json, model.safetensors, tokenizer.json. start: the folder of an earlier training, whose weights
-    are taken instead. held_out: judged at each checkpoint, and told. Raises TrainingRefused.
+    minilm: config.json, model.safetensors, tokenizer.json.
     """
     options = options or TextOptions()
-    check(groups, options)
     tokenizer = load_tokenizer(minilm)
-    record = {
-        "kind": "text",
-        "options": asdict(options),
-        "start": str(start or ""),
-        "groups": f"{len(groups)} groups ({digest_of(groups)})",
-    }
-    run.remember(out, record, [group.question for group in groups])
-    with run.seeded(options.seed, CPU):
-        model = CrossEncoder(minilm, options.frozen_layers)
-        if start:
-            model.load_state_dict(load_file(start / "model.safetensors"))
-        model.train()
-        body = [weight for weight in model.bert.parameters() if weight.requires_grad]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": body, "lr": options.learning_rate},
-                {"params": model.head.parameters(), "lr": options.learning_rate * 5},
-            ],
-            weight_decay=0.01,
-            betas=(0.9, 0.98),
-        )
-        course = curriculum(groups)
 
-        def parts(step: int) -> list[Tensor]:
+    def make() -> small.Trainee:
+        model = CrossEncoder(minilm, options.frozen_layers).train()
+        heads = model.head.parameters()
+        optimizer = small.adamw(model.bert, heads, options.learning_rate, 5, betas=(0.9, 0.98))
+
+        def loss(batch: Sequence[Group], step: int) -> Tensor:
             rng = random.Random(f"{options.seed} {step} windows")
-            batch = [in_a_window(g, rng, options.surroundings) for g in batch_at(course, step, options)]
-            return [group_loss(model, tokenizer, batch, options)]
+            shown = [in_a_window(group, rng, options.surroundings) for group in batch]
+            return group_loss(model, tokenizer, shown, options)
 
-        def judged(step: int) -> None:
-            told(Progress(step, options.steps, note=f"held out: {validate(model, tokenizer, held_out)}"))
+        return small.Trainee(model, optimizer, loss, lambda held: validate(model, tokenizer, held))
 
-        run.train(model, optimizer, parts, out, options, told, CPU, judged if held_out else lambda _: None)
-    if held_out:
-        judged(options.steps)
-    save(model, out)
+    small.fit("text", make, groups, out, options, start, held_out, told)
 
 
 def group_loss(
@@ -177,13 +153,7 @@ def validate(model: CrossEncoder, tokenizer: Tokenizer, held_out: Sequence[Group
     return {source: round(sum(r) / len(r), 3) for source, r in ranks.items()}
 
 
-def save(model: CrossEncoder, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    run.replace_file(folder / "model.safetensors", lambda part: save_file(weights, part))
-
-
 def load(minilm: Path, folder: Path) -> CrossEncoder:
     model = CrossEncoder(minilm)
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    model.load_state_dict(load_file(folder / small.WEIGHTS))
     return model.eval()

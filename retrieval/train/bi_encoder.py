@@ -13,24 +13,23 @@ two terms and for their sum. From the weights of all-MiniLM-L6-v2 (Apache-2.0), 
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from retrieval.train import run
-from retrieval.train.course import Options, Progress, Told, batch_at, check, curriculum
-from retrieval.train.groups import Group, digest_of
+from retrieval.train import run, small
+from retrieval.train.course import Options, Told
+from retrieval.train.groups import Group
 from retrieval.train.minilm import CLS, SEP, load_bert, load_tokenizer, pad, pieces
 
 QUESTION_MARKER, PASSAGE_MARKER = 1, 2
 """[unused0] and [unused1] of BERT's vocabulary: pieces that no text has."""
 QUESTION_PIECES = 40
 PASSAGE_PIECES = 126
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,60 +169,38 @@ def fit(
     held_out: Sequence[Group] = (),
     told: Told = lambda _: None,
 ) -> None:
-    """Train into `out/model.safetensors`; called again with the same `out`, it goes on where it was stopped.
+    """Train into `out/model.safetensors`, as `retrieval.train.small.fit` does.
 
-    minilm: config.json, model.safetensors, tokenizer.json. start: the folder of an earlier training, whose weights
-    are taken instead. held_out: judged at each checkpoint, and told. Raises TrainingRefused.
+    minilm: config.json, model.safetensors, tokenizer.json.
     """
     options = options or WordsOptions()
-    check(groups, options)
     tokenizer = load_tokenizer(minilm)
-    record = {
-        "kind": "words",
-        "options": asdict(options),
-        "start": str(start or ""),
-        "groups": f"{len(groups)} groups ({digest_of(groups)})",
-    }
-    run.remember(out, record, [group.question for group in groups])
-    with run.seeded(options.seed, CPU):
+
+    def make() -> small.Trainee:
         model = BiEncoder(minilm, options.dim, options.frozen_layers, options.markers).train()
-        if start:
-            model.load_state_dict(load_file(start / "model.safetensors"))
-        else:
+        if not start:
             sample = random.Random(options.seed).sample(range(len(groups)), min(400, len(groups)))
             start_from_principal_axes(model, tokenizer, [groups[i].positive for i in sample])
         heads = [*model.project.parameters(), *model.weigh.parameters(), model.scale]
-        body = [weight for weight in model.bert.parameters() if weight.requires_grad]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": body, "lr": options.learning_rate},
-                {"params": heads, "lr": options.learning_rate * 10},
-            ],
-            weight_decay=0.01,
-        )
-        course = curriculum(groups)
+        optimizer = small.adamw(model.bert, heads, options.learning_rate, 10, betas=(0.9, 0.999))
 
-        def parts(step: int) -> list[Tensor]:
-            run_length = random.Random(f"{options.seed} {step} runs").randint(5, 10)
-            return [batch_loss(model, tokenizer, batch_at(course, step, options), run_length, options)]
+        def loss(batch: Sequence[Group], step: int) -> Tensor:
+            length = random.Random(f"{options.seed} {step} runs").randint(5, 10)
+            return batch_loss(model, tokenizer, batch, length, options)
 
-        def judged(step: int) -> None:
-            told(Progress(step, options.steps, note=f"held out: {validate(model, tokenizer, held_out)}"))
+        return small.Trainee(model, optimizer, loss, lambda held: validate(model, tokenizer, held))
 
-        run.train(model, optimizer, parts, out, options, told, CPU, judged if held_out else lambda _: None)
-    if held_out:
-        judged(options.steps)
-    save(model, out)
+    small.fit("words", make, groups, out, options, start, held_out, told)
 
 
 def batch_loss(
-    model: BiEncoder, tokenizer: Tokenizer, batch: Sequence[Group], run_length: int, options: WordsOptions
+    model: BiEncoder, tokenizer: Tokenizer, batch: Sequence[Group], length: int, options: WordsOptions
 ) -> Tensor:
     """(): InfoNCE of each term and of their mean over hard and in-batch negatives; distillation over a group's own."""
     with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
         question = encode_questions(model, tokenizer, [g.question for g in batch])
         texts = [g.positive for g in batch] + [n for g in batch for n in g.negatives]
-        passages = encode_passages(model, tokenizer, texts, length=run_length)
+        passages = encode_passages(model, tokenizer, texts, length=length)
         dense, late = scores(question, passages)
     hot = model.scale.exp().clamp(max=60)
     both = (dense + late).float() / 2 * hot
@@ -245,14 +222,8 @@ def batch_loss(
     return run.distilled(torch.stack(losses).mean(0), torch.stack(rows), teacher, known, options)
 
 
-def save(model: BiEncoder, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    run.replace_file(folder / "model.safetensors", lambda part: save_file(weights, part))
-
-
 def load(minilm: Path, folder: Path) -> BiEncoder:
     options = json.loads((folder / "run.json").read_text(encoding="utf-8"))["options"]
     model = BiEncoder(minilm, options["dim"], markers=options["markers"])
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    model.load_state_dict(load_file(folder / small.WEIGHTS))
     return model.eval()

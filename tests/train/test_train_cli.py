@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
-from transformers import BertConfig, BertModel
 
 from rerankers.train.export import export
 from retrieval import onnx
@@ -22,20 +19,6 @@ from tests.pdfs import make_pdf
 from ui import promote, training
 
 THINGS = ["pump", "bridge", "harbour", "filter", "engine", "ferry", "crane", "tunnel", "valve", "boiler"]
-
-
-@pytest.fixture(scope="module")
-def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("minilm")
-    torch.manual_seed(0)
-    config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
-    config.save_pretrained(folder)
-    model = BertModel(config, add_pooling_layer=False)
-    save_file(
-        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors"
-    )
-    shutil.copy(MODELS / "folio-1" / "tokenizer.json", folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

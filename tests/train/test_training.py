@@ -12,15 +12,14 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel
+from safetensors.torch import load_file
 
 import configs.settings as configs
 from rerankers.text import TextReranker
 from rerankers.train import cross_encoder, export
 from retrieval.encoders.words import WordsEncoder
 from retrieval.errors import NotFound
-from retrieval.onnx import MODELS, write_manifest
+from retrieval.onnx import write_manifest
 from retrieval.train import bi_encoder, run
 from retrieval.train.course import (
     Options,
@@ -36,20 +35,6 @@ from retrieval.train.minilm import load_tokenizer
 from tests.build import content
 
 TOPICS = ["pump", "bridge", "revenue", "contract", "harbour", "filter", "salary", "engine"]
-
-
-@pytest.fixture(scope="module")
-def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("minilm")
-    torch.manual_seed(0)
-    config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
-    config.save_pretrained(folder)
-    model = BertModel(config, add_pooling_layer=False)
-    save_file(
-        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors"
-    )
-    (folder / "tokenizer.json").write_bytes((MODELS / "folio-1" / "tokenizer.json").read_bytes())
-    return folder
 
 
 @pytest.fixture(scope="module")
