@@ -287,7 +287,7 @@ def test_groups_that_cannot_be_trained_on_are_told_or_refused(
         fit(asked, [], tmp_path, SHORT)
     with pytest.raises(TrainingRefused, match="'alone' has no negative to tell"):
         fit(asked, [replace(groups[0], question="alone", negatives=())], tmp_path, SHORT)
-    with pytest.raises(TrainingRefused, match="has 2 teacher scores for 4 pages"):
+    with pytest.raises(TrainingRefused, match="has 2 teacher scores for 4 texts or pages"):
         fit(asked, [replace(groups[0], scores=(1.0, 0.0))], tmp_path, SHORT)
     with pytest.raises(TrainingRefused, match=r"batch is 0: .*; distil is 2: "):
         fit(asked, groups, tmp_path, replace(SHORT, batch=0, distil=2))
