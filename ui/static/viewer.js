@@ -44,7 +44,7 @@ export function mount(element) {
   const watcher = new ResizeObserver(resize);
   watcher.observe(part('stage'));
   watcher.observe(document.querySelector('#ask') ?? root);
-  if (state.doc && !state.query) open(state);
+  if (state.doc && (!state.query || found.phase === 'ready')) open(state); // the answer may have come before this part
 }
 
 function fetchView(query, doc, page) {
