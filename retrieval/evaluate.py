@@ -147,16 +147,23 @@ def require(dataset: Dataset, store: Store) -> None:
 
 def as_run(pages: Sequence[Page], unit: Literal["page", "document"] = "page") -> Run:
     """Scores that fall with the rank: the order is what is judged, and no tie is left to chance."""
-    names = [page.name if unit == "page" else page.document for page in pages]
-    return {
-        name: float(len(pages) - at) for at, name in reversed(list(enumerate(names)))
-    }  # the best one stays
+    return falling([page.name if unit == "page" else page.document for page in pages])
+
+
+def falling(names: Sequence[str]) -> Run:
+    """Scores of names that are given best first; of a name that comes twice, its better place."""
+    return {name: float(len(names) - at) for at, name in reversed(list(enumerate(names)))}
 
 
 def document_of(name: str) -> str:
     """Of a page's name, `report.pdf#page=12`; of a document's, that name itself."""
+    return split_name(name)[0]
+
+
+def split_name(name: str) -> tuple[str, int]:
+    """(document, number) of a page's name; a document's name with 0."""
     document, _, number = name.rpartition("#page=")
-    return document if document and number.isdigit() else name
+    return (document, int(number)) if document and number.isdigit() else (name, 0)
 
 
 def judge(dataset: Dataset, run: Mapping[str, Run]) -> dict[str, tuple[float, ...]]:

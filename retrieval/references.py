@@ -87,7 +87,7 @@ def read(question: str) -> References:
         for alias, sign, first, last in _LABELLED.findall(text)
         for family in [_FAMILY[alias or sign]]
         for label in _labels(first, last)
-        if _DIGITS.search(label) or (family in _LETTERED and not _is_article(alias, label))
+        if _DIGITS.search(label) or (family in _LETTERED and not _is_word(family, label))
     }
     return References(frozenset(pages - {0}), frozenset(labels))
 
@@ -168,6 +168,6 @@ def _labels(first: str, last: str) -> set[str]:
     return {first, *([last] if last else [])}
 
 
-def _is_article(alias: str, label: str) -> bool:
+def _is_word(family: str, label: str) -> bool:
     """Whether a letter is an English word rather than a label: "the chart a reader sees", "appendix i need"."""
-    return (label in {"a", "i"} and _FAMILY.get(alias) != "appendix") or label == "i"
+    return label == "i" or (label == "a" and family != "appendix")

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from ir_measures import RR, nDCG
 
-from retrieval.evaluate import measured, paired_p
+from retrieval.evaluate import falling, measured, paired_p
 
 MEASURES = (nDCG @ 10, RR @ 10)
 ROUNDS = 2_000  # of the bootstrap
@@ -141,7 +141,7 @@ class Judgements:
             return [], []
         qrels = {query: grades[query] for query in asked}
         values = [
-            measured(MEASURES, qrels, {query: _falling(orders[query][stage]) for query in asked})
+            measured(MEASURES, qrels, {query: falling(orders[query][stage]) for query in asked})
             for stage in (0, 1)
         ]
         lifts = [_lift(str(m), values[0][str(m)], values[1][str(m)]) for m in MEASURES]
@@ -156,11 +156,6 @@ class Judgements:
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._database.execute(statement, values).fetchall()
-
-
-def _falling(pages: Sequence[str]) -> dict[str, float]:
-    """A run of these pages, best first."""
-    return {page: float(len(pages) - at) for at, page in enumerate(pages)}
 
 
 def _lift(measure: str, first: Sequence[float], final: Sequence[float]) -> Lift:

@@ -135,12 +135,10 @@ def _examples(samples: Path) -> list[tuple[str, list[tuple[str, int]]]]:
         return []
     texts = {question.query_id: question.text for question in dataset.questions}
     return [
-        (texts[query_id], [_place(name) for name, grade in dataset.qrels[query_id].items() if grade > 0])
+        (
+            texts[query_id],
+            [evaluate.split_name(name) for name, grade in dataset.qrels[query_id].items() if grade > 0],
+        )
         for query_id in listed
         if query_id in texts
     ]
-
-
-def _place(page_name: str) -> tuple[str, int]:
-    name, _, number = page_name.rpartition("#page=")
-    return name, int(number)

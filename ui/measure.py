@@ -50,6 +50,11 @@ def spending_of(settings: configs.Settings) -> Spending:
     return Spending(search.text_weight, search.rerank_weight, depth, search.gate or inf)
 
 
+def own_index(place: str, name: str) -> Path:
+    """Where the index of a data set is kept that was given no place; `name` says for what."""
+    return Path("evaluation") / f"{Path(place).resolve().name}-{Path(name).stem}.lance"
+
+
 def measured(
     place: str,
     index: str,
@@ -64,9 +69,7 @@ def measured(
     settings: those of the profile, if not these.
     """
     settings = settings or configs.load(profile)
-    folder = Path(
-        index or str(Path("evaluation") / f"{Path(place).resolve().name}-{Path(profile).stem}.lance")
-    )
+    folder = Path(index) if index else own_index(place, profile)
     dataset = open_dataset(place, folder.with_suffix(".documents"))
     store, encoder = assemble.store_to_write(str(folder), settings)
     failures = show.follow(ingest([dataset.documents], store, encoder, settings.ingest), as_json)

@@ -18,7 +18,7 @@ from retrieval.onnx import ModelFolder, write_manifest
 from retrieval.store import Store
 from retrieval.train.course import TrainingRefused, question_hash
 from ui import assemble, show
-from ui.measure import measured
+from ui.measure import measured, own_index
 
 LEVEL = 0.05
 """A model is promoted if the paired randomization test gives a smaller p."""
@@ -49,7 +49,7 @@ def run_promote(
     changed = ours.model_copy(update={"model": candidate})
     half = "encoder" if kind == "words" else "reranker"
     other = settings.model_copy(update={half: changed})
-    folder = index or str(Path("evaluation") / f"{Path(place).resolve().name}-{Path(profile).stem}.lance")
+    folder = index or str(own_index(place, profile))
     _unseen(ModelFolder(candidate).path, kind, open_dataset(place, Path(folder).with_suffix(".documents")))
     before = measured(place, folder, profile, within, settings.search.rerank, as_json)
     if kind == "words":

@@ -63,7 +63,8 @@ def mine(
     """Find hard negatives: what the first stage ranks high and the reranker does not take for an answer."""
     from ui.training import run_mine
 
-    run_mine(source, out, index, profile, within, (negatives, read, likely, most, seed), as_json)
+    options = {"negatives": negatives, "read": read, "likely": likely, "most": most, "seed": seed}
+    run_mine(source, out, index, profile, within, options, as_json)
 
 
 @train.command()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -11,19 +12,26 @@ import rerankers
 from ingest.datasets import open_dataset
 from ingest.pipeline import ingest
 from rerankers.text import TextReranker
-from retrieval.errors import FolioscopeError, MissingExtra, NotFound
+from retrieval.errors import FolioscopeError, MissingExtra, NotFound, missing_extra
+from retrieval.evaluate import split_name
 from retrieval.onnx import ModelFolder
 from retrieval.store import Store
 from retrieval.train.course import Progress, TrainingRefused
 from retrieval.train.groups import Group, balanced, hold_out, read_groups, read_xquad, write_groups
-from retrieval.train.mine import Asked, Mined, Mining, mine, of_dataset, of_groups
+from retrieval.train.mine import Asked, Miner, Mining, of_dataset, of_groups
 from retrieval.train.pages import LoraOptions, PageGroup
 from retrieval.train.passages import add_passages
 from retrieval.types import Encoder, Page, PageContent
 from ui import assemble, show
+from ui.measure import own_index
 
-KINDS = ("text", "words", "qwen3_vl", "colqwen")
 SMALL = ("text", "words")
+LARGE: dict[str, tuple[str, type[configs.Model], str]] = {
+    "qwen3_vl": ("reranker", configs.Qwen3VL, "rerankers.train.vision"),
+    "colqwen": ("encoder", configs.ColVision, "retrieval.train.vision"),
+}
+"""Of each kind: the half of a profile that it is, its settings, and the module that trains it."""
+KINDS = (*SMALL, *LARGE)
 COMPARED = 200
 """Texts by which int8 and float32 are compared."""
 
@@ -37,14 +45,14 @@ def run_mine(
     index: str,
     profile: str,
     within: bool,
-    options: tuple[int, int, float, int, int],
+    options: Mapping[str, Any],
     as_json: bool,
 ) -> None:
     """Index the source where it is not yet, mine it, and write the groups."""
     settings = configs.load(profile)
     if isinstance(settings.reranker, configs.NoReranker):
         raise FolioscopeError(f"profile {profile} has no reranker: nobody says which candidates are answers")
-    folder = index or str(Path("evaluation") / f"{Path(source).resolve().name.split('.')[0]}-train.lance")
+    folder = index or str(own_index(source.removesuffix(".jsonl.gz"), "train"))
     store, encoder = assemble.store_to_write(folder, settings)
     asked = _asked(source, store, encoder, settings, within, as_json)
     if not asked:
@@ -53,9 +61,9 @@ def run_mine(
     teacher = searcher.reranker
     assert teacher is not None
     reader = teacher if isinstance(teacher, TextReranker) else rerankers.load(configs.Text())
-    counts = Mined()
-    mining = Mining(*options)
-    total = min(mining.most or len(asked), len(asked))
+    miner = Miner(searcher, cast(TextReranker, reader), teacher, Mining(**options))
+    counts = miner.counts
+    total = min(miner.options.most or len(asked), len(asked))
     with show.waiting(f"mining {total:,} questions") as status:
 
         def told(groups: Iterator[Group]) -> Iterator[Group]:
@@ -64,8 +72,7 @@ def run_mine(
                     status.update(f"mined {counts.questions:,} of {total:,} questions")
                 yield group
 
-        found = mine(asked, searcher, store, cast(TextReranker, reader), teacher, mining, counts)
-        write_groups(out, told(found))
+        write_groups(out, told(miner.mine(asked)))
     if as_json:
         show.print_json({"out": str(out), **asdict(counts)})
         return
@@ -129,9 +136,8 @@ def run_fit(
     else:
         _fit_vision(kind, groups, out, index, profile, chosen, told)
     if not as_json:
-        show.console.print(
-            f"trained; now: folioscope train export {kind} {out}" + (" --out MODEL" if kind in SMALL else "")
-        )
+        more = " --out MODEL --groups FILE" if kind in SMALL else ""
+        show.console.print(f"trained; now: folioscope train export {kind} {out}{more}")
 
 
 def _fit_small(
@@ -153,7 +159,7 @@ def _fit_small(
     except ImportError as error:
         raise _extra(error) from error
     torch.set_num_threads(threads)
-    training, held = hold_out(groups, held_out, seed=0) if held_out else (list(groups), [])
+    training, held = hold_out(groups, held_out)
     training = balanced(training, seed=int(chosen["seed"]))
     if kind == "text":
         options = cross_encoder.TextOptions(**chosen)
@@ -177,22 +183,22 @@ def _fit_vision(
     settings = configs.load(profile)
     pages = page_groups(groups, Store.open(index))
     options = LoraOptions(**chosen)
-    if kind == "qwen3_vl":
-        if not isinstance(settings.reranker, configs.Qwen3VL):
-            raise FolioscopeError(
-                f"the reranker of profile {profile} is {settings.reranker.kind}, not qwen3_vl: name another profile"
-            )
-        from rerankers.train import vision
+    half, wanted, _ = LARGE[kind]
+    ours = getattr(settings, half)
+    if not isinstance(ours, wanted):
+        raise FolioscopeError(
+            f"the {half} of profile {profile} is {ours.kind}, not {wanted.model_fields['kind'].default}: "
+            "name another profile"
+        )
+    _vision(kind).fit(ours, pages, out, options, told)
 
-        vision.fit(settings.reranker, pages, out, options, told)
-    else:
-        if not isinstance(settings.encoder, configs.ColVision):
-            raise FolioscopeError(
-                f"the encoder of profile {profile} is {settings.encoder.kind}, not colvision: name another profile"
-            )
-        from retrieval.train import vision as encoders
 
-        encoders.fit(settings.encoder, pages, out, options, told)
+def _vision(kind: str) -> Any:
+    """The module that trains this kind of large model: its `fit` and `merge`."""
+    try:
+        return import_module(LARGE[kind][2])
+    except ImportError as error:
+        raise missing_extra(error) from error
 
 
 def page_groups(groups: Sequence[Group], store: Store) -> list[PageGroup]:
@@ -205,12 +211,12 @@ def page_groups(groups: Sequence[Group], store: Store) -> list[PageGroup]:
     def contents(group: Group) -> list[PageContent]:
         pages = []
         for name in group.pages:
-            file, _, number = name.rpartition("#page=")
+            file, number = split_name(name)
             if file not in documents:
                 raise TrainingRefused(
                     f"{name} is not in the index {store.uri}: name the index that was mined by --index"
                 )
-            pages.append(Page(documents[file], int(number), file))
+            pages.append(Page(documents[file], number, file))
         return store.contents(pages)
 
     found = []
@@ -274,7 +280,7 @@ def run_export(
     """Say where the model is, and for int8 how near it is to what was trained."""
     _known(kind)
     if kind not in SMALL:
-        merged = _merge(kind, fitted)
+        merged = _vision(kind).merge(fitted)
         if as_json:
             show.print_json({"out": str(merged)})
         else:
@@ -296,13 +302,3 @@ def run_export(
             f"{out}: int8 and float32 outputs correlate by {parity.correlation:.4f} over {parity.texts} texts "
             f"(largest difference {parity.largest:.3f}); now: folioscope train promote {kind} {out} DATASET"
         )
-
-
-def _merge(kind: str, fitted: Path) -> Path:
-    if kind == "qwen3_vl":
-        from rerankers.train import vision
-
-        return vision.merge(fitted)
-    from retrieval.train import vision as encoders
-
-    return encoders.merge(fitted)

@@ -146,9 +146,7 @@ def validate(model: CrossEncoder, tokenizer: Tokenizer, held_out: Sequence[Group
             score = logits(
                 model, tokenizer, [(group.question, p) for p in (group.positive, *group.negatives[:6])]
             )
-            ranks.setdefault(group.source.split("-")[0], []).append(
-                1 / (1 + int((score[1:] >= score[0]).sum()))
-            )
+            ranks.setdefault(group.corpus, []).append(1 / (1 + int((score[1:] >= score[0]).sum())))
     model.train()
     return {source: round(sum(r) / len(r), 3) for source, r in ranks.items()}
 

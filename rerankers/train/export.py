@@ -23,10 +23,11 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from rerankers.train import cross_encoder
-from retrieval.onnx import ModelFolder, write_manifest
+from rerankers.train.cross_encoder import QUESTION_PIECES
+from retrieval.onnx import ModelFolder, RowRunner, write_manifest
 from retrieval.train import bi_encoder
 from retrieval.train.course import TrainingRefused
-from retrieval.train.minilm import CLS, SEP, load_tokenizer
+from retrieval.train.minilm import CLS, SEP, load_tokenizer, pieces
 from retrieval.train.run import new_folder
 
 Kind = Literal["text", "words"]
@@ -34,6 +35,8 @@ ALIKE = 0.99
 """Correlation of int8 and float32 outputs below which a model is not exported: it would rank otherwise."""
 WHOLE = 0.5
 """Weight of a question's own vector beside its words, where no model is taken over that says another."""
+COMPARED_PIECES = 80
+"""Of each passage that int8 and float32 are compared by."""
 FILES = {"text": "cross.onnx", "words": "words.onnx"}
 TABLE = "word_table"
 
@@ -105,85 +108,74 @@ def export(
         raise TrainingRefused(f"{fitted} has no model.safetensors: its training has not come to its end")
     if not texts:
         raise TrainingRefused("there are no texts to compare the int8 model by: give some training groups")
+    kept = ModelFolder(str(base)) if base else None
     with new_folder(out) as folder:
         facts: dict[str, Any] = {}
-        if base:
-            facts = dict(ModelFolder(str(base)).facts)
+        if kept:
+            facts = dict(kept.facts)
             for file in ("words.onnx", "cross.onnx", "table.bin"):
-                shutil.copy(ModelFolder(str(base)).file(file), folder / file)
+                shutil.copy(kept.file(file), folder / file)
         shutil.copy(minilm / "tokenizer.json", folder / "tokenizer.json")
+        graph: nn.Module
         if kind == "words":
             words = bi_encoder.load(minilm, fitted)
-            facts |= {"dim": words.project.out_features, "whole": facts.get("whole", WHOLE)}
+            graph, bert, inputs = WordsGraph(words), words.bert, ["ids", "mask"]
             facts |= {
+                "dim": words.project.out_features,
+                "whole": facts.get("whole", WHOLE),
                 "question_marker": bi_encoder.QUESTION_MARKER if words.markers else None,
                 "passage_marker": bi_encoder.PASSAGE_MARKER if words.markers else None,
             }
-            expected = _outputs(WordsGraph(words), minilm, texts, pairs=False)
-            table = write_int8(WordsGraph(words), words.bert, ["ids", "mask"], folder / FILES[kind])
         else:
             cross = cross_encoder.load(minilm, fitted)
-            expected = _outputs(CrossGraph(cross), minilm, texts, pairs=True)
-            table = write_int8(
-                CrossGraph(cross), cross.bert, ["ids", "mask", "segments"], folder / FILES[kind]
-            )
-        if base and table != (folder / "table.bin").read_bytes():
+            graph, bert, inputs = CrossGraph(cross), cross.bert, ["ids", "mask", "segments"]
+        rows, lengths = _rows(minilm, texts, pairs=kind == "text")
+        expected = _outputs(graph, rows, lengths)
+        table = write_int8(graph, bert, inputs, folder / FILES[kind])
+        if kept and table != (folder / "table.bin").read_bytes():
             raise TrainingRefused(
                 f"the word table of {fitted} is not that of {base}: both models must come from the same MiniLM"
             )
         (folder / "table.bin").write_bytes(table)
-        parity = _parity(expected, _onnx_outputs(folder / FILES[kind], minilm, texts, pairs=kind == "text"))
+        session = onnxruntime.InferenceSession(str(folder / FILES[kind]), providers=["CPUExecutionProvider"])
+        parity = _parity(expected, RowRunner(session, None).run(rows, lengths))
         if parity.correlation < ALIKE:
             raise TrainingRefused(
                 f"in int8 the model's outputs correlate with float32 by {parity.correlation:.4f}, {ALIKE} is the "
                 "least: train longer or at a lower learning_rate, so that no weight stands out"
             )
         write_manifest(folder, out.name, facts)
+        for earlier in kept.path.glob("trained_on_*.json") if kept else ():
+            shutil.copy(earlier, folder / earlier.name)
         shutil.copy(fitted / "trained_on.json", folder / f"trained_on_{kind}.json")
-        if base:
-            for earlier in ModelFolder(str(base)).path.glob("trained_on_*.json"):
-                if earlier.name != f"trained_on_{kind}.json":
-                    shutil.copy(earlier, folder / earlier.name)
     return parity
 
 
-def _rows(minilm: Path, texts: Sequence[tuple[str, str]], pairs: bool) -> list[tuple[list[int], int]]:
-    """Word pieces of each text, and how many of them are the question's."""
+def _rows(
+    minilm: Path, texts: Sequence[tuple[str, str]], pairs: bool
+) -> tuple[list[list[int]], list[int] | None]:
+    """Word pieces of each text, and how many of them are the question's; None where only passages are read."""
     tokenizer = load_tokenizer(minilm)
-    rows = []
-    for question, passage in texts:
-        asked = tokenizer.encode(question, add_special_tokens=False).ids[:40]
-        read = tokenizer.encode(passage, add_special_tokens=False).ids[:80]
-        rows.append(([CLS, *asked, SEP, *read, SEP], len(asked) + 2) if pairs else ([CLS, *read, SEP], 0))
-    return rows
+    read = pieces(tokenizer, [passage for _, passage in texts], COMPARED_PIECES)
+    if not pairs:
+        return [[CLS, *row, SEP] for row in read], None
+    asked = [[CLS, *row, SEP] for row in pieces(tokenizer, [q for q, _ in texts], QUESTION_PIECES)]
+    return [[*a, *row, SEP] for a, row in zip(asked, read, strict=True)], [len(a) for a in asked]
 
 
 def _outputs(
-    graph: nn.Module, minilm: Path, texts: Sequence[tuple[str, str]], pairs: bool
+    graph: nn.Module, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None
 ) -> list[NDArray[np.float32]]:
+    """As `RowRunner.run` gives them."""
     graph.eval()
     found = []
     with torch.inference_mode():
-        for row, left in _rows(minilm, texts, pairs):
+        for i, row in enumerate(rows):
             ids = torch.tensor([row])
             inputs = [ids, torch.ones_like(ids)]
-            if pairs:
-                inputs.append((torch.arange(len(row)) >= left).long()[None])
-            found.append(graph(*inputs).numpy())
-    return found
-
-
-def _onnx_outputs(
-    path: Path, minilm: Path, texts: Sequence[tuple[str, str]], pairs: bool
-) -> list[NDArray[np.float32]]:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = []
-    for row, left in _rows(minilm, texts, pairs):
-        ids = np.array([row])
-        feed = {"ids": ids, "mask": np.ones_like(ids)}
-        if pairs:
-            feed["segments"] = (np.arange(len(row)) >= left).astype(np.int64)[None]
-        found.append(session.run(None, feed)[0])
+            if lengths is not None:
+                inputs.append((torch.arange(len(row)) >= lengths[i]).long()[None])
+            found.append(graph(*inputs)[0].numpy())
     return found
 
 

@@ -136,7 +136,7 @@ def validate(
             passages = encode_passages(model, tokenizer, [group.positive, *group.negatives[:6]], length=8)
             dense, late = scores(question, passages)
             shown = {"dense": dense, "late": late, "half": dense + late, "late2": dense + 2 * late}
-            by_term = ranks.setdefault(group.source.split("-")[0], {})
+            by_term = ranks.setdefault(group.corpus, {})
             for name, score in shown.items():
                 worse = int((score[0, 1:] >= score[0, 0]).sum())
                 by_term.setdefault(name, []).append(1 / (1 + worse))

@@ -35,6 +35,11 @@ class Group:
     """Where (positive, *negatives) stand, as "report.pdf#page=12"; empty where they are no pages."""
 
     @property
+    def corpus(self) -> str:
+        """What the source is a part of: "squad" of "squad-dev"."""
+        return self.source.split("-")[0]
+
+    @property
     def name(self) -> str:
         """What tells positives apart: two groups with the same one must not meet in a batch."""
         return self.pages[0] if self.pages else self.positive
@@ -110,15 +115,19 @@ def read_xquad(path: Path, negatives: int = 6, seed: int = 0) -> list[Group]:
     return groups
 
 
+def by_corpus(groups: Iterable[Group]) -> dict[str, list[Group]]:
+    found: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        found[group.corpus].append(group)
+    return found
+
+
 def hold_out(groups: Sequence[Group], each: int, seed: int = 0) -> tuple[list[Group], list[Group]]:
     """(training, held out): `each` groups of every source; those that share text with them leave training."""
     rng = random.Random(seed)
-    by_source: dict[str, list[Group]] = defaultdict(list)
-    for group in groups:
-        by_source[group.source.split("-")[0]].append(group)
     held = [
         group
-        for _, same in sorted(by_source.items())
+        for _, same in sorted(by_corpus(groups).items())
         for group in rng.sample(same, min(each, len(same) // 4))
     ]
     seen = {group.positive for group in held} | {group.question for group in held}
@@ -131,13 +140,11 @@ def balanced(groups: Sequence[Group], seed: int = 0) -> list[Group]:
     So that a large source does not drown the others.
     """
     rng = random.Random(seed)
-    by_source: dict[str, list[Group]] = defaultdict(list)
-    for group in groups:
-        by_source[group.source.split("-")[0]].append(group)
-    roots = {source: len(same) ** 0.5 for source, same in by_source.items()}
+    corpora = by_corpus(groups)
+    roots = {corpus: len(same) ** 0.5 for corpus, same in corpora.items()}
     pool: list[Group] = []
-    for source, same in by_source.items():
-        share = round(len(groups) * roots[source] / sum(roots.values()))
+    for corpus, same in corpora.items():
+        share = round(len(groups) * roots[corpus] / sum(roots.values()))
         whole, rest = divmod(share, len(same))
         pool += same * whole + rng.sample(same, rest)
     rng.shuffle(pool)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from retrieval.evaluate import Dataset
+from retrieval.evaluate import Dataset, split_name
 from retrieval.search import Searcher
 from retrieval.store import Store
 from retrieval.train.groups import Group
@@ -68,11 +68,8 @@ def of_dataset(dataset: Dataset, store: Store, within: bool) -> list[Asked]:
     for question in dataset.questions:
         grades = dataset.qrels[question.query_id]
         names = sorted((name for name, grade in grades.items() if grade > 0), key=lambda n: -grades[n])
-        pages = []
-        for name in names:
-            file, _, number = name.rpartition("#page=")
-            if file in documents:
-                pages.append(Page(documents[file].doc_id, int(number), file))
+        places = [place for place in map(split_name, names) if place[0] in documents]
+        pages = [Page(documents[file].doc_id, number, file) for file, number in places if number]
         where = Filter(documents=(question.document,)) if within and question.document else Filter()
         if pages:
             asked.append(Asked(dataset.name, question.text, tuple(pages), where))
@@ -90,63 +87,55 @@ def of_groups(groups: Sequence[Group], pages: Mapping[str, Page]) -> list[Asked]
     ]
 
 
-def mine(
-    asked: Sequence[Asked],
-    searcher: Searcher,
-    store: Store,
-    reader: Reader,
-    teacher: Reranker,
-    options: Mining,
-    counts: Mined,
-) -> Iterator[Group]:
-    """A group for each question that a negative is left for. `reader` says which part of a page is its text."""
-    chosen = list(asked)
-    if 0 < options.most < len(chosen):
-        chosen = random.Random(options.seed).sample(chosen, options.most)
-    for one in chosen:
-        counts.questions += 1
-        group = _mine(one, searcher, store, reader, teacher, options, counts)
-        if group is None:
-            counts.without += 1
-        else:
-            counts.groups += 1
-            counts.negatives += len(group.negatives)
-            yield group
+@dataclass(frozen=True, slots=True)
+class Miner:
+    """`searcher` finds candidates, `teacher` drops those that answer, `reader` says what of a page is its text."""
 
+    searcher: Searcher
+    reader: Reader
+    teacher: Reranker
+    options: Mining = field(default_factory=Mining)
+    counts: Mined = field(default_factory=Mined)
 
-def _mine(
-    asked: Asked,
-    searcher: Searcher,
-    store: Store,
-    reader: Reader,
-    teacher: Reranker,
-    options: Mining,
-    counts: Mined,
-) -> Group | None:
-    known = {page.page_id for page in asked.answers}
-    hits = searcher.search(
-        asked.question, top=options.read + len(known), where=asked.where, rerank=False
-    ).hits
-    others = [hit.page for hit in hits if hit.page.page_id not in known][: options.read]
-    if not others:
-        return None
-    contents = searcher.focused(asked.question, [asked.answers[0], *others])
-    scores = logits(teacher.score(asked.question, contents))
-    kept = _kept(scores, options)
-    counts.dropped += len(others) - len(kept)
-    texts = [reader.passage(asked.question, content) for content in contents]
-    pairs = [(i, texts[i]) for i in kept if texts[i] and texts[i] != texts[0]][: options.negatives]
-    if not pairs or not texts[0]:
-        return None
-    order = [0, *(i for i, _ in pairs)]
-    return Group(
-        asked.source,
-        asked.question,
-        texts[0],
-        tuple(text for _, text in pairs),
-        tuple(scores[i] for i in order),
-        tuple(contents[i].page.name for i in order),
-    )
+    def mine(self, asked: Sequence[Asked]) -> Iterator[Group]:
+        """A group for each question that a negative is left for."""
+        chosen, most = list(asked), self.options.most
+        if 0 < most < len(chosen):
+            chosen = random.Random(self.options.seed).sample(chosen, most)
+        for one in chosen:
+            self.counts.questions += 1
+            group = self._group(one)
+            if group is None:
+                self.counts.without += 1
+            else:
+                self.counts.groups += 1
+                self.counts.negatives += len(group.negatives)
+                yield group
+
+    def _group(self, asked: Asked) -> Group | None:
+        known = {page.page_id for page in asked.answers}
+        top = self.options.read + len(known)
+        hits = self.searcher.search(asked.question, top=top, where=asked.where, rerank=False).hits
+        others = [hit.page for hit in hits if hit.page.page_id not in known][: self.options.read]
+        if not others:
+            return None
+        contents = self.searcher.focused(asked.question, [asked.answers[0], *others])
+        scores = logits(self.teacher.score(asked.question, contents))
+        kept = _kept(scores, self.options.likely)
+        self.counts.dropped += len(others) - len(kept)
+        texts = [self.reader.passage(asked.question, content) for content in contents]
+        chosen = [i for i in kept if texts[i] and texts[i] != texts[0]][: self.options.negatives]
+        if not chosen or not texts[0]:
+            return None
+        order = [0, *chosen]
+        return Group(
+            asked.source,
+            asked.question,
+            texts[0],
+            tuple(texts[i] for i in chosen),
+            tuple(scores[i] for i in order),
+            tuple(contents[i].page.name for i in order),
+        )
 
 
 def logits(scores: Sequence[float]) -> list[float]:
@@ -157,7 +146,7 @@ def logits(scores: Sequence[float]) -> list[float]:
     return [float(value) for value in np.log(odds / (1 - odds))]
 
 
-def _kept(scores: Sequence[float], options: Mining) -> list[int]:
+def _kept(scores: Sequence[float], likely: float) -> list[int]:
     """Positions of the candidates, the first stage's best first, that the teacher does not take for answers."""
     odds = 1 / (1 + np.exp(-np.clip(np.array(scores, np.float64), -30, 30)))
-    return [i for i in range(1, len(scores)) if odds[i] < options.likely * odds[0]]
+    return [i for i in range(1, len(scores)) if odds[i] < likely * odds[0]]

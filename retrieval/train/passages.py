@@ -3,7 +3,6 @@
 What is mined is then what the search itself would have put on top, by its own BM25 and its own vectors.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -13,7 +12,7 @@ from PIL import Image
 
 from retrieval.store import Store
 from retrieval.tables import PageRecord
-from retrieval.train.groups import Group
+from retrieval.train.groups import Group, by_corpus
 from retrieval.types import Document, Encoder, Page, PageContent, Word
 
 LINE = 12  # words
@@ -27,17 +26,18 @@ def add_passages(
 
     A source that is there already with the same passages is not encoded again. told: (done, all) passages.
     """
-    by_source: dict[str, dict[str, None]] = defaultdict(dict)
-    for group in groups:
-        by_source[group.source.split("-")[0]].setdefault(group.positive)
-    total, done = sum(map(len, by_source.values())), 0
+    passages_of = {
+        corpus: list(dict.fromkeys(group.positive for group in same))
+        for corpus, same in by_corpus(groups).items()
+    }
+    total, done = sum(map(len, passages_of.values())), 0
     found: dict[str, Page] = {}
     with store.writing():
-        for source, passages in by_source.items():
-            pages = _pages(source, list(passages))
+        for corpus, passages in passages_of.items():
+            pages = _pages(corpus, passages)
             found.update(zip(passages, pages, strict=True))
             if not store.has(pages[0].doc_id):
-                for written in _written(store, encoder, source, pages, list(passages)):
+                for written in _written(store, encoder, corpus, pages, passages):
                     told(done + written, total)
             done += len(pages)
             told(done, total)

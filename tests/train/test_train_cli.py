@@ -43,7 +43,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def mined(source: str, folder: Path) -> Path:
     out = folder / "groups.jsonl.gz"
-    training.run_mine(source, out, str(folder / "index.lance"), "cpu", True, (4, 6, 1.0, 0, 0), True)
+    options = {"negatives": 4, "read": 6, "likely": 1.0}
+    training.run_mine(source, out, str(folder / "index.lance"), "cpu", True, options, True)
     return out
 
 
