@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ui.options import AsJson, Profile, Within
+
 train = typer.Typer(
     no_args_is_help=True,
     help="Train models on your own questions: mine, fit, export, promote.",
@@ -17,14 +19,6 @@ Kind = Annotated[
         "colqwen (LoRA of a ColQwen encoder)."
     ),
 ]
-Profile = Annotated[
-    str,
-    typer.Option(
-        "--profile", "-p", envvar="FOLIOSCOPE_PROFILE", help="A profile's name, or the path of a YAML file."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON, a line for each event or answer.")]
-Within = Annotated[bool, typer.Option("--within/--all", help="Search the question's document, or all.")]
 MiniLM = Annotated[
     Path | None,
     typer.Option(
