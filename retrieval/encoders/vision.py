@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids
 PAGES_AT_ONCE = 8
 EXPECTED = 256
 """Prepared pages that wait at most: one takes up to 15 MB."""
+A = TypeVar("A", Tensor, NDArray[np.float32])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,21 +77,31 @@ class Family(ABC):
         """Vectors (n, longest, dim), not normalised, and dense vectors (n, e) where the model gives them."""
 
     def encode(self, items: Sequence[Inputs]) -> list[Encoded]:
-        batch = pad({name: [i.tensors[name] for i in items] for name in SEQUENCES if name in items[0].tensors},
-                    self.pad_left, int(getattr(self.tokenizer, "pad_token_id", 0) or 0))  # fmt: skip
-        device = self.placement.device
         with torch.inference_mode():
-            vectors, dense = self.forward({k: v.to(device) for k, v in batch.items()}, items)
+            vectors, dense = self.padded(items)
             if not torch.isfinite(vectors).all():
                 raise ValueError(
                     f"the model gave vectors that are no numbers in {self.placement.precision}: try bfloat16 or float32"
                 )
             unit = torch.nn.functional.normalize(vectors[..., : self.keep].float(), dim=-1).cpu().numpy()
-        found = []
-        for k, item in enumerate(items):
-            rows = unit[k, -len(item) :] if self.pad_left else unit[k, : len(item)]
-            found.append(Encoded(np.ascontiguousarray(rows), None if dense is None else _numpy(dense[k])))
-        return found
+        return [
+            Encoded(np.ascontiguousarray(rows), None if dense is None else _numpy(dense[k]))
+            for k, rows in enumerate(self.own(unit, items))
+        ]
+
+    def padded(self, items: Sequence[Inputs]) -> tuple[Tensor, Tensor | None]:
+        """What `forward` makes of them as one batch: rows are padded, and `own` takes that off again."""
+        names = [name for name in SEQUENCES if name in items[0].tensors]
+        batch = pad({name: [item.tensors[name] for item in items] for name in names},
+                    self.pad_left, int(getattr(self.tokenizer, "pad_token_id", 0) or 0))  # fmt: skip
+        device = self.placement.device
+        return self.forward({name: tensor.to(device) for name, tensor in batch.items()}, items)
+
+    def own(self, batch: A, items: Sequence[Inputs]) -> list[A]:
+        """Of a padded batch (n, longest, d), each item's own rows (length, d)."""
+        return [
+            batch[k, -len(item) :] if self.pad_left else batch[k, : len(item)] for k, item in enumerate(items)
+        ]
 
 
 def sequences_of(made: Mapping[str, Any]) -> dict[str, Tensor]:

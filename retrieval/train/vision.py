@@ -21,9 +21,9 @@ from torch import Tensor
 
 import configs.settings as configs
 from retrieval import checkpoints
-from retrieval.batches import TokenBudget, pad
+from retrieval.batches import TokenBudget
 from retrieval.encoders import colvision
-from retrieval.encoders.vision import SEQUENCES, Family, Inputs
+from retrieval.encoders.vision import Family, Inputs
 from retrieval.train import lora
 from retrieval.train.course import Progress, Told, TrainingRefused, check
 from retrieval.train.pages import LoraOptions, PageGroup, readable
@@ -101,15 +101,9 @@ def vectors(family: Family, budget: TokenBudget, items: Sequence[Inputs]) -> lis
 
 
 def _batch_vectors(family: Family, items: Sequence[Inputs]) -> list[Tensor]:
-    names = [name for name in SEQUENCES if name in items[0].tensors]
-    rows = {name: [item.tensors[name] for item in items] for name in names}
-    padded = pad(rows, family.pad_left, int(family.tokenizer.pad_token_id or 0))
     with lora.autocast(family.placement):
-        found, _ = family.forward({k: v.to(family.placement.device) for k, v in padded.items()}, items)
-    unit = torch.nn.functional.normalize(found[..., : family.keep].float(), dim=-1)
-    return [
-        unit[k, -len(item) :] if family.pad_left else unit[k, : len(item)] for k, item in enumerate(items)
-    ]
+        found, _ = family.padded(items)
+    return family.own(torch.nn.functional.normalize(found[..., : family.keep].float(), dim=-1), items)
 
 
 def batch_loss(
