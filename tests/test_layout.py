@@ -18,23 +18,33 @@ def test_packages_come_from_this_checkout(name: str) -> None:
     assert Path(module.__file__).parent == ROOT / name
 
 
-def test_help_imports_no_heavy_library_and_answers_in_half_a_second() -> None:
-    script = (
+def test_help_imports_no_heavy_library_and_costs_little_more_than_typer_itself() -> None:
+    ours = (
         "import sys; sys.argv = ['folioscope', '--help']\nfrom ui.cli import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         "heavy = {'numpy', 'lancedb', 'gradio', 'torch', 'pydantic', 'pymupdf'}\n"
         "print('HEAVY', sorted(heavy & set(sys.modules)))"
     )
-    seconds = []
-    for _ in range(3):
+    bare = (
+        "import sys; sys.argv = ['bare', '--help']\nimport typer\n"
+        "app = typer.Typer()\napp.command('a')(lambda: None)\napp.command('b')(lambda: None)\napp()"
+    )
+    output = ""
+    seconds: dict[str, list[float]] = {ours: [], bare: []}
+    for script in [
+        ours,
+        bare,
+    ] * 4:  # side by side, for machines are of many speeds: 0.4 s each on a quick one
         began = time.perf_counter()
-        output = subprocess.run(
+        run = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
-        ).stdout
-        seconds.append(time.perf_counter() - began)
+        )
+        seconds[script].append(time.perf_counter() - began)
+        output += run.stdout
     assert "HEAVY []" in output
+    assert "HEAVY ['" not in output
     assert "ingest" in output
-    assert min(seconds) < 0.5
+    assert min(seconds[ours]) < 1.6 * min(seconds[bare])
 
 
 def test_encoders_and_rerankers_run_without_the_store_or_the_web_page() -> None:

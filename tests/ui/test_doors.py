@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -686,6 +687,7 @@ def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(tmp_path: Path, t
         (f"token:{HASH}", "choose another name"),
         (f"bob:{HASH}", "has a line already"),
     ],
+    ids=(f"line {number}" for number in count(1)),  # the hash is another one each time
 )
 def test_a_broken_users_file_is_told_by_its_line_without_its_text(
     tmp_path: Path, line: str, problem: str
