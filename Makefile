@@ -17,7 +17,7 @@ serve: .venv/base
 	$(BIN)/folioscope serve $(if $(wildcard demo/samples.lance),--index demo/samples.lance)
 
 test: .venv/test check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/test
 	$(BIN)/ruff check .

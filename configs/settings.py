@@ -325,8 +325,12 @@ class Search(Model):
     """Where the index is calibrated: if no page is this likely to answer, it is said that nothing matches well."""
     rules: tuple[Rule, ...] = ()
     """What happens after reranking, in this order: fold, per_document, newer_first."""
+    recall_ms: NonNegativeFloat = 50.0
+    """While a scan of all vectors takes no longer than this, on this machine and for a question of 20 vectors, all are
+    scanned; past that the inverted lists that 'folioscope index build' makes are used, where they are there."""
     exact_mb: PositiveInt = 1024
-    """Vectors up to this many MiB are kept in memory and scanned whole; past it they are streamed from disk."""
+    """Memory, in MiB, for vectors that are scanned, and as much again for those of pages that lists lead to. More than
+    fit are streamed from disk."""
     max_query_chars: PositiveInt = 2_000
 
 

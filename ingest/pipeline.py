@@ -21,7 +21,7 @@ from ingest.titles import clean
 from ingest.worker import Failed, FailedPage, Finished, Opened, PreparedPage, Task, prepare
 from retrieval.errors import UnreadableDocument
 from retrieval.store import PendingDocument, Store
-from retrieval.tables import LedgerEntry, Outcome, PageRecord, now
+from retrieval.tables import READ_AGAIN, LedgerEntry, Outcome, PageRecord, now
 from retrieval.types import Document, Encoder, Page, PageContent
 
 PAGES_WRITTEN = 32
@@ -344,7 +344,9 @@ class _Run:
             tags=known.tags,
             title=known.title if "title" in edited else document.title,
             date=known.date if "date" in edited else document.date,
-            meta=dict(document.meta) | ({EDITED: known.meta[EDITED]} if edited else {}),
+            meta=dict(document.meta)
+            | ({EDITED: known.meta[EDITED]} if edited else {})
+            | {READ_AGAIN: now().isoformat()},
         )
 
     def _add(self, embedded: Embedded) -> Progress:

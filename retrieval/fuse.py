@@ -25,6 +25,16 @@ def best_first(scores: Scores) -> list[int]:
     return [int(i) for i in np.argsort(-scores, kind="stable")]
 
 
+def best(scores: Scores, count: int) -> NDArray[np.int64]:
+    """The first `count` of `best_first`, without putting the others in order."""
+    if not 0 < count < len(scores):
+        return np.argsort(-scores, kind="stable")[:count]
+    least = np.partition(scores, -count)[-count]
+    above, level = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
+    chosen = np.sort(np.concatenate([above, level[: count - len(above)]]))
+    return chosen[np.argsort(-scores[chosen], kind="stable")]
+
+
 def each_kind(vectors: Scores | None, text: Scores, depth: int) -> tuple[list[int], list[int]]:
     """The best `depth` positions by vectors alone, and by text alone; arguments as of `first_stage`."""
     by_vectors = [] if vectors is None else best_first(vectors)[:depth]

@@ -1,16 +1,19 @@
 """Late interaction (Khattab and Zaharia, 2020, section 3.3) over pages of any length, without padding."""
 
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.cores import on_all_cores
 from retrieval.types import QueryEmbedding, Vectors
 
 BLOCK = 64
 """Pages scored at once by one thread: their similarities stay in the processor's cache."""
+
+PACED = 65_536  # vectors of the scan by which the pace is taken
 
 
 def maxsim(query: QueryEmbedding, page: Vectors) -> float:
@@ -27,6 +30,21 @@ def maxsim_many(query: QueryEmbedding, pages: Sequence[Vectors]) -> NDArray[np.f
         return np.zeros(0, np.float32)
     lengths = [len(page) for page in pages]
     return maxsim_ragged(query, np.concatenate(pages).astype(np.float32), np.cumsum([0, *lengths]))
+
+
+@cache
+def pace(dim: int) -> float:
+    """Vectors of `dim` dimensions that this machine scans in a millisecond, for a question of 20 vectors."""
+    rng = np.random.default_rng(0)
+    vectors, columns = (rng.standard_normal((rows, dim)).astype(np.float32) for rows in (PACED, 20))
+    query = QueryEmbedding(columns, ("",) * 20, (True,) * 20)
+    offsets = np.arange(0, PACED + 1, 128)
+    seconds = []
+    for _ in range(4):
+        began = time.perf_counter()
+        maxsim_ragged(query, vectors, offsets)
+        seconds.append(time.perf_counter() - began)
+    return PACED / (1000 * min(seconds))
 
 
 def maxsim_ragged(query: QueryEmbedding, vectors: Vectors, offsets: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -56,6 +74,5 @@ def maxsim_ragged(query: QueryEmbedding, vectors: Vectors, offsets: NDArray[np.i
         for first in blocks:
             score_block(first)
     else:
-        with ThreadPoolExecutor(cpu_count()) as pool:
-            list(pool.map(score_block, blocks))
+        on_all_cores(score_block, blocks)
     return scores

@@ -24,7 +24,7 @@ from retrieval import tables
 from retrieval.errors import EncoderMismatch, IndexBusy, IndexDamaged, IndexMissing, NotFound
 from retrieval.tables import LedgerEntry, PageRecord
 from retrieval.text import STOP_WORDS, words
-from retrieval.types import Document, Filter, Fingerprint, Page, PageContent, PageEmbedding
+from retrieval.types import Document, Filter, Fingerprint, Halves, Page, PageContent, PageEmbedding
 
 FRESH = timedelta(0)  # readers look for new versions at every read
 TEXT_INDEX = FTS(base_tokenizer="icu", language="English", stem=True, remove_stop_words=False)
@@ -49,7 +49,7 @@ class Store:
         Raises IndexMissing, IndexDamaged, SchemaMismatch, EncoderMismatch.
         """
         missing = f"there is no index at {uri}: make one with 'folioscope ingest FOLDER --index {uri}'"
-        if not _is_remote(uri) and not Path(uri).is_dir():
+        if not is_remote(uri) and not Path(uri).is_dir():
             raise IndexMissing(missing)
         connection = lancedb.connect(uri, read_consistency_interval=FRESH)
         if "documents" not in _names(connection):
@@ -79,7 +79,7 @@ class Store:
     @staticmethod
     def _make_tables(uri: str, connection: Any, encoder: Fingerprint) -> None:
         """`documents` last: with it the index is there. Only empty tables are ever made anew."""
-        if not _is_remote(uri):
+        if not is_remote(uri):
             Path(uri).mkdir(parents=True, exist_ok=True)
         with _lock(uri):
             present = _names(connection)
@@ -164,6 +164,13 @@ class Store:
             pages, dict(zip(table["page_id"].to_pylist(), tables.read_embeddings(table), strict=True))
         )
 
+    def vectors(self, pages: Sequence[Page]) -> dict[str, Halves]:
+        """(n, d) as stored, of those of `pages` that are still there, by page_id; shorter than reading `embeddings`."""
+        table = self._rows("pages", pages, ["page_id", "vectors"])
+        flat, offsets = tables.ragged_halves(table["vectors"])
+        ends = zip(table["page_id"].to_pylist(), offsets, offsets[1:], strict=False)
+        return {page_id: flat[low:high] for page_id, low, high in ends}
+
     def page(self, name: str, number: int) -> Page:
         document = self.document(name)
         wanted = Page(document.doc_id, number, document.name)
@@ -232,7 +239,7 @@ class Store:
 
         One that is there already is overwritten page by page, by the same pages: its id is its content.
         """
-        if _is_remote(self.uri):  # where no lock keeps others out, nothing is swept at the start
+        if is_remote(self.uri):  # where no lock keeps others out, nothing is swept at the start
             for name in ("pages", "images") if doc_id not in self._by_id() else ():
                 self._tables[name].delete(_in("doc_id", [doc_id]))
         return PendingDocument(self, doc_id, overwrite=self.has(doc_id))
@@ -280,7 +287,7 @@ class Store:
             table.optimize(cleanup_older_than=KEEP_VERSIONS)
 
     def _sweep(self) -> None:
-        if _is_remote(self.uri):
+        if is_remote(self.uri):
             return  # another writer's unfinished pages may be among them
         listed = set(self._by_id())
         for name in ("pages", "images"):
@@ -378,22 +385,29 @@ def _names(connection: Any) -> list[str]:
     return list(connection.list_tables().tables)
 
 
-def _is_remote(uri: str) -> bool:
+def is_remote(uri: str) -> bool:
     return "://" in uri
 
 
 @contextmanager
 def _lock(uri: str) -> Iterator[None]:
-    """One writer per local index. A lock dies with its process, so a kill leaves none behind."""
-    if _is_remote(uri):
+    """One writer per local index."""
+    if is_remote(uri):
         yield  # object stores have no locks; LanceDB's commits stay atomic
         return
-    with (Path(uri) / ".writer").open("a") as file:
+    busy = (
+        f"another process is writing to {uri}: wait until it is done, or stop it; searching goes on meanwhile"
+    )
+    with locked(Path(uri) / ".writer", busy):
+        yield
+
+
+@contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Holds the file's lock, which dies with its process, so that a kill leaves none behind. Raises IndexBusy(busy)."""
+    with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise IndexBusy(
-                f"another process is writing to {uri}: wait until it is done, or stop it; "
-                "searching goes on meanwhile"
-            ) from None
+            raise IndexBusy(busy) from None
         yield

@@ -18,10 +18,22 @@ from numpy.typing import NDArray
 
 from retrieval.errors import IndexDamaged, SchemaMismatch
 from retrieval.text import fold
-from retrieval.types import Document, Fingerprint, Page, PageContent, PageEmbedding, TextSource, Vectors, Word
+from retrieval.types import (
+    Document,
+    Fingerprint,
+    Halves,
+    Page,
+    PageContent,
+    PageEmbedding,
+    TextSource,
+    Vectors,
+    Word,
+)
 
 SCHEMA_VERSION = 1
 METADATA = b"folioscope"
+READ_AGAIN = "read again"
+"""Key of a document's `meta`: when its pages were last written over the ones it was added with."""
 
 Outcome = Literal["done", "skipped", "failed", "removed"]
 
@@ -209,11 +221,17 @@ def read_embeddings(table: pa.Table) -> list[PageEmbedding]:
 
 def ragged_vectors(column: pa.ChunkedArray) -> tuple[Vectors, NDArray[np.int64]]:
     """(vectors (n, d) float32, offsets (pages + 1,)) of a `vectors` column."""
+    halves, offsets = ragged_halves(column)
+    return halves.astype(np.float32), offsets
+
+
+def ragged_halves(column: pa.ChunkedArray) -> tuple[Halves, NDArray[np.int64]]:
+    """(vectors (n, d) float16 as stored, offsets (pages + 1,)) of a `vectors` column."""
     pages = column.combine_chunks()
     pages = pages.chunk(0) if isinstance(pages, pa.ChunkedArray) else pages
     lengths = pages.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     inner = pages.flatten()
-    flat = inner.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    flat = inner.flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(-1, inner.type.list_size), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
@@ -236,6 +254,11 @@ def _split(column: pa.ChunkedArray, kind: pa.DataType) -> list[NDArray[Any]]:
         np.asarray(row.values.to_numpy(zero_copy_only=False) if row.is_valid else (), kind.to_pandas_dtype())
         for row in column
     ]
+
+
+def reading(document: Document) -> str:
+    """Another one each time the document's pages are read, and only then."""
+    return document.meta.get(READ_AGAIN, document.added_at.isoformat())
 
 
 def now() -> datetime:

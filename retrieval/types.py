@@ -18,6 +18,8 @@ from PIL import Image
 
 Box = tuple[float, float, float, float]
 Vectors = NDArray[np.float32]
+Halves = NDArray[np.float16]
+"""Vectors as the index stores them."""
 TextSource = Literal["text layer", "ocr", "none"]
 
 

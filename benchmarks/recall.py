@@ -1,0 +1,297 @@
+"""The first stage against exact MaxSim and against other engines, all on the same vectors, in one run.
+
+    python -m benchmarks.recall --work FOLDER --sizes 2000x256 10000x256 50000x256 2000x1024 \
+        [--words INDEX DATASET] [--peers PYTHON]
+
+Corpora: `benchmarks.clustered` in the sizes asked for (pages x vectors); and, with --words, the stored vectors of an
+index of the `words` encoder with a data set's questions. Every engine is asked for the best 100 of each question; the
+truth is exact MaxSim in float32 over the stored float16 vectors. Peers run in the Python that --peers names (it needs
+lancedb, fast-plaid, colsearch, colbandit, maxsim-cpu, qdrant-client, psutil, torch and nothing of Folioscope), one
+process each, see `benchmarks.peers`.
+
+Ours is `Recall.candidates`, without words, so without BM25, over a real index: once with all vectors of leading pages
+in memory, once with none of them (each page is fetched for each question), once as an exact scan in memory.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+from numpy.typing import NDArray
+
+import configs.settings as configs
+from benchmarks import clustered
+from retrieval import evaluate
+from retrieval.ivf import upkeep
+from retrieval.maxsim import maxsim_ragged
+from retrieval.recall import Recall
+from retrieval.store import Store
+from retrieval.tables import PageRecord, now, ragged_halves
+from retrieval.types import (
+    Document,
+    Filter,
+    Fingerprint,
+    Halves,
+    Page,
+    PageEmbedding,
+    QueryEmbedding,
+    Vectors,
+)
+
+RESULTS = Path(__file__).parent / "results"
+DEPTH = 100
+QUESTIONS = 50
+PER_FILE = 120  # pages of a document in the index
+
+
+@contextmanager
+def measured() -> Iterator[dict[str, float]]:
+    """Wall and CPU seconds, and by how many MB memory grew at most; its files that are mapped are counted too."""
+    facts: dict[str, float] = {}
+    process, ended = psutil.Process(), threading.Event()
+    base = peak = process.memory_info().rss
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.wait(0.02):
+            peak = max(peak, process.memory_info().rss)
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    began, cpu = time.perf_counter(), time.process_time()
+    yield facts
+    facts |= {"seconds": time.perf_counter() - began, "cpu seconds": time.process_time() - cpu}
+    ended.set()
+    watching.join()
+    facts["peak MB"] = (max(peak, process.memory_info().rss) - base) / 1e6
+
+
+def fill(uri: Path, vectors: NDArray[np.float16]) -> Store:
+    """An index of these pages, (pages, n, d), without words or images."""
+    store = Store.create(str(uri), Fingerprint("benchmark", "clustered", "", vectors.shape[2], "", 0))
+    if store.documents():
+        return store
+    regions = np.zeros((vectors.shape[1], 4), np.float32)
+    with store.writing():
+        for first in range(0, len(vectors), PER_FILE):
+            add(store, f"{first:016x}", vectors[first : first + PER_FILE], regions)
+        store.optimize()
+    return store
+
+
+def add(store: Store, doc_id: str, vectors: NDArray[np.float16], regions: Vectors) -> None:
+    pending = store.begin(doc_id)
+    pages = [Page(doc_id, number, f"{doc_id}.pdf", 612, 792) for number in range(1, len(vectors) + 1)]
+    pending.add([
+        PageRecord(page, (), "text layer", "", PageEmbedding(own.astype(np.float32), regions), b"", b"")
+        for page, own in zip(pages, vectors, strict=True)
+    ])  # fmt: skip
+    pending.commit(Document(doc_id, f"{doc_id}.pdf", f"made://{doc_id}", len(pages), now()))
+
+
+def exact(query: Vectors, weights: Vectors | None, vectors: Halves, offsets: NDArray[np.int64]) -> Vectors:
+    """(pages,) MaxSim, in blocks."""
+    asked = QueryEmbedding(query, ("",) * len(query), (True,) * len(query), weights)
+    scores = []
+    for first in range(0, len(offsets) - 1, 2_000):
+        own = offsets[first : first + 2_001]
+        scores.append(maxsim_ragged(asked, vectors[own[0] : own[-1]].astype(np.float32), own - own[0]))
+    return np.concatenate(scores)
+
+
+def best(scores: Vectors, count: int) -> list[int]:
+    return [int(at) for at in np.argsort(-scores, kind="stable")[:count]]
+
+
+def judged(found: Sequence[Sequence[int]], truth: Sequence[Sequence[int]]) -> dict[str, float]:
+    def share(depth: int) -> float:
+        pairs = zip(found, truth, strict=True)
+        return round(float(np.mean([len({*f[:depth]} & {*t[:depth]}) / len(t[:depth]) for f, t in pairs])), 4)
+
+    return {"recall@10": share(10), "recall@100": share(DEPTH)}
+
+
+def timed(
+    ask: Callable[[QueryEmbedding], list[int]], questions: Sequence[QueryEmbedding], rounds: int
+) -> Any:
+    """(the answers, p50 and p95 of wall milliseconds and the median of CPU's), after one round that is not counted."""
+    for question in questions[:5]:
+        ask(question)
+    wall, cpu, answers = [], [], []
+    for turn in range(rounds):
+        for question in questions:
+            began, cpu_began = time.perf_counter(), time.process_time()
+            answer = ask(question)
+            wall.append(time.perf_counter() - began)
+            cpu.append(time.process_time() - cpu_began)
+            if not turn:
+                answers.append(answer)
+    facts = {"p50 ms": np.median(wall), "p95 ms": np.percentile(wall, 95), "cpu ms": np.median(cpu)}
+    return answers, {name: round(1000 * float(value), 1) for name, value in facts.items()}
+
+
+def ours(
+    store: Store, places: dict[str, int], **settings: Any
+) -> tuple[Callable[[QueryEmbedding], list[int]], Recall]:
+    recall = Recall(store, configs.Search(reference_weight=0).model_copy(update=settings))
+
+    def ask(question: QueryEmbedding) -> list[int]:
+        hits = recall.candidates("", question, DEPTH, Filter()).hits
+        return [places[hit.page.page_id] for hit in hits]
+
+    return ask, recall
+
+
+def our_rows(
+    store: Store, places: dict[str, int], questions: Sequence[QueryEmbedding], truth: Sequence[Sequence[int]],
+    vectors_mb: int,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    upkeep.drop(store)
+    with measured() as build:
+        upkeep.build(store)
+    stats = upkeep.stats(store)
+    yield {
+        "engine": "ours: build", **{name: round(value, 1) for name, value in build.items()},
+        "cpu ms a page": round(1000 * build["cpu seconds"] / len(places), 2),
+        "bytes a page": round(stats.bytes_per_page), "centroids": stats.centroids,
+    }  # fmt: skip
+    ways: dict[str, dict[str, Any]] = {
+        "ours: lists, vectors in memory": {"recall_ms": 0, "exact_mb": 2 * vectors_mb},
+        "ours: lists, vectors fetched": {"recall_ms": 0, "exact_mb": 0},
+        "ours: exact scan in memory": {"recall_ms": 1e9, "exact_mb": 3 * vectors_mb},
+    }
+    for name, settings in ways.items():
+        if "scan" in name and vectors_mb > 2_000:
+            continue
+        ask, recall = ours(store, places, **settings)
+        with measured() as load:
+            recall.warm()
+        found, facts = timed(ask, questions, 1 if "scan" in name else 2)
+        yield {"engine": name, **judged(found, truth), **facts, "loaded in s": round(load["seconds"], 1)}
+
+
+def peer_rows(
+    python: str, folder: Path, names: Sequence[str], truth: Sequence[Sequence[int]]
+) -> Iterator[dict[str, Any]]:
+    for name in names:
+        command = [python, str(Path(__file__).parent / "peers.py"), name, str(folder)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "TQDM_DISABLE": "1"}
+        )
+        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"engine"')]
+        for row in rows:
+            found = row.pop("found", None)
+            yield row | (judged(found, truth) if found else {})
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            yield {"engine": name, "failed": f"exit code {done.returncode}: {last[:200]}"}
+
+
+def share(
+    folder: Path, vectors: Halves, offsets: NDArray[np.int64], questions: Sequence[QueryEmbedding]
+) -> None:
+    """What the peers are given: plain files. A question's weights are put into its vectors, which MaxSim allows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "offsets.npy", offsets)
+    if not (folder / "vectors.npy").exists():
+        np.save(folder / "vectors.npy", vectors)
+    weighted = [q.vectors if q.weights is None else q.vectors * q.weights[:, None] for q in questions]
+    np.savez(folder / "questions.npz", *weighted)
+
+
+def compared(
+    title: str, store: Store, pages: Sequence[Page], vectors: Halves, offsets: NDArray[np.int64],
+    questions: Sequence[QueryEmbedding], options: argparse.Namespace,
+) -> dict[str, Any]:  # fmt: skip
+    truth = [best(exact(q.vectors, q.weights, vectors, offsets), DEPTH) for q in questions]
+    places = {page.page_id: at for at, page in enumerate(pages)}
+    rows = []
+    folder = options.work / f"shared-{title}"
+    for row in our_rows(store, places, questions, truth, vectors.nbytes // 2**20 + 1):
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    if options.peers:
+        share(folder, vectors, offsets, questions)
+        for row in peer_rows(options.peers, folder, options.engines, truth):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    return {
+        "corpus": title,
+        "pages": len(pages),
+        "vectors": len(vectors),
+        "questions": len(questions),
+        "rows": rows,
+    }
+
+
+def made(size: str, options: argparse.Namespace) -> dict[str, Any]:
+    pages, per_page = map(int, size.split("x"))
+    vectors, ids = clustered.write(options.work, pages, per_page)
+    store = fill(options.work / f"made-{size}.lance", vectors)
+    asked = [
+        QueryEmbedding(q, ("",) * len(q), (True,) * len(q))
+        for q in clustered.questions(vectors, ids, QUESTIONS)
+    ]
+    in_order = [
+        Page(f"{first:016x}", number + 1, "")
+        for first in range(0, pages, PER_FILE)
+        for number in range(min(PER_FILE, pages - first))
+    ]
+    flat = vectors.reshape(-1, clustered.DIM)
+    return compared(size, store, in_order, flat, np.arange(pages + 1) * per_page, asked, options)
+
+
+def real(options: argparse.Namespace) -> dict[str, Any]:
+    import retrieval.encoders
+
+    index, dataset = options.words
+    encoder = retrieval.encoders.load(configs.load("cpu").encoder)
+    store = Store.open(index, encoder.fingerprint)
+    pages, parts, ends = [], [], [0]
+    names = {d.doc_id: d.name for d in store.documents()}
+    for batch in store.pages(list(names), ["doc_id", "number", "vectors"]):
+        halves, offsets = ragged_halves(pa.Table.from_batches([batch])["vectors"])
+        pages += [
+            Page(row["doc_id"], row["number"], names[row["doc_id"]])
+            for row in batch.select(["doc_id", "number"]).to_pylist()
+        ]
+        parts.append(halves)
+        ends += (offsets[1:] + ends[-1]).tolist()
+    questions = encoder.encode_queries([q.text for q in evaluate.read(Path(dataset)).questions])
+    return compared("words", store, pages, np.concatenate(parts), np.array(ends), questions, options)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--sizes", nargs="*", default=["2000x256", "10000x256", "50000x256", "2000x1024"])
+    parser.add_argument("--words", nargs=2, metavar=("INDEX", "DATASET"))
+    parser.add_argument("--peers", metavar="PYTHON", help="a Python that has the other engines")
+    parser.add_argument(
+        "--engines",
+        nargs="*",
+        default=["lancedb", "maxsim-cpu", "fast-plaid", "colsearch", "colbandit", "qdrant"],
+    )
+    parser.add_argument("--name", default="recall")
+    options = parser.parse_args(arguments)
+    written = [made(size, options) for size in options.sizes]
+    if options.words:
+        written.append(real(options))
+    (RESULTS / f"{options.name}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

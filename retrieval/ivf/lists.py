@@ -1,0 +1,151 @@
+"""The lists as a whole: one codebook, some segments, a manifest that names them, and how a question is put to them.
+
+Each word of the question visits the lists of its nearest centroids and estimates the similarity of every vector there;
+a page gets the best of its own, or, where none of its vectors is in those lists, what the next centroid would have
+given (the imputation of XTR and WARP: Lee et al., 2023; Scheerer et al., 2025). The result is an order of pages, not
+a score to be shown: what leads it is scored exactly.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.cores import CORES, on_all_cores
+from retrieval.ivf import segment
+from retrieval.ivf.codebook import Codebook
+from retrieval.ivf.segment import Segment
+from retrieval.types import QueryEmbedding, Vectors
+
+LAYOUT = 1
+MANIFEST = "manifest.json"
+PROBES = 64  # lists that a question's vector visits at least, if there are so many
+POSTINGS = 20_000  # that it finds there at least, about: in a small index the lists are short
+MOST_PROBES = 2_048  # where a filter hides most of what they hold
+SIGNS = np.array([[1.0 if byte >> bit & 1 else -1.0 for byte in range(256)] for bit in range(8)], np.float32)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    encoder: str  # fingerprint
+    codebook: str  # file
+    trained_for: int  # vectors
+    segments: tuple[str, ...]  # folders
+
+    def write(self, folder: Path) -> None:
+        """Replaces the one before it whole: from here on readers see these segments."""
+        fresh = folder / f"{MANIFEST}.new"
+        fresh.write_text(json.dumps({"layout": LAYOUT, **self.__dict__}, indent=1), encoding="utf-8")
+        fresh.replace(folder / MANIFEST)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest | None":
+        """None where there is none, or one of another layout: it is built anew from the stored vectors."""
+        try:
+            fields = json.loads((folder / MANIFEST).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        if fields.pop("layout", None) != LAYOUT:
+            return None
+        return cls(**fields | {"segments": tuple(fields["segments"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What q vectors of a question ask of p lists each."""
+
+    lists: NDArray[np.int64]  # (q, p)
+    similar: Vectors  # (q, p) to the lists' centroids
+    tables: Vectors  # (q, bytes, 256): what each byte of signs adds to the dot product
+    floors: Vectors  # (q,) what a page in none of the lists is taken to reach
+
+
+@dataclass(frozen=True)
+class Lists:
+    manifest: Manifest
+    book: Codebook
+    segments: tuple[Segment, ...]
+
+    @classmethod
+    def load(cls, folder: Path, encoder: str) -> "Lists | None":
+        """What stands in `folder` for this encoder; None where nothing does."""
+        for _ in range(5):  # a refresh may drop a segment between two of our reads
+            manifest = Manifest.read(folder)
+            if manifest is None or manifest.encoder != encoder:
+                return None
+            try:
+                return cls(
+                    manifest,
+                    Codebook.load(folder / manifest.codebook),
+                    tuple(segment.load(folder / name) for name in manifest.segments),
+                )
+            except (OSError, ValueError, KeyError):
+                continue
+        return None
+
+    @cached_property
+    def documents(self) -> frozenset[tuple[str, str]]:
+        """(doc_id, reading) of what is here."""
+        return frozenset(document for part in self.segments for document in part.documents)
+
+    @cached_property
+    def vectors(self) -> int:
+        return sum(len(part.page) for part in self.segments)
+
+    def gains(self, query: QueryEmbedding, keep: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """(pages of all segments, in their order) by how much each is likely to exceed one with nothing near the query.
+
+        keep (pages,): other pages get 0. A question with more vectors takes longer in proportion.
+        """
+        weights = np.ones(len(query.vectors), np.float32) if query.weights is None else query.weights
+        used = weights > 0
+        vectors = np.ascontiguousarray(query.vectors[used] * weights[used, None], np.float32)
+        gains = np.zeros(len(keep), np.float32)
+        shown = float(keep.mean()) if len(keep) else 0.0
+        if not len(vectors) or not shown:
+            return gains
+        probes = self._probes(shown)
+        if probes < 1:
+            return gains
+        ends = np.cumsum([0, *map(len, self.segments)])
+        threads = min(CORES, len(vectors))
+
+        def some(first: int) -> NDArray[np.float32]:
+            asked = self._asked(vectors[first::threads], probes)
+            parts = zip(self.segments, ends, ends[1:], strict=False)
+            return np.concatenate([self._probe(part, keep[low:high], asked) for part, low, high in parts])
+
+        found: NDArray[np.float32] = sum(on_all_cores(some, range(threads)), gains)
+        return found
+
+    def _probes(self, shown: float) -> int:
+        """Lists that each of the question's vectors visits, where a filter leaves this share of all pages."""
+        lists = len(self.book.centroids)
+        wanted = max(PROBES, POSTINGS * lists / max(self.vectors, 1)) / shown
+        return min(max(MOST_PROBES, PROBES), round(wanted), lists - 1)
+
+    def _asked(self, vectors: Vectors, probes: int) -> Asked:
+        similar = vectors @ self.book.centroids.T
+        last = similar.shape[1] - probes
+        near = np.argpartition(similar, last - 1, axis=1)[:, last - 1 :]
+        values = np.take_along_axis(similar, near, axis=1)
+        rotated = (vectors @ self.book.rotation).reshape(len(vectors), -1, 8)
+        return Asked(
+            near[:, 1:].copy(),
+            values[:, 1:].copy(),
+            (rotated @ SIGNS).astype(np.float32, copy=False),
+            values[:, 0].copy(),
+        )
+
+    def _probe(self, part: Segment, keep: NDArray[np.bool_], asked: Asked) -> NDArray[np.float32]:
+        from retrieval.ivf.kernels import probe
+
+        gains = np.zeros(len(part), np.float32)
+        probe(
+            asked.similar, asked.lists, asked.tables, asked.floors, part.starts, part.page, part.signs, part.factor,
+            np.float32(self.book.largest / 255), keep, gains,
+        )  # fmt: skip
+        return gains

@@ -1,0 +1,306 @@
+"""The inverted lists' life: built, brought up to date, looked at, dropped. Searches go on meanwhile.
+
+They are derived from the stored vectors, stand in a folder of their own beside the tables, and name the reading of each
+document: what is not in them, or is there in another reading, is scanned; what was removed is passed over. So nothing
+that a writer does has to wait for them, and a build that is killed leaves the lists before it as they were.
+"""
+
+import hashlib
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from retrieval.ivf import codebook, segment
+from retrieval.ivf.codebook import Codebook, Codes
+from retrieval.ivf.lists import MANIFEST, Lists, Manifest
+from retrieval.ivf.segment import Segment
+from retrieval.store import Store, is_remote, locked
+from retrieval.tables import ragged_halves, reading
+from retrieval.types import Document, Halves, Page
+
+GROUP = 4_000_000
+"""Vectors of one new segment at most, and of its codes in memory: about 200 MB."""
+BLOCK = 65_536  # vectors encoded at once
+OUTGROWN = 8  # times the vectors that the codebook was trained for: then all is built anew
+MOST_SEGMENTS = 8  # past it the small ones become one
+SMALL = 0.25  # of all postings
+DEAD = 0.3  # share of a segment's pages that were removed: then it is written anew
+SAMPLED = 64  # pages from which the mean number of vectors is taken
+
+Told = Callable[[str, int, int], None]
+"""Hears what is being done, and how much of how much of it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What the lists hold, and what they lack. All 0 where there are none."""
+
+    pages: int = 0  # of listed documents, in their present reading
+    removed: int = 0  # pages that are passed over
+    missing: int = 0  # pages of the index that are not in the lists: they are scanned
+    vectors: int = 0
+    centroids: int = 0
+    segments: int = 0
+    bytes: int = 0
+
+    @property
+    def bytes_per_page(self) -> float:
+        return self.bytes / max(1, self.pages + self.removed)
+
+
+def folder(uri: str) -> Path:
+    """Where the lists of the index at `uri` are: inside it, or, for one in an object store, on this machine."""
+    if is_remote(uri):
+        return Path("~/.cache/folioscope/recall").expanduser() / hashlib.sha256(uri.encode()).hexdigest()[:16]
+    return Path(uri) / "recall"
+
+
+def state(store: Store) -> object:
+    """Another one whenever the lists were changed."""
+    try:
+        facts = (folder(store.uri) / MANIFEST).stat()
+    except FileNotFoundError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns
+
+
+def load(store: Store) -> Lists | None:
+    return Lists.load(folder(store.uri), str(store.fingerprint))
+
+
+def current(lists: Lists, documents: Sequence[Document]) -> set[str]:
+    """The doc_ids whose pages the lists hold as they are now."""
+    return {d.doc_id for d in documents if (d.doc_id, reading(d)) in lists.documents}
+
+
+def live(part: Segment, readings: Mapping[str, str]) -> NDArray[np.bool_]:
+    """(pages,) which of a segment's pages are of documents in their present reading; readings: by doc_id."""
+    alive = [readings.get(doc_id) == read for doc_id, read in part.documents]
+    mask: NDArray[np.bool_] = np.array(alive, np.bool_)[part.pages["document"]]
+    return mask
+
+
+def stats(store: Store) -> Stats:
+    documents, lists = store.documents(), load(store)
+    pages = sum(d.pages for d in documents)
+    if lists is None:
+        return Stats(missing=pages)
+    readings = {d.doc_id: reading(d) for d in documents}
+    alive = sum(int(live(part, readings).sum()) for part in lists.segments)
+    there = current(lists, documents)
+    return Stats(
+        alive,
+        sum(map(len, lists.segments)) - alive,
+        sum(d.pages for d in documents if d.doc_id not in there),
+        lists.vectors,
+        len(lists.book.centroids),
+        len(lists.segments),
+        sum(file.stat().st_size for file in folder(store.uri).rglob("*") if file.is_file()),
+    )
+
+
+def drop(store: Store) -> None:
+    """Searches scan again."""
+    with _upkeep(store) as place:
+        (place / MANIFEST).unlink(missing_ok=True)
+        _sweep(place, None)
+
+
+def build(
+    store: Store, told: Told = lambda what, done, of: None, stop: threading.Event | None = None
+) -> None:
+    """Train on a sample of the stored vectors, and make the lists of all documents. Raises IndexBusy."""
+    with _upkeep(store) as place:
+        _build(store, place, told, stop)
+
+
+def refresh(
+    store: Store, told: Told = lambda what, done, of: None, stop: threading.Event | None = None
+) -> bool:
+    """Add what is missing; drop what was removed, once it is much. False where there was nothing to do.
+
+    Builds where there are no lists yet, or where the index has outgrown them. Raises IndexBusy.
+    """
+    with _upkeep(store) as place:
+        lists, documents = load(store), store.documents()
+        if lists is None or _mean(store, documents) * sum(d.pages for d in documents) > OUTGROWN * max(
+            lists.manifest.trained_for, 1
+        ):
+            return _build(store, place, told, stop)
+        there = current(lists, documents)
+        missing = [d for d in documents if d.doc_id not in there]
+        names = list(lists.manifest.segments)
+        names += _encode(store, place, lists.book, missing, told, stop)
+        if stop and stop.is_set():
+            return False
+        tidied = _tidy(store, place, replace(lists.manifest, segments=tuple(names)), told)
+        if tidied == lists.manifest:
+            return False
+        tidied.write(place)
+        _sweep(place, tidied)
+        return True
+
+
+def _build(store: Store, place: Path, told: Told, stop: threading.Event | None) -> bool:
+    documents = store.documents()
+    pages = sum(d.pages for d in documents)
+    if not pages:
+        return False
+    vectors = round(_mean(store, documents) * pages)
+    wanted = codebook.size(vectors)
+    sample = _sample(store, documents, codebook.PER_CENTROID * wanted / max(vectors, 1))
+    if not len(sample):
+        return False
+    book = codebook.train(sample, wanted, lambda done, of: told("training", done, of))
+    del sample
+    name = f"codebook-{uuid.uuid4().hex[:8]}.npz"
+    book.save(place / name)
+    names = _encode(store, place, book, documents, told, stop)
+    if stop and stop.is_set():
+        return False
+    manifest = Manifest(str(store.fingerprint), name, vectors, tuple(names))
+    if len(names) > 1:
+        manifest = replace(manifest, segments=(_merged(store, place, names, told),))
+    manifest.write(place)
+    _sweep(place, manifest)
+    return True
+
+
+def _encode(
+    store: Store, place: Path, book: Codebook, documents: Sequence[Document], told: Told,
+    stop: threading.Event | None,
+) -> list[str]:  # fmt: skip
+    """The names of new segments of these documents."""
+    total, done = sum(d.pages for d in documents), 0
+    names: list[str] = []
+    for group in _groups(documents, GROUP / _mean(store, documents)):
+        readings = {d.doc_id: reading(d) for d in group}
+        at = {doc_id: position for position, doc_id in enumerate(readings)}
+        columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in segment.COLUMNS}
+        codes: list[Codes] = []
+        for table, halves in _read(store, list(readings), ["doc_id", "number", "width", "height", "source"]):
+            if stop and stop.is_set():
+                return names
+            codes += [book.encode(block) for block in _blocks(halves)]
+            lengths = table["vectors"].combine_chunks().value_lengths().fill_null(0)
+            columns["vectors"].append(lengths.to_numpy(zero_copy_only=False))
+            columns["document"].append(np.array([at[doc_id] for doc_id in table["doc_id"].to_pylist()]))
+            columns["scanned"].append(np.array(table["source"].to_pylist()) == "ocr")
+            for name in ("number", "width", "height"):
+                columns[name].append(table[name].to_numpy())
+            done += len(table)
+            told("encoding", done, total)
+        if columns["number"]:
+            names.append(f"segment-{uuid.uuid4().hex[:8]}")
+            whole = {name: np.concatenate(parts) for name, parts in columns.items()}
+            segment.write(
+                place / names[-1], list(readings.items()), whole, _joined(codes), len(book.centroids)
+            )
+    return names
+
+
+def _tidy(store: Store, place: Path, manifest: Manifest, told: Told) -> Manifest:
+    """Segments with many removed pages are written anew; of too many, the small ones become one."""
+    parts = {name: segment.load(place / name) for name in manifest.segments}
+    readings = {d.doc_id: reading(d) for d in store.documents()}
+    alive = {name: live(part, readings) for name, part in parts.items()}
+    names = [name for name, mask in alive.items() if mask.any()]
+    again = [name for name in names if alive[name].mean() < 1 - DEAD]
+    if len(names) > MOST_SEGMENTS:
+        most = SMALL * sum(len(part.page) for part in parts.values())
+        small = [name for name in names if len(parts[name].page) < most]
+        again = sorted({*again, *small})
+    if again:
+        names = [name for name in names if name not in again]
+        names.append(_merged(store, place, again, told))
+    return replace(manifest, segments=tuple(names))
+
+
+def _merged(store: Store, place: Path, names: Sequence[str], told: Told) -> str:
+    told("merging", 0, 1)
+    parts = [segment.load(place / name) for name in names]
+    readings = {d.doc_id: reading(d) for d in store.documents()}
+    name = f"segment-{uuid.uuid4().hex[:8]}"
+    segment.merge(place / name, parts, [live(part, readings) for part in parts])
+    told("merging", 1, 1)
+    return name
+
+
+def _read(store: Store, doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[pa.Table, Halves]]:
+    for batch in store.pages(doc_ids, [*columns, "vectors"]):
+        table = pa.Table.from_batches([batch])
+        yield table, ragged_halves(table["vectors"])[0]
+
+
+def _blocks(halves: Halves) -> Iterator[NDArray[np.float32]]:
+    for first in range(0, len(halves), BLOCK):
+        yield halves[first : first + BLOCK].astype(np.float32)
+
+
+def _joined(codes: Sequence[Codes]) -> Codes:
+    return Codes(*(np.concatenate([getattr(part, name) for part in codes]) for name in Codes.__slots__))
+
+
+def _groups(documents: Sequence[Document], pages: float) -> Iterator[list[Document]]:
+    """Documents in their order, each list of about so many pages at most."""
+    group: list[Document] = []
+    for document in documents:
+        if group and sum(d.pages for d in group) + document.pages > pages:
+            yield group
+            group = []
+        group.append(document)
+    if group:
+        yield group
+
+
+def _mean(store: Store, documents: Sequence[Document]) -> float:
+    """Vectors of a page, about; 1 where none has any."""
+    lengths = [len(vectors) for vectors in store.vectors(_some(documents, SAMPLED)).values()]
+    return max(1.0, float(np.mean(lengths))) if lengths else 1.0
+
+
+def _sample(store: Store, documents: Sequence[Document], share: float) -> Halves:
+    """Vectors of so large a share of the pages, chosen at random."""
+    pages = _some(documents, max(SAMPLED, round(share * sum(d.pages for d in documents))))
+    parts: list[Halves] = []
+    for first in range(0, len(pages), 500):
+        parts += store.vectors(pages[first : first + 500]).values()
+    return np.concatenate(parts) if parts else np.zeros((0, store.fingerprint.dim), np.float16)
+
+
+def _some(documents: Sequence[Document], count: int) -> list[Page]:
+    ends = np.cumsum([d.pages for d in documents])
+    if not len(ends) or not ends[-1]:
+        return []
+    chosen = np.sort(np.random.default_rng(0).choice(ends[-1], min(count, int(ends[-1])), replace=False))
+    at = np.searchsorted(ends, chosen, side="right")
+    return [
+        Page(documents[i].doc_id, int(page - ends[i] + documents[i].pages) + 1, documents[i].name)
+        for i, page in zip(at, chosen, strict=True)
+    ]
+
+
+def _sweep(place: Path, manifest: Manifest | None) -> None:
+    """Remove what no manifest names: earlier segments, and what a killed build left. Who has them open keeps them."""
+    kept = {MANIFEST, ".upkeep", *((manifest.codebook, *manifest.segments) if manifest else ())}
+    for path in place.iterdir():
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def _upkeep(store: Store) -> Iterator[Path]:
+    place = folder(store.uri)
+    place.mkdir(parents=True, exist_ok=True)
+    with locked(
+        place / ".upkeep", f"the recall index of {store.uri} is being built by another process: wait for it"
+    ):
+        yield place

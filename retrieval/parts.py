@@ -1,0 +1,214 @@
+"""The parts of an index that the first stage looks through: pages whose vectors are scanned, pages that lists lead to.
+
+Both answer alike: about how well each page matches, and exactly how well some of them do.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from retrieval.fuse import Scores
+from retrieval.ivf.lists import Lists
+from retrieval.maxsim import maxsim_ragged
+from retrieval.tables import ragged_vectors
+from retrieval.types import Document, Page, QueryEmbedding, Vectors
+from retrieval.vectors import PageVectors
+
+COLUMNS = ["doc_id", "number", "width", "height", "source", "vectors"]
+SPARE_TIMES, SPARE_LEAST = 3, 100
+"""Three times the depth, scored exactly, hold 99.5% of the exact best 100 (benchmarks/recall.py)."""
+Mask = NDArray[np.bool_]
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Which pages a part has."""
+
+    doc_ids: tuple[str, ...]  # "" for a document whose pages are to be passed over
+    document: NDArray[np.int32]  # (pages,) position in doc_ids
+    number: NDArray[np.int32]
+    size: NDArray[np.float32]  # (pages, 2) width and height in points
+    scanned: Mask
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def of(self, doc_ids: Mapping[str, object], scanned: bool | None = None) -> Mask:
+        """(pages,) those of these documents, and those that were scanned, or were not, where that is asked for."""
+        if self._known <= doc_ids.keys():
+            keep = self._present
+        else:
+            keep = np.fromiter((d in doc_ids for d in self.doc_ids), np.bool_, len(self.doc_ids))[
+                self.document
+            ]
+        return keep if scanned is None else keep & (self.scanned == scanned)
+
+    def page(self, at: int, documents: Mapping[str, Document]) -> Page:
+        doc_id, (width, height) = self.doc_ids[self.document[at]], self.size[at]
+        return Page(doc_id, int(self.number[at]), documents[doc_id].name, float(width), float(height))
+
+    def find(self, page_ids: Iterable[str]) -> Positions:
+        """Positions of those of `page_ids` that are here."""
+        found = []
+        for page_id in page_ids:
+            doc_id, _, number = page_id.rpartition("#")
+            own = self._rows.get(doc_id)
+            if own is not None:
+                found += own[self.number[own] == int(number)].tolist()
+        return np.array(found, np.int64)
+
+    def numbered(self, numbers: frozenset[int], ends: dict[str, int]) -> Positions:
+        """Positions of the pages with one of these numbers; `ends`: where the last page is asked for, its number."""
+        if not numbers:
+            return np.zeros(0, np.int64)
+        wanted = np.isin(self.number, list(numbers))
+        if ends:
+            wanted |= self.number == np.array([ends.get(d, 0) for d in self.doc_ids])[self.document]
+        return np.flatnonzero(wanted)
+
+    @cached_property
+    def _rows(self) -> dict[str, Positions]:
+        order = np.argsort(self.document, kind="stable")
+        starts = np.searchsorted(self.document[order], np.arange(len(self.doc_ids) + 1))
+        return {d: order[starts[at] : starts[at + 1]] for at, d in enumerate(self.doc_ids)}
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.doc_ids) - {""}
+
+    @cached_property
+    def _present(self) -> Mask:
+        if len(self._known) == len(self.doc_ids):
+            return np.ones(len(self), np.bool_)
+        return np.array([d != "" for d in self.doc_ids], np.bool_)[self.document]
+
+
+class Part(Protocol):
+    @property
+    def pages(self) -> Pages: ...
+
+    def spare(self, depth: int) -> int:
+        """How many of the best by `scores` have the best `depth` among them."""
+        ...
+
+    def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
+        """(pages,) higher is better, comparable within this part only; -inf where `keep` is false."""
+        ...
+
+    def maxsim(
+        self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]
+    ) -> Scores:
+        """(len(at),) exactly, NaN for a page that is gone meanwhile; scores: what `scores` has said."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """Pages whose vectors are at hand, and are all looked at: page i is vectors[offsets[i]:offsets[i + 1]]."""
+
+    pages: Pages
+    vectors: Vectors
+    offsets: Positions
+
+    @classmethod
+    def read(cls, batch: pa.RecordBatch) -> "Scanned":
+        table = pa.Table.from_batches([batch])
+        vectors, offsets = ragged_vectors(table["vectors"])
+        column = {name: table[name].to_numpy() for name in COLUMNS if name != "vectors"}
+        doc_ids, document = np.unique(column["doc_id"].astype(str), return_inverse=True)
+        pages = Pages(
+            tuple(doc_ids.tolist()),
+            document.astype(np.int32),
+            column["number"].astype(np.int32),
+            np.stack([column["width"], column["height"]], axis=1).astype(np.float32),
+            column["source"] == "ocr",
+        )
+        return cls(pages, vectors, offsets)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Scanned"]) -> "Scanned":
+        doc_ids, document = np.unique(
+            np.concatenate([np.array(p.pages.doc_ids)[p.pages.document] for p in parts]), return_inverse=True
+        )
+        lengths = np.concatenate([np.diff(p.offsets) for p in parts])
+        pages = Pages(
+            tuple(doc_ids.tolist()),
+            document.astype(np.int32),
+            np.concatenate([p.pages.number for p in parts]),
+            np.concatenate([p.pages.size for p in parts]),
+            np.concatenate([p.pages.scanned for p in parts]),
+        )
+        vectors = np.concatenate([p.vectors for p in parts])
+        return cls(pages, vectors, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+    def select(self, keep: Mask) -> "Scanned":
+        """Only the pages where `keep` is true."""
+        if keep.all():
+            return self
+        pages = replace(
+            self.pages,
+            document=self.pages.document[keep],
+            number=self.pages.number[keep],
+            size=self.pages.size[keep],
+            scanned=self.pages.scanned[keep],
+        )
+        offsets = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[keep])]).astype(np.int64)
+        return Scanned(pages, self.vectors[np.repeat(keep, np.diff(self.offsets))], offsets)
+
+    def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
+        kept = self.select(keep)
+        scores = np.full(len(self.pages), -np.inf, np.float32)
+        scores[keep] = maxsim_ragged(query, kept.vectors, kept.offsets)
+        return scores
+
+    def spare(self, depth: int) -> int:
+        return depth
+
+    def maxsim(
+        self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]
+    ) -> Scores:
+        return scores[at]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Pages that the inverted lists lead to; what is exact is read from the stored vectors."""
+
+    pages: Pages
+    lists: Lists
+    vectors: PageVectors
+
+    @classmethod
+    def of(cls, lists: Lists, readings: Mapping[str, str], vectors: PageVectors) -> "Listed":
+        """readings: of each listed document, by doc_id; pages of other readings are passed over."""
+        doc_ids: list[str] = []
+        documents = []
+        for part in lists.segments:
+            documents.append(part.pages["document"] + len(doc_ids))
+            doc_ids += [doc_id if readings.get(doc_id) == read else "" for doc_id, read in part.documents]
+
+        def column(name: str) -> NDArray[Any]:
+            return np.concatenate([part.pages[name] for part in lists.segments])
+
+        size = np.stack([column("width"), column("height")], axis=1)
+        pages = Pages(tuple(doc_ids), np.concatenate(documents), column("number"), size, column("scanned"))
+        return cls(pages, lists, vectors)
+
+    def spare(self, depth: int) -> int:
+        return max(SPARE_LEAST, SPARE_TIMES * depth)
+
+    def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
+        return np.where(keep, self.lists.gains(query, keep), np.float32(-np.inf))
+
+    def maxsim(
+        self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]
+    ) -> Scores:
+        pages = [self.pages.page(int(position), documents) for position in at]
+        exact = self.vectors.maxsim(query, pages, [documents[page.doc_id] for page in pages])
+        return exact.astype(np.float64)

@@ -1,0 +1,92 @@
+"""The stored vectors of single pages, for exact MaxSim: from memory where they were lately asked for."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.cores import CORES, on_all_cores
+from retrieval.store import Store
+from retrieval.tables import reading
+from retrieval.types import Document, Halves, Page, QueryEmbedding, Vectors
+
+FETCHED = 100  # pages of one read at most; two go on at once
+
+
+class PageVectors:
+    """Safe to use from several threads. `limit`: bytes in memory."""
+
+    def __init__(self, store: Store, limit: int) -> None:
+        self._store = store
+        self._limit = limit
+        self._held = 0
+        self._kept: OrderedDict[tuple[str, str], Halves] = OrderedDict()  # by page_id and reading
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="vectors")
+
+    def maxsim(self, query: QueryEmbedding, pages: Sequence[Page], documents: Iterable[Document]) -> Vectors:
+        """(pages,) exact; NaN for a page that is no longer there. documents: theirs, each once or more often."""
+        readings = {document.doc_id: reading(document) for document in documents}
+        keys = [(page.page_id, readings[page.doc_id]) for page in pages]
+        found = self._get(pages, keys)
+        scores = np.full(len(pages), np.nan, np.float32)
+        there = np.array([at for at, key in enumerate(keys) if key in found], np.int64)
+
+        def score(some: NDArray[np.int64]) -> None:
+            scores[some] = maxsim_stored(query, [found[keys[at]] for at in some])
+
+        on_all_cores(score, np.array_split(there, CORES))
+        return scores
+
+    def fill(self, documents: Sequence[Document]) -> None:
+        """Keep pages of these documents, in their order, until the limit is reached."""
+        for document in documents:
+            if self._held >= self._limit:
+                return
+            pages = [Page(document.doc_id, number, document.name) for number in range(1, document.pages + 1)]
+            for first in range(0, len(pages), FETCHED):
+                some = pages[first : first + FETCHED]
+                self._get(some, [(page.page_id, reading(document)) for page in some])
+
+    def _get(self, pages: Sequence[Page], keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Halves]:
+        with self._lock:
+            found = {key: self._kept[key] for key in keys if key in self._kept}
+            for key in found:
+                self._kept.move_to_end(key)
+        missing = [(page, key) for page, key in zip(pages, keys, strict=True) if key not in found]
+        if not missing:
+            return found
+        some = max(1, min(FETCHED, -(-len(missing) // 2)))
+        groups = [missing[first : first + some] for first in range(0, len(missing), some)]
+        read = list(self._pool.map(lambda group: self._store.vectors([page for page, _ in group]), groups))
+        fresh = {key: vectors[page.page_id].copy()  # a view would keep all that was read with it
+                 for group, vectors in zip(groups, read, strict=True)
+                 for page, key in group if page.page_id in vectors}  # fmt: skip
+        with self._lock:
+            for key, halves in fresh.items():
+                if key not in self._kept:
+                    self._kept[key] = halves
+                    self._held += halves.nbytes
+            while self._held > self._limit and self._kept:
+                self._held -= self._kept.popitem(last=False)[1].nbytes
+        return found | fresh
+
+
+def maxsim_stored(query: QueryEmbedding, pages: Sequence[Halves]) -> Vectors:
+    """`maxsim` of each page (n_i, d) as it is stored, in the order given, as (pages,) float32."""
+    from retrieval.ivf.kernels import NOWHERE, best_of
+
+    asked, dim = query.vectors.shape
+    queries = np.zeros((-(-asked // 4) * 4, dim), np.float32)
+    queries[:asked] = query.vectors
+    weights = np.ones(asked, np.float32) if query.weights is None else query.weights
+    scores = np.zeros(len(pages), np.float32)
+    for at, page in enumerate(pages):
+        if len(page):
+            best = np.full(len(queries), NOWHERE, np.float32)
+            best_of(np.ascontiguousarray(page).view(np.uint16), queries, best)
+            scores[at] = best[:asked] @ weights
+    return scores
