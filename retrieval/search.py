@@ -64,6 +64,10 @@ class Searcher:
         self._recall.warm()
 
     @property
+    def encoder(self) -> Encoder:
+        return self._encoder
+
+    @property
     def reranker(self) -> Reranker | None:
         return self._reranker
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import configs.settings as configs
 
 if TYPE_CHECKING:
+    from retrieval.ivf.upkeep import Told
     from retrieval.search import Searcher
     from retrieval.store import Store
     from retrieval.types import Encoder
@@ -53,6 +54,23 @@ def searcher_of(
         _say([f"not used: {error}"])
         known = None
     return Searcher(store, encoder, reranker, settings.search, known)
+
+
+def keep_quick(store: "Store", settings: configs.Search, told: "Told") -> bool:
+    """Refresh the recall lists, where the index is so large that searches gain by it. Whether that was done.
+
+    Another process that is at it already is left to it.
+    """
+    from retrieval.errors import IndexBusy
+    from retrieval.ivf import upkeep
+    from retrieval.maxsim import pace
+
+    if not upkeep.due(store, settings.recall_ms * pace(store.fingerprint.dim)):
+        return False
+    try:
+        return upkeep.refresh(store, told)
+    except IndexBusy:
+        return False
 
 
 def _encoder(settings: configs.Settings) -> "Encoder":

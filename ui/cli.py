@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.errors import ProfileError
-from ui.options import AsJson, Dataset, Index, OwnIndex, Profile, Read, Report, Within
+from ui.index import index as index_group
+from ui.options import INDEX, AsJson, Dataset, Index, OwnIndex, Profile, Read, Report, Within
 from ui.train import train
 
 if TYPE_CHECKING:
@@ -21,16 +22,13 @@ app = typer.Typer(
     help="Finds the page that answers a question: in PDFs, scans, tables and charts.",
 )
 docs = typer.Typer(no_args_is_help=True, help="List, change and remove documents.")
-index_app = typer.Typer(no_args_is_help=True, help="Look after the index.")
 config_app = typer.Typer(no_args_is_help=True, help="Show profiles and settings.")
 models_app = typer.Typer(no_args_is_help=True, help="The models a profile needs from the hub.")
 app.add_typer(models_app, name="models")
 app.add_typer(docs, name="docs")
-app.add_typer(index_app, name="index")
+app.add_typer(index_group, name="index")
 app.add_typer(config_app, name="config")
 app.add_typer(train, name="train")
-
-INDEX = "folioscope.lance"
 
 
 @app.command()
@@ -74,6 +72,8 @@ def ingest(
         again=again,
     )
     failures = show.follow(recorded(events, index), as_json)
+    with show.steps() as told:
+        assemble.keep_quick(store, settings.search, told)
     if failures and not as_json:
         show.print_failures(failures)
     raise typer.Exit(1 if failures else 0)
@@ -329,59 +329,6 @@ def docs_ledger(index: Index = INDEX, as_json: AsJson = False) -> None:
             show.print_json(asdict(entry))
         else:
             show.console.print(f"{entry.at:%Y-%m-%d %H:%M}  {entry.outcome:8} {entry.uri}: {entry.message}")
-
-
-@index_app.command("info")
-def index_info(index: Index = INDEX, as_json: AsJson = False) -> None:
-    """Pages, encoder, and disk of an index."""
-    from ui import assemble, show
-
-    store = assemble.store_to_read(index)
-    documents = store.documents()
-    files = (
-        [file.stat().st_size for file in Path(index).rglob("*") if file.is_file()]
-        if Path(index).is_dir()
-        else []
-    )
-    facts = {
-        "index": index,
-        "documents": len(documents),
-        "pages": sum(d.pages for d in documents),
-        "scanned pages": sum(d.scanned_pages for d in documents),
-        "encoder": str(store.fingerprint),
-        "disk MB": round(sum(files) / 1e6, 1),
-    }
-    if as_json:
-        show.print_json(facts)
-    else:
-        for name, value in facts.items():
-            show.console.print(f"{name:14} {value}")
-
-
-@index_app.command("optimize")
-def index_optimize(index: Index = INDEX) -> None:
-    """Merge small files, refresh the text index, drop old versions."""
-    from ui import assemble
-
-    store = assemble.store_to_read(index)
-    with store.writing():
-        store.optimize()
-
-
-@index_app.command("reembed")
-def index_reembed(
-    target: Annotated[str, typer.Argument(help="The new index.")],
-    index: Index = INDEX,
-    profile: Profile = "cpu",
-) -> None:
-    """Make a new index with this profile's encoder, from the pages of this one: nothing is read or OCRed again."""
-    from ingest.reembed import reembed
-    from ui import assemble, show
-
-    source = assemble.store_to_read(index)
-    store, encoder = assemble.store_to_write(target, _load(profile))
-    for document in reembed(source, store, encoder):
-        show.console.print(f"{document.name}: {document.pages} pages")
 
 
 @config_app.command("show")

@@ -19,6 +19,7 @@ from retrieval.types import Page
 from ui import assemble
 from ui.jobs.queue import Jobs
 from ui.judgements import Judgements
+from ui.keeper import Keeper
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
@@ -30,6 +31,7 @@ class Library:
     searcher: Searcher
     jobs: Jobs
     judgements: Judgements
+    keeper: Keeper
     samples: Path
     """A folder with `pdfs/`, `queries.jsonl` and `demo.txt`; it need not exist."""
 
@@ -38,6 +40,7 @@ class Library:
         return self.searcher.reranker is not None
 
     def close(self) -> None:
+        self.keeper.close()
         self.jobs.close()
         self.judgements.close()
 
@@ -76,7 +79,8 @@ def open_library(uri: str, settings: Settings, samples: Path = SAMPLES) -> Libra
     searcher = assemble.searcher_of(store, encoder, settings)
     folder = uploads_folder(uri)
     jobs = Jobs(folder, store, run)
-    return Library(uri, store, searcher, jobs, Judgements(folder / ".judgements.sqlite"), samples)
+    judgements, keeper = Judgements(folder / ".judgements.sqlite"), Keeper(store, settings.search)
+    return Library(uri, store, searcher, jobs, judgements, keeper, samples)
 
 
 def reembedded(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:

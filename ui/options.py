@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+INDEX = "folioscope.lance"
 Index = Annotated[
     str, typer.Option("--index", "-i", envvar="FOLIOSCOPE_INDEX", help="The index's folder or URI.")
 ]

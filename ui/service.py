@@ -104,6 +104,7 @@ class Service:
                 library.close()
                 return
             library.jobs.start()
+            library.keeper.start()
             self._library = library
 
     def close(self) -> None:

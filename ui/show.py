@@ -1,8 +1,8 @@
 """What the command line prints: tables and progress for a terminal, plain or JSON lines for a pipe."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -270,6 +270,15 @@ def print_calibration(fitted: "Calibration", bins: Sequence["Reliability"]) -> N
 def waiting(what: str) -> AbstractContextManager[Any]:
     """A spinner on a terminal, nothing in a pipe."""
     return errors.status(what)
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal, nothing in a pipe, for work that tells what it does and how much of how much is done."""
+    with Bar(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+             console=errors, transient=True, disable=not errors.is_terminal) as bar:  # fmt: skip
+        task = bar.add_task("")
+        yield lambda what, done, of: bar.update(task, description=what, completed=done, total=of)
 
 
 def save_path(folder: Path, hit: Hit) -> Path:

@@ -108,8 +108,6 @@ class Lists:
         if not len(vectors) or not shown:
             return gains
         probes = self._probes(shown)
-        if probes < 1:
-            return gains
         ends = np.cumsum([0, *map(len, self.segments)])
         threads = min(CORES, len(vectors))
 
@@ -125,12 +123,14 @@ class Lists:
         """Lists that each of the question's vectors visits, where a filter leaves this share of all pages."""
         lists = len(self.book.centroids)
         wanted = max(PROBES, POSTINGS * lists / max(self.vectors, 1)) / shown
-        return min(max(MOST_PROBES, PROBES), round(wanted), lists - 1)
+        return min(max(MOST_PROBES, PROBES), round(wanted), lists)
 
     def _asked(self, vectors: Vectors, probes: int) -> Asked:
         similar = vectors @ self.book.centroids.T
-        last = similar.shape[1] - probes
-        near = np.argpartition(similar, last - 1, axis=1)[:, last - 1 :]
+        none = np.full((len(vectors), 1), similar.min() - 1, np.float32)  # a list for pages without vectors
+        similar = np.hstack([similar, none])
+        last = similar.shape[1] - probes - 1
+        near = np.argpartition(similar, last, axis=1)[:, last:]
         values = np.take_along_axis(similar, near, axis=1)
         rotated = (vectors @ self.book.rotation).reshape(len(vectors), -1, 8)
         return Asked(

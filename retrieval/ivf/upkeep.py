@@ -7,7 +7,6 @@ that a writer does has to wait for them, and a build that is killed leaves the l
 
 import hashlib
 import shutil
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,7 +35,7 @@ DEAD = 0.3  # share of a segment's pages that were removed: then it is written a
 SAMPLED = 64  # pages from which the mean number of vectors is taken
 
 Told = Callable[[str, int, int], None]
-"""Hears what is being done, and how much of how much of it is done."""
+"""Hears what is being done, and how much of how much of it is done; what it raises ends the work, without a trace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +113,13 @@ def drop(store: Store) -> None:
         _sweep(place, None)
 
 
-def build(
-    store: Store, told: Told = lambda what, done, of: None, stop: threading.Event | None = None
-) -> None:
+def build(store: Store, told: Told = lambda what, done, of: None) -> None:
     """Train on a sample of the stored vectors, and make the lists of all documents. Raises IndexBusy."""
     with _upkeep(store) as place:
-        _build(store, place, told, stop)
+        _build(store, place, told)
 
 
-def refresh(
-    store: Store, told: Told = lambda what, done, of: None, stop: threading.Event | None = None
-) -> bool:
+def refresh(store: Store, told: Told = lambda what, done, of: None) -> bool:
     """Add what is missing; drop what was removed, once it is much. False where there was nothing to do.
 
     Builds where there are no lists yet, or where the index has outgrown them. Raises IndexBusy.
@@ -134,13 +129,11 @@ def refresh(
         if lists is None or _mean(store, documents) * sum(d.pages for d in documents) > OUTGROWN * max(
             lists.manifest.trained_for, 1
         ):
-            return _build(store, place, told, stop)
+            return _build(store, place, told)
         there = current(lists, documents)
         missing = [d for d in documents if d.doc_id not in there]
         names = list(lists.manifest.segments)
-        names += _encode(store, place, lists.book, missing, told, stop)
-        if stop and stop.is_set():
-            return False
+        names += _encode(store, place, lists.book, missing, told)
         tidied = _tidy(store, place, replace(lists.manifest, segments=tuple(names)), told)
         if tidied == lists.manifest:
             return False
@@ -149,7 +142,25 @@ def refresh(
         return True
 
 
-def _build(store: Store, place: Path, told: Told, stop: threading.Event | None) -> bool:
+def due(store: Store, quick: float) -> bool:
+    """Whether searches gain by a refresh; quick: vectors that a scan takes in the time aimed at.
+
+    They do once what is scanned beside the lists costs a quarter of that time, or many of their pages were removed.
+    """
+    documents, lists = store.documents(), load(store)
+    vectors = _mean(store, documents) * sum(d.pages for d in documents)
+    if vectors <= quick:
+        return False
+    if lists is None:
+        return True
+    there = current(lists, documents)
+    missing = sum(d.pages for d in documents if d.doc_id not in there) / sum(d.pages for d in documents)
+    readings = {d.doc_id: reading(d) for d in documents}
+    dead = max(1 - live(part, readings).mean() for part in lists.segments)
+    return bool(missing * vectors > quick / 4 or dead > DEAD)
+
+
+def _build(store: Store, place: Path, told: Told) -> bool:
     documents = store.documents()
     pages = sum(d.pages for d in documents)
     if not pages:
@@ -163,9 +174,7 @@ def _build(store: Store, place: Path, told: Told, stop: threading.Event | None) 
     del sample
     name = f"codebook-{uuid.uuid4().hex[:8]}.npz"
     book.save(place / name)
-    names = _encode(store, place, book, documents, told, stop)
-    if stop and stop.is_set():
-        return False
+    names = _encode(store, place, book, documents, told)
     manifest = Manifest(str(store.fingerprint), name, vectors, tuple(names))
     if len(names) > 1:
         manifest = replace(manifest, segments=(_merged(store, place, names, told),))
@@ -176,7 +185,6 @@ def _build(store: Store, place: Path, told: Told, stop: threading.Event | None) 
 
 def _encode(
     store: Store, place: Path, book: Codebook, documents: Sequence[Document], told: Told,
-    stop: threading.Event | None,
 ) -> list[str]:  # fmt: skip
     """The names of new segments of these documents."""
     total, done = sum(d.pages for d in documents), 0
@@ -187,8 +195,6 @@ def _encode(
         columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in segment.COLUMNS}
         codes: list[Codes] = []
         for table, halves in _read(store, list(readings), ["doc_id", "number", "width", "height", "source"]):
-            if stop and stop.is_set():
-                return names
             codes += [book.encode(block) for block in _blocks(halves)]
             lengths = table["vectors"].combine_chunks().value_lengths().fill_null(0)
             columns["vectors"].append(lengths.to_numpy(zero_copy_only=False))

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 import retrieval.verify as integrity
+from retrieval.ivf import upkeep
 from retrieval.text import one_line
-from ui import schemas
+from ui import keeper, schemas
 from ui.judgements import ENOUGH
 from ui.rest.common import ERRORS, user_of
 from ui.rest.documents import facets
@@ -77,6 +78,7 @@ def routes(service: Service) -> APIRouter:
             reranker=library.searcher.reranker.name if library.searcher.reranker else "",
             disk=integrity.disk(library.uri),
             tables=[(name, dict(facts)) for name, facts in integrity.state(library.store)],
+            recall=library.keeper.doing or keeper.in_words(upkeep.stats(library.store)),
         )
 
     @router.post("/index/reembed")

@@ -1,0 +1,454 @@
+"""The inverted lists: what they find beside exact search, and their life beside an index that changes."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import configs.settings as configs
+from retrieval import fuse
+from retrieval.encoders.hashing import HashingEncoder
+from retrieval.errors import IndexBusy
+from retrieval.ivf import codebook, lists, segment, upkeep
+from retrieval.ivf.agreement import asked_of, measure
+from retrieval.ivf.lists import Lists
+from retrieval.maxsim import maxsim
+from retrieval.recall import Recall, Recalled
+from retrieval.store import Store
+from retrieval.tables import READ_AGAIN, PageRecord
+from retrieval.types import Document, Filter, PageEmbedding, QueryEmbedding, Vectors
+from retrieval.vectors import maxsim_stored
+from tests.build import ADDED, add_document, content
+
+DIM = 40  # not a multiple of 16, so that no loop is tested at the width of a register alone
+TOPICS = 30
+ALWAYS = configs.Search(recall_ms=0, reference_weight=0)
+"""Settings under which lists are used however small the index is."""
+
+
+def unit(vectors: NDArray[Any]) -> Vectors:
+    made: Vectors = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+    return made
+
+
+def topics(rng: np.random.Generator) -> Vectors:
+    return unit(rng.standard_normal((TOPICS, DIM)))
+
+
+def made(pages: int, seed: int = 0) -> list[Vectors]:
+    """Pages of 8 to 24 vectors around three of the topics each."""
+    rng = np.random.default_rng(seed)
+    about = topics(np.random.default_rng(99))
+    return [
+        unit(about[rng.choice(TOPICS, 3)[rng.integers(0, 3, n)]] + 0.12 * rng.standard_normal((n, DIM)))
+        for n in rng.integers(8, 25, pages)
+    ]
+
+
+def question(seed: int) -> QueryEmbedding:
+    """Seven vectors about two topics, of unlike weights."""
+    rng = np.random.default_rng(1_000 + seed)
+    about = topics(np.random.default_rng(99))[rng.choice(TOPICS, 2)]
+    vectors = unit(about[rng.integers(0, 2, 7)] + 0.1 * rng.standard_normal((7, DIM)))
+    return QueryEmbedding(vectors, ("w",) * 7, (True,) * 7, rng.uniform(0.2, 1, 7).astype(np.float32))
+
+
+def put(store: Store, doc_id: str, pages: Sequence[Vectors], **facts: object) -> None:
+    pending = store.begin(doc_id)
+    contents = [content("words", f"{doc_id}.pdf", number) for number in range(1, len(pages) + 1)]
+    pending.add([
+        PageRecord(c.page, c.words, "text layer", "", PageEmbedding(v, np.zeros((len(v), 4), np.float32)), b"", b"")
+        for c, v in zip(contents, pages, strict=True)
+    ])  # fmt: skip
+    given = {"added_at": ADDED, **facts}
+    pending.commit(Document(doc_id, f"{doc_id}.pdf", f"file:///{doc_id}", len(pages), **given))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Store:
+    """600 pages in 20 documents."""
+    store = Store.create(str(tmp_path / "index.lance"), HashingEncoder(dim=DIM).fingerprint)
+    pages = made(600)
+    with store.writing():
+        for number in range(20):
+            put(store, f"d{number:02}", pages[30 * number : 30 * number + 30])
+    return store
+
+
+def ask(store: Store, query: QueryEmbedding, depth: int = 20, where: Filter | None = None) -> Recalled:
+    return Recall(store, ALWAYS).candidates("", query, depth, where or Filter())
+
+
+def names(recalled: Recalled) -> list[str]:
+    return [hit.page.name for hit in recalled.hits]
+
+
+def exactly(store: Store, query: QueryEmbedding, depth: int = 20, where: Filter | None = None) -> list[str]:
+    scan = configs.Search(recall_ms=1e9, reference_weight=0)
+    return names(Recall(store, scan).candidates("", query, depth, where or Filter()))
+
+
+# What is found
+
+
+def test_the_lists_find_what_exact_search_finds_and_score_it_exactly(large: Store) -> None:
+    upkeep.build(large)
+    shares = []
+    for seed in range(20):
+        found = ask(large, question(seed))
+        assert "inverted lists of 600 pages" in found.stage.note
+        shares.append(len({*names(found)} & {*exactly(large, question(seed))}) / 20)
+        for hit in found.hits[:3]:
+            stored = large.vectors([hit.page])[hit.page.page_id].astype(np.float32)
+            assert hit.scores["vectors"] == pytest.approx(maxsim(question(seed), stored), abs=1e-5)
+    assert np.mean(shares) > 0.99
+
+
+def test_fewer_pages_than_all_are_scored_exactly(large: Store) -> None:
+    upkeep.build(large)
+    assert "100 scored exactly" in ask(large, question(0)).stage.note
+
+
+@pytest.mark.parametrize("kept", ["d07", "d19"])
+def test_a_filter_that_keeps_few_pages_returns_all_of_them_that_it_keeps(large: Store, kept: str) -> None:
+    upkeep.build(large)
+    where = Filter(documents=(kept,))
+    found = names(ask(large, question(3), 30, where))
+    assert found == exactly(large, question(3), 30, where)
+    assert len(found) == 30
+
+
+def test_what_the_lists_estimate_is_what_the_codes_say(large: Store) -> None:
+    """The definition, slowly: the centroid's similarity and the signs' estimate of the rest, the best of each page."""
+    upkeep.build(large)
+    found = upkeep.load(large)
+    assert found is not None
+    (part,), book, query = found.segments, found.book, question(5)
+    assert query.weights is not None
+    signs = 2.0 * np.unpackbits(part.signs, axis=1, bitorder="little") - 1
+    of_list = np.repeat(np.arange(len(book.centroids)), np.diff(part.starts))
+    factor = part.factor * (book.largest / 255)
+    expected = np.zeros(len(part))
+    none = (
+        min((w * (book.centroids @ v)).min() for v, w in zip(query.vectors, query.weights, strict=True)) - 1
+    )
+    for vector, weight in zip(query.vectors * query.weights[:, None], query.weights, strict=True):
+        estimate = (book.centroids @ vector)[of_list] + factor * (signs @ (vector @ book.rotation))
+        best = np.full(len(part), -np.inf)
+        np.maximum.at(best, part.page, estimate)
+        expected += np.maximum(best - none, 0)
+        assert weight > 0
+    gains = found.gains(query, np.ones(len(part), np.bool_))
+    assert found._probes(1.0) == len(book.centroids)  # so small an index is visited whole
+    shift = gains.mean() - expected.mean()  # each thread has its own floor below all lists
+    assert np.allclose(gains - shift, expected, atol=1e-3)
+
+
+def test_codes_estimate_dot_products_without_bias() -> None:
+    rng = np.random.default_rng(0)
+    vectors = np.concatenate(made(400))
+    book = codebook.train(vectors.astype(np.float16), 64)
+    codes = book.encode(vectors)
+    signs = 2.0 * np.unpackbits(codes.signs, axis=1, bitorder="little") - 1
+    rotated = signs * (codes.factors * (book.largest / 255))[:, None]
+    queries = unit(rng.standard_normal((200, DIM)))
+    error = (
+        book.centroids[codes.centroids] @ queries.T + rotated @ (queries @ book.rotation).T
+    ) - vectors @ queries.T
+    coarse = book.centroids[codes.centroids] @ queries.T - vectors @ queries.T
+    assert abs(error.mean()) < 0.002
+    assert error.std() < 0.75 * coarse.std()
+
+
+@given(st.lists(st.integers(0, 6), min_size=0, max_size=40), st.integers(0, 45))
+def test_the_best_are_the_first_of_all_in_order(values: list[int], count: int) -> None:
+    scores = np.array(values, np.float64)
+    assert fuse.best(scores, count).tolist() == fuse.best_first(scores)[:count]
+
+
+@pytest.mark.parametrize(("asked", "dim"), [(1, 3), (4, 16), (7, 40), (21, 128)])
+def test_stored_pages_are_scored_as_floats_are(asked: int, dim: int) -> None:
+    rng = np.random.default_rng(asked)
+    pages = [unit(rng.standard_normal((n, dim))).astype(np.float16) for n in (1, 5, 0, 300)]
+    pages[1][0, :2] = [6e-8, -0.0]  # the smallest there is, and nothing
+    query = QueryEmbedding(unit(rng.standard_normal((asked, dim))), ("",) * asked, (True,) * asked)
+    expected = [maxsim(query, page.astype(np.float32)) for page in pages]
+    assert maxsim_stored(query, pages) == pytest.approx(expected, abs=1e-5)
+    weighted = QueryEmbedding(
+        query.vectors, query.tokens, query.content, np.linspace(0, 1, asked, dtype=np.float32)
+    )
+    expected = [maxsim(weighted, page.astype(np.float32)) for page in pages]
+    assert maxsim_stored(weighted, pages) == pytest.approx(expected, abs=1e-5)
+
+
+def test_every_finite_half_is_widened_exactly() -> None:
+    halves = np.arange(65_536, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    one = QueryEmbedding(np.ones((1, 1), np.float32), ("",), (True,))
+    assert (maxsim_stored(one, list(halves.reshape(-1, 1, 1))) == halves.astype(np.float32)).all()
+
+
+# Their life
+
+
+def test_new_documents_are_found_at_once_and_a_refresh_adds_only_them(large: Store) -> None:
+    upkeep.build(large)
+    before = {path: path.stat().st_mtime_ns for path in upkeep.folder(large.uri).rglob("*.np?")}
+    with large.writing():
+        put(large, "new", [question(1).vectors, question(2).vectors])
+    found = ask(large, question(1))
+    assert names(found)[0] == "new.pdf#page=1"
+    assert "exact scan in memory of 2 new pages" in found.stage.note
+    assert upkeep.stats(large).missing == 2
+    assert upkeep.refresh(large)
+    assert upkeep.stats(large).missing == 0
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    found = ask(large, question(1))
+    assert names(found)[0] == "new.pdf#page=1"
+    assert "new pages" not in found.stage.note
+    assert not upkeep.refresh(large)
+
+
+def test_removed_pages_are_gone_at_once_and_dropped_once_they_are_many(large: Store) -> None:
+    upkeep.build(large)
+    first = ask(large, question(4)).hits[0].page
+    with large.writing():
+        large.remove([first.doc_id])
+    assert first.doc_id not in {hit.page.doc_id for hit in ask(large, question(4)).hits}
+    assert upkeep.stats(large).removed == 30
+    assert not upkeep.refresh(large)  # one of twenty documents is not much
+    with large.writing():
+        large.remove([f"d{number:02}" for number in range(10)])
+    assert upkeep.refresh(large)
+    assert upkeep.stats(large).removed == 0
+    assert names(ask(large, question(4))) == exactly(large, question(4))
+
+
+def test_a_document_that_is_read_again_is_searched_as_it_is_now(large: Store) -> None:
+    upkeep.build(large)
+    recall = Recall(large, ALWAYS)
+    assert "d03.pdf#page=1" not in names(recall.candidates("", question(6), 5, Filter()))[:1]
+    pages = [question(6).vectors, *made(29, seed=5)]
+    with large.writing():
+        put(large, "d03", pages, meta={READ_AGAIN: "2026-05-05"})
+    assert names(recall.candidates("", question(6), 5, Filter()))[0] == "d03.pdf#page=1"
+    assert upkeep.refresh(large)
+    found = recall.candidates("", question(6), 5, Filter())
+    assert names(found)[0] == "d03.pdf#page=1"
+    assert "new pages" not in found.stage.note
+
+
+def test_many_refreshes_leave_few_segments_that_say_the_same(
+    large: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment, "AT_ONCE", 500)  # so that merging goes list by list, many times
+    upkeep.build(large)
+    pages = made(60, seed=8)
+    for number in range(12):
+        with large.writing():
+            put(large, f"n{number:02}", pages[5 * number : 5 * number + 5])
+        assert upkeep.refresh(large)
+    found = upkeep.load(large)
+    assert found is not None
+    assert len(found.segments) <= upkeep.MOST_SEGMENTS + 1
+    assert upkeep.stats(large).pages == 660
+    assert found.vectors == sum(map(len, made(600))) + sum(map(len, pages))
+    shares = [
+        len({*names(ask(large, question(seed)))} & {*exactly(large, question(seed))}) / 20
+        for seed in range(10)
+    ]
+    assert np.mean(shares) > 0.99
+
+
+def test_merged_segments_give_each_page_what_they_gave_apart(large: Store, tmp_path: Path) -> None:
+    upkeep.build(large)
+    with large.writing():
+        put(large, "new", made(40, seed=3))
+    upkeep.refresh(large)
+    apart = upkeep.load(large)
+    assert apart is not None
+    assert len(apart.segments) == 2
+    keep = [part.pages["document"] % 2 == 0 for part in apart.segments]
+    segment.merge(tmp_path / "one", apart.segments, keep)
+    one = Lists(apart.manifest, apart.book, (segment.load(tmp_path / "one"),))
+    mask = np.concatenate(keep)
+    expected = apart.gains(question(0), mask)[mask]
+    assert one.gains(question(0), np.ones(int(mask.sum()), np.bool_)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_index_that_has_outgrown_its_lists_gets_others(
+    large: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upkeep.build(large)
+    before = upkeep.load(large)
+    monkeypatch.setattr(upkeep, "OUTGROWN", 1.2)
+    with large.writing():
+        for number in range(10):
+            put(large, f"n{number}", made(30, seed=number))
+    assert upkeep.refresh(large)
+    after = upkeep.load(large)
+    assert before is not None
+    assert after is not None
+    assert after.manifest.codebook != before.manifest.codebook
+    assert upkeep.stats(large).pages == 900
+
+
+def test_dropped_lists_leave_the_pages_to_be_scanned(large: Store) -> None:
+    upkeep.build(large)
+    upkeep.drop(large)
+    assert upkeep.stats(large) == upkeep.Stats(missing=600)
+    found = ask(large, question(2))
+    assert "exact scan in memory of 600 pages" in found.stage.note
+    assert "folioscope index build" in found.stage.note
+    assert [path.name for path in upkeep.folder(large.uri).iterdir()] == [".upkeep"]
+
+
+KILLED = """
+import os, signal, sys
+from retrieval.ivf import upkeep
+from retrieval.store import Store
+def told(what, done, of):
+    if what == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+upkeep.build(Store.open(sys.argv[1]), told)
+"""
+
+
+@pytest.mark.parametrize("moment", ["training", "encoding"])
+def test_a_killed_build_leaves_the_lists_before_it(large: Store, moment: str) -> None:
+    upkeep.build(large)
+    before = upkeep.load(large)
+    killed = subprocess.run([sys.executable, "-c", KILLED, large.uri, moment], check=False)
+    assert killed.returncode == -9
+    after = upkeep.load(large)
+    assert before is not None
+    assert after is not None
+    assert after.manifest == before.manifest
+    upkeep.build(large)  # the lock died with its process
+    now = upkeep.load(large)
+    assert now is not None
+    there = {path.name for path in upkeep.folder(large.uri).iterdir()}
+    assert there == {".upkeep", lists.MANIFEST, now.manifest.codebook, *now.manifest.segments}
+
+
+def test_two_builds_at_once_are_refused_in_words(large: Store) -> None:
+    refused: list[str] = []
+
+    def told(what: str, done: int, of: int) -> None:
+        with pytest.raises(IndexBusy) as busy:
+            upkeep.refresh(large)
+        refused.append(str(busy.value))
+
+    upkeep.build(large, told)
+    assert "is being built by another process: wait for it" in refused[0]
+
+
+@pytest.mark.parametrize("damage", ["manifest", "segment", "codebook"])
+def test_damaged_lists_are_not_used_and_are_made_anew(large: Store, damage: str) -> None:
+    upkeep.build(large)
+    place = upkeep.folder(large.uri)
+    found = upkeep.load(large)
+    assert found is not None
+    broken = {
+        "manifest": place / lists.MANIFEST,
+        "segment": place / found.manifest.segments[0] / "signs.npy",
+        "codebook": place / found.manifest.codebook,
+    }[damage]
+    broken.write_bytes(b"cut short")
+    assert names(ask(large, question(0))) == exactly(large, question(0))
+    assert "exact scan" in ask(large, question(0)).stage.note
+    assert upkeep.refresh(large)
+    assert "inverted lists of 600 pages" in ask(large, question(0)).stage.note
+
+
+def test_an_empty_index_has_no_lists(tmp_path: Path) -> None:
+    store = Store.create(str(tmp_path / "index.lance"), HashingEncoder(dim=DIM).fingerprint)
+    upkeep.build(store)
+    assert upkeep.stats(store) == upkeep.Stats()
+    assert not upkeep.due(store, 0)
+
+
+def test_lists_are_due_where_a_scan_takes_too_long(large: Store) -> None:
+    vectors = sum(map(len, made(600)))
+    assert not upkeep.due(large, 2 * vectors)
+    assert upkeep.due(large, vectors / 2)
+    upkeep.build(large)
+    assert not upkeep.due(large, vectors / 2)
+    with large.writing():
+        put(large, "new", made(150, seed=1))
+    assert upkeep.due(large, vectors / 2)
+    upkeep.refresh(large)
+    with large.writing():
+        large.remove([f"d{number:02}" for number in range(8)])
+    assert upkeep.due(large, vectors / 2)
+
+
+def test_the_lists_are_compared_with_exact_search(store: Store, encoder: HashingEncoder) -> None:
+    rng = np.random.default_rng(0)
+    vocabulary = [f"word{number}" for number in range(300)]
+    with store.writing():
+        for number in range(10):
+            pages = [" ".join(rng.choice(vocabulary, 30)) for _ in range(20)]
+            add_document(store, encoder, f"d{number}.pdf", pages)
+    upkeep.build(store)
+    asked = asked_of(store, encoder, 12)
+    assert len(asked) == 12
+    agreed = measure(store, asked)
+    assert (agreed.questions, agreed.pages) == (12, 200)
+    assert agreed.recall_10 > 0.9
+    assert 0.5 < agreed.worst_100 <= agreed.recall_100 <= 1
+
+
+def test_two_write_and_four_search_at_once_and_no_page_is_wrong_or_missing(large: Store) -> None:
+    """One adds and removes documents, one refreshes lists; readers know what must be found and what must not."""
+    upkeep.build(large)
+    recall, ended = Recall(large, ALWAYS), threading.Event()
+    there: dict[str, int] = {}  # documents that are committed, and the seed of the question that finds them
+    gone: set[str] = set()
+    wrong: list[str] = []
+    searches = [0] * 4
+
+    def adds() -> None:
+        with large.writing():
+            for number in range(24):
+                put(large, f"n{number:02}", [question(100 + number).vectors, *made(4, seed=number)])
+                there[f"n{number:02}"] = 100 + number
+                if number % 3 == 2:
+                    there.pop(f"n{number - 1:02}")
+                    large.remove([f"n{number - 1:02}"])
+                    gone.add(f"n{number - 1:02}")
+        ended.set()
+
+    def keeps() -> None:
+        while not ended.is_set():
+            upkeep.refresh(large)
+
+    def searches_on(reader: int) -> None:
+        rng = np.random.default_rng(reader)
+        while not ended.is_set():
+            known, lost = dict(there), set(gone)
+            if not known:
+                continue
+            doc_id = str(rng.choice(sorted(known)))
+            hits = recall.candidates("", question(known[doc_id]), 10, Filter()).hits
+            searches[reader] += 1
+            if hits[0].page.name != f"{doc_id}.pdf#page=1" and doc_id in there:
+                wrong.append(f"{doc_id} is not first: {[hit.page.name for hit in hits[:3]]}")
+            wrong.extend(f"{hit.page.name} was removed" for hit in hits if hit.page.doc_id in lost)
+
+    threads = [threading.Thread(target=work) for work in (adds, keeps)]
+    threads += [threading.Thread(target=searches_on, args=(reader,)) for reader in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert min(searches) > 0
