@@ -9,6 +9,7 @@ So a page's mean says next to nothing. A question is some of a page's vectors, f
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def write(folder: Path, pages: int, per_page: int) -> tuple[NDArray[np.float16],
         ids = np.lib.format.open_memmap(fresh[1], "w+", np.int32, (pages, per_page))
         firsts = range(0, pages, BLOCK)
         counts = [min(BLOCK, pages - first) for first in firsts]
-        with ProcessPoolExecutor() as pool:
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
             made = pool.map(block, firsts, counts, [per_page] * len(counts))
             for first, (own, own_ids) in zip(firsts, made, strict=True):
                 vectors[first : first + len(own)], ids[first : first + len(own)] = own, own_ids

@@ -192,7 +192,7 @@ def peer_rows(
         rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"engine"')]
         for row in rows:
             found = row.pop("found", None)
-            yield row | (judged(found, truth) if found else {})
+            yield row | (judged(found, truth[: len(found)]) if found else {})
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             yield {"engine": name, "failed": f"exit code {done.returncode}: {last[:200]}"}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import configs.settings as configs
-from retrieval import fuse, references
+from retrieval import fuse, references, wording
 from retrieval.ivf import upkeep
 from retrieval.ivf.lists import Lists
 from retrieval.maxsim import pace
@@ -103,7 +103,7 @@ class Recall:
         wanted = dict(bm25.result()) if wanted is None else wanted
         lifted = self._lifted(asked, found, documents)
         hits, rankings = self._fuse(found, wanted, lifted, depth, has_vectors=len(query.vectors) > 0)
-        note = f"{_told(plan, pages)}, BM25 found {len(wanted):,}"
+        note = f"{_told(plan, pages)}, BM25 found {len(wanted):,}{self._together(text)}"
         if asked:
             note += f", {len(lifted):,} have what the question names: {asked}"
         looked_at = pages["listed"] + pages["scanned"]
@@ -141,6 +141,18 @@ class Recall:
         by_vectors, by_text = fuse.each_kind(vectors if has_vectors else None, bm25, depth)
         rankings = {"vectors": tuple(pages[i] for i in by_vectors), "text": tuple(pages[i] for i in by_text)}
         return hits, rankings
+
+    def _together(self, text: str) -> str:
+        """What BM25 was asked beside single words."""
+        asked = wording.read(text)
+        told = [f'"{phrase}"' for phrase in asked.phrases]
+        if told and not self._store.has_positions():
+            told = ["no phrases, for which 'folioscope index optimize' makes a text index"]
+        told += [
+            f"{prefix}* as {', '.join(self._store.beginning(prefix)) or 'nothing'}"
+            for prefix in asked.prefixes
+        ]
+        return f" ({'; '.join(told)})" if told else ""
 
     def _lifted(
         self,

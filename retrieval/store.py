@@ -7,6 +7,8 @@ lock file; any number read, and see whole documents.
 
 import fcntl
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,16 +20,18 @@ os.environ.setdefault("LANCEDB_LOG", "error")  # read once, at the import: else 
 import lancedb
 import pyarrow as pa
 from lancedb.index import FTS
-from lancedb.query import MatchQuery
+from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur, PhraseQuery
 
-from retrieval import tables
+from retrieval import tables, wording
 from retrieval.errors import EncoderMismatch, IndexBusy, IndexDamaged, IndexMissing, NotFound
 from retrieval.tables import LedgerEntry, PageRecord
-from retrieval.text import STOP_WORDS, words
+from retrieval.text import words
 from retrieval.types import Document, Filter, Fingerprint, Halves, Page, PageContent, PageEmbedding
 
 FRESH = timedelta(0)  # readers look for new versions at every read
-TEXT_INDEX = FTS(base_tokenizer="icu", language="English", stem=True, remove_stop_words=False)
+TEXT_INDEX = FTS(base_tokenizer="icu", language="English", stem=True, remove_stop_words=False,
+                 with_position=True)  # fmt: skip
+PREFIX_PAGES, PREFIX_WORDS, PREFIXES_KEPT = 500, 20, 256
 KEEP_VERSIONS = timedelta(minutes=10)  # readers of an older version may still need its files
 
 
@@ -41,6 +45,7 @@ class Store:
         }
         self.fingerprint = tables.stored_fingerprint(self._tables["pages"].schema, uri)
         self._listed: tuple[int, dict[str, Document]] = (-1, {})
+        self._begun: dict[str, tuple[int, tuple[str, ...]]] = {}  # by prefix: version, words
 
     @classmethod
     def open(cls, uri: str, encoder: Fingerprint | None = None) -> "Store":
@@ -191,13 +196,23 @@ class Store:
     def search_text(
         self, query: str, depth: int, doc_ids: Sequence[str] | None = None, scanned: bool | None = None
     ) -> list[tuple[str, float]]:
-        """BM25 over the pages' folded text: (page_id, score), best first, at most `depth`."""
-        asked = words(query)
-        folded = " ".join([word for word in asked if word not in STOP_WORDS] or asked)
+        """BM25 over the pages' folded text: (page_id, score), best first, at most `depth`.
+
+        Phrases count where the text index has the words' positions (`has_positions`); prefixes stand for the words that
+        begin with them.
+        """
+        asked = wording.read(query)
+        folded = " ".join(
+            [asked.words, *(word for prefix in asked.prefixes for word in self.beginning(prefix))]
+        )
         if not folded:
             return []
         listed = self._by_id()
-        search = self._tables["pages"].search(MatchQuery(folded, "search_text"), query_type="fts")
+        text: FullTextQuery = MatchQuery(folded, "search_text")
+        if asked.phrases and self.has_positions():
+            phrases = [PhraseQuery(phrase, "search_text") for phrase in asked.phrases]
+            text = BooleanQuery([(Occur.SHOULD, query) for query in (text, *phrases)])
+        search = self._tables["pages"].search(text, query_type="fts")
         clauses = [] if doc_ids is None else [_in("doc_id", doc_ids)]
         if scanned is not None:
             clauses.append(f"source {'=' if scanned else '!='} 'ocr'")
@@ -211,6 +226,30 @@ class Store:
             if len(found) >= depth or len(rows) < limit:
                 return found[:depth]
             limit *= 4
+
+    def beginning(self, prefix: str) -> tuple[str, ...]:
+        """The most frequent words of the pages' folded text that begin with `prefix`, which is folded too.
+
+        Reads text until enough pages have it: all of it, for a prefix that few have.
+        """
+        version = self.version()
+        if self._begun.get(prefix, (-1,))[0] != version:
+            like = re.sub(r"([%_\\])", r"\\\1", prefix).replace("'", "''")
+            rows = self._tables["pages"].search().where(f"search_text LIKE '%{like}%' ESCAPE '\\'")
+            texts = rows.select(["search_text"]).limit(PREFIX_PAGES).to_arrow()["search_text"].to_pylist()
+            found = Counter(word for text in texts for word in words(text) if word.startswith(prefix))
+            if len(self._begun) >= PREFIXES_KEPT:
+                self._begun.clear()
+            self._begun[prefix] = version, tuple(word for word, _ in found.most_common(PREFIX_WORDS))
+        return self._begun[prefix][1]
+
+    def has_positions(self) -> bool:
+        """Whether the text index knows where in a page a word stands; `optimize` makes one that does."""
+        indices = self._text_index()
+        return bool(indices and indices[0].index_details.get("with_position"))
+
+    def _text_index(self) -> list[Any]:
+        return [index for index in self._tables["pages"].list_indices() if index.columns == ["search_text"]]
 
     def _rows(self, table: str, pages: Sequence[Page], columns: Sequence[str]) -> pa.Table:
         listed = self._by_id()
@@ -282,7 +321,10 @@ class Store:
         self._tables["ledger"].delete(_in("uri", list(uris)))
 
     def optimize(self) -> None:
-        """Bring the text index up to date, merge small files, drop old versions."""
+        """Bring the text index up to date, or make it where it is missing or of an older kind; merge small files, drop
+        old versions."""
+        if not self.has_positions():
+            self._tables["pages"].create_index("search_text", config=TEXT_INDEX, replace=True)
         for table in self._tables.values():
             table.optimize(cleanup_older_than=KEEP_VERSIONS)
 

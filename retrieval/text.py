@@ -36,11 +36,16 @@ def one_line(query: str) -> str:
     return " ".join(query.split())
 
 
+def ungrouped(text: str) -> str:
+    """Without the marks that group digits: '1,234' becomes '1234'."""
+    return _GROUPED.sub("", text)
+
+
 def fold(text: str) -> str:
     """Lower case, without accents, possessive endings and the marks that group digits: '1,234' becomes '1234'."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join(c for c in decomposed if not unicodedata.combining(c))
-    return _POSSESSIVE.sub("", _GROUPED.sub("", plain))
+    return _POSSESSIVE.sub("", ungrouped(plain))
 
 
 def words(text: str) -> list[str]:

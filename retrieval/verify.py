@@ -116,7 +116,7 @@ def _problems(store: Store, seen: _Seen, told: Callable[[int, int], None]) -> It
                       "as after an interrupted ingest: the next one sweeps them away")  # fmt: skip
     if unindexed is None:
         yield Problem("", 0, "the text index is missing, so that every search reads all text: "
-                      "'folioscope index reembed' makes a copy that has one")  # fmt: skip
+                      "run 'folioscope index optimize', which makes one")  # fmt: skip
     elif unindexed:
         yield Problem("", 0, f"the text index lacks {unindexed:,} pages, which every search has to read: "
                       "run 'folioscope index optimize'")  # fmt: skip
@@ -222,9 +222,9 @@ def _undecodable(data: bytes | None) -> str:
 
 def _unindexed(store: Store) -> int | None:
     """Pages that the text index does not have; None where there is no text index."""
-    table = store._tables["pages"]
-    names = [index.name for index in table.list_indices() if index.columns == ["search_text"]]
-    return int(table.index_stats(names[0]).num_unindexed_rows) if names else None
+    indices = store._text_index()
+    stats = store._tables["pages"].index_stats(indices[0].name) if indices else None
+    return int(stats.num_unindexed_rows) if stats else None
 
 
 def _number(page_id: str) -> int:

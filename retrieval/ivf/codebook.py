@@ -26,10 +26,10 @@ SPARE = 1.25  # over the sample's largest factor: what lies beyond is clipped
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """What is kept of n vectors: 3 + d / 8 bytes of each, and its page."""
+    """What is kept of n vectors: their list, d bits, a factor."""
 
     centroids: NDArray[np.uint32]  # (n,)
-    signs: NDArray[np.uint8]  # (n, ceil(d / 8)), one bit a dimension, the first one lowest
+    signs: NDArray[np.uint64]  # (n, ceil(d / 64)), one bit a dimension, the first one lowest
     factors: NDArray[np.uint8]  # (n,), in 255ths of the codebook's largest
 
 
@@ -40,7 +40,7 @@ class Codebook:
     cells: Vectors  # (m, d)
     starts: NDArray[np.int64]  # (m + 1,)
     centroids: Vectors  # (k, d)
-    rotation: Vectors  # (d, 8 * ceil(d / 8)), orthonormal rows
+    rotation: Vectors  # (d, 64 * ceil(d / 64)), orthonormal rows
     largest: float  # factor
 
     def nearest(self, vectors: Vectors) -> NDArray[np.uint32]:
@@ -67,7 +67,7 @@ class Codebook:
         factor = (residual**2).sum(axis=1) / np.maximum(np.abs(residual).sum(axis=1), 1e-9)
         return Codes(
             centroids,
-            np.packbits(residual > 0, axis=1, bitorder="little"),
+            packed(residual > 0),
             np.rint(np.minimum(factor / self.largest, 1) * 255).astype(np.uint8),
         )
 
@@ -79,6 +79,11 @@ class Codebook:
         with np.load(path) as arrays:
             return cls(**{name: arrays[name] for name in cls.__slots__ if name != "largest"},
                        largest=float(arrays["largest"]))  # fmt: skip
+
+
+def packed(bits: NDArray[Any]) -> NDArray[np.uint64]:
+    """(n, d) of 0 and 1, d a multiple of 64, as (n, d / 64), the first one lowest."""
+    return np.packbits(bits.astype(np.bool_), axis=1, bitorder="little").view("<u8")
 
 
 def size(vectors: int) -> int:
@@ -111,7 +116,7 @@ def train(
     for few in range(0, cells, TOLD):
         found += on_all_cores(children, range(few, min(few + TOLD, cells)))
         told(len(found), cells)
-    padded = -(-dim // 8) * 8
+    padded = -(-dim // 64) * 64
     rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((padded, padded)))[0][:dim]
     book = Codebook(
         first,

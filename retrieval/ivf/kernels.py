@@ -5,6 +5,8 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from retrieval.types import Vectors
@@ -22,15 +24,24 @@ def _compiled(function: F) -> F:
         return cast(F, numba.njit(function, nogil=True, fastmath=FAST))
 
 
+def _counted(context: Any, value: Any) -> Any:
+    """How many bits of a uint64 are set."""
+    return types.uint64(types.uint64), lambda _, builder, signature, given: builder.ctpop(given[0])
+
+
+_ones: Any = intrinsic(_counted)
+
+
 @_compiled
 def probe(
-    similar: Vectors,
     lists: NDArray[np.int64],
-    tables: Vectors,
+    similar: Vectors,
     floors: Vectors,
+    planes: NDArray[np.uint64],
+    scales: Vectors,
     starts: NDArray[np.int64],
     pages: NDArray[np.uint32],
-    signs: NDArray[np.uint8],
+    signs: NDArray[np.uint64],
     factors: NDArray[np.uint8],
     step: np.float32,
     keep: NDArray[np.bool_],
@@ -38,24 +49,30 @@ def probe(
 ) -> None:
     """Adds to gains (pages,) how far each page's best vector in the lists lies above each query vector's floor.
 
-    similar, lists, tables, floors: of `Asked`; starts, pages, signs, factors: of `Segment`, factors in units of `step`;
-    keep (pages,): pages that are looked at.
+    lists, similar, floors, planes, scales: of `Asked`; starts, pages, signs, factors: of `Segment`, factors in units of
+    `step`; keep (pages,): pages that are looked at.
     """
     best = np.full(len(gains), NOWHERE, np.float32)
     touched = np.empty(len(gains), np.uint32)
-    width = signs.shape[1]
     for query in range(lists.shape[0]):
-        table = tables[query]
         count = 0
+        low, unit, offset = scales[query, 0], scales[query, 1], scales[query, 2]
         for at in range(lists.shape[1]):
             for posting in range(starts[lists[query, at]], starts[lists[query, at] + 1]):
                 page = pages[posting]
                 if not keep[page]:
                     continue
-                total = np.float32(0)
-                for byte in range(width):
-                    total += table[byte, signs[posting, byte]]
-                value = similar[query, at] + step * factors[posting] * total
+                ones = np.uint64(0)
+                levels = np.uint64(0)
+                for word in range(signs.shape[1]):
+                    bits = signs[posting, word]
+                    ones += _ones(bits)
+                    levels += _ones(bits & planes[query, 0, word])
+                    levels += _ones(bits & planes[query, 1, word]) << np.uint64(1)
+                    levels += _ones(bits & planes[query, 2, word]) << np.uint64(2)
+                    levels += _ones(bits & planes[query, 3, word]) << np.uint64(3)
+                dot = low * np.float32(ones) + unit * np.float32(levels) - offset
+                value = similar[query, at] + step * factors[posting] * dot
                 if best[page] == NOWHERE:
                     touched[count] = page
                     count += 1

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from retrieval.cores import CORES, on_all_cores
 from retrieval.ivf import segment
-from retrieval.ivf.codebook import Codebook
+from retrieval.ivf.codebook import Codebook, packed
 from retrieval.ivf.segment import Segment
 from retrieval.types import QueryEmbedding, Vectors
 
@@ -25,7 +25,6 @@ MANIFEST = "manifest.json"
 PROBES = 64  # lists that a question's vector visits at least, if there are so many
 POSTINGS = 20_000  # that it finds there at least, about: in a small index the lists are short
 MOST_PROBES = 2_048  # where a filter hides most of what they hold
-SIGNS = np.array([[1.0 if byte >> bit & 1 else -1.0 for byte in range(256)] for bit in range(8)], np.float32)
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,11 @@ class Asked:
 
     lists: NDArray[np.int64]  # (q, p)
     similar: Vectors  # (q, p) to the lists' centroids
-    tables: Vectors  # (q, bytes, 256): what each byte of signs adds to the dot product
     floors: Vectors  # (q,) what a page in none of the lists is taken to reach
+    planes: NDArray[
+        np.uint64
+    ]  # (q, 4, words): the rotated vectors' values in 16 levels, a plane a bit, lowest first
+    scales: Vectors  # (q, 3): twice the lowest value, twice the distance of two levels, the sum of all levels
 
 
 @dataclass(frozen=True)
@@ -132,20 +134,31 @@ class Lists:
         last = similar.shape[1] - probes - 1
         near = np.argpartition(similar, last, axis=1)[:, last:]
         values = np.take_along_axis(similar, near, axis=1)
-        rotated = (vectors @ self.book.rotation).reshape(len(vectors), -1, 8)
-        return Asked(
-            near[:, 1:].copy(),
-            values[:, 1:].copy(),
-            (rotated @ SIGNS).astype(np.float32, copy=False),
-            values[:, 0].copy(),
-        )
+        planes, scales = _levels(vectors @ self.book.rotation)
+        return Asked(near[:, 1:].copy(), values[:, 1:].copy(), values[:, 0].copy(), planes, scales)
 
     def _probe(self, part: Segment, keep: NDArray[np.bool_], asked: Asked) -> NDArray[np.float32]:
         from retrieval.ivf.kernels import probe
 
         gains = np.zeros(len(part), np.float32)
         probe(
-            asked.similar, asked.lists, asked.tables, asked.floors, part.starts, part.page, part.signs, part.factor,
-            np.float32(self.book.largest / 255), keep, gains,
+            asked.lists, asked.similar, asked.floors, asked.planes, asked.scales, part.starts, part.page, part.signs,
+            part.factor, np.float32(self.book.largest / 255), keep, gains,
         )  # fmt: skip
         return gains
+
+
+def _levels(rotated: Vectors) -> tuple[NDArray[np.uint64], Vectors]:
+    """Planes and scales of `Asked`: with them the dot product of values and signs is a matter of counting bits.
+
+    The sum of s_i q_i, s_i being 1 or -1, is twice the sum of q_i where s_i is 1, less the sum of all q_i.
+    """
+    low = rotated.min(axis=1, keepdims=True)
+    unit = np.maximum(rotated.max(axis=1, keepdims=True) - low, 1e-9) / 15
+    levels = np.rint((rotated - low) / unit).astype(np.uint8)
+    planes = np.stack([packed(levels >> bit & 1) for bit in range(4)], axis=1)
+    total = low * rotated.shape[1] + unit * levels.sum(
+        axis=1, keepdims=True
+    )  # of the levels: errors then cancel out
+    scales = np.hstack([2 * low, 2 * unit, total])
+    return planes, scales.astype(np.float32)

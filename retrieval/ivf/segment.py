@@ -35,7 +35,7 @@ class Segment:
     pages: dict[str, NDArray[Any]]  # by name of COLUMNS, (pages,) each
     starts: NDArray[np.int64]
     page: NDArray[np.uint32]  # (postings,)
-    signs: NDArray[np.uint8]  # (postings, bytes)
+    signs: NDArray[np.uint64]  # (postings, words)
     factor: NDArray[np.uint8]  # (postings,)
 
     def __len__(self) -> int:
@@ -104,7 +104,7 @@ def merge(folder: Path, segments: Sequence[Segment], keep: Sequence[NDArray[np.b
     sizes = np.zeros(len(segments[0].starts), np.int64)
     with (
         _array(folder / "page.npy", (postings,), np.uint32) as page,
-        _array(folder / "signs.npy", (postings, width), np.uint8) as signs,
+        _array(folder / "signs.npy", (postings, width), np.uint64) as signs,
         _array(folder / "factor.npy", (postings,), np.uint8) as factor,
     ):
         for low, high in _ranges(segments):
@@ -131,7 +131,7 @@ def _ranges(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
 
 def _of_range(
     segment: Segment, places: NDArray[np.int64], low: int, high: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint8]]:
+) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint64], NDArray[np.uint8]]:
     """List (from 0 at `low`), new page, signs and factor of the postings that stay."""
     rows = slice(segment.starts[low], segment.starts[high])
     lists = np.repeat(np.arange(high - low), np.diff(segment.starts[low : high + 1]))

@@ -83,6 +83,12 @@ def large(tmp_path: Path) -> Store:
     return store
 
 
+def unpacked(signs: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """(n, d) of 1 and -1."""
+    bits = np.unpackbits(signs.view(np.uint8), axis=1, bitorder="little")
+    return 2.0 * bits.astype(np.float64) - 1
+
+
 def ask(store: Store, query: QueryEmbedding, depth: int = 20, where: Filter | None = None) -> Recalled:
     return Recall(store, ALWAYS).candidates("", query, depth, where or Filter())
 
@@ -133,7 +139,7 @@ def test_what_the_lists_estimate_is_what_the_codes_say(large: Store) -> None:
     assert found is not None
     (part,), book, query = found.segments, found.book, question(5)
     assert query.weights is not None
-    signs = 2.0 * np.unpackbits(part.signs, axis=1, bitorder="little") - 1
+    signs = unpacked(part.signs)
     of_list = np.repeat(np.arange(len(book.centroids)), np.diff(part.starts))
     factor = part.factor * (book.largest / 255)
     expected = np.zeros(len(part))
@@ -141,7 +147,10 @@ def test_what_the_lists_estimate_is_what_the_codes_say(large: Store) -> None:
         min((w * (book.centroids @ v)).min() for v, w in zip(query.vectors, query.weights, strict=True)) - 1
     )
     for vector, weight in zip(query.vectors * query.weights[:, None], query.weights, strict=True):
-        estimate = (book.centroids @ vector)[of_list] + factor * (signs @ (vector @ book.rotation))
+        rotated = vector @ book.rotation
+        unit = (rotated.max() - rotated.min()) / 15
+        rounded = rotated.min() + unit * np.rint((rotated - rotated.min()) / unit)
+        estimate = (book.centroids @ vector)[of_list] + factor * (signs @ rounded)
         best = np.full(len(part), -np.inf)
         np.maximum.at(best, part.page, estimate)
         expected += np.maximum(best - none, 0)
@@ -157,7 +166,7 @@ def test_codes_estimate_dot_products_without_bias() -> None:
     vectors = np.concatenate(made(400))
     book = codebook.train(vectors.astype(np.float16), 64)
     codes = book.encode(vectors)
-    signs = 2.0 * np.unpackbits(codes.signs, axis=1, bitorder="little") - 1
+    signs = unpacked(codes.signs)
     rotated = signs * (codes.factors * (book.largest / 255))[:, None]
     queries = unit(rng.standard_normal((200, DIM)))
     error = (

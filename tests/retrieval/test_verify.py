@@ -247,6 +247,9 @@ def test_a_missing_text_index_is_a_problem(sound: Store) -> None:
     ((_, _, message),) = said(sound)
     assert message.startswith("the text index is missing")
     assert dict(state(sound))["pages"]["unindexed rows"] == 5
+    sound.optimize()
+    assert said(sound) == []
+    assert sound.has_positions()
 
 
 @pytest.mark.parametrize("table", ["documents", "pages", "images"])
