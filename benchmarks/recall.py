@@ -52,6 +52,7 @@ from retrieval.types import (
 RESULTS = Path(__file__).parent / "results"
 DEPTH = 100
 QUESTIONS = 50
+MOST_SCANNED_MB = 2_000  # of float16: twice as much in memory
 PER_FILE = 120  # pages of a document in the index
 
 
@@ -100,18 +101,17 @@ def add(store: Store, doc_id: str, vectors: NDArray[np.float16], regions: Vector
     pending.commit(Document(doc_id, f"{doc_id}.pdf", f"made://{doc_id}", len(pages), now()))
 
 
-def exact(query: Vectors, weights: Vectors | None, vectors: Halves, offsets: NDArray[np.int64]) -> Vectors:
-    """(pages,) MaxSim, in blocks."""
-    asked = QueryEmbedding(query, ("",) * len(query), (True,) * len(query), weights)
-    scores = []
+def exact(
+    questions: Sequence[QueryEmbedding], vectors: Halves, offsets: NDArray[np.int64]
+) -> list[list[int]]:
+    """The best 100 pages of each question by MaxSim; a block of pages is made float32 once for all questions."""
+    scores = np.empty((len(questions), len(offsets) - 1), np.float32)
     for first in range(0, len(offsets) - 1, 2_000):
         own = offsets[first : first + 2_001]
-        scores.append(maxsim_ragged(asked, vectors[own[0] : own[-1]].astype(np.float32), own - own[0]))
-    return np.concatenate(scores)
-
-
-def best(scores: Vectors, count: int) -> list[int]:
-    return [int(at) for at in np.argsort(-scores, kind="stable")[:count]]
+        block = vectors[own[0] : own[-1]].astype(np.float32)
+        for row, question in zip(scores, questions, strict=True):
+            row[first : first + 2_000] = maxsim_ragged(question, block, own - own[0])
+    return [[int(at) for at in np.argsort(-row, kind="stable")[:DEPTH]] for row in scores]
 
 
 def judged(found: Sequence[Sequence[int]], truth: Sequence[Sequence[int]]) -> dict[str, float]:
@@ -172,7 +172,7 @@ def our_rows(
         "ours: exact scan in memory": {"recall_ms": 1e9, "exact_mb": 3 * vectors_mb},
     }
     for name, settings in ways.items():
-        if "scan" in name and vectors_mb > 2_000:
+        if "scan" in name and vectors_mb > MOST_SCANNED_MB:
             continue
         ask, recall = ours(store, places, **settings)
         with measured() as load:
@@ -182,20 +182,24 @@ def our_rows(
 
 
 def peer_rows(
-    python: str, folder: Path, names: Sequence[str], truth: Sequence[Sequence[int]]
+    python: str, folder: Path, names: Sequence[str], truth: Sequence[Sequence[int]], limit: float
 ) -> Iterator[dict[str, Any]]:
     for name in names:
         command = [python, str(Path(__file__).parent / "peers.py"), name, str(folder)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env={**os.environ, "TQDM_DISABLE": "1"}
-        )
-        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"engine"')]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              env={**os.environ, "TQDM_DISABLE": "1"}) as peer:  # fmt: skip
+            try:
+                output, trouble = peer.communicate(timeout=limit)
+            except subprocess.TimeoutExpired:
+                peer.kill()
+                output, _ = peer.communicate()
+                trouble = f"ended after {limit:g} s"
+        rows = [json.loads(line) for line in output.splitlines() if line.startswith('{"engine"')]
         for row in rows:
             found = row.pop("found", None)
             yield row | (judged(found, truth[: len(found)]) if found else {})
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            yield {"engine": name, "failed": f"exit code {done.returncode}: {last[:200]}"}
+        if peer.returncode:
+            yield {"engine": name, "failed": (trouble.strip().splitlines() or ["no message"])[-1][:200]}
 
 
 def share(
@@ -214,7 +218,7 @@ def compared(
     title: str, store: Store, pages: Sequence[Page], vectors: Halves, offsets: NDArray[np.int64],
     questions: Sequence[QueryEmbedding], options: argparse.Namespace,
 ) -> dict[str, Any]:  # fmt: skip
-    truth = [best(exact(q.vectors, q.weights, vectors, offsets), DEPTH) for q in questions]
+    truth = exact(questions, vectors, offsets)
     places = {page.page_id: at for at, page in enumerate(pages)}
     rows = []
     folder = options.work / f"shared-{title}"
@@ -223,7 +227,7 @@ def compared(
         print(json.dumps(row), flush=True)
     if options.peers:
         share(folder, vectors, offsets, questions)
-        for row in peer_rows(options.peers, folder, options.engines, truth):
+        for row in peer_rows(options.peers, folder, options.engines, truth, options.limit):
             rows.append(row)
             print(json.dumps(row), flush=True)
     return {
@@ -284,6 +288,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--engines",
         nargs="*",
         default=["lancedb", "maxsim-cpu", "fast-plaid", "colsearch", "colbandit", "qdrant"],
+    )
+    parser.add_argument(
+        "--limit", type=float, default=300, help="seconds that an engine is given for a corpus"
     )
     parser.add_argument("--name", default="recall")
     options = parser.parse_args(arguments)

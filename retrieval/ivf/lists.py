@@ -22,7 +22,7 @@ from retrieval.types import QueryEmbedding, Vectors
 
 LAYOUT = 1
 MANIFEST = "manifest.json"
-PROBES = 64  # lists that a question's vector visits at least, if there are so many
+PROBES = 256  # lists that a question's vector visits at least, if there are so many
 POSTINGS = 20_000  # that it finds there at least, about: in a small index the lists are short
 MOST_PROBES = 2_048  # where a filter hides most of what they hold
 
