@@ -33,24 +33,27 @@ from numpy.typing import NDArray
 import configs.settings as configs
 from benchmarks import clustered
 from retrieval import evaluate
+from retrieval import verify as integrity
 from retrieval.ivf import upkeep
 from retrieval.maxsim import maxsim_ragged
 from retrieval.recall import Recall
 from retrieval.store import Store
-from retrieval.tables import PageRecord, now, ragged_halves
+from retrieval.tables import PageRecord, now, ragged_stored
 from retrieval.types import (
     Document,
     Filter,
     Fingerprint,
-    Halves,
     Page,
     PageEmbedding,
+    Precision,
     QueryEmbedding,
+    Stored,
     Vectors,
 )
 
 RESULTS = Path(__file__).parent / "results"
 DEPTH = 100
+PRECISIONS: dict[str, Precision] = {"": "float16", "-int8": "int8"}
 QUESTIONS = 50
 MOST_SCANNED_MB = 2_000  # of float16: twice as much in memory
 PER_FILE = 120  # pages of a document in the index
@@ -78,9 +81,11 @@ def measured() -> Iterator[dict[str, float]]:
     facts["peak MB"] = (max(peak, process.memory_info().rss) - base) / 1e6
 
 
-def fill(uri: Path, vectors: NDArray[np.float16]) -> Store:
+def fill(uri: Path, vectors: NDArray[np.float16], precision: Precision = "float16") -> Store:
     """An index of these pages, (pages, n, d), without words or images."""
-    store = Store.create(str(uri), Fingerprint("benchmark", "clustered", "", vectors.shape[2], "", 0))
+    store = Store.create(
+        str(uri), Fingerprint("benchmark", "clustered", "", vectors.shape[2], "", 0), precision
+    )
     if store.documents():
         return store
     regions = np.zeros((vectors.shape[1], 4), np.float32)
@@ -102,7 +107,7 @@ def add(store: Store, doc_id: str, vectors: NDArray[np.float16], regions: Vector
 
 
 def exact(
-    questions: Sequence[QueryEmbedding], vectors: Halves, offsets: NDArray[np.int64]
+    questions: Sequence[QueryEmbedding], vectors: Stored, offsets: NDArray[np.int64]
 ) -> list[list[int]]:
     """The best 100 pages of each question by MaxSim; a block of pages is made float32 once for all questions."""
     scores = np.empty((len(questions), len(offsets) - 1), np.float32)
@@ -203,7 +208,7 @@ def peer_rows(
 
 
 def share(
-    folder: Path, vectors: Halves, offsets: NDArray[np.int64], questions: Sequence[QueryEmbedding]
+    folder: Path, vectors: Stored, offsets: NDArray[np.int64], questions: Sequence[QueryEmbedding]
 ) -> None:
     """What the peers are given: plain files. A question's weights are put into its vectors, which MaxSim allows."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -215,7 +220,7 @@ def share(
 
 
 def compared(
-    title: str, store: Store, pages: Sequence[Page], vectors: Halves, offsets: NDArray[np.int64],
+    title: str, store: Store, pages: Sequence[Page], vectors: Stored, offsets: NDArray[np.int64],
     questions: Sequence[QueryEmbedding], options: argparse.Namespace,
 ) -> dict[str, Any]:  # fmt: skip
     truth = exact(questions, vectors, offsets)
@@ -253,7 +258,33 @@ def made(size: str, options: argparse.Namespace) -> dict[str, Any]:
         for number in range(min(PER_FILE, pages - first))
     ]
     flat = vectors.reshape(-1, clustered.DIM)
-    return compared(size, store, in_order, flat, np.arange(pages + 1) * per_page, asked, options)
+    offsets = np.arange(pages + 1) * per_page
+    result = compared(size, store, in_order, flat, offsets, asked, options)
+    result["rows"] += list(byte_rows(size, vectors, in_order, asked, options))
+    return result
+
+
+def byte_rows(
+    size: str, vectors: NDArray[np.float16], pages: Sequence[Page], questions: Sequence[QueryEmbedding],
+    options: argparse.Namespace,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """The same with int8 in the index, against the truth of float16."""
+    stores = [
+        fill(options.work / f"made-{size}{end}.lance", vectors, kind) for end, kind in PRECISIONS.items()
+    ]
+    sizes = [integrity.disk(store.uri)["pages"] / len(pages) for store in stores]
+    flat, offsets = vectors.reshape(-1, vectors.shape[2]), np.arange(len(pages) + 1) * vectors.shape[1]
+    truth, store = exact(questions, flat, offsets), stores[1]
+    upkeep.build(store)
+    places = {page.page_id: at for at, page in enumerate(pages)}
+    for name, held in (("in memory", flat.nbytes // 2**20 + 1), ("fetched", 0)):
+        ask, recall = ours(store, places, recall_ms=0, exact_mb=held)
+        recall.warm()
+        found, facts = timed(ask, questions, 2)
+        row = {"engine": f"ours: lists, int8 vectors {name}", **judged(found, truth), **facts}
+        row |= {"bytes a page, float16": round(sizes[0]), "bytes a page, int8": round(sizes[1])}
+        print(json.dumps(row), flush=True)
+        yield row
 
 
 def real(options: argparse.Namespace) -> dict[str, Any]:
@@ -265,12 +296,12 @@ def real(options: argparse.Namespace) -> dict[str, Any]:
     pages, parts, ends = [], [], [0]
     names = {d.doc_id: d.name for d in store.documents()}
     for batch in store.pages(list(names), ["doc_id", "number", "vectors"]):
-        halves, offsets = ragged_halves(pa.Table.from_batches([batch])["vectors"])
+        halves, offsets = ragged_stored(pa.Table.from_batches([batch])["vectors"])
         pages += [
             Page(row["doc_id"], row["number"], names[row["doc_id"]])
             for row in batch.select(["doc_id", "number"]).to_pylist()
         ]
-        parts.append(halves)
+        parts.append(halves.astype(np.float16, copy=False))
         ends += (offsets[1:] + ends[-1]).tolist()
     questions = encoder.encode_queries([q.text for q in evaluate.read(Path(dataset)).questions])
     return compared("words", store, pages, np.concatenate(parts), np.array(ends), questions, options)

@@ -254,6 +254,9 @@ RerankerSettings = Annotated[
 
 
 class Ingest(Model):
+    vectors: Literal["float16", "int8"] = "float16"
+    """How a new index stores its vectors. int8: half the disk and memory, for 0.5 to 2% of exact search's best pages
+    in another place (docs/recall.md). An index that is there keeps its own."""
     renderer: Literal["pymupdf", "poppler"] = "pymupdf"
     """The first renderer; the other one is tried where it fails on a file."""
     dpi: PositiveInt = 150

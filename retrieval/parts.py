@@ -202,7 +202,8 @@ class Listed:
         return cls(pages, lists, vectors)
 
     def spare(self, depth: int) -> int:
-        return max(SPARE_LEAST, round(SPARE * depth * max(1.0, len(self.pages) / SPARE_PAGES) ** (1 / 3)))
+        growth: float = max(1.0, len(self.pages) / SPARE_PAGES) ** (1 / 3)
+        return max(SPARE_LEAST, round(SPARE * depth * growth))
 
     def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
         return np.where(keep, self.lists.gains(query, keep), np.float32(-np.inf))

@@ -26,7 +26,7 @@ from retrieval import tables, wording
 from retrieval.errors import EncoderMismatch, IndexBusy, IndexDamaged, IndexMissing, NotFound
 from retrieval.tables import LedgerEntry, PageRecord
 from retrieval.text import words
-from retrieval.types import Document, Filter, Fingerprint, Halves, Page, PageContent, PageEmbedding
+from retrieval.types import Document, Filter, Fingerprint, Page, PageContent, PageEmbedding, Precision, Stored
 
 FRESH = timedelta(0)  # readers look for new versions at every read
 TEXT_INDEX = FTS(base_tokenizer="icu", language="English", stem=True, remove_stop_words=False,
@@ -74,15 +74,18 @@ class Store:
         return store
 
     @classmethod
-    def create(cls, uri: str, encoder: Fingerprint) -> "Store":
-        """The index at `uri`, made if it is not there yet. Raises what `open` raises, but not IndexMissing."""
+    def create(cls, uri: str, encoder: Fingerprint, precision: Precision = "float16") -> "Store":
+        """The index at `uri`, made if it is not there yet: its vectors are then of this precision, for good.
+
+        Raises what `open` raises, but not IndexMissing.
+        """
         connection = lancedb.connect(uri, read_consistency_interval=FRESH)
         if "documents" not in _names(connection):
-            cls._make_tables(uri, connection, encoder)
+            cls._make_tables(uri, connection, encoder, precision)
         return cls.open(uri, encoder)
 
     @staticmethod
-    def _make_tables(uri: str, connection: Any, encoder: Fingerprint) -> None:
+    def _make_tables(uri: str, connection: Any, encoder: Fingerprint, precision: Precision) -> None:
         """`documents` last: with it the index is there. Only empty tables are ever made anew."""
         if not is_remote(uri):
             Path(uri).mkdir(parents=True, exist_ok=True)
@@ -97,7 +100,7 @@ class Store:
                     "restore it from a copy, or move it away and ingest again"
                 )
             made = {
-                "pages": tables.pages_schema(encoder),
+                "pages": tables.pages_schema(encoder, precision),
                 "images": tables.images_schema(),
                 "ledger": tables.ledger_schema(),
                 "documents": tables.documents_schema(),
@@ -113,6 +116,12 @@ class Store:
         """All documents, or those that the filter's document-level fields allow, oldest first."""
         found = self._by_id().values()
         return [d for d in found if where is None or _allows(where, d)]
+
+    @property
+    def precision(self) -> Precision:
+        """Of the stored vectors."""
+        kind = self._tables["pages"].schema.field("vectors").type.value_type.value_type
+        return "int8" if kind == pa.int8() else "float16"
 
     def document(self, name: str) -> Document:
         """By file name or doc_id. Raises NotFound."""
@@ -169,10 +178,10 @@ class Store:
             pages, dict(zip(table["page_id"].to_pylist(), tables.read_embeddings(table), strict=True))
         )
 
-    def vectors(self, pages: Sequence[Page]) -> dict[str, Halves]:
+    def vectors(self, pages: Sequence[Page]) -> dict[str, Stored]:
         """(n, d) as stored, of those of `pages` that are still there, by page_id; shorter than reading `embeddings`."""
         table = self._rows("pages", pages, ["page_id", "vectors"])
-        flat, offsets = tables.ragged_halves(table["vectors"])
+        flat, offsets = tables.ragged_stored(table["vectors"])
         ends = zip(table["page_id"].to_pylist(), offsets, offsets[1:], strict=False)
         return {page_id: flat[low:high] for page_id, low, high in ends}
 

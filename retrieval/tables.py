@@ -1,8 +1,8 @@
 """The index's tables as Arrow, and our values to and from their rows.
 
 `documents` is the list of what is there; `pages` has what is searched; `images` has what is only looked at,
-apart, so that no scan drags it; `ledger` has what became of every file. Vectors are float16, boxes of words
-are 16-bit fractions of the page, regions float32.
+apart, so that no scan drags it; `ledger` has what became of every file. Vectors are float16, or int8 where the index
+was made so; boxes of words are 16-bit fractions of the page, regions float32.
 """
 
 import json
@@ -21,10 +21,11 @@ from retrieval.text import fold
 from retrieval.types import (
     Document,
     Fingerprint,
-    Halves,
     Page,
     PageContent,
     PageEmbedding,
+    Precision,
+    Stored,
     TextSource,
     Vectors,
     Word,
@@ -76,13 +77,14 @@ def documents_schema() -> pa.Schema:
     ])  # fmt: skip
 
 
-def pages_schema(fingerprint: Fingerprint) -> pa.Schema:
+def pages_schema(fingerprint: Fingerprint, precision: Precision = "float16") -> pa.Schema:
+    kind = pa.int8() if precision == "int8" else pa.float16()
     described = json.dumps({"schema": SCHEMA_VERSION, "encoder": asdict(fingerprint)})
     return pa.schema([
         pa.field("page_id", pa.string(), nullable=False), ("doc_id", pa.string()), ("number", pa.int32()),
         ("width", pa.float32()), ("height", pa.float32()), ("source", pa.string()),
         ("title", pa.string()), ("search_text", pa.string()), ("words", pa.list_(pa.string())),
-        ("boxes", pa.list_(pa.uint16())), ("vectors", pa.list_(pa.list_(pa.float16(), fingerprint.dim))),
+        ("boxes", pa.list_(pa.uint16())), ("vectors", pa.list_(pa.list_(kind, fingerprint.dim))),
         ("regions", pa.list_(pa.float32())), ("dense", pa.list_(pa.float32())),
     ], metadata={METADATA: described.encode()})  # fmt: skip
 
@@ -137,8 +139,11 @@ def page_rows(records: Sequence[PageRecord], schema: pa.Schema) -> pa.Table:
         return [get(record) for record in records]
 
     vectors = [r.embedding.vectors for r in records]
-    dim = schema.field("vectors").type.value_type.list_size
-    flat = np.concatenate([np.zeros((0, dim), np.float32), *vectors]).astype(np.float16)
+    kind = schema.field("vectors").type.value_type
+    flat = np.concatenate([np.zeros((0, kind.list_size), np.float32), *vectors]).astype(
+        np.float32, copy=False
+    )
+    stored = narrowed(flat, "int8" if kind.value_type == pa.int8() else "float16")
     arrays = {
         "page_id": column(lambda r: r.page.page_id),
         "doc_id": column(lambda r: r.page.doc_id),
@@ -151,7 +156,7 @@ def page_rows(records: Sequence[PageRecord], schema: pa.Schema) -> pa.Table:
         "words": column(lambda r: [w.text for w in r.words]),
         "boxes": _lists([_pack_boxes(r.words) for r in records], pa.uint16()),
         "vectors": pa.ListArray.from_arrays(
-            _offsets(vectors), pa.FixedSizeListArray.from_arrays(flat.ravel(), dim)
+            _offsets(vectors), pa.FixedSizeListArray.from_arrays(stored.ravel(), kind.list_size)
         ),
         "regions": _lists([r.embedding.regions.ravel() for r in records], pa.float32()),
         "dense": [None if r.embedding.dense is None else r.embedding.dense for r in records],
@@ -221,18 +226,35 @@ def read_embeddings(table: pa.Table) -> list[PageEmbedding]:
 
 def ragged_vectors(column: pa.ChunkedArray) -> tuple[Vectors, NDArray[np.int64]]:
     """(vectors (n, d) float32, offsets (pages + 1,)) of a `vectors` column."""
-    halves, offsets = ragged_halves(column)
-    return halves.astype(np.float32), offsets
+    stored, offsets = ragged_stored(column)
+    return widened(stored), offsets
 
 
-def ragged_halves(column: pa.ChunkedArray) -> tuple[Halves, NDArray[np.int64]]:
-    """(vectors (n, d) float16 as stored, offsets (pages + 1,)) of a `vectors` column."""
+def ragged_stored(column: pa.ChunkedArray) -> tuple[Stored, NDArray[np.int64]]:
+    """(vectors (n, d) as stored, offsets (pages + 1,)) of a `vectors` column."""
     pages = column.combine_chunks()
     pages = pages.chunk(0) if isinstance(pages, pa.ChunkedArray) else pages
     lengths = pages.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     inner = pages.flatten()
     flat = inner.flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(-1, inner.type.list_size), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def widened(stored: Stored) -> Vectors:
+    """(n, d) float32, of length 1."""
+    vectors: Vectors = stored.astype(np.float32)
+    if stored.dtype == np.int8:
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    return vectors
+
+
+def narrowed(vectors: Vectors, precision: Precision) -> Stored:
+    """The other way: int8 has each vector's largest value as 127, and nothing else of its length, which is known."""
+    if precision == "float16":
+        return vectors.astype(np.float16)
+    largest = np.abs(vectors).max(axis=1, keepdims=True, initial=1e-9)
+    stored: Stored = np.rint(vectors * (127 / largest)).astype(np.int8)
+    return stored
 
 
 def _pack_boxes(words: Sequence[Word]) -> NDArray[np.uint16]:

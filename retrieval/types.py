@@ -18,8 +18,9 @@ from PIL import Image
 
 Box = tuple[float, float, float, float]
 Vectors = NDArray[np.float32]
-Halves = NDArray[np.float16]
-"""Vectors as the index stores them."""
+Precision = Literal["float16", "int8"]
+Stored = NDArray[np.float16] | NDArray[np.int8]
+"""Vectors (n, d) as the index stores them: int8 is in proportion to a vector of length 1."""
 TextSource = Literal["text layer", "ocr", "none"]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from retrieval.cores import CORES, on_all_cores
 from retrieval.store import Store
 from retrieval.tables import reading
-from retrieval.types import Document, Halves, Page, QueryEmbedding, Vectors
+from retrieval.types import Document, Page, QueryEmbedding, Stored, Vectors
 
 FETCHED = 100  # pages of one read at most; two go on at once
 
@@ -23,7 +23,7 @@ class PageVectors:
         self._store = store
         self._limit = limit
         self._held = 0
-        self._kept: OrderedDict[tuple[str, str], Halves] = OrderedDict()  # by page_id and reading
+        self._kept: OrderedDict[tuple[str, str], Stored] = OrderedDict()  # by page_id and reading
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="vectors")
 
@@ -51,7 +51,7 @@ class PageVectors:
                 some = pages[first : first + FETCHED]
                 self._get(some, [(page.page_id, reading(document)) for page in some])
 
-    def _get(self, pages: Sequence[Page], keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Halves]:
+    def _get(self, pages: Sequence[Page], keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
         with self._lock:
             found = {key: self._kept[key] for key in keys if key in self._kept}
             for key in found:
@@ -75,9 +75,9 @@ class PageVectors:
         return found | fresh
 
 
-def maxsim_stored(query: QueryEmbedding, pages: Sequence[Halves]) -> Vectors:
+def maxsim_stored(query: QueryEmbedding, pages: Sequence[Stored]) -> Vectors:
     """`maxsim` of each page (n_i, d) as it is stored, in the order given, as (pages,) float32."""
-    from retrieval.ivf.kernels import NOWHERE, best_of
+    from retrieval.ivf.kernels import NOWHERE, best_of, best_of_bytes
 
     asked, dim = query.vectors.shape
     queries = np.zeros((-(-asked // 4) * 4, dim), np.float32)
@@ -87,6 +87,9 @@ def maxsim_stored(query: QueryEmbedding, pages: Sequence[Halves]) -> Vectors:
     for at, page in enumerate(pages):
         if len(page):
             best = np.full(len(queries), NOWHERE, np.float32)
-            best_of(np.ascontiguousarray(page).view(np.uint16), queries, best)
+            if page.dtype == np.int8:
+                best_of_bytes(np.ascontiguousarray(page), queries, best)
+            else:
+                best_of(np.ascontiguousarray(page).view(np.uint16), queries, best)
             scores[at] = best[:asked] @ weights
     return scores

@@ -24,7 +24,7 @@ def store_to_write(index: str, settings: configs.Settings) -> tuple["Store", "En
     from retrieval.store import Store
 
     encoder = _encoder(settings)
-    return Store.create(index, encoder.fingerprint), encoder
+    return Store.create(index, encoder.fingerprint, settings.ingest.vectors), encoder
 
 
 def searcher(index: str, settings: configs.Settings, rerank: bool = True) -> tuple["Searcher", "Store"]:

@@ -31,6 +31,7 @@ def info(index: Index = INDEX, as_json: AsJson = False) -> None:
         "pages": sum(d.pages for d in documents),
         "scanned pages": sum(d.scanned_pages for d in documents),
         "encoder": str(store.fingerprint),
+        "vectors": store.precision,
         "disk MB": round(sum(files) / 1e6, 1),
     }
     _print(facts, as_json)

@@ -1,4 +1,4 @@
-"""The two loops that numpy has no fast words for, compiled by numba; both let other threads run meanwhile."""
+"""The loops that numpy has no fast words for, compiled by numba; they let other threads run meanwhile."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -83,6 +83,30 @@ def probe(
             if best[page] > floors[query]:
                 gains[page] += best[page] - floors[query]
             best[page] = NOWHERE
+
+
+@_compiled
+def best_of_bytes(stored: NDArray[np.int8], queries: Vectors, best: Vectors) -> None:
+    """As `best_of`, of a page's int8 (n, d), each vector taken at length 1."""
+    values = np.empty(stored.shape[1], np.float32)
+    for row in range(stored.shape[0]):
+        length = np.float32(0)
+        for at in range(stored.shape[1]):
+            values[at] = np.float32(stored[row, at])
+            length += values[at] * values[at]
+        scale = np.float32(1) / np.sqrt(max(length, np.float32(1)))
+        for query in range(0, queries.shape[0], 4):
+            a = b = c = d = np.float32(0)
+            for at in range(stored.shape[1]):
+                value = values[at]
+                a += queries[query, at] * value
+                b += queries[query + 1, at] * value
+                c += queries[query + 2, at] * value
+                d += queries[query + 3, at] * value
+            best[query] = max(best[query], a * scale)
+            best[query + 1] = max(best[query + 1], b * scale)
+            best[query + 2] = max(best[query + 2], c * scale)
+            best[query + 3] = max(best[query + 3], d * scale)
 
 
 @_compiled

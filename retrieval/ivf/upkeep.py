@@ -22,8 +22,8 @@ from retrieval.ivf.codebook import Codebook, Codes
 from retrieval.ivf.lists import MANIFEST, Lists, Manifest
 from retrieval.ivf.segment import Segment
 from retrieval.store import Store, is_remote, locked
-from retrieval.tables import ragged_halves, reading
-from retrieval.types import Document, Halves, Page
+from retrieval.tables import ragged_stored, reading, widened
+from retrieval.types import Document, Page, Stored, Vectors
 
 GROUP = 4_000_000
 """Vectors of one new segment at most, and of its codes in memory: about 200 MB."""
@@ -194,8 +194,8 @@ def _encode(
         at = {doc_id: position for position, doc_id in enumerate(readings)}
         columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in segment.COLUMNS}
         codes: list[Codes] = []
-        for table, halves in _read(store, list(readings), ["doc_id", "number", "width", "height", "source"]):
-            codes += [book.encode(block) for block in _blocks(halves)]
+        for table, stored in _read(store, list(readings), ["doc_id", "number", "width", "height", "source"]):
+            codes += [book.encode(block) for block in _blocks(stored)]
             lengths = table["vectors"].combine_chunks().value_lengths().fill_null(0)
             columns["vectors"].append(lengths.to_numpy(zero_copy_only=False))
             columns["document"].append(np.array([at[doc_id] for doc_id in table["doc_id"].to_pylist()]))
@@ -240,15 +240,15 @@ def _merged(store: Store, place: Path, names: Sequence[str], told: Told) -> str:
     return name
 
 
-def _read(store: Store, doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[pa.Table, Halves]]:
+def _read(store: Store, doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[pa.Table, Stored]]:
     for batch in store.pages(doc_ids, [*columns, "vectors"]):
         table = pa.Table.from_batches([batch])
-        yield table, ragged_halves(table["vectors"])[0]
+        yield table, ragged_stored(table["vectors"])[0]
 
 
-def _blocks(halves: Halves) -> Iterator[NDArray[np.float32]]:
-    for first in range(0, len(halves), BLOCK):
-        yield halves[first : first + BLOCK].astype(np.float32)
+def _blocks(stored: Stored) -> Iterator[Vectors]:
+    for first in range(0, len(stored), BLOCK):
+        yield widened(stored[first : first + BLOCK])
 
 
 def _joined(codes: Sequence[Codes]) -> Codes:
@@ -273,12 +273,15 @@ def _mean(store: Store, documents: Sequence[Document]) -> float:
     return max(1.0, float(np.mean(lengths))) if lengths else 1.0
 
 
-def _sample(store: Store, documents: Sequence[Document], share: float) -> Halves:
+def _sample(store: Store, documents: Sequence[Document], share: float) -> NDArray[np.float16]:
     """Vectors of so large a share of the pages, chosen at random."""
     pages = _some(documents, max(SAMPLED, round(share * sum(d.pages for d in documents))))
-    parts: list[Halves] = []
+    parts: list[NDArray[np.float16]] = []
     for first in range(0, len(pages), 500):
-        parts += store.vectors(pages[first : first + 500]).values()
+        read = store.vectors(pages[first : first + 500]).values()
+        parts += (
+            widened(own).astype(np.float16) if own.dtype == np.int8 else own.view(np.float16) for own in read
+        )
     return np.concatenate(parts) if parts else np.zeros((0, store.fingerprint.dim), np.float16)
 
 

@@ -26,6 +26,7 @@ from retrieval.store import Store
 from retrieval.tables import READ_AGAIN, PageRecord
 from retrieval.types import Document, Filter, PageEmbedding, QueryEmbedding, Vectors
 from retrieval.vectors import maxsim_stored
+from retrieval.verify import verify
 from tests.build import ADDED, add_document, content
 
 DIM = 40  # not a multiple of 16, so that no loop is tested at the width of a register alone
@@ -75,7 +76,10 @@ def put(store: Store, doc_id: str, pages: Sequence[Vectors], **facts: object) ->
 @pytest.fixture
 def large(tmp_path: Path) -> Store:
     """600 pages in 20 documents."""
-    store = Store.create(str(tmp_path / "index.lance"), HashingEncoder(dim=DIM).fingerprint)
+    return filled(Store.create(str(tmp_path / "index.lance"), HashingEncoder(dim=DIM).fingerprint))
+
+
+def filled(store: Store) -> Store:
     pages = made(600)
     with store.writing():
         for number in range(20):
@@ -203,6 +207,35 @@ def test_every_finite_half_is_widened_exactly() -> None:
     halves = halves[np.isfinite(halves)]
     one = QueryEmbedding(np.ones((1, 1), np.float32), ("",), (True,))
     assert (maxsim_stored(one, list(halves.reshape(-1, 1, 1))) == halves.astype(np.float32)).all()
+
+
+def test_stored_as_bytes_the_same_pages_are_found_in_half_the_space(large: Store, tmp_path: Path) -> None:
+    bytes_ = Store.create(str(tmp_path / "bytes.lance"), large.fingerprint, "int8")
+    assert (large.precision, filled(bytes_).precision) == ("float16", "int8")
+    assert (
+        Store.create(bytes_.uri, large.fingerprint, "float16").precision == "int8"
+    )  # an index keeps its own
+    upkeep.build(bytes_)
+    shares = []
+    for seed in range(20):
+        truth = exactly(large, question(seed))
+        found = ask(bytes_, question(seed))
+        assert names(found) == names(ask(bytes_, question(seed)))
+        shares.append(
+            [len({*listed} & {*truth}) / 20 for listed in (names(found), exactly(bytes_, question(seed)))]
+        )
+        (first,) = bytes_.embeddings([found.hits[0].page])
+        assert np.linalg.norm(first.vectors, axis=1) == pytest.approx(1, abs=1e-5)
+        assert found.hits[0].scores["vectors"] == pytest.approx(
+            maxsim(question(seed), first.vectors), abs=1e-5
+        )
+    assert np.mean(shares, axis=0) == pytest.approx([1, 1], abs=0.03)
+    assert not any("of length 1" in problem.message for problem in verify(bytes_).problems)
+    sizes = [
+        sum(f.stat().st_size for f in Path(s.uri, "pages.lance", "data").iterdir()) for s in (large, bytes_)
+    ]
+    vectors = sum(map(len, made(600))) * DIM
+    assert sizes[0] - sizes[1] == pytest.approx(vectors, rel=0.1)
 
 
 # Their life
