@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -187,22 +188,25 @@ def our_rows(
 
 
 def peer_rows(
-    python: str, folder: Path, names: Sequence[str], truth: Sequence[Sequence[int]], limit: float
+    folder: Path, truth: Sequence[Sequence[int]], options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    for name in names:
-        command = [python, str(Path(__file__).parent / "peers.py"), name, str(folder)]
+    """An engine that has no answer within its time is not asked about the next corpus."""
+    for name in list(options.engines):
+        command = [options.peers, str(Path(__file__).parent / "peers.py"), name, str(folder)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                               env={**os.environ, "TQDM_DISABLE": "1"}) as peer:  # fmt: skip
             try:
-                output, trouble = peer.communicate(timeout=limit)
+                output, trouble = peer.communicate(timeout=options.limit)
             except subprocess.TimeoutExpired:
                 peer.kill()
                 output, _ = peer.communicate()
-                trouble = f"ended after {limit:g} s"
+                trouble = f"ended after {options.limit:g} s"
         rows = [json.loads(line) for line in output.splitlines() if line.startswith('{"engine"')]
         for row in rows:
             found = row.pop("found", None)
             yield row | (judged(found, truth[: len(found)]) if found else {})
+        if not rows:
+            options.engines.remove(name)
         if peer.returncode:
             yield {"engine": name, "failed": (trouble.strip().splitlines() or ["no message"])[-1][:200]}
 
@@ -232,7 +236,7 @@ def compared(
         print(json.dumps(row), flush=True)
     if options.peers:
         share(folder, vectors, offsets, questions)
-        for row in peer_rows(options.peers, folder, options.engines, truth, options.limit):
+        for row in peer_rows(folder, truth, options):
             rows.append(row)
             print(json.dumps(row), flush=True)
     return {
@@ -261,7 +265,61 @@ def made(size: str, options: argparse.Namespace) -> dict[str, Any]:
     offsets = np.arange(pages + 1) * per_page
     result = compared(size, store, in_order, flat, offsets, asked, options)
     result["rows"] += list(byte_rows(size, vectors, in_order, asked, options))
+    result["rows"].append(while_written(store, vectors, in_order, asked))
     return result
+
+
+def write_on(uri: str, vectors: NDArray[np.float16], added: int) -> None:
+    """Add pages as fast as the index takes them, as another process."""
+    store = Store.open(uri)
+    with store.writing():
+        for first in range(0, added, PER_FILE):
+            add(
+                store,
+                f"new{first:013x}",
+                vectors[first : first + PER_FILE],
+                np.zeros((vectors.shape[1], 4), np.float32),
+            )
+
+
+def while_written(
+    store: Store, vectors: NDArray[np.float16], pages: Sequence[Page], questions: Sequence[QueryEmbedding]
+) -> dict[str, Any]:
+    """Milliseconds of a search while another process adds a tenth of the corpus a second time, and the lists follow.
+
+    Every added page equals one that is there, so an answer is right where each page of it stands beside its twin or
+    has none yet.
+    """
+    recall = Recall(store, configs.Search(reference_weight=0, recall_ms=0, exact_mb=4_000))
+    recall.warm()
+    added = len(pages) // 10 // PER_FILE * PER_FILE
+    writer = get_context("spawn").Process(target=write_on, args=(store.uri, np.array(vectors[:added]), added))
+    before = len(store.documents())
+    wall: list[float] = []
+    wrong = 0
+    writer.start()
+    while writer.is_alive():
+        listed = {d.doc_id for d in store.documents()}
+        question = questions[len(wall) % len(questions)]
+        began = time.perf_counter()
+        hits = recall.candidates("", question, DEPTH, Filter()).hits
+        wall.append(time.perf_counter() - began)
+        scores: dict[tuple[str, int], set[float]] = {}
+        for hit in hits:
+            scores.setdefault((hit.page.doc_id[-13:], hit.page.number), set()).add(hit.scores["vectors"])
+        wrong += sum(max(own) - min(own) > 1e-4 for own in scores.values())
+        wrong += sum(hit.page.doc_id not in listed and not store.has(hit.page.doc_id) for hit in hits)
+    writer.join()
+    there = len(store.documents()) - before
+    with store.writing():
+        store.remove([d.doc_id for d in store.documents() if d.doc_id.startswith("new")])
+    row = {
+        "engine": "ours: lists, while another process writes", "asked": len(wall), "wrong": wrong,
+        "pages added": there * PER_FILE, "p50 ms": round(1000 * float(np.median(wall)), 1),
+        "p95 ms": round(1000 * float(np.percentile(wall, 95)), 1),
+    }  # fmt: skip
+    print(json.dumps(row), flush=True)
+    return row
 
 
 def byte_rows(
