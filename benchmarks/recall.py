@@ -287,14 +287,21 @@ def while_written(
 ) -> dict[str, Any]:
     """Milliseconds of a search while another process adds a tenth of the corpus a second time, and the lists follow.
 
-    Every added page equals one that is there, so an answer is right where each page of it stands beside its twin or
-    has none yet.
+    Every added page equals one that is there. An answer is wrong where two twins have unlike scores, where a page is
+    gone, and where the twin of a page that leads the last one is missing though it was committed before the question.
     """
     recall = Recall(store, configs.Search(reference_weight=0, recall_ms=0, exact_mb=4_000))
     recall.warm()
     added = len(pages) // 10 // PER_FILE * PER_FILE
     writer = get_context("spawn").Process(target=write_on, args=(store.uri, np.array(vectors[:added]), added))
-    before = len(store.documents())
+    before, ended = len(store.documents()), threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(1):
+            upkeep.refresh(store)
+
+    following = threading.Thread(target=follow)
+    following.start()
     wall: list[float] = []
     wrong = 0
     writer.start()
@@ -309,7 +316,14 @@ def while_written(
             scores.setdefault((hit.page.doc_id[-13:], hit.page.number), set()).add(hit.scores["vectors"])
         wrong += sum(max(own) - min(own) > 1e-4 for own in scores.values())
         wrong += sum(hit.page.doc_id not in listed and not store.has(hit.page.doc_id) for hit in hits)
+        there_too = {hit.page.page_id for hit in hits}
+        for hit in hits:
+            twin = f"new{hit.page.doc_id[-13:]}"
+            leads = hit.scores["vectors"] > hits[-1].scores["vectors"] + 1e-4
+            wrong += leads and twin in listed and f"{twin}#{hit.page.number}" not in there_too
     writer.join()
+    ended.set()
+    following.join()
     there = len(store.documents()) - before
     with store.writing():
         store.remove([d.doc_id for d in store.documents() if d.doc_id.startswith("new")])

@@ -23,6 +23,8 @@ COLUMNS = ["doc_id", "number", "width", "height", "source", "vectors"]
 SPARE, SPARE_LEAST, SPARE_PAGES = 3, 100, 10_000
 """Three times the depth, scored exactly, hold 99.7% of the exact best 100 of 10,000 pages; the larger the index, the
 more pages come near them: 5 times the depth holds 99.5% of 50,000 pages' (benchmarks/recall.py)."""
+ALL_SCORED = 1_000
+"""Pages that a filter leaves are all scored exactly, if they are no more: lists of what is asked for may have few."""
 Mask = NDArray[np.bool_]
 Positions = NDArray[np.int64]
 
@@ -94,8 +96,8 @@ class Part(Protocol):
     @property
     def pages(self) -> Pages: ...
 
-    def spare(self, depth: int) -> int:
-        """How many of the best by `scores` have the best `depth` among them."""
+    def spare(self, depth: int, kept: int) -> int:
+        """How many of the best by `scores` have the best `depth` of `kept` pages among them."""
         ...
 
     def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
@@ -168,7 +170,7 @@ class Scanned:
         scores[keep] = maxsim_ragged(query, kept.vectors, kept.offsets)
         return scores
 
-    def spare(self, depth: int) -> int:
+    def spare(self, depth: int, kept: int) -> int:
         return depth
 
     def maxsim(
@@ -201,7 +203,9 @@ class Listed:
         pages = Pages(tuple(doc_ids), np.concatenate(documents), column("number"), size, column("scanned"))
         return cls(pages, lists, vectors)
 
-    def spare(self, depth: int) -> int:
+    def spare(self, depth: int, kept: int) -> int:
+        if kept <= ALL_SCORED and kept < len(self.pages):
+            return kept
         growth: float = max(1.0, len(self.pages) / SPARE_PAGES) ** (1 / 3)
         return max(SPARE_LEAST, round(SPARE * depth * growth))
 

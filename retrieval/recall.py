@@ -2,8 +2,8 @@
 
 While a scan of all vectors in memory is quick enough (`search.recall_ms`), all are scanned. Past that, inverted lists
 lead to a few hundred pages, which are scored exactly from their stored vectors (`retrieval.ivf`); pages that the lists
-do not have yet are scanned. Where there are no lists, vectors that do not fit into memory (`search.exact_mb`) are
-streamed from disk, as exact and slower. The `Stage` says which, and why.
+do not have yet are scanned. Vectors that are scanned and do not fit into memory (`search.exact_mb`) are streamed from
+disk, as exact and slower. The `Stage` says which, and why.
 
 Pages at a place that the question names ("page 14", "Figure 2") are lifted (`retrieval.references`).
 """
@@ -23,10 +23,11 @@ from retrieval.ivf.lists import Lists
 from retrieval.maxsim import pace
 from retrieval.parts import COLUMNS, Listed, Part, Scanned
 from retrieval.store import Store
-from retrieval.tables import reading
+from retrieval.tables import narrowed, reading
 from retrieval.types import Document, Filter, Hit, Page, QueryEmbedding, Stage
-from retrieval.vectors import PageVectors
+from retrieval.vectors import PageVectors, maxsim_stored
 
+QUICKER = "'folioscope index build' makes it quicker"
 MERGE_AT = 24  # parts in memory before they are made one
 DECIMALS = 6
 """Scores are compared to this many decimals: past them BLAS's order of summing, not the page, decides."""
@@ -50,6 +51,7 @@ class Plan:
     scanned: tuple[Scanned, ...] = ()
     readings: Mapping[str, str] | None = None  # of the documents in `scanned`, by doc_id
     streamed: tuple[str, ...] = ()  # doc_ids, read from disk at each search
+    too_many: int = 0  # pages of theirs, which do not fit into memory
     why: str = ""
 
 
@@ -69,7 +71,12 @@ class Recall:
         """Load what searches need, so that the first of them does not wait for it."""
         listed = self._planned().listed
         if listed:
-            self._vectors.fill([d for d in self._store.documents() if d.doc_id in set(listed.pages.doc_ids)])
+            nothing = np.zeros((1, self._store.fingerprint.dim), np.float32)
+            query = QueryEmbedding(nothing, ("",), (True,))
+            listed.scores(query, np.arange(len(listed.pages)) == 0)  # all is compiled before the first search
+            maxsim_stored(query, [narrowed(nothing, self._store.precision)])
+            there = set(listed.pages.doc_ids)
+            self._vectors.fill(d for d in self._store.documents() if d.doc_id in there)
 
     def candidates(self, text: str, query: QueryEmbedding, depth: int, where: Filter) -> Recalled:
         """The best `depth` pages that `where` allows, by vectors and text together; ranks from 1."""
@@ -86,7 +93,7 @@ class Recall:
         for part in self._parts(plan, documents):
             keep = part.pages.of(documents, where.scanned)
             scores = part.scores(query, keep).astype(np.float64).round(DECIMALS)
-            best = fuse.best(scores, part.spare(depth) if len(query.vectors) else 0)
+            best = fuse.best(scores, part.spare(depth, int(keep.sum())) if len(query.vectors) else 0)
             wanted = dict(bm25.result()) if wanted is None else wanted
             numbered = part.pages.numbered(asked.pages, ends)
             by_place = numbered[fuse.best(scores[numbered], depth)]
@@ -197,14 +204,16 @@ class Recall:
             listed = Listed.of(lists, readings, self._vectors)
             readings = {d: r for d, r in readings.items() if (d, r) not in lists.documents}
             why = f"a scan of {lists.vectors:,} vectors would take longer than {target:g} ms"
-        scanned = self._in_memory(readings)
+        pages = sum(d.pages for d in documents if d.doc_id in readings)
+        scanned = self._in_memory(readings, pages)
         if scanned is None:
-            return Plan(state, listed, (), {}, tuple(readings), why or "they do not fit into search.exact_mb")
+            why = why or f"more than the {self._settings.exact_mb:,} MiB of search.exact_mb: {QUICKER}"
+            return Plan(state, listed, (), {}, tuple(readings), pages, why)
         if not why and sum(len(part.vectors) for part in scanned) > quick:
-            why = f"longer than the {target:g} ms aimed at: 'folioscope index build' makes it quicker"
-        return Plan(state, listed, scanned, readings, (), why)
+            why = f"longer than the {target:g} ms aimed at: {QUICKER}"
+        return Plan(state, listed, scanned, readings, (), 0, why)
 
-    def _in_memory(self, readings: Mapping[str, str]) -> tuple[Scanned, ...] | None:
+    def _in_memory(self, readings: Mapping[str, str], pages: int) -> tuple[Scanned, ...] | None:
         """The vectors of these documents and no others; None where they do not fit."""
         before = self._plan.readings or {}
         kept = {d: read for d, read in before.items() if readings.get(d) == read}
@@ -212,14 +221,17 @@ class Recall:
         if len(kept) < len(before):
             parts = [part.select(part.pages.of(kept)) for part in parts]
             parts = [part for part in parts if len(part.pages)]
-        if self._plan.streamed and len(readings) >= 0.9 * len(self._plan.streamed):  # no use in trying again
+        if self._plan.too_many and pages >= 0.9 * self._plan.too_many:  # no use in trying again
             return None
         held = sum(part.vectors.nbytes for part in parts)
+        fresh: list[Scanned] = []
         for batch in self._store.pages(sorted(readings.keys() - kept.keys()), COLUMNS):
-            parts.append(Scanned.read(batch))
-            held += parts[-1].vectors.nbytes
+            fresh.append(Scanned.read(batch))
+            held += fresh[-1].vectors.nbytes
             if held > self._settings.exact_mb * 2**20:
                 return None
+        if fresh:
+            parts.append(Scanned.joined(fresh))  # scanned at once, on all cores
         return (Scanned.joined(parts),) if len(parts) > MERGE_AT else tuple(parts)
 
 

@@ -145,11 +145,13 @@ class Store:
 
     def _by_id(self) -> dict[str, Document]:
         version = self.version()
-        if self._listed[0] != version:
+        known, listed = self._listed
+        if known != version:
             documents = tables.read_documents(self._tables["documents"].to_arrow())
             documents.sort(key=lambda d: (d.added_at, d.doc_id))
-            self._listed = version, {d.doc_id: d for d in documents}
-        return self._listed[1]
+            listed = {d.doc_id: d for d in documents}
+            self._listed = version, listed
+        return listed
 
     # Reading pages
 
@@ -242,15 +244,18 @@ class Store:
         Reads text until enough pages have it: all of it, for a prefix that few have.
         """
         version = self.version()
-        if self._begun.get(prefix, (-1,))[0] != version:
-            like = re.sub(r"([%_\\])", r"\\\1", prefix).replace("'", "''")
-            rows = self._tables["pages"].search().where(f"search_text LIKE '%{like}%' ESCAPE '\\'")
-            texts = rows.select(["search_text"]).limit(PREFIX_PAGES).to_arrow()["search_text"].to_pylist()
-            found = Counter(word for text in texts for word in words(text) if word.startswith(prefix))
-            if len(self._begun) >= PREFIXES_KEPT:
-                self._begun.clear()
-            self._begun[prefix] = version, tuple(word for word, _ in found.most_common(PREFIX_WORDS))
-        return self._begun[prefix][1]
+        known, found = self._begun.get(prefix, (-1, ()))
+        if known == version or not prefix:
+            return found
+        begins = "\\b" + re.escape(prefix).replace("'", "''")
+        rows = self._tables["pages"].search().where(f"regexp_like(search_text, '{begins}')")
+        texts = rows.select(["search_text"]).limit(PREFIX_PAGES).to_arrow()["search_text"].to_pylist()
+        counts = Counter(word for text in texts for word in words(text) if word.startswith(prefix))
+        found = tuple(word for word, _ in counts.most_common(PREFIX_WORDS))
+        if len(self._begun) >= PREFIXES_KEPT:
+            self._begun.clear()
+        self._begun[prefix] = version, found
+        return found
 
     def has_positions(self) -> bool:
         """Whether the text index knows where in a page a word stands; `optimize` makes one that does."""
@@ -301,6 +306,15 @@ class Store:
         others = [d.doc_id for d in self.documents() if d.uri == document.uri and d.doc_id != document.doc_id]
         self.remove(others)
         _upsert(self._tables["documents"], tables.document_rows([document]), "doc_id")
+
+    def mark_unfinished(self, doc_id: str) -> None:
+        """Its pages are being overwritten: what was made of them before must not be used, even without a commit.
+
+        The next whole reading of its file takes the mark away.
+        """
+        document = self.document(doc_id)
+        meta = dict(document.meta) | {tables.READ_AGAIN: f"unfinished {tables.now().isoformat()}"}
+        _upsert(self._tables["documents"], tables.document_rows([replace(document, meta=meta)]), "doc_id")
 
     def listed(self, document: Document, before: int, replaced: Sequence[str]) -> None:
         """Spare this writer a new reading of all documents after each of its own commits.
@@ -367,11 +381,15 @@ class PendingDocument:
             "images": tables.image_rows(records),
             "pages": tables.page_rows(records, self._tables["pages"].schema),
         }
+        if self._overwrite:
+            self._store.mark_unfinished(self._doc_id)
         for name, batch in rows.items():
             if self._overwrite:
                 _upsert(self._tables[name], batch, "page_id")
             else:
                 self._tables[name].add(batch)
+        if self._overwrite:
+            self._store.mark_unfinished(self._doc_id)
 
     def commit(self, document: Document) -> None:
         """List the document, in the place of the one that was read from the same uri, if any.

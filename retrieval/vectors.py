@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from retrieval.cores import CORES, on_all_cores
 from retrieval.store import Store
-from retrieval.tables import reading
+from retrieval.tables import ragged_stored, reading
 from retrieval.types import Document, Page, QueryEmbedding, Stored, Vectors
 
 FETCHED = 100  # pages of one read at most; two go on at once
@@ -41,15 +42,17 @@ class PageVectors:
         on_all_cores(score, np.array_split(there, CORES))
         return scores
 
-    def fill(self, documents: Sequence[Document]) -> None:
-        """Keep pages of these documents, in their order, until the limit is reached."""
-        for document in documents:
-            if self._held >= self._limit:
-                return
-            pages = [Page(document.doc_id, number, document.name) for number in range(1, document.pages + 1)]
-            for first in range(0, len(pages), FETCHED):
-                some = pages[first : first + FETCHED]
-                self._get(some, [(page.page_id, reading(document)) for page in some])
+    def fill(self, documents: Iterable[Document]) -> None:
+        """Keep pages of these documents until the limit is reached."""
+        readings = {document.doc_id: reading(document) for document in documents}
+        for batch in self._store.pages(list(readings), ["page_id", "doc_id", "vectors"]):
+            stored, offsets = ragged_stored(pa.Table.from_batches([batch])["vectors"])
+            for key, low, high in zip(
+                batch.select(["page_id", "doc_id"]).to_pylist(), offsets, offsets[1:], strict=False
+            ):
+                if self._held + stored[low:high].nbytes > self._limit:
+                    return
+                self._keep({(key["page_id"], readings[key["doc_id"]]): stored[low:high].copy()})
 
     def _get(self, pages: Sequence[Page], keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
         with self._lock:
@@ -65,14 +68,17 @@ class PageVectors:
         fresh = {key: vectors[page.page_id].copy()  # a view would keep all that was read with it
                  for group, vectors in zip(groups, read, strict=True)
                  for page, key in group if page.page_id in vectors}  # fmt: skip
+        self._keep(fresh)
+        return found | fresh
+
+    def _keep(self, fresh: dict[tuple[str, str], Stored]) -> None:
         with self._lock:
-            for key, halves in fresh.items():
+            for key, stored in fresh.items():
                 if key not in self._kept:
-                    self._kept[key] = halves
-                    self._held += halves.nbytes
+                    self._kept[key] = stored
+                    self._held += stored.nbytes
             while self._held > self._limit and self._kept:
                 self._held -= self._kept.popitem(last=False)[1].nbytes
-        return found | fresh
 
 
 def maxsim_stored(query: QueryEmbedding, pages: Sequence[Stored]) -> Vectors:

@@ -18,6 +18,7 @@ _PREFIX = re.compile(r"(?<![\w*])([^\W_]{3,30})\*")
 _CODE = re.compile(r"(?<!\w)(?=[\w.:/-]*\d)[^\W_]+(?:[-./:][^\W_]+)+")
 _NAMED = re.compile(r"(?:(?<!\w)[A-Z][A-Z0-9]{1,6}|§)[ \u00a0]?\d[\w.\-/]*")
 MOST_PHRASES = 8
+MOST_PREFIXES = 4  # each may cost a reading of all text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +37,7 @@ def read(query: str) -> Wording:
     several = [phrase for phrase in phrases if len(re.findall(r"[^\W_]+", phrase)) > 1]
     prefixes = [fold(prefix) for prefix in _PREFIX.findall(query)]
     return Wording(
-        " ".join(kept), tuple(dict.fromkeys(several))[:MOST_PHRASES], tuple(dict.fromkeys(prefixes))
+        " ".join(kept),
+        tuple(dict.fromkeys(several))[:MOST_PHRASES],
+        tuple(dict.fromkeys(prefixes))[:MOST_PREFIXES],
     )

@@ -59,18 +59,14 @@ def searcher_of(
 def keep_quick(store: "Store", settings: configs.Search, told: "Told") -> bool:
     """Refresh the recall lists, where the index is so large that searches gain by it. Whether that was done.
 
-    Another process that is at it already is left to it.
+    Raises IndexBusy while another process is at it.
     """
-    from retrieval.errors import IndexBusy
     from retrieval.ivf import upkeep
     from retrieval.maxsim import pace
 
     if not upkeep.due(store, settings.recall_ms * pace(store.fingerprint.dim)):
         return False
-    try:
-        return upkeep.refresh(store, told)
-    except IndexBusy:
-        return False
+    return upkeep.refresh(store, told)
 
 
 def _encoder(settings: configs.Settings) -> "Encoder":

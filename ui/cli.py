@@ -53,6 +53,7 @@ def ingest(
     """Read documents into the index. What is there already is skipped; bad files never stop the others."""
     from ingest.pipeline import ingest as run
     from ingest.sources import discover
+    from retrieval.errors import IndexBusy, first_line
     from ui import assemble, show
     from ui.runs import recorded
 
@@ -72,10 +73,15 @@ def ingest(
         again=again,
     )
     failures = show.follow(recorded(events, index), as_json)
-    with show.steps() as told:
-        assemble.keep_quick(store, settings.search, told)
     if failures and not as_json:
         show.print_failures(failures)
+    try:
+        with show.steps() as told:
+            assemble.keep_quick(store, settings.search, told)
+    except IndexBusy:  # who is at it will have these pages too, or the next ingest
+        pass
+    except Exception as error:  # the documents are in the index, and are found without
+        show.errors.print(f"the recall lists could not be refreshed: {first_line(error)}")
     raise typer.Exit(1 if failures else 0)
 
 

@@ -1,5 +1,7 @@
 """`folioscope index`: what an index holds, whether it is sound, and what keeps it quick."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,7 +49,7 @@ def build(index: Index = INDEX) -> None:
     from ui import assemble, show
 
     store = assemble.store_to_read(index)
-    with show.steps() as told:
+    with _kept_on_stop(), show.steps() as told:
         upkeep.build(store, told)
     _print(_stats(store), False)
 
@@ -59,7 +61,7 @@ def refresh(index: Index = INDEX) -> None:
     from ui import assemble, show
 
     store = assemble.store_to_read(index)
-    with show.steps() as told:
+    with _kept_on_stop(), show.steps() as told:
         done = upkeep.refresh(store, told)
     show.console.print("refreshed" if done else "nothing to do")
     _print(_stats(store), False)
@@ -101,12 +103,12 @@ def verify(
     from retrieval.ivf import agreement, upkeep
     from ui import assemble, show
 
-    store = assemble.store_to_read(index)
+    store, searcher, compared = assemble.store_to_read(index), None, None
+    if questions and upkeep.load(store) is not None:
+        searcher, _ = assemble.searcher(index, load(profile), rerank=False)
     with show.steps() as told:
         report = integrity.verify(store, lambda done, of: told("reading rows", done, of))
-        compared = None
-        if questions and upkeep.load(store) is not None:
-            searcher, store = assemble.searcher(index, load(profile), rerank=False)
+        if searcher:
             asked = agreement.asked_of(store, searcher.encoder, questions)
             compared = agreement.measure(store, asked, lambda done, of: told("exact search", done, of))
     if as_json:
@@ -152,6 +154,17 @@ def reembed(
     store, encoder = assemble.store_to_write(target, load(profile))
     for document in encode_again(source, store, encoder):
         show.console.print(f"{document.name}: {document.pages} pages")
+
+
+@contextmanager
+def _kept_on_stop() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        from ui import show
+
+        show.errors.print("stopped; the recall lists are as they were before")
+        raise typer.Exit(130) from None
 
 
 def _stats(store: "Store") -> dict[str, Any]:

@@ -5,19 +5,20 @@ import sys
 import threading
 
 from configs.settings import Search
-from retrieval.errors import first_line
+from retrieval.errors import IndexBusy, first_line
 from retrieval.ivf.upkeep import Stats
 from retrieval.store import Store
 from ui import assemble, show
 
-EVERY_S = 10.0
+EVERY_S, LONGEST_S = 10.0, 3_600.0
+CLOSING_S = 5.0  # training may take longer to hear of it: the thread then ends with its process
 NICE = 15  # of 19: a search goes first
 
 
 def in_words(stats: Stats) -> str:
-    """How the first stage goes about it."""
+    """What there is of the recall lists."""
     if not stats.vectors:
-        return "all pages are scanned"
+        return "no lists: all pages are scanned"
     beside = f", {stats.missing:,} scanned beside them" if stats.missing else ""
     return f"{stats.pages:,} pages in {stats.centroids:,} lists ({stats.bytes / 1e6:,.0f} MB){beside}"
 
@@ -45,21 +46,27 @@ class Keeper:
         """What is under way is given up: the lists stay as they were."""
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(timeout=CLOSING_S)
 
     def _keep(self) -> None:
         if sys.platform == "linux":
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        seen, told = -1, ""
-        while not self._stop.wait(self._every_s):
+        seen, told, pause = -1, "", self._every_s
+        while not self._stop.wait(pause):
             try:
                 version = self._store.version()
                 if version != seen:
                     assemble.keep_quick(self._store, self._settings, self._tell)
                     seen = version
+                pause = self._every_s
             except _Closed:
                 return
-            except Exception as error:  # searches go on without; the same trouble is told once
+            except IndexBusy:
+                pause = self._every_s
+            except (
+                Exception
+            ) as error:  # searches go on without; the same trouble is told once, and tried less often
+                pause = min(2 * pause, LONGEST_S)
                 if told != (told := first_line(error)):
                     show.errors.print(f"the recall lists could not be refreshed: {told}")
             self.doing = ""

@@ -205,7 +205,7 @@ class IndexOut(BaseModel):
     reranker: str
     disk: dict[str, int] = Field(description="bytes by table")
     tables: list[tuple[str, dict[str, str | int]]]
-    recall: str = Field(description="how searches find their candidates, and what is being done about it")
+    recall: str = Field(description="the recall lists, or what is being done about them")
 
 
 class FolderOut(BaseModel):

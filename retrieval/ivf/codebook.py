@@ -35,7 +35,7 @@ class Codes:
 
 @dataclass(frozen=True, slots=True)
 class Codebook:
-    """centroids[starts[i]:starts[i + 1]] belong to cell i of the first level; all are of length 1."""
+    """centroids[starts[i]:starts[i + 1]] belong to cell i of the first level; of length 1."""
 
     cells: Vectors  # (m, d)
     starts: NDArray[np.int64]  # (m + 1,)
@@ -76,7 +76,7 @@ class Codebook:
 
     @classmethod
     def load(cls, path: Path) -> "Codebook":
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             return cls(**{name: arrays[name] for name in cls.__slots__ if name != "largest"},
                        largest=float(arrays["largest"]))  # fmt: skip
 

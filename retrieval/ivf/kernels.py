@@ -76,7 +76,8 @@ def probe(
                 if best[page] == NOWHERE:
                     touched[count] = page
                     count += 1
-                if value > best[page]:
+                    best[page] = value
+                elif value > best[page]:
                     best[page] = value
         for at in range(count):
             page = touched[at]

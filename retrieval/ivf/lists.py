@@ -7,14 +7,17 @@ a score to be shown: what leads it is scored exactly.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.cores import CORES, on_all_cores
+from retrieval.errors import ModelBroken
 from retrieval.ivf import segment
 from retrieval.ivf.codebook import Codebook, packed
 from retrieval.ivf.segment import Segment
@@ -24,7 +27,7 @@ LAYOUT = 1
 MANIFEST = "manifest.json"
 PROBES = 256  # lists that a question's vector visits at least, if there are so many
 POSTINGS = 20_000  # that it finds there at least, about: in a small index the lists are short
-MOST_PROBES = 2_048  # where a filter hides most of what they hold
+MOST_PROBES = 4_096  # where a filter hides most of what they hold
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,18 @@ class Manifest:
     segments: tuple[str, ...]  # folders
 
     def write(self, folder: Path) -> None:
-        """Replaces the one before it whole: from here on readers see these segments."""
+        """Replaces the one before it whole, once all that it names is on the disk: from here on readers see it."""
         fresh = folder / f"{MANIFEST}.new"
         fresh.write_text(json.dumps({"layout": LAYOUT, **self.__dict__}, indent=1), encoding="utf-8")
+        for path in (*self.files(folder), fresh):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         fresh.replace(folder / MANIFEST)
+
+    def files(self, folder: Path) -> list[Path]:
+        """All but the manifest itself."""
+        parts = [path for name in self.segments for path in (folder / name).iterdir()]
+        return [folder / self.codebook, *parts]
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest | None":
@@ -84,7 +95,7 @@ class Lists:
                     Codebook.load(folder / manifest.codebook),
                     tuple(segment.load(folder / name) for name in manifest.segments),
                 )
-            except (OSError, ValueError, KeyError):
+            except (OSError, ValueError, KeyError, EOFError, BadZipFile):
                 continue
         return None
 
@@ -105,6 +116,10 @@ class Lists:
         weights = np.ones(len(query.vectors), np.float32) if query.weights is None else query.weights
         used = weights > 0
         vectors = np.ascontiguousarray(query.vectors[used] * weights[used, None], np.float32)
+        if not np.isfinite(vectors).all():
+            raise ModelBroken(
+                "the encoder's vectors of this question hold values that are no numbers: check its model"
+            )
         gains = np.zeros(len(keep), np.float32)
         shown = float(keep.mean()) if len(keep) else 0.0
         if not len(vectors) or not shown:

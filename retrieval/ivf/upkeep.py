@@ -9,7 +9,7 @@ import hashlib
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from retrieval.tables import ragged_stored, reading, widened
 from retrieval.types import Document, Page, Stored, Vectors
 
 GROUP = 4_000_000
-"""Vectors of one new segment at most, and of its codes in memory: about 200 MB."""
+"""Vectors of one new segment at most, but for a document that has more; their codes in memory are about 200 MB."""
 BLOCK = 65_536  # vectors encoded at once
 OUTGROWN = 8  # times the vectors that the codebook was trained for: then all is built anew
 MOST_SEGMENTS = 8  # past it the small ones become one
@@ -35,12 +35,12 @@ DEAD = 0.3  # share of a segment's pages that were removed: then it is written a
 SAMPLED = 64  # pages from which the mean number of vectors is taken
 
 Told = Callable[[str, int, int], None]
-"""Hears what is being done, and how much of how much of it is done; what it raises ends the work, without a trace."""
+"""Hears what is being done, and how much of how much is done; what it raises ends the work and changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What the lists hold, and what they lack. All 0 where there are none."""
+    """What the lists hold, and what they lack: where there are none, everything."""
 
     pages: int = 0  # of listed documents, in their present reading
     removed: int = 0  # pages that are passed over
@@ -102,15 +102,20 @@ def stats(store: Store) -> Stats:
         lists.vectors,
         len(lists.book.centroids),
         len(lists.segments),
-        sum(file.stat().st_size for file in folder(store.uri).rglob("*") if file.is_file()),
+        _bytes(lists.manifest, folder(store.uri)),
     )
+
+
+def _bytes(manifest: Manifest, place: Path) -> int:
+    with suppress(OSError):  # a refresh may drop a segment meanwhile
+        return sum(path.stat().st_size for path in manifest.files(place))
+    return 0
 
 
 def drop(store: Store) -> None:
     """Searches scan again."""
     with _upkeep(store) as place:
         (place / MANIFEST).unlink(missing_ok=True)
-        _sweep(place, None)
 
 
 def build(store: Store, told: Told = lambda what, done, of: None) -> None:
@@ -138,7 +143,6 @@ def refresh(store: Store, told: Told = lambda what, done, of: None) -> bool:
         if tidied == lists.manifest:
             return False
         tidied.write(place)
-        _sweep(place, tidied)
         return True
 
 
@@ -156,7 +160,7 @@ def due(store: Store, quick: float) -> bool:
     there = current(lists, documents)
     missing = sum(d.pages for d in documents if d.doc_id not in there) / sum(d.pages for d in documents)
     readings = {d.doc_id: reading(d) for d in documents}
-    dead = max(1 - live(part, readings).mean() for part in lists.segments)
+    dead = max((1 - live(part, readings).mean() for part in lists.segments), default=0.0)
     return bool(missing * vectors > quick / 4 or dead > DEAD)
 
 
@@ -179,7 +183,6 @@ def _build(store: Store, place: Path, told: Told) -> bool:
     if len(names) > 1:
         manifest = replace(manifest, segments=(_merged(store, place, names, told),))
     manifest.write(place)
-    _sweep(place, manifest)
     return True
 
 
@@ -208,7 +211,11 @@ def _encode(
             names.append(f"segment-{uuid.uuid4().hex[:8]}")
             whole = {name: np.concatenate(parts) for name, parts in columns.items()}
             segment.write(
-                place / names[-1], list(readings.items()), whole, _joined(codes), len(book.centroids)
+                place / names[-1],
+                list(readings.items()),
+                whole,
+                _joined(codes, book.rotation.shape[1] // 64),
+                len(book.centroids),
             )
     return names
 
@@ -251,18 +258,24 @@ def _blocks(stored: Stored) -> Iterator[Vectors]:
         yield widened(stored[first : first + BLOCK])
 
 
-def _joined(codes: Sequence[Codes]) -> Codes:
-    return Codes(*(np.concatenate([getattr(part, name) for part in codes]) for name in Codes.__slots__))
+def _joined(codes: Sequence[Codes], words: int) -> Codes:
+    """words: of a vector's signs, for where there are no codes."""
+    none = Codes(np.zeros(0, np.uint32), np.zeros((0, words), np.uint64), np.zeros(0, np.uint8))
+    return Codes(
+        *(np.concatenate([getattr(part, name) for part in (none, *codes)]) for name in Codes.__slots__)
+    )
 
 
 def _groups(documents: Sequence[Document], pages: float) -> Iterator[list[Document]]:
-    """Documents in their order, each list of about so many pages at most."""
+    """Documents in their order, each list of about so many pages at most, but of one document at least."""
     group: list[Document] = []
+    held = 0
     for document in documents:
-        if group and sum(d.pages for d in group) + document.pages > pages:
+        if group and held + document.pages > pages:
             yield group
-            group = []
+            group, held = [], 0
         group.append(document)
+        held += document.pages
     if group:
         yield group
 
@@ -282,7 +295,9 @@ def _sample(store: Store, documents: Sequence[Document], share: float) -> NDArra
         parts += (
             widened(own).astype(np.float16) if own.dtype == np.int8 else own.view(np.float16) for own in read
         )
-    return np.concatenate(parts) if parts else np.zeros((0, store.fingerprint.dim), np.float16)
+    sample = np.concatenate([np.zeros((0, store.fingerprint.dim), np.float16), *parts])
+    finite: NDArray[np.float16] = sample[np.isfinite(sample).all(axis=1)]
+    return finite
 
 
 def _some(documents: Sequence[Document], count: int) -> list[Page]:
@@ -307,9 +322,14 @@ def _sweep(place: Path, manifest: Manifest | None) -> None:
 
 @contextmanager
 def _upkeep(store: Store) -> Iterator[Path]:
+    """What a killed or failed build left is swept away, before and after."""
     place = folder(store.uri)
     place.mkdir(parents=True, exist_ok=True)
     with locked(
-        place / ".upkeep", f"the recall index of {store.uri} is being built by another process: wait for it"
+        place / ".upkeep", f"the recall lists of {store.uri} are being made by another process: wait for it"
     ):
-        yield place
+        try:
+            _sweep(place, Manifest.read(place))
+            yield place
+        finally:
+            _sweep(place, Manifest.read(place))

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import configs.settings as configs
 from retrieval import fuse
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.errors import IndexBusy
+from retrieval.errors import IndexBusy, ModelBroken
 from retrieval.ivf import codebook, lists, segment, upkeep
 from retrieval.ivf.agreement import asked_of, measure
 from retrieval.ivf.lists import Lists
@@ -25,7 +25,7 @@ from retrieval.recall import Recall, Recalled
 from retrieval.store import Store
 from retrieval.tables import READ_AGAIN, PageRecord
 from retrieval.types import Document, Filter, PageEmbedding, QueryEmbedding, Vectors
-from retrieval.vectors import maxsim_stored
+from retrieval.vectors import PageVectors, maxsim_stored
 from retrieval.verify import verify
 from tests.build import ADDED, add_document, content
 
@@ -390,25 +390,103 @@ def test_two_builds_at_once_are_refused_in_words(large: Store) -> None:
         refused.append(str(busy.value))
 
     upkeep.build(large, told)
-    assert "is being built by another process: wait for it" in refused[0]
+    assert "are being made by another process: wait for it" in refused[0]
 
 
-@pytest.mark.parametrize("damage", ["manifest", "segment", "codebook"])
-def test_damaged_lists_are_not_used_and_are_made_anew(large: Store, damage: str) -> None:
+@pytest.mark.parametrize("kept", [0, 9, 0.5])
+@pytest.mark.parametrize("damage", ["manifest", "codebook", "signs.npy", "pages.arrow", "documents.json"])
+def test_damaged_lists_are_not_used_and_are_made_anew(large: Store, damage: str, kept: float) -> None:
     upkeep.build(large)
     place = upkeep.folder(large.uri)
     found = upkeep.load(large)
     assert found is not None
-    broken = {
-        "manifest": place / lists.MANIFEST,
-        "segment": place / found.manifest.segments[0] / "signs.npy",
-        "codebook": place / found.manifest.codebook,
-    }[damage]
-    broken.write_bytes(b"cut short")
+    names_of = {"manifest": lists.MANIFEST, "codebook": found.manifest.codebook}
+    broken = place / names_of.get(damage, f"{found.manifest.segments[0]}/{damage}")
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: int(kept if kept >= 1 or not kept else kept * len(whole))])
     assert names(ask(large, question(0))) == exactly(large, question(0))
     assert "exact scan" in ask(large, question(0)).stage.note
     assert upkeep.refresh(large)
     assert "inverted lists of 600 pages" in ask(large, question(0)).stage.note
+
+
+def test_pages_without_vectors_are_in_the_lists_too(large: Store) -> None:
+    upkeep.build(large)
+    with large.writing():
+        put(large, "blank", [np.zeros((0, DIM), np.float32)] * 3)
+    assert upkeep.refresh(large)
+    assert (upkeep.stats(large).pages, upkeep.stats(large).missing) == (603, 0)
+    assert names(ask(large, question(0))) == exactly(large, question(0))
+
+
+def test_an_index_that_was_emptied_gets_lists_again(large: Store) -> None:
+    upkeep.build(large)
+    with large.writing():
+        large.remove([d.doc_id for d in large.documents()])
+    upkeep.refresh(large)
+    assert ask(large, question(0)).hits == []
+    with large.writing():
+        put(large, "new", made(40))
+    assert upkeep.due(large, 10)
+    assert upkeep.refresh(large)
+    assert names(ask(large, question(0))) == exactly(large, question(0))
+
+
+def test_a_reading_that_ends_half_way_leaves_no_page_that_is_searched_as_it_was(large: Store) -> None:
+    upkeep.build(large)
+    recall = Recall(large, ALWAYS)
+    assert names(recall.candidates("", question(6), 5, Filter()))[0] != "d03.pdf#page=1"
+    with large.writing():
+        pending = large.begin("d03")
+        page = content("words", "d03.pdf", 1)
+        vectors = PageEmbedding(question(6).vectors, np.zeros((7, 4), np.float32))
+        pending.add([PageRecord(page.page, page.words, "text layer", "", vectors, b"", b"")])
+        pending.abandon()
+    found = recall.candidates("", question(6), 5, Filter())
+    assert names(found)[0] == "d03.pdf#page=1"
+    assert "30 new pages" in found.stage.note
+    upkeep.refresh(large)
+    assert names(recall.candidates("", question(6), 5, Filter()))[0] == "d03.pdf#page=1"
+
+
+def test_a_filter_that_keeps_half_the_pages_loses_none_of_the_best(large: Store) -> None:
+    upkeep.build(large)
+    where = Filter(documents=tuple(f"d{number:02}" for number in range(10)))
+    for seed in range(10):
+        assert names(ask(large, question(seed), 20, where)) == exactly(large, question(seed), 20, where)
+
+
+def test_a_question_that_is_no_numbers_is_refused(large: Store) -> None:
+    upkeep.build(large)
+    broken = QueryEmbedding(np.full((2, DIM), np.nan, np.float32), ("a", "b"), (True, True))
+    with pytest.raises(ModelBroken, match="no numbers"):
+        ask(large, broken)
+
+
+def test_memory_is_filled_to_its_limit_without_reading_on(large: Store) -> None:
+    read: list[int] = []
+    pages = large.pages
+
+    def counted(doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[Any]:
+        for batch in pages(doc_ids, columns):
+            read.append(batch.num_rows)
+            yield batch
+
+    large.pages = counted  # type: ignore[method-assign]
+    limit = 200 * 16 * DIM * 2
+    kept = PageVectors(large, limit)
+    kept.fill(large.documents())
+    assert 0 < kept._held <= limit
+    assert sum(read) < 600
+
+
+def test_what_did_not_fit_into_memory_is_tried_again_once_it_may(large: Store) -> None:
+    recall = Recall(large, configs.Search(recall_ms=1e9, exact_mb=1, reference_weight=0))
+    note = recall.candidates("", question(0), 5, Filter()).stage.note
+    assert "from disk of 600 pages (more than the 1 MiB of search.exact_mb: 'folioscope index build'" in note
+    with large.writing():
+        large.remove([f"d{number:02}" for number in range(19)])
+    assert "in memory of 30 pages" in recall.candidates("", question(0), 5, Filter()).stage.note
 
 
 def test_an_empty_index_has_no_lists(tmp_path: Path) -> None:

@@ -81,6 +81,19 @@ def test_a_word_is_found_by_its_beginning(filled: Store) -> None:
     assert filled.beginning("%%%") == ()
 
 
+def test_a_beginning_is_not_looked_for_inside_words(
+    store: Store, encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrieval.store.PREFIX_PAGES", 3)
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["report"] * 8 + ["the portfolio"])
+    assert store.beginning("port") == ("portfolio",)
+
+
+def test_a_question_asks_for_few_beginnings(filled: Store) -> None:
+    assert len(read(" ".join(f"abc{number}*" for number in range(50))).prefixes) == 4
+
+
 def test_a_new_document_has_new_words(filled: Store, encoder: HashingEncoder) -> None:
     assert filled.beginning("zebra") == ()
     with filled.writing():

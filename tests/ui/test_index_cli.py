@@ -64,7 +64,7 @@ def test_a_problem_is_told_with_exit_code_1(filled: Store, tmp_path: Path) -> No
 
 def test_the_server_keeps_the_lists_as_the_index_is(filled: Store, encoder: HashingEncoder) -> None:
     keeper = Keeper(filled, configs.Search(recall_ms=0), every_s=0.05)
-    assert in_words(upkeep.stats(filled)) == "all pages are scanned"
+    assert in_words(upkeep.stats(filled)) == "no lists: all pages are scanned"
     keeper.start()
     try:
         until(lambda: upkeep.stats(filled).pages == 200)
