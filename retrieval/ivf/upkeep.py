@@ -28,6 +28,7 @@ from retrieval.types import Document, Page, Stored, Vectors
 GROUP = 4_000_000
 """Vectors of one new segment at most, but for a document that has more; their codes in memory are about 200 MB."""
 BLOCK = 65_536  # vectors encoded at once
+MOST_SAMPLED = 2_000_000  # vectors to train on: 512 MB at 128 dimensions
 OUTGROWN = 8  # times the vectors that the codebook was trained for: then all is built anew
 MOST_SEGMENTS = 8  # past it the small ones become one
 SMALL = 0.25  # of all postings
@@ -171,7 +172,7 @@ def _build(store: Store, place: Path, told: Told) -> bool:
         return False
     vectors = round(_mean(store, documents) * pages)
     wanted = codebook.size(vectors)
-    sample = _sample(store, documents, codebook.PER_CENTROID * wanted / max(vectors, 1))
+    sample = _sample(store, documents, min(codebook.PER_CENTROID * wanted, MOST_SAMPLED) / max(vectors, 1))
     if not len(sample):
         return False
     book = codebook.train(sample, wanted, lambda done, of: told("training", done, of))
@@ -289,15 +290,12 @@ def _mean(store: Store, documents: Sequence[Document]) -> float:
 def _sample(store: Store, documents: Sequence[Document], share: float) -> NDArray[np.float16]:
     """Vectors of so large a share of the pages, chosen at random."""
     pages = _some(documents, max(SAMPLED, round(share * sum(d.pages for d in documents))))
-    parts: list[NDArray[np.float16]] = []
+    parts = [np.zeros((0, store.fingerprint.dim), np.float16)]
     for first in range(0, len(pages), 500):
-        read = store.vectors(pages[first : first + 500]).values()
-        parts += (
-            widened(own).astype(np.float16) if own.dtype == np.int8 else own.view(np.float16) for own in read
-        )
-    sample = np.concatenate([np.zeros((0, store.fingerprint.dim), np.float16), *parts])
-    finite: NDArray[np.float16] = sample[np.isfinite(sample).all(axis=1)]
-    return finite
+        for own in store.vectors(pages[first : first + 500]).values():
+            halves = widened(own).astype(np.float16) if own.dtype == np.int8 else own.view(np.float16)
+            parts.append(halves[np.isfinite(halves).all(axis=1)])
+    return np.concatenate(parts)
 
 
 def _some(documents: Sequence[Document], count: int) -> list[Page]:
