@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 from configs.settings import Search
 from retrieval.errors import IndexBusy, first_line
@@ -20,7 +21,7 @@ def in_words(stats: Stats) -> str:
     if not stats.vectors:
         return "no lists: all pages are scanned"
     beside = f", {stats.missing:,} scanned beside them" if stats.missing else ""
-    return f"{stats.pages:,} pages in {stats.centroids:,} lists ({stats.bytes / 1e6:,.0f} MB){beside}"
+    return f"{stats.pages:,} pages in {stats.centroids:,} lists ({stats.bytes / 1e6:,.1f} MB){beside}"
 
 
 class _Closed(Exception):
@@ -30,8 +31,16 @@ class _Closed(Exception):
 class Keeper:
     """Looks every few seconds whether the index has changed; refreshing takes 5 ms of one core for each new page."""
 
-    def __init__(self, store: Store, settings: Search, every_s: float = EVERY_S) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Search,
+        refreshed: Callable[[], None] = lambda: None,
+        every_s: float = EVERY_S,
+    ) -> None:
+        """refreshed: called after each refresh, so that the next search finds all it needs loaded."""
         self._store = store
+        self._refreshed = refreshed
         self._settings = settings
         self._every_s = every_s
         self._stop = threading.Event()
@@ -56,7 +65,8 @@ class Keeper:
             try:
                 version = self._store.version()
                 if version != seen:
-                    assemble.keep_quick(self._store, self._settings, self._tell)
+                    if assemble.keep_quick(self._store, self._settings, self._tell):
+                        self._refreshed()
                     seen = version
                 pause = self._every_s
             except _Closed:

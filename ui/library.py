@@ -79,7 +79,10 @@ def open_library(uri: str, settings: Settings, samples: Path = SAMPLES) -> Libra
     searcher = assemble.searcher_of(store, encoder, settings)
     folder = uploads_folder(uri)
     jobs = Jobs(folder, store, run)
-    judgements, keeper = Judgements(folder / ".judgements.sqlite"), Keeper(store, settings.search)
+    judgements, keeper = (
+        Judgements(folder / ".judgements.sqlite"),
+        Keeper(store, settings.search, searcher.warm),
+    )
     return Library(uri, store, searcher, jobs, judgements, keeper, samples)
 
 

@@ -63,7 +63,10 @@ def test_a_problem_is_told_with_exit_code_1(filled: Store, tmp_path: Path) -> No
 
 
 def test_the_server_keeps_the_lists_as_the_index_is(filled: Store, encoder: HashingEncoder) -> None:
-    keeper = Keeper(filled, configs.Search(recall_ms=0), every_s=0.05)
+    heard: list[int] = []
+    keeper = Keeper(
+        filled, configs.Search(recall_ms=0), lambda: heard.append(upkeep.stats(filled).pages), every_s=0.05
+    )
     assert in_words(upkeep.stats(filled)) == "no lists: all pages are scanned"
     keeper.start()
     try:
@@ -75,6 +78,8 @@ def test_the_server_keeps_the_lists_as_the_index_is(filled: Store, encoder: Hash
     finally:
         keeper.close()
     assert "121 pages in" in in_words(upkeep.stats(filled))
+    assert heard[0] == 200
+    assert heard[-1] == 121
 
 
 def test_a_keeper_that_is_closed_gives_up_and_leaves_nothing(filled: Store, encoder: HashingEncoder) -> None:
