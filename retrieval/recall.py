@@ -29,6 +29,8 @@ from retrieval.vectors import PageVectors, maxsim_stored
 
 QUICKER = "'folioscope index build' makes it quicker"
 MERGE_AT = 24  # parts in memory before they are made one
+DEEPER = 3
+"""Times the depth, where the question names a place: captions are looked for on so many of the best pages."""
 DECIMALS = 6
 """Scores are compared to this many decimals: past them BLAS's order of summing, not the page, decides."""
 
@@ -87,13 +89,14 @@ class Recall:
         bm25 = self._pool.submit(self._store.search_text, text, depth, restricted, where.scanned)
         asked = references.read(text) if self._settings.reference_weight else references.References()
         ends = {d.doc_id: d.pages for d in documents.values() if -1 in asked.pages}
+        deep = depth * (DEEPER if asked else 1)
         found: dict[str, tuple[Page, float]] = {}  # by page_id
         pages = {"listed": 0, "scanned": 0, "exactly": 0}
         wanted: dict[str, float] | None = None
         for part in self._parts(plan, documents):
             keep = part.pages.of(documents, where.scanned)
             scores = part.scores(query, keep).astype(np.float64).round(DECIMALS)
-            best = fuse.best(scores, part.spare(depth, int(keep.sum())) if len(query.vectors) else 0)
+            best = fuse.best(scores, part.spare(deep, int(keep.sum())) if len(query.vectors) else 0)
             wanted = dict(bm25.result()) if wanted is None else wanted
             numbered = part.pages.numbered(asked.pages, ends)
             by_place = numbered[fuse.best(scores[numbered], depth)]
@@ -102,7 +105,7 @@ class Recall:
             at = at[keep[at]]
             exact = part.maxsim(query, at, scores, documents).round(DECIMALS)
             at, exact = at[~np.isnan(exact)], exact[~np.isnan(exact)]
-            for place in {*fuse.best(exact, depth).tolist(), *np.flatnonzero(np.isin(at, others)).tolist()}:
+            for place in {*fuse.best(exact, deep).tolist(), *np.flatnonzero(np.isin(at, others)).tolist()}:
                 page = part.pages.page(int(at[place]), documents)
                 found[page.page_id] = (page, float(exact[place]))
             pages["listed" if isinstance(part, Listed) else "scanned"] += int(keep.sum())
