@@ -9,6 +9,8 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +21,14 @@ SECONDS = 20  # of questions a way is given at most; one question at least
 MOST_MB = 14_000  # what is larger is not tried: it would not fit beside the rest
 
 
-def measured(work):
-    """(what it returns, wall and CPU seconds and the peak of memory it added)."""
+@contextmanager
+def measured() -> Iterator[dict[str, float]]:
+    """Wall and CPU seconds, and by how many MB memory grew at most; its files that are mapped are counted too."""
+    facts: dict[str, float] = {}
     process, ended = psutil.Process(), threading.Event()
     base = peak = process.memory_info().rss
 
-    def watch():
+    def watch() -> None:
         nonlocal peak
         while not ended.wait(0.02):
             peak = max(peak, process.memory_info().rss)
@@ -32,14 +36,11 @@ def measured(work):
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
     began, cpu = time.perf_counter(), time.process_time()
-    made = work()
-    facts = {
-        "seconds": round(time.perf_counter() - began, 1),
-        "cpu seconds": round(time.process_time() - cpu, 1),
-    }
+    yield facts
+    facts |= {"seconds": time.perf_counter() - began, "cpu seconds": time.process_time() - cpu}
     ended.set()
     watching.join()
-    return made, facts | {"peak MB": round((peak - base) / 1e6)}
+    facts["peak MB"] = (max(peak, process.memory_info().rss) - base) / 1e6
 
 
 def tell(engine, ask, questions, **facts):
@@ -108,8 +109,9 @@ def lancedb(corpus):
     raw = bytes_in(path)
     lists = int(2 ** round(np.log2(np.sqrt(len(corpus.vectors)))))
     config = IvfRq(distance_type="cosine", num_partitions=lists)
-    _, built = measured(lambda: table.create_index("vector", config=config))
-    facts = {f"build {name}": value for name, value in built.items()}
+    with measured() as built:
+        table.create_index("vector", config=config)
+    facts = {f"build {name}": round(value, 1) for name, value in built.items()}
     facts |= {"bytes a page": round((bytes_in(path) - raw) / corpus.count)}
 
     def ask(refine):
@@ -158,9 +160,10 @@ def fast_plaid(corpus):
         path.mkdir()
         index = search.FastPlaid(index=str(path), device="cpu")
         pages = [torch.from_numpy(page) for page in corpus.pages()]
-        _, built = measured(lambda: index.create(documents_embeddings=pages, nbits=bits, kmeans_niters=4))  # noqa: B023
+        with measured() as built:
+            index.create(documents_embeddings=pages, nbits=bits, kmeans_niters=4)
         pages.clear()
-        facts = {f"build {name}": value for name, value in built.items()}
+        facts = {f"build {name}": round(value, 1) for name, value in built.items()}
         facts |= {"bytes a page": round(bytes_in(path) / corpus.count)}
         for probes, full in ((8, 1024), (8, 4096)):
 
@@ -184,12 +187,10 @@ def colsearch(corpus):
     path = corpus.place("colsearch")
     index = colsearch.Index(str(path), dim=corpus.vectors.shape[1], engine="shard", device="cpu")
 
-    def build():
+    with measured() as built:
         index.add(corpus.pages(), ids=list(range(corpus.count)))
         index.flush()
-
-    _, built = measured(build)
-    facts = {f"build {name}": value for name, value in built.items()}
+    facts = {f"build {name}": round(value, 1) for name, value in built.items()}
     facts |= {"bytes a page": round(bytes_in(path) / corpus.count)}
 
     def ask(question, count):
@@ -205,8 +206,9 @@ def colbandit(corpus):
         return
     index = colbandit.ColBandit(alpha_ef=0.2, M=20, n_threads=2)
     pages = corpus.pages()
-    _, built = measured(lambda: index.index(pages))
-    facts = {f"build {name}": value for name, value in built.items()}
+    with measured() as built:
+        index.index(pages)
+    facts = {f"build {name}": round(value, 1) for name, value in built.items()}
     tell("colbandit, alpha 0.2", lambda question, count: list(index.search(question, k=count)[0]),
          corpus.questions, **facts)  # fmt: skip
 

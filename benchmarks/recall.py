@@ -21,18 +21,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 from numpy.typing import NDArray
 
 import configs.settings as configs
 from benchmarks import clustered
+from benchmarks.peers import measured
 from retrieval import evaluate
 from retrieval import verify as integrity
 from retrieval.ivf import upkeep
@@ -58,28 +57,6 @@ PRECISIONS: dict[str, Precision] = {"": "float16", "-int8": "int8"}
 QUESTIONS = 50
 MOST_SCANNED_MB = 2_000  # of float16: twice as much in memory
 PER_FILE = 120  # pages of a document in the index
-
-
-@contextmanager
-def measured() -> Iterator[dict[str, float]]:
-    """Wall and CPU seconds, and by how many MB memory grew at most; its files that are mapped are counted too."""
-    facts: dict[str, float] = {}
-    process, ended = psutil.Process(), threading.Event()
-    base = peak = process.memory_info().rss
-
-    def watch() -> None:
-        nonlocal peak
-        while not ended.wait(0.02):
-            peak = max(peak, process.memory_info().rss)
-
-    watching = threading.Thread(target=watch, daemon=True)
-    watching.start()
-    began, cpu = time.perf_counter(), time.process_time()
-    yield facts
-    facts |= {"seconds": time.perf_counter() - began, "cpu seconds": time.process_time() - cpu}
-    ended.set()
-    watching.join()
-    facts["peak MB"] = (max(peak, process.memory_info().rss) - base) / 1e6
 
 
 def fill(uri: Path, vectors: NDArray[np.float16], precision: Precision = "float16") -> Store:

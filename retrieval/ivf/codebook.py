@@ -6,7 +6,7 @@ found, and looked up, in two levels, so that the cost of a vector grows with the
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +62,19 @@ class Codebook:
 
     def encode(self, vectors: Vectors) -> Codes:
         """vectors (n, d) float32, of length 1."""
-        centroids = self.nearest(vectors)
-        residual = (vectors - self.centroids[centroids]) @ self.rotation
-        factor = (residual**2).sum(axis=1) / np.maximum(np.abs(residual).sum(axis=1), 1e-9)
+        centroids, residual, factor = self.apart(vectors)
         return Codes(
             centroids,
             packed(residual > 0),
             np.rint(np.minimum(factor / self.largest, 1) * 255).astype(np.uint8),
         )
+
+    def apart(self, vectors: Vectors) -> tuple[NDArray[np.uint32], NDArray[Any], NDArray[Any]]:
+        """Nearest centroids (n,), what is left of each vector, rotated, and the factor (n,) of its signs."""
+        centroids = self.nearest(vectors)
+        residual = (vectors - self.centroids[centroids]) @ self.rotation
+        factor = (residual**2).sum(axis=1) / np.maximum(np.abs(residual).sum(axis=1), 1e-9)
+        return centroids, residual, factor
 
     def save(self, path: Path) -> None:
         np.savez(path, **{name: getattr(self, name) for name in self.__slots__})
@@ -125,11 +130,8 @@ def train(
         rotation.astype(np.float32),
         1.0,
     )
-    some = next(_blocks(sample))
-    residual = (some - book.centroids[book.nearest(some)]) @ book.rotation
-    factors = (residual**2).sum(axis=1) / np.maximum(np.abs(residual).sum(axis=1), 1e-9)
-    return Codebook(book.cells, book.starts, book.centroids, book.rotation,
-                    max(1e-6, SPARE * float(factors.max())))  # fmt: skip
+    _, _, factors = book.apart(next(_blocks(sample)))
+    return replace(book, largest=max(1e-6, SPARE * float(factors.max())))
 
 
 def _k_means(vectors: NDArray[Any], centroids: int) -> Vectors:

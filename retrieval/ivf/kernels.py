@@ -87,39 +87,28 @@ def probe(
 
 
 @_compiled
-def best_of_bytes(stored: NDArray[np.int8], queries: Vectors, best: Vectors) -> None:
-    """As `best_of`, of a page's int8 (n, d), each vector taken at length 1."""
-    values = np.empty(stored.shape[1], np.float32)
-    for row in range(stored.shape[0]):
-        length = np.float32(0)
-        for at in range(stored.shape[1]):
-            values[at] = np.float32(stored[row, at])
-            length += values[at] * values[at]
-        scale = np.float32(1) / np.sqrt(max(length, np.float32(1)))
-        for query in range(0, queries.shape[0], 4):
-            a = b = c = d = np.float32(0)
-            for at in range(stored.shape[1]):
-                value = values[at]
-                a += queries[query, at] * value
-                b += queries[query + 1, at] * value
-                c += queries[query + 2, at] * value
-                d += queries[query + 3, at] * value
-            best[query] = max(best[query], a * scale)
-            best[query + 1] = max(best[query + 1], b * scale)
-            best[query + 2] = max(best[query + 2], c * scale)
-            best[query + 3] = max(best[query + 3], d * scale)
+def _raise(values: Vectors, scale: np.float32, queries: Vectors, best: Vectors) -> None:
+    """best (q,) to the dot products with one vector (d,), times scale, where these are higher; q a multiple of 4."""
+    for query in range(0, queries.shape[0], 4):  # four at once: each value is read once for them
+        a = b = c = d = np.float32(0)
+        for at in range(len(values)):
+            value = values[at]
+            a += queries[query, at] * value
+            b += queries[query + 1, at] * value
+            c += queries[query + 2, at] * value
+            d += queries[query + 3, at] * value
+        best[query] = max(best[query], a * scale)
+        best[query + 1] = max(best[query + 1], b * scale)
+        best[query + 2] = max(best[query + 2], c * scale)
+        best[query + 3] = max(best[query + 3], d * scale)
 
 
 @_compiled
-def best_of(
-    halves: NDArray[np.uint16],
-    queries: Vectors,
-    best: Vectors,
-) -> None:
+def best_of(halves: NDArray[np.uint16], queries: Vectors, best: Vectors) -> None:
     """Raises best (q,) to each query vector's best dot product with a page's, in float32.
 
-    halves (n, d): the bits of the page's float16, finite; queries (q, d), q a multiple of 4. One vector at a
-    time is widened, so that a page costs little more than reading it.
+    halves (n, d): the bits of the page's float16, finite; queries (q, d), q a multiple of 4. One vector at a time is
+    widened, so that a page costs little more than reading it.
     """
     values = np.empty(halves.shape[1], np.float32)
     words = values.view(np.uint32)
@@ -130,15 +119,16 @@ def best_of(
             values[at] *= np.float32(5.192296858534828e33)
         for at in range(halves.shape[1]):
             words[at] |= np.uint32(halves[row, at] & np.uint16(0x8000)) << np.uint32(16)
-        for query in range(0, queries.shape[0], 4):  # four at once: each value is read once for them
-            a = b = c = d = np.float32(0)
-            for at in range(halves.shape[1]):
-                value = values[at]
-                a += queries[query, at] * value
-                b += queries[query + 1, at] * value
-                c += queries[query + 2, at] * value
-                d += queries[query + 3, at] * value
-            best[query] = max(best[query], a)
-            best[query + 1] = max(best[query + 1], b)
-            best[query + 2] = max(best[query + 2], c)
-            best[query + 3] = max(best[query + 3], d)
+        _raise(values, np.float32(1), queries, best)
+
+
+@_compiled
+def best_of_bytes(stored: NDArray[np.int8], queries: Vectors, best: Vectors) -> None:
+    """As `best_of`, of a page's int8 (n, d), each vector taken at length 1."""
+    values = np.empty(stored.shape[1], np.float32)
+    for row in range(stored.shape[0]):
+        length = np.float32(0)
+        for at in range(stored.shape[1]):
+            values[at] = np.float32(stored[row, at])
+            length += values[at] * values[at]
+        _raise(values, np.float32(1) / np.sqrt(max(length, np.float32(1))), queries, best)

@@ -70,9 +70,7 @@ class Asked:
     lists: NDArray[np.int64]  # (q, p)
     similar: Vectors  # (q, p) to the lists' centroids
     floors: Vectors  # (q,) what a page in none of the lists is taken to reach
-    planes: NDArray[
-        np.uint64
-    ]  # (q, 4, words): the rotated vectors' values in 16 levels, a plane a bit, lowest first
+    planes: NDArray[np.uint64]  # (q, 4, words): the rotated values in 16 levels, a plane a bit, lowest first
     scales: Vectors  # (q, 3): twice the lowest value, twice the distance of two levels, the sum of all levels
 
 
@@ -140,7 +138,7 @@ class Lists:
         """Lists that each of the question's vectors visits, where a filter leaves this share of all pages."""
         lists = len(self.book.centroids)
         wanted = max(PROBES, POSTINGS * lists / max(self.vectors, 1)) / shown
-        return min(max(MOST_PROBES, PROBES), round(wanted), lists)
+        return min(MOST_PROBES, round(wanted), lists)
 
     def _asked(self, vectors: Vectors, probes: int) -> Asked:
         similar = vectors @ self.book.centroids.T
@@ -172,8 +170,7 @@ def _levels(rotated: Vectors) -> tuple[NDArray[np.uint64], Vectors]:
     unit = np.maximum(rotated.max(axis=1, keepdims=True) - low, 1e-9) / 15
     levels = np.rint((rotated - low) / unit).astype(np.uint8)
     planes = np.stack([packed(levels >> bit & 1) for bit in range(4)], axis=1)
-    total = low * rotated.shape[1] + unit * levels.sum(
-        axis=1, keepdims=True
-    )  # of the levels: errors then cancel out
+    # Of the levels, not of the values themselves: their errors then cancel out.
+    total = low * rotated.shape[1] + unit * levels.sum(axis=1, keepdims=True)
     scales = np.hstack([2 * low, 2 * unit, total])
     return planes, scales.astype(np.float32)

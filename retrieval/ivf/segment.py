@@ -84,9 +84,7 @@ def merge(folder: Path, segments: Sequence[Segment], keep: Sequence[NDArray[np.b
     """
     documents: list[tuple[str, str]] = []
     columns: list[dict[str, NDArray[Any]]] = []
-    places: list[
-        NDArray[np.int64]
-    ] = []  # of each segment's pages in the new one; -1 for those that are dropped
+    places: list[NDArray[np.int64]] = []  # of each segment's pages in the new one; -1 where dropped
     count = 0
     for segment, kept in zip(segments, keep, strict=True):
         used = np.unique(segment.pages["document"][kept])
