@@ -101,18 +101,24 @@ def lancedb(corpus):
         ends = pa.array((corpus.offsets[first : last + 1] - corpus.offsets[first]).astype(np.int32))
         return pa.table({"page": np.arange(first, last), "vector": pa.ListArray.from_arrays(ends, inner)})
 
-    path = corpus.place("lancedb")
-    database = lancedb.connect(str(path))
-    table = database.create_table("pages", batch(0, min(500, corpus.count)))
-    for first in range(500, corpus.count, 500):
-        table.add(batch(first, min(first + 500, corpus.count)))
-    raw = bytes_in(path)
-    lists = int(2 ** round(np.log2(np.sqrt(len(corpus.vectors)))))
-    config = IvfRq(distance_type="cosine", num_partitions=lists)
-    with measured() as built:
-        table.create_index("vector", config=config)
-    facts = {f"build {name}": round(value, 1) for name, value in built.items()}
-    facts |= {"bytes a page": round((bytes_in(path) - raw) / corpus.count)}
+    def build(path):
+        table = lancedb.connect(str(path)).create_table("pages", batch(0, min(500, corpus.count)))
+        for first in range(500, corpus.count, 500):
+            table.add(batch(first, min(first + 500, corpus.count)))
+        raw = bytes_in(path)
+        lists = int(2 ** round(np.log2(np.sqrt(len(corpus.vectors)))))
+        with measured() as built:
+            table.create_index("vector", config=IvfRq(distance_type="cosine", num_partitions=lists))
+        facts = {f"build {name}": round(value, 1) for name, value in built.items()}
+        return facts | {"bytes a page": round((bytes_in(path) - raw) / corpus.count)}
+
+    known = (
+        corpus.folder / "lancedb.json"
+    )  # building takes minutes: an index that was built to its end is used again
+    if not known.exists():
+        known.write_text(json.dumps(build(corpus.place("lancedb"))))
+    facts = json.loads(known.read_text())
+    table = lancedb.connect(str(corpus.folder / "lancedb")).open_table("pages")
 
     def ask(refine):
         def asked(question, count):

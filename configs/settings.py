@@ -331,6 +331,11 @@ class Search(Model):
     recall_ms: NonNegativeFloat = 50.0
     """While a scan of all vectors takes no longer than this, on this machine and for a question of 20 vectors, all are
     scanned; past that the inverted lists that 'folioscope index build' makes are used, where they are there."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """A GPU on which all vectors are kept and scanned, exactly: cuda, cuda:1; cpu: on none; auto: on the first one,
+    where there is one and a model of the profile runs on torch."""
+    gpu_mb: PositiveInt = 1024
+    """Memory of that GPU, in MiB, for vectors: 2 bytes a value. An index of more is searched as without it."""
     exact_mb: PositiveInt = 1024
     """Memory, in MiB, for vectors that are scanned, and as much again for those of pages that lists lead to. More than
     fit are streamed from disk."""

@@ -4,7 +4,7 @@ Both answer alike: about how well each page matches, and exactly how well some o
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from retrieval import fuse
 from retrieval.fuse import Scores
 from retrieval.ivf.lists import Lists
 from retrieval.maxsim import maxsim_ragged
@@ -29,6 +30,10 @@ Mask = NDArray[np.bool_]
 Positions = NDArray[np.int64]
 
 
+class NoRoom(Exception):
+    """More vectors than may be kept, or than there is memory for."""
+
+
 @dataclass(frozen=True)
 class Pages:
     """Which pages a part has."""
@@ -41,6 +46,37 @@ class Pages:
 
     def __len__(self) -> int:
         return len(self.number)
+
+    @classmethod
+    def read(cls, batch: pa.RecordBatch) -> "Pages":
+        """batch: of `COLUMNS`."""
+        column = {name: batch[name].to_numpy(zero_copy_only=False) for name in COLUMNS if name != "vectors"}
+        doc_ids, document = np.unique(column["doc_id"].astype(str), return_inverse=True)
+        return cls(
+            tuple(doc_ids.tolist()),
+            document.astype(np.int32),
+            column["number"].astype(np.int32),
+            np.stack([column["width"], column["height"]], axis=1).astype(np.float32),
+            column["source"] == "ocr",
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Pages"]) -> "Pages":
+        named = [np.array(part.doc_ids)[part.document] for part in parts]
+        doc_ids, document = np.unique(np.concatenate(named), return_inverse=True)
+        return cls(
+            tuple(doc_ids.tolist()),
+            document.astype(np.int32),
+            np.concatenate([part.number for part in parts]),
+            np.concatenate([part.size for part in parts]),
+            np.concatenate([part.scanned for part in parts]),
+        )
+
+    def select(self, keep: Mask) -> "Pages":
+        """Those where `keep` is true."""
+        return Pages(
+            self.doc_ids, self.document[keep], self.number[keep], self.size[keep], self.scanned[keep]
+        )
 
     def of(self, doc_ids: Mapping[str, object], scanned: bool | None = None) -> Mask:
         """(pages,) those of these documents, and those that were scanned, or were not, where that is asked for."""
@@ -96,12 +132,12 @@ class Part(Protocol):
     @property
     def pages(self) -> Pages: ...
 
-    def spare(self, depth: int, kept: int) -> int:
-        """How many of the best by `scores` have the best `depth` of `kept` pages among them."""
-        ...
-
     def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
         """(pages,) higher is better, comparable within this part only; -inf where `keep` is false."""
+        ...
+
+    def leading(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
+        """The pages that have the best `depth` among them; scores: what `scores` has said."""
         ...
 
     def maxsim(
@@ -113,7 +149,7 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Scanned:
-    """Pages whose vectors are at hand, and are all looked at: page i is vectors[offsets[i]:offsets[i + 1]]."""
+    """Pages whose vectors are in memory: page i is vectors[offsets[i]:offsets[i + 1]]."""
 
     pages: Pages
     vectors: Vectors
@@ -121,48 +157,46 @@ class Scanned:
 
     @classmethod
     def read(cls, batch: pa.RecordBatch) -> "Scanned":
-        table = pa.Table.from_batches([batch])
-        vectors, offsets = ragged_vectors(table["vectors"])
-        column = {name: table[name].to_numpy() for name in COLUMNS if name != "vectors"}
-        doc_ids, document = np.unique(column["doc_id"].astype(str), return_inverse=True)
-        pages = Pages(
-            tuple(doc_ids.tolist()),
-            document.astype(np.int32),
-            column["number"].astype(np.int32),
-            np.stack([column["width"], column["height"]], axis=1).astype(np.float32),
-            column["source"] == "ocr",
-        )
-        return cls(pages, vectors, offsets)
+        vectors, offsets = ragged_vectors(pa.Table.from_batches([batch])["vectors"])
+        return cls(Pages.read(batch), vectors, offsets)
 
     @classmethod
-    def joined(cls, parts: Sequence["Scanned"]) -> "Scanned":
-        doc_ids, document = np.unique(
-            np.concatenate([np.array(p.pages.doc_ids)[p.pages.document] for p in parts]), return_inverse=True
+    def gathered(cls, batches: Iterable[pa.RecordBatch], room: int) -> "tuple[Scanned, ...]":
+        """All in one part, or none where there are no pages. Raises NoRoom past `room` bytes."""
+        parts: list[Scanned] = []
+        held = 0
+        for batch in batches:
+            parts.append(cls.read(batch))
+            held += parts[-1].bytes
+            if held > room:
+                raise NoRoom
+        return (parts[0].join(parts[1:]),) if parts else ()  # scanned at once, on all cores
+
+    @property
+    def bytes(self) -> int:
+        return self.vectors.nbytes
+
+    @property
+    def count(self) -> int:
+        return len(self.vectors)
+
+    def warm(self) -> None: ...
+
+    def join(self, others: Sequence["Scanned"]) -> "Scanned":
+        parts = [self, *others]
+        lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+        return Scanned(
+            Pages.joined([part.pages for part in parts]),
+            np.concatenate([part.vectors for part in parts]),
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         )
-        lengths = np.concatenate([np.diff(p.offsets) for p in parts])
-        pages = Pages(
-            tuple(doc_ids.tolist()),
-            document.astype(np.int32),
-            np.concatenate([p.pages.number for p in parts]),
-            np.concatenate([p.pages.size for p in parts]),
-            np.concatenate([p.pages.scanned for p in parts]),
-        )
-        vectors = np.concatenate([p.vectors for p in parts])
-        return cls(pages, vectors, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
     def select(self, keep: Mask) -> "Scanned":
-        """Only the pages where `keep` is true."""
         if keep.all():
             return self
-        pages = replace(
-            self.pages,
-            document=self.pages.document[keep],
-            number=self.pages.number[keep],
-            size=self.pages.size[keep],
-            scanned=self.pages.scanned[keep],
-        )
-        offsets = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[keep])]).astype(np.int64)
-        return Scanned(pages, self.vectors[np.repeat(keep, np.diff(self.offsets))], offsets)
+        lengths = np.diff(self.offsets)
+        offsets = np.concatenate([[0], np.cumsum(lengths[keep])]).astype(np.int64)
+        return Scanned(self.pages.select(keep), self.vectors[np.repeat(keep, lengths)], offsets)
 
     def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
         kept = self.select(keep)
@@ -170,8 +204,8 @@ class Scanned:
         scores[keep] = maxsim_ragged(query, kept.vectors, kept.offsets)
         return scores
 
-    def spare(self, depth: int, kept: int) -> int:
-        return depth
+    def leading(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
+        return fuse.best(scores, depth)
 
     def maxsim(
         self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]
@@ -203,14 +237,15 @@ class Listed:
         pages = Pages(tuple(doc_ids), np.concatenate(documents), column("number"), size, column("scanned"))
         return cls(pages, lists, vectors)
 
-    def spare(self, depth: int, kept: int) -> int:
-        if kept <= ALL_SCORED and kept < len(self.pages):
-            return kept
-        growth: float = max(1.0, len(self.pages) / SPARE_PAGES) ** (1 / 3)
-        return max(SPARE_LEAST, round(SPARE * depth * growth))
-
     def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
         return np.where(keep, self.lists.gains(query, keep), np.float32(-np.inf))
+
+    def leading(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
+        kept = int(np.isfinite(scores).sum())
+        if kept <= ALL_SCORED and kept < len(self.pages):
+            return fuse.best(scores, kept)
+        growth: float = max(1.0, len(self.pages) / SPARE_PAGES) ** (1 / 3)
+        return fuse.best(scores, max(SPARE_LEAST, round(SPARE * depth * growth)))
 
     def maxsim(
         self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]

@@ -1,23 +1,27 @@
-"""The first stage: MaxSim fused with BM25 over the same pages, by the way that suits the size of the index.
+"""The first stage: MaxSim fused with BM25 over the same pages, by the way that suits the index's size and the device.
 
-While a scan of all vectors in memory is quick enough (`search.recall_ms`), all are scanned. Past that, inverted lists
-lead to a few hundred pages, which are scored exactly from their stored vectors (`retrieval.ivf`); pages that the lists
-do not have yet are scanned. Vectors that are scanned and do not fit into memory (`search.exact_mb`) are streamed from
-disk, as exact and slower. The `Stage` says which, and why.
+Where a GPU has room for all vectors, all are scanned there. Elsewhere they are scanned in memory while that is quick
+enough (`search.recall_ms`). Past that, inverted lists lead to a few hundred pages, which are scored exactly from their
+stored vectors (`retrieval.ivf`); pages that the lists do not have yet are scanned. Vectors that are scanned and do not
+fit into memory (`search.exact_mb`) are streamed from disk, as exact and slower. The `Stage` says which, and why.
 
 Pages at a place that the question names ("page 14", "Figure 2") are lifted (`retrieval.references`).
 """
 
+import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 import configs.settings as configs
 from retrieval import fuse, references, wording
+from retrieval.errors import missing_extra
+from retrieval.held import Gather, Held, HeldVectors
 from retrieval.ivf import upkeep
 from retrieval.ivf.lists import Lists
 from retrieval.maxsim import pace
@@ -28,7 +32,6 @@ from retrieval.types import Document, Filter, Hit, Page, QueryEmbedding, Stage
 from retrieval.vectors import PageVectors, maxsim_stored
 
 QUICKER = "'folioscope index build' makes it quicker"
-MERGE_AT = 24  # parts in memory before they are made one
 DEEPER = 3
 """Times the depth, where the question names a place: captions are looked for on so many of the best pages."""
 DECIMALS = 6
@@ -50,10 +53,9 @@ class Plan:
 
     state: tuple[object, ...] = ()
     listed: Listed | None = None
-    scanned: tuple[Scanned, ...] = ()
-    readings: Mapping[str, str] | None = None  # of the documents in `scanned`, by doc_id
+    held: tuple[Held, ...] = ()
     streamed: tuple[str, ...] = ()  # doc_ids, read from disk at each search
-    too_many: int = 0  # pages of theirs, which do not fit into memory
+    place: str = "in memory"
     why: str = ""
 
 
@@ -66,12 +68,18 @@ class Recall:
         self._plan = Plan()
         self._lists: tuple[object, Lists | None] = (None, None)  # with the manifest's state
         self._vectors = PageVectors(store, settings.exact_mb * 2**20)
+        self._in_memory = HeldVectors(store, Scanned.gathered, settings.exact_mb * 2**20)
+        self._gpu, gather = on_gpu(settings.device)
+        self._on_gpu = gather and HeldVectors(store, gather, settings.gpu_mb * 2**20)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="bm25")
 
     def warm(self) -> None:
         """Load what searches need, so that the first of them does not wait for it."""
-        listed = self._planned().listed
+        plan = self._planned()
+        for part in plan.held:
+            part.warm()
+        listed = plan.listed
         if listed:
             nothing = np.zeros((1, self._store.fingerprint.dim), np.float32)
             query = QueryEmbedding(nothing, ("",), (True,))
@@ -96,7 +104,7 @@ class Recall:
         for part in self._parts(plan, documents):
             keep = part.pages.of(documents, where.scanned)
             scores = part.scores(query, keep).astype(np.float64).round(DECIMALS)
-            best = fuse.best(scores, part.spare(deep, int(keep.sum())) if len(query.vectors) else 0)
+            best = part.leading(query, scores, deep) if len(query.vectors) else np.zeros(0, np.int64)
             wanted = dict(bm25.result()) if wanted is None else wanted
             numbered = part.pages.numbered(asked.pages, ends)
             by_place = numbered[fuse.best(scores[numbered], depth)]
@@ -181,7 +189,7 @@ class Recall:
     def _parts(self, plan: Plan, documents: Mapping[str, Document]) -> Iterable[Part]:
         if plan.listed:
             yield plan.listed
-        yield from plan.scanned
+        yield from plan.held
         wanted = [doc_id for doc_id in plan.streamed if doc_id in documents]
         yield from map(Scanned.read, self._store.pages(wanted, COLUMNS))
 
@@ -197,51 +205,54 @@ class Recall:
             return self._plan
 
     def _made(self, state: tuple[object, ...]) -> Plan:
-        """What the index's size asks for. Vectors in memory stay there while they are needed."""
+        """What the index's size and the devices ask for."""
         documents = self._store.documents()
-        readings = {d.doc_id: reading(d) for d in documents}
+        readings, pages = {d.doc_id: reading(d) for d in documents}, sum(d.pages for d in documents)
+        why = ""
+        if self._on_gpu:
+            resident = self._on_gpu.of(readings, pages)
+            if resident is not None:
+                self._in_memory.of({}, 0)
+                return Plan(state, None, resident, place=f"on {self._gpu}")
+            why = f"more than the {self._settings.gpu_mb:,} MiB of search.gpu_mb, or than {self._gpu} has free; "
         lists, target = self._lists[1], self._settings.recall_ms
         quick = target * pace(self._store.fingerprint.dim)  # vectors that a scan takes in the time aimed at
-        listed, why = None, ""
+        listed = None
         if lists is not None and lists.vectors > quick:
             listed = Listed.of(lists, readings, self._vectors)
             readings = {d: r for d, r in readings.items() if (d, r) not in lists.documents}
-            why = f"a scan of {lists.vectors:,} vectors would take longer than {target:g} ms"
-        pages = sum(d.pages for d in documents if d.doc_id in readings)
-        scanned = self._in_memory(readings, pages)
+            pages = sum(d.pages for d in documents if d.doc_id in readings)
+            why += f"a scan of {lists.vectors:,} vectors would take longer than {target:g} ms"
+        scanned = self._in_memory.of(readings, pages)
         if scanned is None:
-            why = why or f"more than the {self._settings.exact_mb:,} MiB of search.exact_mb: {QUICKER}"
-            return Plan(state, listed, (), {}, tuple(readings), pages, why)
-        if not why and sum(len(part.vectors) for part in scanned) > quick:
-            why = f"longer than the {target:g} ms aimed at: {QUICKER}"
-        return Plan(state, listed, scanned, readings, (), 0, why)
+            if not listed:
+                why += f"more than the {self._settings.exact_mb:,} MiB of search.exact_mb: {QUICKER}"
+            return Plan(state, listed, (), tuple(readings), "from disk", why)
+        if not listed and sum(part.count for part in scanned) > quick:
+            why += f"longer than the {target:g} ms aimed at: {QUICKER}"
+        return Plan(state, listed, scanned, why=why.removesuffix("; "))
 
-    def _in_memory(self, readings: Mapping[str, str], pages: int) -> tuple[Scanned, ...] | None:
-        """The vectors of these documents and no others; None where they do not fit."""
-        before = self._plan.readings or {}
-        kept = {d: read for d, read in before.items() if readings.get(d) == read}
-        parts = list(self._plan.scanned)
-        if len(kept) < len(before):
-            parts = [part.select(part.pages.of(kept)) for part in parts]
-            parts = [part for part in parts if len(part.pages)]
-        if self._plan.too_many and pages >= 0.9 * self._plan.too_many:  # no use in trying again
-            return None
-        held = sum(part.vectors.nbytes for part in parts)
-        fresh: list[Scanned] = []
-        for batch in self._store.pages(sorted(readings.keys() - kept.keys()), COLUMNS):
-            fresh.append(Scanned.read(batch))
-            held += fresh[-1].vectors.nbytes
-            if held > self._settings.exact_mb * 2**20:
-                return None
-        if fresh:
-            parts.append(Scanned.joined(fresh))  # scanned at once, on all cores
-        return (Scanned.joined(parts),) if len(parts) > MERGE_AT else tuple(parts)
+
+def on_gpu(device: str) -> tuple[str, Gather | None]:
+    """A GPU's name and how vectors get there, for `search.device`; "" and None where pages are not scanned on one.
+
+    Raises DeviceMissing, MissingExtra.
+    """
+    if device == "cpu" or (device == "auto" and "torch" not in sys.modules):
+        return "", None
+    try:
+        from retrieval import resident
+    except ImportError as error:
+        raise missing_extra(error) from error
+    chosen = resident.gpu(device)
+    if chosen is None:
+        return "", None
+    return resident.named(chosen), partial(resident.Resident.gathered, device=chosen)
 
 
 def _told(plan: Plan, pages: Mapping[str, int]) -> str:
     """What was done, and why so."""
-    where = "from disk" if plan.streamed else "in memory"
-    scan = f"exact scan {where} of {pages['scanned']:,} {'new ' if plan.listed else ''}pages"
+    scan = f"exact scan {plan.place} of {pages['scanned']:,} {'new ' if plan.listed else ''}pages"
     reason = f" ({plan.why})" if plan.why else ""
     if not plan.listed:
         return f"{scan}{reason}"

@@ -1,0 +1,309 @@
+"""Pages whose vectors stay in a GPU's memory: each question is put to all of them there, by a fused kernel.
+
+The kernel (late-interaction-kernels: one launch from vectors to MaxSim, without the similarities in between) reads the
+question in float16. How far that can move any page's score is known for each question, so the pages that may be among
+the best are known too; these are scored again in float32. What comes back is exact.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retrieval.errors import DeviceMissing, MissingExtra
+from retrieval.fuse import Scores
+from retrieval.parts import Mask, NoRoom, Pages, Positions
+from retrieval.tables import ragged_stored, widened
+from retrieval.types import Document, QueryEmbedding, Vectors
+
+BLOCK = 2**21
+"""Vectors of one block at most, but for a longer page: the kernel counts a block's values in 32 bits."""
+STEP = 16
+"""Lengths are told to the kernel as multiples of this, so that it is compiled once for all of them."""
+WARMED = (16, 32, 64)  # vectors of the questions for which the kernel's best settings are looked for
+SUMMED = 1e-4  # what float32's order of summing may move a score
+AT_ONCE = 2**20  # vectors scored again in one go
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Pages of about one length: the kernel takes as long for each as for the longest."""
+
+    vectors: Tensor  # (n, d) float16, on the device
+    offsets: Positions  # (pages + 1,)
+    ends: Tensor  # the same as int32, on the device
+    rows: Positions  # (pages,) their positions in the part
+
+    @classmethod
+    def of(cls, vectors: Tensor, lengths: NDArray[np.int64], rows: Positions) -> "Block":
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return cls(vectors, offsets, torch.from_numpy(offsets).to(vectors.device, torch.int32), rows)
+
+    @property
+    def longest(self) -> int:
+        return int(np.diff(self.offsets).max())
+
+    def select(self, keep: Mask) -> "Block":
+        """Only the pages where `keep` is true, which are some."""
+        lengths = np.diff(self.offsets)
+        wanted = torch.from_numpy(np.flatnonzero(np.repeat(keep, lengths))).to(self.vectors.device)
+        return Block.of(self.vectors[wanted], lengths[keep], self.rows[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class Resident:
+    """`retrieval.held.Held`, on `device`."""
+
+    pages: Pages
+    blocks: tuple[Block, ...]
+    device: torch.device
+
+    @classmethod
+    def gathered(
+        cls, batches: Iterable[pa.RecordBatch], room: int, device: torch.device
+    ) -> "tuple[Resident, ...]":
+        """All in one part, or none where there are no pages. Raises NoRoom past `room` bytes, or what the GPU has."""
+        pages: list[Pages] = []
+        blocks: list[Block] = []
+        waiting: dict[int, list[tuple[NDArray[Any], NDArray[np.int64], Positions]]] = {}
+        first = held = 0
+
+        def move(kind: int) -> None:
+            own = waiting.pop(kind)
+            vectors, lengths, rows = (np.concatenate([part[i] for part in own]) for i in range(3))
+            with _room():
+                blocks.append(Block.of(torch.from_numpy(vectors).to(device), lengths, rows))
+
+        for batch in batches:
+            stored, offsets = ragged_stored(pa.Table.from_batches([batch])["vectors"])
+            halves = widened(stored).astype(np.float16) if stored.dtype == np.int8 else stored
+            held += halves.nbytes
+            if held > room:
+                raise NoRoom
+            pages.append(Pages.read(batch))
+            for kind, lengths, rows, own in _by_length(halves, offsets):
+                waiting.setdefault(kind, []).append((own, lengths, rows + first))
+                if sum(len(part[0]) for part in waiting[kind]) >= BLOCK:
+                    move(kind)
+            first += len(pages[-1])
+        for kind in list(waiting):
+            move(kind)
+        return (cls(Pages.joined(pages), tuple(blocks), device),) if pages else ()
+
+    @cached_property
+    def bytes(self) -> int:
+        return sum(block.vectors.nbytes for block in self.blocks)
+
+    @property
+    def count(self) -> int:
+        return sum(len(block.vectors) for block in self.blocks)
+
+    def select(self, keep: Mask) -> "Resident":
+        if keep.all():
+            return self
+        place = np.cumsum(keep) - 1
+        blocks = []
+        for block in self.blocks:
+            own = keep[block.rows]
+            if own.any():
+                with _room():
+                    kept = block if own.all() else block.select(own)
+                blocks.append(Block(kept.vectors, kept.offsets, kept.ends, place[kept.rows]))
+        return Resident(self.pages.select(keep), tuple(blocks), self.device)
+
+    def join(self, others: Sequence["Resident"]) -> "Resident":
+        parts = [self, *others]
+        first = np.cumsum([0, *(len(part.pages) for part in parts)])
+        kinds: dict[int, list[Block]] = {}
+        for part, shift in zip(parts, first, strict=False):
+            for block in part.blocks:
+                moved = Block(block.vectors, block.offsets, block.ends, block.rows + shift)
+                kinds.setdefault(_kind(block.longest), []).append(moved)
+        with _room():
+            blocks = [one for own in kinds.values() for one in _packed(own)]
+        return Resident(Pages.joined([part.pages for part in parts]), tuple(blocks), self.device)
+
+    def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
+        scores = np.full(len(self.pages), -np.inf, np.float32)
+        scores[keep] = 0
+        asked = _weighted(query)
+        if not len(asked):
+            return scores
+        halves = torch.from_numpy(asked.astype(np.float16)).to(self.device)
+        ends = torch.tensor([0, len(asked)], dtype=torch.int32, device=self.device)
+        longest = -(-len(asked) // STEP) * STEP
+        kernel = _kernel(self.device)
+        found = [
+            (
+                block,
+                kernel(halves, block.vectors, ends, block.ends, longest, -(-block.longest // STEP) * STEP)[0],
+            )
+            for block in self.blocks
+            if keep[block.rows].any()
+        ]
+        for block, own in found:  # all were begun before the first is waited for
+            scores[block.rows] = own.cpu().numpy()
+        scores[~keep] = -np.inf
+        return scores
+
+    def leading(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
+        """All that may be among the best: a page's true score is no farther from the kernel's than the slack."""
+        asked = _weighted(query)
+        rounded = asked - asked.astype(np.float16).astype(np.float32)
+        slack = (
+            SUMMED + float(np.linalg.norm(rounded, axis=1).sum()) * 1.001
+        )  # stored vectors are of length 1
+        kept = np.flatnonzero(np.isfinite(scores))
+        if len(kept) <= depth:
+            return kept
+        least = np.partition(scores[kept], -depth)[-depth]
+        near: Positions = kept[scores[kept] >= least - 2 * slack]
+        return near
+
+    def maxsim(
+        self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]
+    ) -> Scores:
+        exact = np.zeros(len(at), np.float64)
+        asked = torch.from_numpy(_weighted(query)).to(self.device)
+        for some in _groups([self._length[position] for position in at]) if len(asked) else ():
+            own = [self._vectors(int(position)) for position in at[some]]
+            lengths = torch.tensor([len(page) for page in own], device=self.device)
+            similar = torch.cat(own).float() @ asked.T
+            page = torch.repeat_interleave(torch.arange(len(own), device=self.device), lengths)
+            best = torch.full((len(own), len(asked)), -torch.inf, device=self.device)
+            best.scatter_reduce_(0, page[:, None].expand_as(similar), similar, "amax")
+            exact[some] = torch.where(lengths > 0, best.sum(dim=1), 0).cpu().numpy()
+        return exact
+
+    def warm(self) -> None:
+        """The kernel is compiled, and its best settings are found, for questions of the usual lengths."""
+        everything = np.ones(len(self.pages), np.bool_)
+        for length in WARMED if self.blocks else ():
+            nothing = np.zeros((length, self.blocks[0].vectors.shape[1]), np.float32)
+            self.scores(QueryEmbedding(nothing, ("",) * length, (True,) * length), everything)
+
+    def _vectors(self, position: int) -> Tensor:
+        block, row = self.blocks[self._place[position, 0]], self._place[position, 1]
+        return block.vectors[block.offsets[row] : block.offsets[row + 1]]
+
+    @cached_property
+    def _place(self) -> Positions:
+        """(pages, 2): block, and row in it."""
+        place = np.zeros((len(self.pages), 2), np.int64)
+        for at, block in enumerate(self.blocks):
+            place[block.rows] = np.stack([np.full(len(block.rows), at), np.arange(len(block.rows))], axis=1)
+        return place
+
+    @cached_property
+    def _length(self) -> Positions:
+        lengths = np.zeros(len(self.pages), np.int64)
+        for block in self.blocks:
+            lengths[block.rows] = np.diff(block.offsets)
+        return lengths
+
+
+def gpu(device: str) -> torch.device | None:
+    """Where vectors are kept for `search.device`: None for "auto" where there is no GPU, or nothing that scans on it.
+
+    Raises DeviceMissing, MissingExtra.
+    """
+    kernels = find_spec("late_interaction_kernels") is not None
+    if device == "auto":
+        return torch.device("cuda") if kernels and torch.cuda.is_available() else None
+    if not kernels:
+        raise MissingExtra(
+            f"search.device asks for {device}, and the package late-interaction-kernels, which scans there, is not "
+            "installed: run 'make gpu', or set search.device: cpu"
+        )
+    if not torch.cuda.is_available() or (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise DeviceMissing(
+            f"search.device asks for {device}, and torch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
+            "GPUs here: check nvidia-smi and the driver, or set search.device: cpu"
+        )
+    return torch.device(device)
+
+
+def named(device: torch.device) -> str:
+    return f"{torch.cuda.get_device_name(device)} ({device})" if device.type == "cuda" else str(device)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise NoRoom from error
+
+
+def _kernel(device: torch.device) -> Any:
+    """(question, vectors, ends of each, most vectors of each) -> (questions, pages) float32."""
+    if device.type == "cuda":
+        from late_interaction_kernels import maxsim_varlen
+
+        return maxsim_varlen
+    from late_interaction_kernels.reference import maxsim_reference_varlen
+
+    return lambda question, vectors, ends, page_ends, *_: maxsim_reference_varlen(
+        question, vectors, ends, page_ends
+    )
+
+
+def _weighted(query: QueryEmbedding) -> Vectors:
+    """(q, d): each vector times its weight, which MaxSim allows; those without weight are left out."""
+    weights = np.ones(len(query.vectors), np.float32) if query.weights is None else query.weights
+    asked: Vectors = np.ascontiguousarray((query.vectors * weights[:, None])[weights > 0], np.float32)
+    return asked
+
+
+def _kind(length: int) -> int:
+    """Pages of one kind are at most twice as long as each other, past 16 vectors."""
+    return max(4, (int(length) - 1).bit_length())
+
+
+def _by_length(
+    vectors: NDArray[Any], offsets: Positions
+) -> Iterator[tuple[int, NDArray[np.int64], Positions, NDArray[Any]]]:
+    """Pages of each kind: (kind, lengths, positions, their vectors)."""
+    lengths = np.diff(offsets)
+    kinds = np.array([_kind(length) for length in lengths])
+    for kind in np.unique(kinds):
+        mine = kinds == kind
+        yield int(kind), lengths[mine], np.flatnonzero(mine), vectors[np.repeat(mine, lengths)]
+
+
+def _packed(blocks: Sequence[Block]) -> Iterator[Block]:
+    """As few blocks as hold the same pages."""
+    group: list[Block] = []
+    for block in [*blocks, None]:
+        full = block is not None and sum(len(one.vectors) for one in (*group, block)) > BLOCK
+        if group and (block is None or full):
+            lengths = np.concatenate([np.diff(one.offsets) for one in group])
+            rows = np.concatenate([one.rows for one in group])
+            yield (
+                group[0]
+                if len(group) == 1
+                else Block.of(torch.cat([one.vectors for one in group]), lengths, rows)
+            )
+            group = []
+        if block is not None:
+            group.append(block)
+
+
+def _groups(lengths: Sequence[int]) -> Iterator[slice]:
+    """Runs of pages that have about AT_ONCE vectors together."""
+    first = held = 0
+    for at, length in enumerate(lengths):
+        if held and held + length > AT_ONCE:
+            yield slice(first, at)
+            first, held = at, 0
+        held += int(length)
+    if first < len(lengths):
+        yield slice(first, len(lengths))

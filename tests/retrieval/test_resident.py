@@ -1,0 +1,266 @@
+"""Vectors kept and scanned on a GPU: what is found, and the parts' life. Without one, by the kernel's own reference.
+
+The kernel itself runs too, in Triton's interpreter.
+"""
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import configs.settings as configs
+from retrieval import held, recall, resident
+from retrieval.encoders.hashing import HashingEncoder
+from retrieval.errors import DeviceMissing, MissingExtra
+from retrieval.ivf import upkeep
+from retrieval.maxsim import maxsim
+from retrieval.parts import COLUMNS, NoRoom
+from retrieval.recall import Recall, Recalled
+from retrieval.resident import Resident
+from retrieval.store import Store
+from retrieval.types import Filter, QueryEmbedding, Vectors
+from tests.retrieval.test_ivf import DIM, exactly, filled, made, names, put, question, unit
+
+CPU = torch.device("cpu")
+SETTINGS = configs.Search(reference_weight=0)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Store:
+    """600 pages of 8 to 24 vectors in 20 documents, three of 70 to 300, and one without."""
+    store = filled(Store.create(str(tmp_path / "index.lance"), HashingEncoder(dim=DIM).fingerprint))
+    rng = np.random.default_rng(5)
+    long = [np.concatenate(made(pages, seed=int(rng.integers(99)))) for pages in (5, 9, 18)]
+    with store.writing():
+        put(store, "long", [*long, np.zeros((0, DIM), np.float32)])
+    return store
+
+
+@pytest.fixture(autouse=True)
+def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the code looks for one, it finds the processor."""
+    monkeypatch.setattr(recall, "on_gpu", lambda _: ("the GPU", partial(Resident.gathered, device=CPU)))
+
+
+def ask(searching: Recall, query: QueryEmbedding, depth: int = 20, where: Filter | None = None) -> Recalled:
+    return searching.candidates("", query, depth, where or Filter())
+
+
+def note(searching: Recall) -> str:
+    return ask(searching, question(0)).stage.note
+
+
+# What is found
+
+
+@pytest.mark.parametrize("block", [resident.BLOCK, 500])
+def test_what_is_found_is_exact(large: Store, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(resident, "BLOCK", block)
+    searching = Recall(large, SETTINGS)
+    for seed in range(4):
+        found = ask(searching, question(seed))
+        assert names(found) == exact(large, question(seed))
+        for hit in found.hits[::5]:
+            stored = large.vectors([hit.page])[hit.page.page_id].astype(np.float32)
+            assert hit.scores["vectors"] == pytest.approx(maxsim(question(seed), stored), abs=2e-6)
+    assert found.stage.note.startswith("exact scan on the GPU of 604 pages, BM25")
+
+
+def exact(store: Store, query: QueryEmbedding, depth: int = 20, where: Filter | None = None) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recall, "on_gpu", lambda _: ("", None))
+        return exactly(store, query, depth, where)
+
+
+def test_filters_come_before_the_cut(large: Store) -> None:
+    searching = Recall(large, SETTINGS)
+    where = Filter(documents=("d03.pdf", "long.pdf"))
+    found = ask(searching, question(1), 40, where)
+    assert names(found) == exact(large, question(1), 40, where)
+    assert len(found.hits) == 34  # the page without vectors too
+    assert not ask(searching, question(1), 40, Filter(scanned=True)).hits
+
+
+def test_pages_that_float16_cannot_tell_apart_come_in_their_true_order(tmp_path: Path) -> None:
+    """All are about equally near, each from another side: rounding the question to float16 changes their order."""
+    store = Store.create(str(tmp_path / "index.lance"), HashingEncoder(dim=DIM).fingerprint)
+    rng = np.random.default_rng(2)
+    query = QueryEmbedding(unit(rng.standard_normal((6, DIM))), ("w",) * 6, (True,) * 6)
+
+    def as_near() -> Vectors:
+        other = rng.standard_normal((6, DIM))
+        aside = unit(other - (other * query.vectors).sum(axis=1, keepdims=True) * query.vectors)
+        return unit(0.5 * query.vectors + 0.75**0.5 * aside)
+
+    with store.writing():
+        put(store, "near", [as_near() for _ in range(300)])
+        put(store, "other", made(100))
+    (part,) = Resident.gathered(store.pages(["near", "other"], COLUMNS), 2**30, CPU)
+    everything = np.ones(400, np.bool_)
+    scores = part.scores(query, everything).astype(np.float64)
+    depth, true = 10, part.maxsim(query, np.arange(400), scores, {})
+    best_of_all = set(np.argsort(-true, kind="stable")[:depth].tolist())
+    assert best_of_all != set(np.argsort(-scores, kind="stable")[:depth].tolist())
+    leading = part.leading(query, scores, depth)
+    assert best_of_all <= set(leading.tolist())
+    assert len(leading) <= 300
+    assert names(ask(Recall(store, SETTINGS), query, depth)) == exact(store, query, depth)
+
+
+def test_bytes_are_scanned_in_float16(tmp_path: Path) -> None:
+    store = Store.create(str(tmp_path / "index.lance"), HashingEncoder(dim=DIM).fingerprint, "int8")
+    with store.writing():
+        put(store, "bytes", made(50))
+    searching = Recall(store, SETTINGS)
+    for seed in range(5):
+        found = {hit.page.name: hit.scores["vectors"] for hit in ask(searching, question(seed), 50).hits}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(recall, "on_gpu", lambda _: ("", None))
+            hits = ask(Recall(store, SETTINGS), question(seed), 50).hits
+        assert found == pytest.approx({hit.page.name: hit.scores["vectors"] for hit in hits}, abs=1e-3)
+
+
+def test_a_question_without_vectors_is_answered_by_its_words(large: Store) -> None:
+    nothing = QueryEmbedding(np.zeros((0, DIM), np.float32), (), ())
+    assert not ask(Recall(large, SETTINGS), nothing).hits
+    assert Recall(large, SETTINGS).candidates("words", nothing, 5, Filter()).hits
+
+
+def test_many_pages_are_scored_again_in_several_goes(large: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = names(ask(Recall(large, SETTINGS), question(3), 600))
+    monkeypatch.setattr(resident, "AT_ONCE", 50)
+    assert names(ask(Recall(large, SETTINGS), question(3), 600)) == whole
+
+
+# The parts' life
+
+
+def test_what_changes_is_seen_and_only_what_is_new_is_read(
+    large: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searching = Recall(large, SETTINGS)
+    ask(searching, question(0))
+    read: list[str] = []
+    pages = large.pages
+
+    def watched(doc_ids: list[str], columns: list[str]) -> object:
+        read.extend(doc_ids)
+        return pages(doc_ids, columns)
+
+    monkeypatch.setattr(large, "pages", watched)
+    with large.writing():
+        put(large, "new", made(40, seed=8))
+        large.remove(["d04", "d05", "long"])
+    for seed in range(3):
+        found = ask(searching, question(seed), 60)
+        assert names(found) == exact(large, question(seed), 60)
+    assert found.stage.pages == 580
+    assert set(read) - {"new"} == {f"d{i:02}" for i in range(20)} - {
+        "d04",
+        "d05",
+    }  # by the exact scan beside it
+    assert read.count("new") == 4
+    assert read.count("d03") == 3
+
+
+def test_many_small_parts_become_one(large: Store) -> None:
+    searching = Recall(large, SETTINGS)
+    for number in range(held.MERGE_AT + 2):
+        with large.writing():
+            put(large, f"n{number:02}", made(3, seed=50 + number))
+        ask(searching, question(0))
+    plan = searching._planned()
+    assert len(plan.held) < 5
+    assert sum(len(part.pages) for part in plan.held) == 604 + 3 * (held.MERGE_AT + 2)
+    assert names(ask(searching, question(2), 80)) == exact(large, question(2), 80)
+
+
+def test_an_index_that_does_not_fit_is_searched_as_without_a_gpu_and_it_is_told(large: Store) -> None:
+    settings = SETTINGS.model_copy(update={"gpu_mb": 1, "recall_ms": 0})
+    with large.writing():
+        put(large, "many", made(800, seed=3))  # 12,800 vectors of 40 values: 1.0 MB with what is there
+    searching = Recall(large, settings)
+    assert "1 MiB of search.gpu_mb, or than the GPU has free; longer than the 0 ms aimed at" in note(
+        searching
+    )
+    upkeep.build(large)
+    told = "inverted lists of 1,404 pages (more than the 1 MiB of search.gpu_mb, or than the GPU has free; a scan of"
+    assert note(searching).startswith(told)
+    with large.writing():
+        large.remove(["many"])
+    assert note(searching).startswith("exact scan on the GPU of 604 pages, BM25")
+    assert not searching._in_memory._parts
+
+
+def test_a_gpu_that_is_full_is_told(large: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "from_numpy", full)
+    assert "exact scan in memory of 604 pages (more than the 1,024 MiB of search.gpu_mb" in note(
+        Recall(large, SETTINGS)
+    )
+
+
+def test_more_than_the_room_is_refused_before_all_is_read(large: Store) -> None:
+    batches = large.pages([d.doc_id for d in large.documents()], COLUMNS)
+    with pytest.raises(NoRoom):
+        Resident.gathered(batches, 1_000, CPU)
+
+
+def test_warming_leaves_searches_as_they_were(large: Store) -> None:
+    searching = Recall(large, SETTINGS)
+    searching.warm()
+    assert names(ask(searching, question(4))) == exact(large, question(4))
+
+
+# The device
+
+
+def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        DeviceMissing, match=r"search\.device asks for cuda:1, and torch .* sees 0 CUDA GPUs here"
+    ):
+        resident.gpu("cuda:1")
+    assert resident.gpu("auto") is None
+    monkeypatch.setattr(resident, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtra, match="late-interaction-kernels, which scans there, is not installed"):
+        resident.gpu("cuda")
+
+
+INTERPRETED = """
+import numpy as np, torch
+from late_interaction_kernels import maxsim_varlen, varlen
+from retrieval import resident
+from tests.retrieval.test_ivf import DIM, made, question
+
+varlen._varlen_fwd_kernel.configs = varlen._varlen_fwd_kernel.configs[:1]  # no GPU to try the others on
+pages = made(9) + [np.concatenate(made(6, seed=1)), np.zeros((0, DIM), np.float32)]
+lengths = np.array([len(page) for page in pages])
+vectors = torch.from_numpy(np.concatenate(pages).astype(np.float16))
+rows = np.arange(len(pages))
+part = resident.Resident(
+    type("Pages", (), {"__len__": lambda self: len(rows)})(), (resident.Block.of(vectors, lengths, rows),),
+    torch.device("cpu"),
+)
+every = rows >= 0
+reference = [part.scores(question(seed), every) for seed in range(3)]
+resident._kernel = lambda device: maxsim_varlen
+for seed in range(3):
+    np.testing.assert_allclose(part.scores(question(seed), every), reference[seed], atol=2e-6)
+print("equal")
+"""
+
+
+def test_the_kernel_gives_what_its_reference_gives() -> None:
+    """As it is called here, run by Triton's interpreter, in a process of its own: Triton reads the variable once."""
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERPRETED], env={**os.environ, "TRITON_INTERPRET": "1"}, cwd=Path(__file__).parents[2],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.stdout.strip() == "equal", ended.stderr[-2000:]
