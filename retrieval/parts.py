@@ -1,12 +1,13 @@
-"""The parts of an index that the first stage looks through: pages whose vectors are scanned, pages that lists lead to.
+"""The parts of an index that the first stage looks through, and the plainest of them: vectors in memory, all scanned.
 
-Both answer alike: about how well each page matches, and exactly how well some of them do.
+All parts answer alike: about how well each page matches, and exactly how well some of them do. The others are
+`retrieval.resident` and `retrieval.listed`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,18 +15,11 @@ from numpy.typing import NDArray
 
 from retrieval import fuse
 from retrieval.fuse import Scores
-from retrieval.ivf.lists import Lists
 from retrieval.maxsim import maxsim_ragged
 from retrieval.tables import ragged_vectors
 from retrieval.types import Document, Page, QueryEmbedding, Vectors
-from retrieval.vectors import PageVectors
 
 COLUMNS = ["doc_id", "number", "width", "height", "source", "vectors"]
-SPARE, SPARE_LEAST, SPARE_PAGES = 3, 100, 10_000
-"""Three times the depth, scored exactly, hold 99.7% of the exact best 100 of 10,000 pages; the larger the index, the
-more pages come near them: 5 times the depth holds 99.5% of 50,000 pages' (benchmarks/recall.py)."""
-ALL_SCORED = 1_000
-"""Pages that a filter leaves are all scored exactly, if they are no more: lists of what is asked for may have few."""
 Mask = NDArray[np.bool_]
 Positions = NDArray[np.int64]
 
@@ -211,45 +205,3 @@ class Scanned:
         self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]
     ) -> Scores:
         return scores[at]
-
-
-@dataclass(frozen=True)
-class Listed:
-    """Pages that the inverted lists lead to; what is exact is read from the stored vectors."""
-
-    pages: Pages
-    lists: Lists
-    vectors: PageVectors
-
-    @classmethod
-    def of(cls, lists: Lists, readings: Mapping[str, str], vectors: PageVectors) -> "Listed":
-        """readings: of each listed document, by doc_id; pages of other readings are passed over."""
-        doc_ids: list[str] = []
-        documents = []
-        for part in lists.segments:
-            documents.append(part.pages["document"] + len(doc_ids))
-            doc_ids += [doc_id if readings.get(doc_id) == read else "" for doc_id, read in part.documents]
-
-        def column(name: str) -> NDArray[Any]:
-            return np.concatenate([part.pages[name] for part in lists.segments])
-
-        size = np.stack([column("width"), column("height")], axis=1)
-        pages = Pages(tuple(doc_ids), np.concatenate(documents), column("number"), size, column("scanned"))
-        return cls(pages, lists, vectors)
-
-    def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
-        return np.where(keep, self.lists.gains(query, keep), np.float32(-np.inf))
-
-    def leading(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
-        kept = int(np.isfinite(scores).sum())
-        if kept <= ALL_SCORED and kept < len(self.pages):
-            return fuse.best(scores, kept)
-        growth: float = max(1.0, len(self.pages) / SPARE_PAGES) ** (1 / 3)
-        return fuse.best(scores, max(SPARE_LEAST, round(SPARE * depth * growth)))
-
-    def maxsim(
-        self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]
-    ) -> Scores:
-        pages = [self.pages.page(int(position), documents) for position in at]
-        exact = self.vectors.maxsim(query, pages, [documents[page.doc_id] for page in pages])
-        return exact.astype(np.float64)

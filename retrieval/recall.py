@@ -24,8 +24,9 @@ from retrieval.errors import missing_extra
 from retrieval.held import Gather, Held, HeldVectors
 from retrieval.ivf import upkeep
 from retrieval.ivf.lists import Lists
+from retrieval.listed import Listed
 from retrieval.maxsim import pace
-from retrieval.parts import COLUMNS, Listed, Part, Scanned
+from retrieval.parts import COLUMNS, Part, Scanned
 from retrieval.store import Store
 from retrieval.tables import narrowed, reading
 from retrieval.types import Document, Filter, Hit, Page, QueryEmbedding, Stage

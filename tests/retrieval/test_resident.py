@@ -3,6 +3,7 @@
 The kernel itself runs too, in Triton's interpreter.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import configs.settings as configs
+from benchmarks import resident as benchmark
 from retrieval import held, recall, resident
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import DeviceMissing, MissingExtra
@@ -264,3 +266,13 @@ def test_the_kernel_gives_what_its_reference_gives() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.stdout.strip() == "equal", ended.stderr[-2000:]
+
+
+def test_the_benchmark_runs_and_every_row_has_both_sides(tmp_path: Path) -> None:
+    out = tmp_path / "resident.json"
+    benchmark.main(["--device", "cpu", "--sizes", "110x16", "--out", str(out)])
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["ours"]["recall@100"] == 1
+    assert row["torch, float16"]["recall@100"] > 0.9
+    assert 100 <= row["pages scored again"] <= 110
+    assert row["floor, ms"] < row["ours"]["p50 ms"]
