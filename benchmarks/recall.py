@@ -127,7 +127,7 @@ def timed(
 def ours(
     store: Store, places: dict[str, int], **settings: Any
 ) -> tuple[Callable[[QueryEmbedding], list[int]], Recall]:
-    recall = Recall(store, configs.Search(reference_weight=0).model_copy(update=settings))
+    recall = Recall(store, configs.Search(reference_weight=0, device="cpu").model_copy(update=settings))
 
     def ask(question: QueryEmbedding) -> list[int]:
         hits = recall.candidates("", question, DEPTH, Filter()).hits
@@ -267,7 +267,7 @@ def while_written(
     Every added page equals one that is there. An answer is wrong where two twins have unlike scores, where a page is
     gone, and where the twin of a page that leads the last one is missing though it was committed before the question.
     """
-    recall = Recall(store, configs.Search(reference_weight=0, recall_ms=0, exact_mb=4_000))
+    recall = Recall(store, configs.Search(reference_weight=0, recall_ms=0, exact_mb=4_000, device="cpu"))
     recall.warm()
     added = len(pages) // 10 // PER_FILE * PER_FILE
     writer = get_context("spawn").Process(target=write_on, args=(store.uri, np.array(vectors[:added]), added))

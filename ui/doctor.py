@@ -52,6 +52,7 @@ def run(settings: configs.Settings) -> int:
     try:
         import rerankers
         import retrieval.encoders
+        from retrieval.recall import on_gpu
 
         encoder = retrieval.encoders.load(settings.encoder)
         show.console.print(f"  ok       encoder {encoder.fingerprint}")
@@ -59,6 +60,9 @@ def run(settings: configs.Settings) -> int:
         show.console.print(f"  ok       reranker {reranker.name if reranker else 'none'}")
         for note in (*encoder.notes, *(reranker.notes if reranker else ())):
             show.console.print(f"           {note}")
+        gpu, _ = on_gpu(settings.search.device)
+        where = f"vectors are scanned on {gpu}, up to {settings.search.gpu_mb:,} MiB" if gpu else "no GPU for vectors"
+        show.console.print(f"  ok       search.device {settings.search.device}: {where}")
     except FolioscopeError as error:
         lacking = True
         show.console.print(f"  MISSING  {error}")

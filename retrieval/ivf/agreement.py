@@ -62,7 +62,7 @@ def measure(
             best[at] = dict(sorted(best[at].items(), key=lambda item: -item[1])[:DEEP])
         done += len(part.pages)
         told(done, total)
-    recall = Recall(store, configs.Search(recall_ms=0, reference_weight=0))
+    recall = Recall(store, configs.Search(recall_ms=0, reference_weight=0, device="cpu"))
     shares = []
     for query, exact in zip(questions, best, strict=True):
         hits = recall.candidates("", query, DEEP, Filter()).rankings["vectors"]

@@ -6,7 +6,8 @@ found, and looked up, in two levels, so that the cost of a vector grows with the
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ ROUNDS = 6  # of k-means
 BLOCK = 32_768  # vectors at a time
 BRANCHES = 2  # cells of the first level in which the nearest centroid is looked for
 PER_CENTROID = 32  # vectors of the sample
+PER_CELL = 512  # vectors of it that the first level is found by
 TOLD = 16  # cells between two words on how far it is
 SPARE = 1.25  # over the sample's largest factor: what lies beyond is clipped
 
@@ -33,7 +35,7 @@ class Codes:
     factors: NDArray[np.uint8]  # (n,), in 255ths of the codebook's largest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Codebook:
     """centroids[starts[i]:starts[i + 1]] belong to cell i of the first level; of length 1."""
 
@@ -62,28 +64,34 @@ class Codebook:
 
     def encode(self, vectors: Vectors) -> Codes:
         """vectors (n, d) float32, of length 1."""
-        centroids, residual, factor = self.apart(vectors)
-        return Codes(
-            centroids,
-            packed(residual > 0),
-            np.rint(np.minimum(factor / self.largest, 1) * 255).astype(np.uint8),
-        )
+        centroids, signs, factor = self.apart(vectors)
+        return Codes(centroids, signs, np.rint(np.minimum(factor / self.largest, 1) * 255).astype(np.uint8))
 
-    def apart(self, vectors: Vectors) -> tuple[NDArray[np.uint32], NDArray[Any], NDArray[Any]]:
-        """Nearest centroids (n,), what is left of each vector, rotated, and the factor (n,) of its signs."""
+    def apart(self, vectors: Vectors) -> tuple[NDArray[np.uint32], NDArray[np.uint64], Vectors]:
+        """Nearest centroids (n,), the signs of what is left of each vector, rotated, and the factor (n,) of the signs."""
+        from retrieval.ivf.kernels import signs_and_factors
+
         centroids = self.nearest(vectors)
-        residual = (vectors - self.centroids[centroids]) @ self.rotation
-        factor = (residual**2).sum(axis=1) / np.maximum(np.abs(residual).sum(axis=1), 1e-9)
-        return centroids, residual, factor
+        rotated = vectors @ self.rotation
+        signs = np.empty((len(vectors), rotated.shape[1] // 64), np.uint64)
+        factors = np.empty(len(vectors), np.float32)
+        signs_and_factors(rotated, self._rotated, centroids, signs, factors)
+        return centroids, signs, factors
+
+    @cached_property
+    def _rotated(self) -> Vectors:
+        """(k, 64 * ceil(d / 64)) the centroids."""
+        rotated: Vectors = self.centroids @ self.rotation
+        return rotated
 
     def save(self, path: Path) -> None:
-        np.savez(path, **{name: getattr(self, name) for name in self.__slots__})
+        np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def load(cls, path: Path) -> "Codebook":
         with path.open("rb") as file, np.load(file) as arrays:
-            return cls(**{name: arrays[name] for name in cls.__slots__ if name != "largest"},
-                       largest=float(arrays["largest"]))  # fmt: skip
+            own = {field.name: arrays[field.name] for field in fields(cls)}
+        return cls(**own | {"largest": float(own["largest"])})
 
 
 def packed(bits: NDArray[Any]) -> NDArray[np.uint64]:
@@ -106,7 +114,7 @@ def train(
     dim = sample.shape[1]
     wanted = max(1, min(centroids, len(sample) // 8))
     cells = max(1, int(2 ** np.floor(np.log2(wanted) / 2)))
-    first = _k_means(sample, cells)
+    first = _k_means(sample[:: max(1, len(sample) // (PER_CELL * cells))], cells)
     own = np.concatenate([(block @ first.T).argmax(axis=1) for block in _blocks(sample)])
     members = dict(_grouped(own))
 
@@ -136,13 +144,14 @@ def train(
 
 def _k_means(vectors: NDArray[Any], centroids: int) -> Vectors:
     """Spherical k-means, begun at vectors chosen evenly; a centroid that loses all its vectors stays where it was."""
+    from retrieval.ivf.kernels import add_to
+
     chosen = np.linspace(0, len(vectors) - 1, centroids).astype(np.int64)
     found: Vectors = vectors[chosen].astype(np.float32)
     for _ in range(ROUNDS if centroids > 1 else 1):
         sums = np.zeros_like(found)
         for block in _blocks(vectors):
-            for cell, members in _grouped((block @ found.T).argmax(axis=1)):
-                sums[cell] += block[members].sum(axis=0)
+            add_to(sums, (block @ found.T).argmax(axis=1), block)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         found = np.where(lengths > 1e-6, sums / np.maximum(lengths, 1e-6), found)
     return found

@@ -132,3 +132,37 @@ def best_of_bytes(stored: NDArray[np.int8], queries: Vectors, best: Vectors) -> 
             values[at] = np.float32(stored[row, at])
             length += values[at] * values[at]
         _raise(values, np.float32(1) / np.sqrt(max(length, np.float32(1))), queries, best)
+
+
+@_compiled
+def signs_and_factors(
+    rotated: Vectors,
+    centroids: Vectors,
+    own: NDArray[np.uint32],
+    signs: NDArray[np.uint64],
+    factors: Vectors,
+) -> None:
+    """Of what each row of `rotated` (n, 64 * words) has beyond its centroid: which values are positive, lowest bit
+    first, and the sum of their squares by the sum of their magnitudes."""
+    left = np.empty(rotated.shape[1], np.float32)
+    for row in range(rotated.shape[0]):
+        squares, magnitudes = np.float32(0), np.float32(0)
+        centroid = centroids[own[row]]
+        for at in range(rotated.shape[1]):
+            left[at] = rotated[row, at] - centroid[at]
+            squares += left[at] * left[at]
+            magnitudes += abs(left[at])
+        factors[row] = squares / max(magnitudes, np.float32(1e-9))
+        for word in range(signs.shape[1]):
+            bits = np.uint64(0)
+            for bit in range(64):
+                bits |= np.uint64(left[64 * word + bit] > 0) << np.uint64(bit)
+            signs[row, word] = bits
+
+
+@_compiled
+def add_to(sums: Vectors, own: NDArray[np.int64], vectors: Vectors) -> None:
+    """Adds each row of vectors (n, d) to the row of sums (k, d) that `own` (n,) says."""
+    for row in range(vectors.shape[0]):
+        for at in range(vectors.shape[1]):
+            sums[own[row], at] += vectors[row, at]

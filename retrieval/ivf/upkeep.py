@@ -27,7 +27,7 @@ from retrieval.types import Document, Page, Stored, Vectors
 
 GROUP = 4_000_000
 """Vectors of one new segment at most, but for a document that has more; their codes in memory are about 200 MB."""
-BLOCK = 65_536  # vectors encoded at once
+BLOCK = 32_768  # vectors encoded at once: their arrays are then small enough for malloc to use again
 MOST_SAMPLED = 2_000_000  # vectors to train on: 512 MB at 128 dimensions
 OUTGROWN = 8  # times the vectors that the codebook was trained for: then all is built anew
 MOST_SEGMENTS = 8  # past it the small ones become one
