@@ -8,10 +8,11 @@ from retrieval.errors import FolioscopeError
 from ui import models, show
 
 TORCH = ("torch", "torchvision", "transformers", "colpali-engine", "peft", "sentence-transformers")
-FASTER = {  # found by transformers where they are installed; results are the same without
+FASTER = {  # found where they are installed; results are the same without
     "flash-attn": "faster attention",
     "flash-linear-attention": "faster Qwen3.5 (ColQwen3.5)",
     "causal-conv1d": "faster Qwen3.5 (ColQwen3.5)",
+    "late-interaction-kernels": "all pages scanned on the GPU (search.device)",
 }
 PACKAGES = ("lancedb", "pymupdf", "pdf2image", "rapidocr", "onnxruntime", "gradio")
 PROGRAMS = {
@@ -61,7 +62,11 @@ def run(settings: configs.Settings) -> int:
         for note in (*encoder.notes, *(reranker.notes if reranker else ())):
             show.console.print(f"           {note}")
         gpu, _ = on_gpu(settings.search.device)
-        where = f"vectors are scanned on {gpu}, up to {settings.search.gpu_mb:,} MiB" if gpu else "no GPU for vectors"
+        where = (
+            f"vectors are scanned on {gpu}, up to {settings.search.gpu_mb:,} MiB"
+            if gpu
+            else "no GPU for vectors"
+        )
         show.console.print(f"  ok       search.device {settings.search.device}: {where}")
     except FolioscopeError as error:
         lacking = True

@@ -157,3 +157,12 @@ def test_the_doctor_names_what_is_there() -> None:
     report = folioscope("doctor").stdout
     assert "ok       encoder words folio-1" in report
     assert "ok       reranker text (folio-1)" in report
+    assert "ok       search.device auto: no GPU for vectors" in report
+
+
+def test_a_gpu_that_is_not_there_ends_a_search_and_says_what_to_do(index: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "gpu.yaml"
+    profile.write_text("encoder: {kind: hashing}\nsearch: {device: cuda}\n")
+    said = folioscope("search", "pumps", "--index", index, "--profile", profile, code=3).stderr
+    assert "search.device asks for cuda, and torch" in said
+    assert "set search.device: cpu" in said
