@@ -32,6 +32,11 @@ CMD ["folioscope", "serve", "--host", "0.0.0.0"]
 
 FROM cpu AS cuda
 USER root
+# Triton compiles a few lines of C for the GPU that it finds.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends gcc libc6-dev \
+ && rm -rf /var/lib/apt/lists/*
 COPY requirements/gpu.txt requirements/gpu.txt
 RUN pip install --no-cache-dir --require-hashes -r requirements/gpu.txt
 USER 1000

@@ -35,21 +35,18 @@ from retrieval.types import Fingerprint, QueryEmbedding, Vectors
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"
 VECTORS = 64  # of a page
+IN_MEMORY_MB = 10_000
 PER_FILE = 10 * clustered.BLOCK  # pages of a document
 
 
 def files(first: int, last: int) -> Iterator[NDArray[np.float16]]:
     """The pages from `first` to `last`, a document's at a time: (pages, VECTORS, DIM)."""
-    starts = range(first, last, clustered.BLOCK)
-    counts = [min(clustered.BLOCK, last - start) for start in starts]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        waiting = pool.map(clustered.block, starts, counts, [VECTORS] * len(counts))
-        group: list[NDArray[np.float16]] = []
-        for at, (vectors, _) in enumerate(waiting, start=1):
-            group.append(vectors)
-            if at % 10 == 0 or at == len(counts):
-                yield np.concatenate(group)
-                group = []
+        for start in range(first, last, PER_FILE):
+            starts = range(start, min(last, start + PER_FILE), clustered.BLOCK)
+            counts = [min(clustered.BLOCK, last - at) for at in starts]
+            made = pool.map(clustered.block, starts, counts, [VECTORS] * len(counts))
+            yield np.concatenate([vectors for vectors, _ in made])
 
 
 def asked() -> list[QueryEmbedding]:
@@ -89,7 +86,7 @@ def built(uri: str, most_mb: int) -> dict[str, float]:
             own, mapped = max(own, memory.rss - memory.shared), max(mapped, memory.rss)
             cpu = times.user + times.system
             time.sleep(0.05)
-    if child.returncode:
+    if child.wait():
         raise SystemExit(f"the build ended with {child.returncode} within {most_mb} MiB")
     return {
         "seconds": time.perf_counter() - began,
@@ -111,15 +108,32 @@ def row(
         "build, cpu ms a page": round(1000 * build["cpu seconds"] / pages, 2),
         "lists, bytes a vector": round(stats.bytes / stats.vectors, 1),
     }  # fmt: skip
-    process = psutil.Process()
-    for name, held in (("fetched", 0), ("in memory", 12_000)):
-        ask, recall = ours(store, places, recall_ms=0, exact_mb=held)
-        recall.warm()
-        found, times = timed(ask, questions, 2)
-        memory = process.memory_info()
-        facts[name] = {**judged(found, truth), **times, "own MB": round((memory.rss - memory.shared) / 1e6)}
-        del ask, recall
+    for name, held in (("fetched", 0), ("in memory", IN_MEMORY_MB)):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # memory is of searching alone
+            facts[name] = pool.submit(searched, store.uri, places, questions, truth, held).result()
     return facts
+
+
+def searched(
+    uri: str,
+    places: dict[str, int],
+    questions: Sequence[QueryEmbedding],
+    truth: Sequence[Sequence[int]],
+    held: int,
+) -> dict[str, Any]:
+    """held: MiB for vectors of pages that lists lead to."""
+    ask, recall = ours(Store.open(uri), places, recall_ms=0, exact_mb=held)
+    before = psutil.Process().memory_info()
+    recall.warm() if held else ask(questions[0])
+    found, times = timed(ask, questions, 2)
+    memory = psutil.Process().memory_info()
+    own = memory.rss - memory.shared - (before.rss - before.shared)
+    return {
+        **judged(found, truth),
+        **times,
+        "own MB": round(own / 1e6),
+        "mapped MB": round(memory.shared / 1e6),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

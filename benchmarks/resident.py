@@ -1,14 +1,15 @@
 """The scan on a GPU: exact MaxSim over all pages' vectors in its memory, beside what else could be done there.
 
-For each size, in one run: ours (`retrieval.resident`: the fused kernel over every page, then float32 for those that may
+For each size, in one run: ours (`retrieval.resident`: the fused kernel over every page, then float64 for those that may
 be among the best 100), the same by padded products in torch (what colpali-engine's `score_multi_vector` does, in
 float16, a chunk of pages at a time), and the floor, which is the time to read the vectors once at the speed of a copy
-measured just before. Recall is against float32 over the same vectors. Nothing is read from an index.
+measured just before. Recall is against float64 over the same vectors. Nothing is read from an index.
 
-    python -m benchmarks.resident                                on a GPU
-    python -m benchmarks.resident --device cpu --sizes 200x16    by the kernel's reference: only to see that it runs
+    python -m benchmarks.resident                                                      on a GPU
+    python -m benchmarks.resident --device cpu --sizes 200x16x128 --out FILE           only to see that it runs
 
-Needs torch, late-interaction-kernels, numpy, pyarrow, numba and nothing else of Folioscope's requirements.
+Needs torch, late-interaction-kernels, numpy, pyarrow, pillow, threadpoolctl and snowballstemmer, and nothing else of
+Folioscope's requirements.
 """
 
 import argparse
@@ -22,42 +23,54 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.clustered import COMMON_DIRECTION, NOISE, STYLE, questions, world
 from retrieval.parts import Pages
 from retrieval.resident import BLOCK, Block, Resident
 from retrieval.types import QueryEmbedding, Vectors
 
 RESULTS = Path(__file__).parent / "results" / "resident.json"
 DEPTH = 100
-SIZES = ("2000x256", "10000x256", "100000x256", "1000000x256", "2000x1024", "50000x1024")
-CHUNK = 2_000  # pages that torch's products take at once
+SIZES = (
+    "2000x256x128",
+    "10000x256x128",
+    "100000x256x128",
+    "1000000x256x128",
+    "2000x1024x128",
+    "10000x768x320",
+)
+WORDS, OF_A_PAGE = 5_000, 40
+NOISE, ASKED_NOISE = 0.5, 1.0  # as long as the vector itself is 1
+QUESTIONS, ASKED = 30, 20
+CHUNK = 1_000  # pages that torch's products take at once
 COPIED = 2**31  # bytes
 
 
-def corpus(pages: int, per_page: int, device: torch.device) -> tuple[Resident, list[Vectors]]:
-    """Pages whose vectors are noisy copies of 40 of `clustered`'s words each, made where they stay, and questions."""
-    words, shared, _ = world()
+def corpus(pages: int, per_page: int, dim: int, device: torch.device) -> tuple[Resident, list[Vectors]]:
+    """Pages of noisy copies of 40 words each, made where they stay, and questions: noisier ones of a page's words."""
     generator = torch.Generator(device).manual_seed(0)
-    known, common = (torch.from_numpy(part).to(device) for part in (words, COMMON_DIRECTION * shared))
-    blocks, asked = [], []
-    a_block = max(1, BLOCK // per_page)
+
+    def random(*shape: int) -> Tensor:
+        made = torch.randn(*shape, dim, generator=generator, device=device)
+        return torch.nn.functional.normalize(made, dim=-1)
+
+    words = random(WORDS)
+    blocks: list[Block] = []
+    asked: list[Vectors] = []
+    a_block = max(1, BLOCK // (per_page * dim))
     for first in range(0, pages, a_block):
         count = min(a_block, pages - first)
-
-        def random(*shape: int) -> Tensor:
-            made = torch.randn(*shape, known.shape[1], generator=generator, device=device)
-            return torch.nn.functional.normalize(made, dim=-1)
-
-        own = torch.randint(len(known), (count, 40), generator=generator, device=device)
-        chosen = torch.randint(40, (count, per_page), generator=generator, device=device)
-        ids = own.gather(1, chosen)
-        vectors = known[ids] + common + STYLE * random(count, 1) + NOISE * random(count, per_page)
-        halves = torch.nn.functional.normalize(vectors, dim=-1).half()
+        own = torch.randint(WORDS, (count, OF_A_PAGE), generator=generator, device=device)
+        halves = torch.empty(count, per_page, dim, dtype=torch.float16, device=device)
+        for some in range(0, count, CHUNK):  # float32 beside it would take twice as much
+            part = own[some : some + CHUNK]
+            chosen = torch.randint(OF_A_PAGE, (len(part), per_page), generator=generator, device=device)
+            vectors = words[part.gather(1, chosen)] + NOISE * random(len(part), per_page)
+            halves[some : some + CHUNK] = torch.nn.functional.normalize(vectors, dim=-1)
         if not first:
-            some = slice(0, min(count, 500))
-            asked = list(questions(halves[some].cpu().numpy(), ids[some].cpu().numpy().astype(np.int32), 30))
+            meant = words[own[torch.arange(QUESTIONS, device=device) % count, :ASKED]]
+            said = torch.nn.functional.normalize(meant + ASKED_NOISE * random(QUESTIONS, ASKED), dim=-1)
+            asked = list(said.cpu().numpy())
         lengths = np.full(count, per_page, np.int64)
-        blocks.append(Block.of(halves.reshape(-1, known.shape[1]), lengths, first + np.arange(count)))
+        blocks.append(Block.of(halves.view(-1, dim), lengths, first + np.arange(count)))
     none = np.zeros(pages, np.int32)
     place = Pages(("made",), none, none, np.zeros((pages, 2), np.float32), none > 0)
     return Resident(place, tuple(blocks), device), asked
@@ -70,7 +83,7 @@ def by_products(part: Resident, per_page: int, asked: Vectors, kind: torch.dtype
     for block in part.blocks:
         for pages in block.vectors.view(-1, per_page, query.shape[1]).split(CHUNK):
             similar = torch.einsum("qd,pnd->pqn", query, pages.to(kind))
-            scores.append(similar.amax(dim=2).float().sum(dim=1))
+            scores.append(similar.amax(dim=2).double().sum(dim=1))
     return torch.cat(scores)
 
 
@@ -97,8 +110,8 @@ def copied_a_second(device: torch.device) -> float:
 
 
 def row(size: str, device: torch.device, bytes_a_second: float) -> dict[str, Any]:
-    pages, per_page = map(int, size.split("x"))
-    part, asked = corpus(pages, per_page, device)
+    pages, per_page, dim = map(int, size.split("x"))
+    part, asked = corpus(pages, per_page, dim, device)
     every = np.ones(pages, np.bool_)
     candidates: list[int] = []
 
@@ -116,11 +129,11 @@ def row(size: str, device: torch.device, bytes_a_second: float) -> dict[str, Any
         ]
 
     def truth(question: Vectors) -> set[int]:
-        return set(by_products(part, per_page, question, torch.float32).topk(DEPTH).indices.tolist())
+        return set(by_products(part, per_page, question, torch.float64).topk(DEPTH).indices.tolist())
 
     began = time.perf_counter()
     part.warm()
-    facts = {"pages": pages, "vectors a page": per_page, "GB": round(part.bytes / 1e9, 2),
+    facts = {"pages": pages, "vectors a page": per_page, "dimensions": dim, "GB": round(part.bytes / 1e9, 2),
              "warmed in s": round(time.perf_counter() - began, 1)}  # fmt: skip
     few = asked[:10]
     true = [truth(question) for question in few]
@@ -144,10 +157,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--sizes", nargs="+", default=SIZES, help="pages x vectors of a page")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--sizes", nargs="+", default=SIZES, help="pages x vectors of a page x dimensions")
+    parser.add_argument("--out", type=Path, help="needed where no GPU is measured")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
+    if device.type != "cuda" and not options.out:
+        parser.error("without a GPU this measures nothing of worth: --out FILE, beside the results")
+    out = options.out or RESULTS
     bytes_a_second = copied_a_second(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a processor, by the reference"
     facts: dict[str, Any] = {
@@ -160,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for size in options.sizes:
         facts["rows"].append(row(size, device, bytes_a_second))
         print(facts["rows"][-1], flush=True)
-        options.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")  # a run may be cut short
+        out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")  # a run may be cut short
         if device.type == "cuda":
             torch.cuda.empty_cache()
 

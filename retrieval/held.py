@@ -1,5 +1,6 @@
 """Vectors of whole documents, kept where they are scanned: what is there stays, new ones are read, gone ones let go."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, Self
 
@@ -8,8 +9,8 @@ import pyarrow as pa
 from retrieval.parts import COLUMNS, Mask, NoRoom, Part
 from retrieval.store import Store
 
-MERGE_AT = 24  # parts before they are made one
 AGAIN = 0.9  # of the pages that did not fit: with fewer it is tried again
+LATER = 60.0  # seconds until it is tried again where there was no memory
 
 
 class Held(Part, Protocol):
@@ -28,7 +29,7 @@ class Held(Part, Protocol):
         ...
 
     def select(self, keep: Mask) -> Self:
-        """Only the pages where `keep` is true."""
+        """Only the pages where `keep` is true; others are gone, or passed over. Raises NoRoom."""
         ...
 
     def join(self, others: Sequence[Self]) -> Self:
@@ -37,34 +38,59 @@ class Held(Part, Protocol):
 
 
 Gather = Callable[[Iterable[pa.RecordBatch], int], tuple[Held, ...]]
-"""Pages and the bytes that their vectors may take -> one part, or none of no pages. Raises NoRoom, as `join` may."""
+"""Pages and the bytes that their vectors may take -> one part, or none of no pages. Raises NoRoom."""
 
 
 class HeldVectors:
-    """For one caller at a time. room: bytes."""
+    """For one caller at a time. room: MiB, as the setting of this name says; parts: past so many they are made one."""
 
-    def __init__(self, store: Store, gather: Gather, room: int) -> None:
+    def __init__(self, store: Store, gather: Gather, room: int, setting: str, parts: int) -> None:
         self._store = store
         self._gather = gather
-        self._room = room
+        self._room = room * 2**20
+        self._too_large = f"more than the {room:,} MiB of {setting}"
+        self._most_parts = parts
         self._parts: tuple[Held, ...] = ()
         self._readings: Mapping[str, str] = {}
         self._too_many: int | None = None  # pages
+        self._not_before = 0.0
+        self.why = ""
+        """Of the last refusal."""
 
     def of(self, readings: Mapping[str, str], pages: int) -> tuple[Held, ...] | None:
         """Parts with these documents and no others; None, and nothing kept, where they do not fit.
 
         readings: by doc_id; pages: of theirs.
         """
-        if self._too_many is not None and pages >= AGAIN * self._too_many:
+        many = self._too_many is not None and pages >= AGAIN * self._too_many
+        if many or time.monotonic() < self._not_before:
             return None
         try:
-            self._parts = self._updated(readings)
-        except NoRoom:
-            self._parts, self._readings, self._too_many = (), {}, pages
+            try:
+                self._parts = self._updated(readings)
+            except NoRoom as reason:
+                passed_over = any("" in part.pages.doc_ids for part in self._parts)
+                removed = not self._readings.items() <= readings.items()
+                if not self._parts or not (passed_over or removed or reason.passing):
+                    raise
+                self._let_go()  # what is not needed any more took room
+                self._parts = self._updated(readings)
+        except NoRoom as reason:
+            self._too_many = None if reason.passing else pages
+            self.refuse(reason)
             return None
         self._readings, self._too_many = readings, None
         return self._parts
+
+    def refuse(self, reason: NoRoom) -> None:
+        """Let go of everything, because of this."""
+        self._let_go()
+        self.why = str(reason) or self._too_large
+        if reason.passing:
+            self._not_before = time.monotonic() + LATER
+
+    def _let_go(self) -> None:
+        self._parts, self._readings = (), {}
 
     def _updated(self, readings: Mapping[str, str]) -> tuple[Held, ...]:
         kept = {d: read for d, read in self._readings.items() if readings.get(d) == read}
@@ -76,4 +102,4 @@ class HeldVectors:
         if fresh:
             room = self._room - sum(part.bytes for part in parts)
             parts += self._gather(self._store.pages(fresh, COLUMNS), room)
-        return (parts[0].join(parts[1:]),) if len(parts) > MERGE_AT else tuple(parts)
+        return (parts[0].join(parts[1:]),) if len(parts) > self._most_parts else tuple(parts)

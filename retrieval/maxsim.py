@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,11 @@ def pace(dim: int) -> float:
         maxsim_ragged(query, vectors, offsets)
         seconds.append(time.perf_counter() - began)
     return PACED / (1000 * min(seconds))
+
+
+def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    """(pages + 1,): page i has rows offsets[i] to offsets[i + 1]; lengths (pages,)."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 def maxsim_ragged(query: QueryEmbedding, vectors: Vectors, offsets: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from retrieval import fuse
 from retrieval.fuse import Scores
-from retrieval.maxsim import maxsim_ragged
+from retrieval.maxsim import maxsim_ragged, offsets_of
 from retrieval.tables import ragged_vectors
 from retrieval.types import Document, Page, QueryEmbedding, Vectors
 
@@ -25,7 +25,11 @@ Positions = NDArray[np.int64]
 
 
 class NoRoom(Exception):
-    """More vectors than may be kept, or than there is memory for."""
+    """More vectors than may be kept; or, with a message, than there is memory for just now."""
+
+    @property
+    def passing(self) -> bool:
+        return bool(self.args)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,12 @@ class Pages:
         return Pages(
             self.doc_ids, self.document[keep], self.number[keep], self.size[keep], self.scanned[keep]
         )
+
+    def hide(self, keep: Mask) -> "Pages":
+        """As many, but those where `keep` is false are passed over from now on."""
+        doc_ids = self.doc_ids if "" in self.doc_ids else (*self.doc_ids, "")
+        nowhere = np.int32(doc_ids.index(""))
+        return Pages(doc_ids, np.where(keep, self.document, nowhere), self.number, self.size, self.scanned)
 
     def of(self, doc_ids: Mapping[str, object], scanned: bool | None = None) -> Mask:
         """(pages,) those of these documents, and those that were scanned, or were not, where that is asked for."""
@@ -182,15 +192,15 @@ class Scanned:
         return Scanned(
             Pages.joined([part.pages for part in parts]),
             np.concatenate([part.vectors for part in parts]),
-            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            offsets_of(lengths),
         )
 
     def select(self, keep: Mask) -> "Scanned":
         if keep.all():
             return self
         lengths = np.diff(self.offsets)
-        offsets = np.concatenate([[0], np.cumsum(lengths[keep])]).astype(np.int64)
-        return Scanned(self.pages.select(keep), self.vectors[np.repeat(keep, lengths)], offsets)
+        vectors = self.vectors[np.repeat(keep, lengths)]
+        return Scanned(self.pages.select(keep), vectors, offsets_of(lengths[keep]))
 
     def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
         kept = self.select(keep)

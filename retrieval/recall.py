@@ -11,28 +11,32 @@ Pages at a place that the question names ("page 14", "Figure 2") are lifted (`re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 import configs.settings as configs
 from retrieval import fuse, references, wording
-from retrieval.errors import missing_extra
+from retrieval.errors import FolioscopeError, missing_extra
 from retrieval.held import Gather, Held, HeldVectors
 from retrieval.ivf import upkeep
 from retrieval.ivf.lists import Lists
 from retrieval.listed import Listed
 from retrieval.maxsim import pace
-from retrieval.parts import COLUMNS, Part, Scanned
+from retrieval.parts import COLUMNS, NoRoom, Part, Scanned
 from retrieval.store import Store
 from retrieval.tables import narrowed, reading
 from retrieval.types import Document, Filter, Hit, Page, QueryEmbedding, Stage
 from retrieval.vectors import PageVectors, maxsim_stored
 
+T = TypeVar("T")
 QUICKER = "'folioscope index build' makes it quicker"
+PARTS, PARTS_ON_GPU = 24, 4
+"""Parts of the vectors that are scanned, after many small ingests: past so many they are made one."""
 DEEPER = 3
 """Times the depth, where the question names a place: captions are looked for on so many of the best pages."""
 DECIMALS = 6
@@ -69,18 +73,15 @@ class Recall:
         self._plan = Plan()
         self._lists: tuple[object, Lists | None] = (None, None)  # with the manifest's state
         self._vectors = PageVectors(store, settings.exact_mb * 2**20)
-        self._in_memory = HeldVectors(store, Scanned.gathered, settings.exact_mb * 2**20)
-        self._gpu, gather = on_gpu(settings.device)
-        self._on_gpu = gather and HeldVectors(store, gather, settings.gpu_mb * 2**20)
+        self._in_memory = HeldVectors(store, Scanned.gathered, settings.exact_mb, "search.exact_mb", PARTS)
+        self._gpu, gather, self._no_gpu = on_gpu(settings.device)
+        self._on_gpu = gather and HeldVectors(store, gather, settings.gpu_mb, "search.gpu_mb", PARTS_ON_GPU)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="bm25")
 
     def warm(self) -> None:
         """Load what searches need, so that the first of them does not wait for it."""
-        plan = self._planned()
-        for part in plan.held:
-            part.warm()
-        listed = plan.listed
+        listed = self._with_room(self._warmed).listed
         if listed:
             nothing = np.zeros((1, self._store.fingerprint.dim), np.float32)
             query = QueryEmbedding(nothing, ("",), (True,))
@@ -89,8 +90,28 @@ class Recall:
             there = set(listed.pages.doc_ids)
             self._vectors.fill(d for d in self._store.documents() if d.doc_id in there)
 
+    def _warmed(self) -> Plan:
+        plan = self._planned()
+        for part in plan.held:
+            part.warm()
+        return plan
+
+    def _with_room(self, work: Callable[[], T]) -> T:
+        """What `work` returns; done a second time without the GPU, where that turns out to be full."""
+        try:
+            return work()
+        except NoRoom as reason:
+            with self._lock:
+                if self._on_gpu:
+                    self._on_gpu.refuse(reason)
+                self._plan = Plan()
+        return work()
+
     def candidates(self, text: str, query: QueryEmbedding, depth: int, where: Filter) -> Recalled:
         """The best `depth` pages that `where` allows, by vectors and text together; ranks from 1."""
+        return self._with_room(lambda: self._candidates(text, query, depth, where))
+
+    def _candidates(self, text: str, query: QueryEmbedding, depth: int, where: Filter) -> Recalled:
         began = time.perf_counter()
         plan = self._planned()
         documents = {d.doc_id: d for d in self._store.documents(where)}
@@ -202,6 +223,7 @@ class Recall:
                 return self._plan
             if self._lists[0] != manifest:
                 self._lists = manifest, upkeep.load(self._store)
+            self._plan = Plan()  # what is let go meanwhile is free
             self._plan = self._made(state)
             return self._plan
 
@@ -209,13 +231,13 @@ class Recall:
         """What the index's size and the devices ask for."""
         documents = self._store.documents()
         readings, pages = {d.doc_id: reading(d) for d in documents}, sum(d.pages for d in documents)
-        why = ""
+        why = self._no_gpu
         if self._on_gpu:
             resident = self._on_gpu.of(readings, pages)
             if resident is not None:
                 self._in_memory.of({}, 0)
                 return Plan(state, None, resident, place=f"on {self._gpu}")
-            why = f"more than the {self._settings.gpu_mb:,} MiB of search.gpu_mb, or than {self._gpu} has free; "
+            why = f"{self._on_gpu.why}; "
         lists, target = self._lists[1], self._settings.recall_ms
         quick = target * pace(self._store.fingerprint.dim)  # vectors that a scan takes in the time aimed at
         listed = None
@@ -227,28 +249,33 @@ class Recall:
         scanned = self._in_memory.of(readings, pages)
         if scanned is None:
             if not listed:
-                why += f"more than the {self._settings.exact_mb:,} MiB of search.exact_mb: {QUICKER}"
+                why += f"{self._in_memory.why}: {QUICKER}"
             return Plan(state, listed, (), tuple(readings), "from disk", why)
         if not listed and sum(part.count for part in scanned) > quick:
             why += f"longer than the {target:g} ms aimed at: {QUICKER}"
         return Plan(state, listed, scanned, why=why.removesuffix("; "))
 
 
-def on_gpu(device: str) -> tuple[str, Gather | None]:
-    """A GPU's name and how vectors get there, for `search.device`; "" and None where pages are not scanned on one.
+def on_gpu(device: str) -> tuple[str, Gather | None, str]:
+    """For `search.device`: a GPU's name and how vectors get there, or "", None and, where there is one, why not.
 
-    Raises DeviceMissing, MissingExtra.
+    Raises DeviceMissing, MissingExtra where a GPU is asked for by name.
     """
     if device == "cpu" or (device == "auto" and "torch" not in sys.modules):
-        return "", None
+        return "", None, ""
     try:
         from retrieval import resident
     except ImportError as error:
         raise missing_extra(error) from error
-    chosen = resident.gpu(device)
+    try:
+        chosen = resident.gpu(device)
+    except FolioscopeError as error:
+        if device != "auto":
+            raise
+        return "", None, f"{error}; "
     if chosen is None:
-        return "", None
-    return resident.named(chosen), partial(resident.Resident.gathered, device=chosen)
+        return "", None, ""
+    return resident.named(chosen), partial(resident.Resident.gathered, device=chosen), ""
 
 
 def _told(plan: Plan, pages: Mapping[str, int]) -> str:

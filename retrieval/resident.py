@@ -2,12 +2,14 @@
 
 The kernel (late-interaction-kernels: one launch from vectors to MaxSim, without the similarities in between) reads the
 question in float16. How far that can move any page's score is known for each question, so the pages that may be among
-the best are known too; these are scored again in float32. What comes back is exact.
+the best are known too; these are scored again, in float64. What comes back is exact, for vectors that are stored in
+float16; those of bytes are rounded to it first.
 """
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
@@ -18,19 +20,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retrieval.errors import DeviceMissing, MissingExtra
+from retrieval.errors import DeviceMissing, MissingExtra, first_line
 from retrieval.fuse import Scores
+from retrieval.maxsim import offsets_of
 from retrieval.parts import Mask, NoRoom, Pages, Positions
 from retrieval.tables import ragged_stored, widened
 from retrieval.types import Document, QueryEmbedding, Vectors
 
-BLOCK = 2**21
-"""Vectors of one block at most, but for a longer page: the kernel counts a block's values in 32 bits."""
+BLOCK = 2**29
+"""Values of a block, about: 1 GiB. The kernel counts them in 32 bits."""
 STEP = 16
 """Lengths are told to the kernel as multiples of this, so that it is compiled once for all of them."""
-WARMED = (16, 32, 64)  # vectors of the questions for which the kernel's best settings are looked for
-SUMMED = 1e-4  # what float32's order of summing may move a score
-AT_ONCE = 2**20  # vectors scored again in one go
+WARMED = (16, 32, 64, 128)  # vectors of the questions for which the kernel's best settings are looked for
+AT_ONCE = 2**24  # values scored again in one go: 128 MiB
+DEAD = 0.3  # share of a block's vectors of removed pages, past which it is written anew
+_LAUNCHING = threading.Lock()
+"""Triton's search for the best settings is not made for several threads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +49,13 @@ class Block:
 
     @classmethod
     def of(cls, vectors: Tensor, lengths: NDArray[np.int64], rows: Positions) -> "Block":
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        offsets = offsets_of(lengths)
         return cls(vectors, offsets, torch.from_numpy(offsets).to(vectors.device, torch.int32), rows)
 
-    @property
+    @cached_property
     def longest(self) -> int:
-        return int(np.diff(self.offsets).max())
+        """Vectors of its longest page, rounded up to a whole STEP."""
+        return _stepped(int(np.diff(self.offsets).max()))
 
     def select(self, keep: Mask) -> "Block":
         """Only the pages where `keep` is true, which are some."""
@@ -79,7 +85,7 @@ class Resident:
         def move(kind: int) -> None:
             own = waiting.pop(kind)
             vectors, lengths, rows = (np.concatenate([part[i] for part in own]) for i in range(3))
-            with _room():
+            with _room(device):
                 blocks.append(Block.of(torch.from_numpy(vectors).to(device), lengths, rows))
 
         for batch in batches:
@@ -91,7 +97,7 @@ class Resident:
             pages.append(Pages.read(batch))
             for kind, lengths, rows, own in _by_length(halves, offsets):
                 waiting.setdefault(kind, []).append((own, lengths, rows + first))
-                if sum(len(part[0]) for part in waiting[kind]) >= BLOCK:
+                if sum(part[0].size for part in waiting[kind]) >= BLOCK:
                     move(kind)
             first += len(pages[-1])
         for kind in list(waiting):
@@ -107,17 +113,22 @@ class Resident:
         return sum(len(block.vectors) for block in self.blocks)
 
     def select(self, keep: Mask) -> "Resident":
-        if keep.all():
-            return self
-        place = np.cumsum(keep) - 1
+        """Pages that are not kept are passed over; a block of which they are a large part is written anew."""
+        gone = np.zeros(len(keep), np.bool_)
         blocks = []
         for block in self.blocks:
             own = keep[block.rows]
+            dead = int(np.diff(block.offsets)[~own].sum())
+            if dead <= DEAD * len(block.vectors):
+                blocks.append(block)
+                continue
+            gone[block.rows[~own]] = True
             if own.any():
-                with _room():
-                    kept = block if own.all() else block.select(own)
-                blocks.append(Block(kept.vectors, kept.offsets, kept.ends, place[kept.rows]))
-        return Resident(self.pages.select(keep), tuple(blocks), self.device)
+                with _room(self.device):
+                    blocks.append(block.select(own))
+        place = np.cumsum(~gone) - 1
+        blocks = [replace(block, rows=place[block.rows]) for block in blocks]
+        return Resident(self.pages.hide(keep).select(~gone), tuple(blocks), self.device)
 
     def join(self, others: Sequence["Resident"]) -> "Resident":
         parts = [self, *others]
@@ -125,9 +136,9 @@ class Resident:
         kinds: dict[int, list[Block]] = {}
         for part, shift in zip(parts, first, strict=False):
             for block in part.blocks:
-                moved = Block(block.vectors, block.offsets, block.ends, block.rows + shift)
+                moved = replace(block, rows=block.rows + shift)
                 kinds.setdefault(_kind(block.longest), []).append(moved)
-        with _room():
+        with _room(self.device):
             blocks = [one for own in kinds.values() for one in _packed(own)]
         return Resident(Pages.joined([part.pages for part in parts]), tuple(blocks), self.device)
 
@@ -137,58 +148,52 @@ class Resident:
         asked = _weighted(query)
         if not len(asked):
             return scores
-        halves = torch.from_numpy(asked.astype(np.float16)).to(self.device)
-        ends = torch.tensor([0, len(asked)], dtype=torch.int32, device=self.device)
-        longest = -(-len(asked) // STEP) * STEP
-        kernel = _kernel(self.device)
-        found = [
-            (
-                block,
-                kernel(halves, block.vectors, ends, block.ends, longest, -(-block.longest // STEP) * STEP)[0],
-            )
-            for block in self.blocks
-            if keep[block.rows].any()
-        ]
-        for block, own in found:  # all were begun before the first is waited for
-            scores[block.rows] = own.cpu().numpy()
+        with _room(self.device):
+            halves = torch.from_numpy(asked.astype(np.float16)).to(self.device)
+            ends = torch.tensor([0, len(asked)], dtype=torch.int32, device=self.device)
+            with _launching(self.device):
+                kernel, longest = _kernel(self.device), _stepped(len(asked))
+                found = [
+                    (block, kernel(halves, block.vectors, ends, block.ends, longest, block.longest)[0])
+                    for block in self.blocks
+                    if keep[block.rows].any()
+                ]
+            for block, own in found:  # all were begun before the first is waited for
+                scores[block.rows] = own.cpu().numpy()
         scores[~keep] = -np.inf
         return scores
 
     def leading(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
         """All that may be among the best: a page's true score is no farther from the kernel's than the slack."""
-        asked = _weighted(query)
-        rounded = asked - asked.astype(np.float16).astype(np.float32)
-        slack = (
-            SUMMED + float(np.linalg.norm(rounded, axis=1).sum()) * 1.001
-        )  # stored vectors are of length 1
         kept = np.flatnonzero(np.isfinite(scores))
         if len(kept) <= depth:
             return kept
         least = np.partition(scores[kept], -depth)[-depth]
-        near: Positions = kept[scores[kept] >= least - 2 * slack]
+        near: Positions = kept[scores[kept] >= least - 2 * slack(_weighted(query))]
         return near
 
     def maxsim(
         self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]
     ) -> Scores:
         exact = np.zeros(len(at), np.float64)
-        asked = torch.from_numpy(_weighted(query)).to(self.device)
-        for some in _groups([self._length[position] for position in at]) if len(asked) else ():
-            own = [self._vectors(int(position)) for position in at[some]]
-            lengths = torch.tensor([len(page) for page in own], device=self.device)
-            similar = torch.cat(own).float() @ asked.T
-            page = torch.repeat_interleave(torch.arange(len(own), device=self.device), lengths)
-            best = torch.full((len(own), len(asked)), -torch.inf, device=self.device)
-            best.scatter_reduce_(0, page[:, None].expand_as(similar), similar, "amax")
-            exact[some] = torch.where(lengths > 0, best.sum(dim=1), 0).cpu().numpy()
+        with _room(self.device):
+            asked = torch.from_numpy(_weighted(query)).to(self.device, torch.float64)
+            for some in _groups(self._length[at] * asked.shape[1]) if len(asked) else ():
+                own = [self._vectors(int(position)) for position in at[some]]
+                lengths = torch.tensor([len(page) for page in own], device=self.device)
+                similar = torch.cat(own).double() @ asked.T
+                page = torch.repeat_interleave(torch.arange(len(own), device=self.device), lengths)
+                best = similar.new_full((len(own), len(asked)), -torch.inf)
+                best.scatter_reduce_(0, page[:, None].expand_as(similar), similar, "amax")
+                exact[some] = torch.where(lengths > 0, best.sum(dim=1), 0).cpu().numpy()
         return exact
 
     def warm(self) -> None:
         """The kernel is compiled, and its best settings are found, for questions of the usual lengths."""
         everything = np.ones(len(self.pages), np.bool_)
         for length in WARMED if self.blocks else ():
-            nothing = np.zeros((length, self.blocks[0].vectors.shape[1]), np.float32)
-            self.scores(QueryEmbedding(nothing, ("",) * length, (True,) * length), everything)
+            some = np.full((length, self.blocks[0].vectors.shape[1]), 0.1, np.float32)
+            self.scores(QueryEmbedding(some, ("",) * length, (True,) * length), everything)
 
     def _vectors(self, position: int) -> Tensor:
         block, row = self.blocks[self._place[position, 0]], self._place[position, 1]
@@ -210,25 +215,55 @@ class Resident:
         return lengths
 
 
+def slack(asked: Vectors) -> float:
+    """How far the kernel's score of a page may be from the true one, at most; asked (q, d): times their weights.
+
+    Pages' vectors are of length 1, or a rounding more. What float16 takes from the question's counts whole; a sum of d
+    products in float32 is off by at most d times its precision, however it is ordered (and cut off, not rounded).
+    """
+    rounded = np.linalg.norm(asked - asked.astype(np.float16).astype(np.float32), axis=1).sum()
+    summed = sum(asked.shape) * 2.0**-23 * np.linalg.norm(asked, axis=1).sum()
+    return 1.001 * float(rounded + summed)
+
+
 def gpu(device: str) -> torch.device | None:
-    """Where vectors are kept for `search.device`: None for "auto" where there is no GPU, or nothing that scans on it.
+    """Where vectors are kept for `search.device`, after a first scan there; None for "auto" where there is no GPU.
 
     Raises DeviceMissing, MissingExtra.
     """
-    kernels = find_spec("late_interaction_kernels") is not None
-    if device == "auto":
-        return torch.device("cuda") if kernels and torch.cuda.is_available() else None
-    if not kernels:
+    if device == "auto" and not torch.cuda.is_available():
+        return None
+    if find_spec("late_interaction_kernels") is None:
         raise MissingExtra(
-            f"search.device asks for {device}, and the package late-interaction-kernels, which scans there, is not "
+            f"search.device is {device}, and the package late-interaction-kernels, which scans on a GPU, is not "
             "installed: run 'make gpu', or set search.device: cpu"
         )
-    if not torch.cuda.is_available() or (torch.device(device).index or 0) >= torch.cuda.device_count():
+    chosen = torch.device("cuda" if device == "auto" else device)
+    if not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count():
         raise DeviceMissing(
-            f"search.device asks for {device}, and torch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
-            "GPUs here: check nvidia-smi and the driver, or set search.device: cpu"
+            f"search.device is {device}, and torch {torch.__version__} sees {torch.cuda.device_count()} CUDA GPUs "
+            "here: check nvidia-smi and the driver, or set search.device: cpu"
         )
-    return torch.device(device)
+    try:
+        tried(chosen)
+    except Exception as error:
+        why = f"{type(error).__name__}: {first_line(error).rstrip('.')}"
+        raise DeviceMissing(
+            f"search.device is {device}, and a first scan there fails: {why}; mend that (Triton needs a C compiler and "
+            "Python's headers), or set search.device: cpu"
+        ) from error
+    return chosen
+
+
+def tried(device: torch.device) -> None:
+    """One page is scanned. Raises whatever the kernel, its compiler or the GPU have against it."""
+    one = np.zeros(1, np.int64)
+    pages = Pages(("",), one.astype(np.int32), one.astype(np.int32), np.zeros((1, 2), np.float32), one > 0)
+    block = Block.of(torch.ones(1, STEP, dtype=torch.float16, device=device), one + 1, one)
+    query = QueryEmbedding(np.ones((1, STEP), np.float32), ("",), (True,))
+    found = Resident(pages, (block,), device).scores(query, one == 0)
+    if found.tolist() != [STEP]:
+        raise ValueError(f"the kernel gives {found.tolist()} for a page of which the score is {STEP}")
 
 
 def named(device: torch.device) -> str:
@@ -236,11 +271,20 @@ def named(device: torch.device) -> str:
 
 
 @contextmanager
-def _room() -> Iterator[None]:
+def _launching(device: torch.device) -> Iterator[None]:
+    """One thread at a time, and Triton's launches go to `device`."""
+    with _LAUNCHING, torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        yield
+
+
+@contextmanager
+def _room(device: torch.device) -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise NoRoom from error
+    except RuntimeError as error:  # torch.OutOfMemoryError, or the driver's own, which has another class
+        if "out of memory" not in str(error):
+            raise
+        raise NoRoom(f"{named(device)} is full: {first_line(error)}") from error
 
 
 def _kernel(device: torch.device) -> Any:
@@ -263,6 +307,10 @@ def _weighted(query: QueryEmbedding) -> Vectors:
     return asked
 
 
+def _stepped(length: int) -> int:
+    return -(-length // STEP) * STEP
+
+
 def _kind(length: int) -> int:
     """Pages of one kind are at most twice as long as each other, past 16 vectors."""
     return max(4, (int(length) - 1).bit_length())
@@ -283,7 +331,7 @@ def _packed(blocks: Sequence[Block]) -> Iterator[Block]:
     """As few blocks as hold the same pages."""
     group: list[Block] = []
     for block in [*blocks, None]:
-        full = block is not None and sum(len(one.vectors) for one in (*group, block)) > BLOCK
+        full = block is not None and sum(one.vectors.numel() for one in (*group, block)) > BLOCK
         if group and (block is None or full):
             lengths = np.concatenate([np.diff(one.offsets) for one in group])
             rows = np.concatenate([one.rows for one in group])
@@ -297,13 +345,13 @@ def _packed(blocks: Sequence[Block]) -> Iterator[Block]:
             group.append(block)
 
 
-def _groups(lengths: Sequence[int]) -> Iterator[slice]:
-    """Runs of pages that have about AT_ONCE vectors together."""
+def _groups(sizes: NDArray[np.int64]) -> Iterator[slice]:
+    """Runs of pages that have about AT_ONCE values together, one page at least."""
     first = held = 0
-    for at, length in enumerate(lengths):
-        if held and held + length > AT_ONCE:
+    for at, size in enumerate(sizes.tolist()):
+        if held and held + size > AT_ONCE:
             yield slice(first, at)
             first, held = at, 0
-        held += int(length)
-    if first < len(lengths):
-        yield slice(first, len(lengths))
+        held += size
+    if first < len(sizes):
+        yield slice(first, len(sizes))

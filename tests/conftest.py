@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests use."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.store import Store
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests run on the processor, also where there is a GPU
 
 # A shell's background jobs ignore Ctrl-C, and so would all that they start: tests that send it would wait in vain.
 signal.signal(signal.SIGINT, signal.default_int_handler)

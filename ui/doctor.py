@@ -61,12 +61,10 @@ def run(settings: configs.Settings) -> int:
         show.console.print(f"  ok       reranker {reranker.name if reranker else 'none'}")
         for note in (*encoder.notes, *(reranker.notes if reranker else ())):
             show.console.print(f"           {note}")
-        gpu, _ = on_gpu(settings.search.device)
-        where = (
-            f"vectors are scanned on {gpu}, up to {settings.search.gpu_mb:,} MiB"
-            if gpu
-            else "no GPU for vectors"
-        )
+        gpu, _, why = on_gpu(settings.search.device)
+        most = f"{settings.search.gpu_mb:,} MiB"
+        where = f"vectors are scanned on {gpu}, up to {most}" if gpu else "no GPU for vectors"
+        where += f": {why.removesuffix('; ')}" if why else ""
         show.console.print(f"  ok       search.device {settings.search.device}: {where}")
     except FolioscopeError as error:
         lacking = True

@@ -68,7 +68,7 @@ class Codebook:
         return Codes(centroids, signs, np.rint(np.minimum(factor / self.largest, 1) * 255).astype(np.uint8))
 
     def apart(self, vectors: Vectors) -> tuple[NDArray[np.uint32], NDArray[np.uint64], Vectors]:
-        """Nearest centroids (n,), the signs of what is left of each vector, rotated, and the factor (n,) of the signs."""
+        """Nearest centroids (n,), and of what is left of each vector, rotated, the signs and their factor (n,)."""
         from retrieval.ivf.kernels import signs_and_factors
 
         centroids = self.nearest(vectors)
@@ -114,7 +114,8 @@ def train(
     dim = sample.shape[1]
     wanted = max(1, min(centroids, len(sample) // 8))
     cells = max(1, int(2 ** np.floor(np.log2(wanted) / 2)))
-    first = _k_means(sample[:: max(1, len(sample) // (PER_CELL * cells))], cells)
+    some = np.random.default_rng(1).choice(len(sample), min(len(sample), PER_CELL * cells), replace=False)
+    first = _k_means(sample[np.sort(some)], cells)
     own = np.concatenate([(block @ first.T).argmax(axis=1) for block in _blocks(sample)])
     members = dict(_grouped(own))
 

@@ -17,7 +17,7 @@ import configs.settings as configs
 from retrieval import fuse
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import IndexBusy, ModelBroken
-from retrieval.ivf import codebook, lists, segment, upkeep
+from retrieval.ivf import codebook, kernels, lists, segment, upkeep
 from retrieval.ivf.agreement import asked_of, measure
 from retrieval.ivf.lists import Lists
 from retrieval.maxsim import maxsim
@@ -179,6 +179,25 @@ def test_codes_estimate_dot_products_without_bias() -> None:
     coarse = book.centroids[codes.centroids] @ queries.T - vectors @ queries.T
     assert abs(error.mean()) < 0.002
     assert error.std() < 0.75 * coarse.std()
+
+
+@pytest.mark.parametrize("dim", [40, 128, 320])
+def test_codes_are_what_their_definition_says(dim: int) -> None:
+    rng = np.random.default_rng(dim)
+    vectors = unit(rng.standard_normal((2_000, dim)))
+    book = codebook.train(vectors, 50)
+    centroids, signs, factors = book.apart(vectors)
+    left = (vectors - book.centroids[centroids]) @ book.rotation
+    assert ((unpacked(signs) > 0) == (left > 0))[np.abs(left) > 1e-6].all()
+    assert factors == pytest.approx((left**2).sum(axis=1) / np.abs(left).sum(axis=1), rel=1e-4)
+
+
+def test_each_row_is_added_to_its_own_sum() -> None:
+    rng = np.random.default_rng(0)
+    vectors, own = rng.standard_normal((500, 33)).astype(np.float32), rng.integers(0, 9, 500)
+    sums = np.zeros((10, 33), np.float32)
+    kernels.add_to(sums, own, vectors)
+    assert sums == pytest.approx(np.stack([vectors[own == row].sum(axis=0) for row in range(10)]), abs=1e-4)
 
 
 @given(st.lists(st.integers(0, 6), min_size=0, max_size=40), st.integers(0, 45))
