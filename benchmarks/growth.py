@@ -68,6 +68,7 @@ def grow(store: Store, places: dict[str, int], last: int, questions: Sequence[Qu
             offsets = np.arange(len(vectors) + 1) * VECTORS
             scores.append(np.stack([maxsim_ragged(question, stored, offsets) for question in questions]))
             print(f"{len(places):,} pages", flush=True)
+        store.index_ids()
     return np.concatenate(scores, axis=1)
 
 

@@ -14,9 +14,10 @@ from retrieval.parts import Mask, Pages, Positions
 from retrieval.types import Document, QueryEmbedding, Vectors
 from retrieval.vectors import PageVectors
 
-SPARE, SPARE_LEAST, SPARE_PAGES = 3, 100, 10_000
-"""Three times the depth, scored exactly, hold 99.7% of the exact best 100 of 10,000 pages; the larger the index, the
-more pages come near them: 5 times the depth holds 99.5% of 50,000 pages' (benchmarks/recall.py)."""
+SPARE, SPARE_LEAST, SPARE_PAGES, SPARE_GROWTH = 3, 100, 10_000, 0.4
+"""Three times the depth, scored exactly, hold 99.7% of the exact best 100 of 10,000 pages. The larger the index, the
+more pages come near them: 6 times hold 99.6% of 50,000 pages', 19 times 98.5% of a million's (benchmarks/recall.py,
+benchmarks/growth.py)."""
 ALL_SCORED = 1_000
 """Pages that a filter leaves are all scored exactly, if they are no more: lists of what is asked for may have few."""
 
@@ -52,7 +53,7 @@ class Listed:
         kept = int(np.isfinite(scores).sum())
         if kept <= ALL_SCORED and kept < len(self.pages):
             return fuse.best(scores, kept)
-        growth: float = max(1.0, len(self.pages) / SPARE_PAGES) ** (1 / 3)
+        growth: float = max(1.0, len(self.pages) / SPARE_PAGES) ** SPARE_GROWTH
         return fuse.best(scores, max(SPARE_LEAST, round(SPARE * depth * growth)))
 
     def maxsim(

@@ -222,7 +222,7 @@ def _undecodable(data: bytes | None) -> str:
 
 def _unindexed(store: Store) -> int | None:
     """Pages that the text index does not have; None where there is no text index."""
-    indices = store._text_index()
+    indices = store._indices("pages", "search_text")
     stats = store._tables["pages"].index_stats(indices[0].name) if indices else None
     return int(stats.num_unindexed_rows) if stats else None
 

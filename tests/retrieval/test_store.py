@@ -338,3 +338,61 @@ def test_a_page_image_is_read_once_however_often_it_is_looked_at(
     assert content.image_key() == content.image_key()
     assert content.image().size == (60, 80)
     assert read == [f"{document.doc_id}#1"]
+
+
+def test_an_index_of_the_ids_changes_nothing_that_is_read(
+    store: Store, encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through all that can happen to rows after it was made: more of them, fewer, other ones, unfinished ones."""
+    monkeypatch.setattr("retrieval.store.MANY", 4)
+
+    def as_written(expected: dict[str, list[str]]) -> None:
+        for one in (store, Store.open(store.uri)):
+            assert {d.doc_id for d in one.documents()} == set(expected)
+            for doc_id, texts in expected.items():
+                pages = [Page(doc_id, number, f"{doc_id}.pdf") for number in range(1, len(texts) + 1)]
+                assert [" ".join(w.text for w in c.words) for c in one.contents(pages)] == texts
+                found, wanted = one.embeddings(pages), encoder.encode_queries(texts)
+                for embedding, query in zip(found, wanted, strict=True):
+                    np.testing.assert_allclose(embedding.vectors, query.vectors, atol=1e-3)
+                assert all(one.image(page.page_id) and one.page(page.document, page.number) for page in pages)
+
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["alpha", "beta"])
+        add_document(store, encoder, "b.pdf", ["gamma"])
+        store.optimize()
+    assert not store._indices("pages", "page_id")
+    with store.writing():
+        add_document(store, encoder, "c.pdf", ["delta", "epsilon"])
+        store.optimize()
+    assert store._indices("pages", "page_id")
+    assert store._indices("images", "page_id")
+    as_written({"a": ["alpha", "beta"], "b": ["gamma"], "c": ["delta", "epsilon"]})
+    with store.writing():
+        add_document(store, encoder, "d.pdf", ["zeta"])  # not in the index of the ids
+        add_document(
+            store, encoder, "a.pdf", ["omega", "psi"], added_at=ADDED.replace(year=2027)
+        )  # read again
+        store.remove(["b"])
+    as_written({"a": ["omega", "psi"], "c": ["delta", "epsilon"], "d": ["zeta"]})
+    with store.writing():
+        pending = store.begin("e")
+        words = content("half", "e.pdf", 1)
+        pending.add(
+            [
+                PageRecord(
+                    words.page, words.words, "text layer", "", encoder.encode_pages([words])[0], b"", b""
+                )
+            ]
+        )
+    as_written({"a": ["omega", "psi"], "c": ["delta", "epsilon"], "d": ["zeta"]})
+    with store.writing():
+        store.optimize()
+    as_written({"a": ["omega", "psi"], "c": ["delta", "epsilon"], "d": ["zeta"]})
+    with store.writing():
+        add_document(store, encoder, "d.pdf", ["eta"], added_at=ADDED.replace(year=2028))
+        store.remove(["a"])
+        add_document(store, encoder, "b.pdf", ["gamma again"])
+        store.optimize()
+    as_written({"b": ["gamma again"], "c": ["delta", "epsilon"], "d": ["eta"]})
+    assert store._tables["pages"].count_rows() == 4
