@@ -264,18 +264,18 @@ def on_gpu(device: str) -> tuple[str, Gather | None, str]:
     if device == "cpu" or (device == "auto" and "torch" not in sys.modules):
         return "", None, ""
     try:
-        from retrieval import resident
+        from retrieval import gpus, resident
     except ImportError as error:
         raise missing_extra(error) from error
     try:
-        chosen = resident.gpu(device)
+        chosen = gpus.choose(device)
     except FolioscopeError as error:
         if device != "auto":
             raise
         return "", None, f"{error}; "
     if chosen is None:
         return "", None, ""
-    return resident.named(chosen), partial(resident.Resident.gathered, device=chosen), ""
+    return gpus.named(chosen), partial(resident.Resident.gathered, device=chosen), ""
 
 
 def _told(plan: Plan, pages: Mapping[str, int]) -> str:

@@ -6,12 +6,9 @@ the best are known too; these are scored again, in float64. What comes back is e
 float16; those of bytes are rounded to it first.
 """
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retrieval.errors import DeviceMissing, MissingExtra, first_line
+from retrieval import gpus
 from retrieval.fuse import Scores
 from retrieval.maxsim import offsets_of
 from retrieval.parts import Mask, NoRoom, Pages, Positions
@@ -29,13 +26,9 @@ from retrieval.types import Document, QueryEmbedding, Vectors
 
 BLOCK = 2**29
 """Values of a block, about: 1 GiB. The kernel counts them in 32 bits."""
-STEP = 16
-"""Lengths are told to the kernel as multiples of this, so that it is compiled once for all of them."""
 WARMED = (16, 32, 64, 128)  # vectors of the questions for which the kernel's best settings are looked for
 AT_ONCE = 2**24  # values scored again in one go: 128 MiB
 DEAD = 0.3  # share of a block's vectors of removed pages, past which it is written anew
-_LAUNCHING = threading.Lock()
-"""Triton's search for the best settings is not made for several threads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +47,7 @@ class Block:
 
     @cached_property
     def longest(self) -> int:
-        """Vectors of its longest page, rounded up to a whole STEP."""
+        """Vectors of its longest page, rounded up."""
         return _stepped(int(np.diff(self.offsets).max()))
 
     def select(self, keep: Mask) -> "Block":
@@ -85,7 +78,7 @@ class Resident:
         def move(kind: int) -> None:
             own = waiting.pop(kind)
             vectors, lengths, rows = (np.concatenate([part[i] for part in own]) for i in range(3))
-            with _room(device):
+            with gpus.room(device):
                 blocks.append(Block.of(torch.from_numpy(vectors).to(device), lengths, rows))
 
         for batch in batches:
@@ -124,7 +117,7 @@ class Resident:
                 continue
             gone[block.rows[~own]] = True
             if own.any():
-                with _room(self.device):
+                with gpus.room(self.device):
                     blocks.append(block.select(own))
         place = np.cumsum(~gone) - 1
         blocks = [replace(block, rows=place[block.rows]) for block in blocks]
@@ -138,7 +131,7 @@ class Resident:
             for block in part.blocks:
                 moved = replace(block, rows=block.rows + shift)
                 kinds.setdefault(_kind(block.longest), []).append(moved)
-        with _room(self.device):
+        with gpus.room(self.device):
             blocks = [one for own in kinds.values() for one in _packed(own)]
         return Resident(Pages.joined([part.pages for part in parts]), tuple(blocks), self.device)
 
@@ -148,11 +141,11 @@ class Resident:
         asked = _weighted(query)
         if not len(asked):
             return scores
-        with _room(self.device):
+        with gpus.room(self.device):
             halves = torch.from_numpy(asked.astype(np.float16)).to(self.device)
             ends = torch.tensor([0, len(asked)], dtype=torch.int32, device=self.device)
-            with _launching(self.device):
-                kernel, longest = _kernel(self.device), _stepped(len(asked))
+            with gpus.launching(self.device):
+                kernel, longest = gpus.kernel(self.device), _stepped(len(asked))
                 found = [
                     (block, kernel(halves, block.vectors, ends, block.ends, longest, block.longest)[0])
                     for block in self.blocks
@@ -176,7 +169,7 @@ class Resident:
         self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]
     ) -> Scores:
         exact = np.zeros(len(at), np.float64)
-        with _room(self.device):
+        with gpus.room(self.device):
             asked = torch.from_numpy(_weighted(query)).to(self.device, torch.float64)
             for some in _groups(self._length[at] * asked.shape[1]) if len(asked) else ():
                 own = [self._vectors(int(position)) for position in at[some]]
@@ -226,80 +219,6 @@ def slack(asked: Vectors) -> float:
     return 1.001 * float(rounded + summed)
 
 
-def gpu(device: str) -> torch.device | None:
-    """Where vectors are kept for `search.device`, after a first scan there; None for "auto" where there is no GPU.
-
-    Raises DeviceMissing, MissingExtra.
-    """
-    if device == "auto" and not torch.cuda.is_available():
-        return None
-    if find_spec("late_interaction_kernels") is None:
-        raise MissingExtra(
-            f"search.device is {device}, and the package late-interaction-kernels, which scans on a GPU, is not "
-            "installed: run 'make gpu', or set search.device: cpu"
-        )
-    chosen = torch.device("cuda" if device == "auto" else device)
-    if not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count():
-        raise DeviceMissing(
-            f"search.device is {device}, and torch {torch.__version__} sees {torch.cuda.device_count()} CUDA GPUs "
-            "here: check nvidia-smi and the driver, or set search.device: cpu"
-        )
-    try:
-        tried(chosen)
-    except Exception as error:
-        why = f"{type(error).__name__}: {first_line(error).rstrip('.')}"
-        raise DeviceMissing(
-            f"search.device is {device}, and a first scan there fails: {why}; mend that (Triton needs a C compiler and "
-            "Python's headers), or set search.device: cpu"
-        ) from error
-    return chosen
-
-
-def tried(device: torch.device) -> None:
-    """One page is scanned. Raises whatever the kernel, its compiler or the GPU have against it."""
-    one = np.zeros(1, np.int64)
-    pages = Pages(("",), one.astype(np.int32), one.astype(np.int32), np.zeros((1, 2), np.float32), one > 0)
-    block = Block.of(torch.ones(1, STEP, dtype=torch.float16, device=device), one + 1, one)
-    query = QueryEmbedding(np.ones((1, STEP), np.float32), ("",), (True,))
-    found = Resident(pages, (block,), device).scores(query, one == 0)
-    if found.tolist() != [STEP]:
-        raise ValueError(f"the kernel gives {found.tolist()} for a page of which the score is {STEP}")
-
-
-def named(device: torch.device) -> str:
-    return f"{torch.cuda.get_device_name(device)} ({device})" if device.type == "cuda" else str(device)
-
-
-@contextmanager
-def _launching(device: torch.device) -> Iterator[None]:
-    """One thread at a time, and Triton's launches go to `device`."""
-    with _LAUNCHING, torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        yield
-
-
-@contextmanager
-def _room(device: torch.device) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:  # torch.OutOfMemoryError, or the driver's own, which has another class
-        if "out of memory" not in str(error):
-            raise
-        raise NoRoom(f"{named(device)} is full: {first_line(error)}") from error
-
-
-def _kernel(device: torch.device) -> Any:
-    """(question, vectors, ends of each, most vectors of each) -> (questions, pages) float32."""
-    if device.type == "cuda":
-        from late_interaction_kernels import maxsim_varlen
-
-        return maxsim_varlen
-    from late_interaction_kernels.reference import maxsim_reference_varlen
-
-    return lambda question, vectors, ends, page_ends, *_: maxsim_reference_varlen(
-        question, vectors, ends, page_ends
-    )
-
-
 def _weighted(query: QueryEmbedding) -> Vectors:
     """(q, d): each vector times its weight, which MaxSim allows; those without weight are left out."""
     weights = np.ones(len(query.vectors), np.float32) if query.weights is None else query.weights
@@ -308,7 +227,7 @@ def _weighted(query: QueryEmbedding) -> Vectors:
 
 
 def _stepped(length: int) -> int:
-    return -(-length // STEP) * STEP
+    return -(-length // gpus.STEP) * gpus.STEP
 
 
 def _kind(length: int) -> int:

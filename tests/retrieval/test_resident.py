@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import configs.settings as configs
 from benchmarks import resident as benchmark
-from retrieval import held, recall, resident
+from retrieval import gpus, held, recall, resident
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import DeviceMissing, MissingExtra
 from retrieval.ivf import upkeep
@@ -248,7 +248,7 @@ def test_a_gpu_that_is_full_is_told_and_tried_again_later(
         ask(searching, question(0))
     name = {"moving": "from_numpy", "scoring again": "cat"}.get(moment)
     with monkeypatch.context() as patch:
-        patch.setattr(torch, name, full) if name else patch.setattr(resident, "_kernel", lambda _: full)
+        patch.setattr(torch, name, full) if name else patch.setattr(gpus, "kernel", lambda _: full)
         if moment == "warming":
             searching.warm()
         told = "exact scan in memory of 604 pages (cpu is full: CUDA out of memory. Tried to allocate 2.00 GiB.), BM25"
@@ -286,7 +286,7 @@ def test_warming_scans_with_questions_of_the_usual_lengths(
     large: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searching, asked = Recall(large, SETTINGS), set()
-    kernel = resident._kernel(CPU)
+    kernel = gpus.kernel(CPU)
 
     def watched(_: torch.device) -> Any:
         def scan(query: torch.Tensor, *others: Any) -> Any:
@@ -295,13 +295,13 @@ def test_warming_scans_with_questions_of_the_usual_lengths(
 
         return scan
 
-    monkeypatch.setattr(resident, "_kernel", watched)
+    monkeypatch.setattr(gpus, "kernel", watched)
     searching.warm()
     assert asked == {(16, 16), (32, 32), (64, 64), (128, 128)}
 
 
 def test_one_thread_launches_at_a_time(large: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    searching, kernel, inside = Recall(large, SETTINGS), resident._kernel(CPU), threading.Lock()
+    searching, kernel, inside = Recall(large, SETTINGS), gpus.kernel(CPU), threading.Lock()
     expected = [names(ask(searching, question(seed))) for seed in range(4)]
 
     def alone(*given: Any) -> Any:
@@ -311,7 +311,7 @@ def test_one_thread_launches_at_a_time(large: Store, monkeypatch: pytest.MonkeyP
         inside.release()
         return scores
 
-    monkeypatch.setattr(resident, "_kernel", lambda _: alone)
+    monkeypatch.setattr(gpus, "kernel", lambda _: alone)
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda seed: names(ask(searching, question(seed))), range(4))) == expected
 
@@ -332,22 +332,22 @@ def test_no_score_is_farther_off_than_the_slack(seed: int, dim: int, weight: flo
 
 def test_a_gpu_that_is_not_there_or_cannot_scan_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceMissing, match=r"search\.device is cuda:1, and torch .* sees 0 CUDA GPUs here"):
-        resident.gpu("cuda:1")
-    assert resident.gpu("auto") is None
+        gpus.choose("cuda:1")
+    assert gpus.choose("auto") is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(resident, "tried", no_compiler)
+    monkeypatch.setattr(gpus, "tried", no_compiler)
     with pytest.raises(
         DeviceMissing, match=r"a first scan there fails: RuntimeError: Failed to find C compiler.*; mend"
     ):
-        resident.gpu("cuda")
+        gpus.choose("cuda")
     assert ON_GPU("auto")[:2] == ("", None)
     assert "search.device is auto, and a first scan there fails" in ON_GPU("auto")[2]
-    monkeypatch.setattr(resident, "find_spec", lambda _: None)
+    monkeypatch.setattr(gpus, "find_spec", lambda _: None)
     with pytest.raises(
         MissingExtra, match="late-interaction-kernels, which scans on a GPU, is not installed"
     ):
-        resident.gpu("cuda")
+        gpus.choose("cuda")
 
 
 def no_compiler(_: torch.device) -> None:
@@ -362,16 +362,16 @@ def test_why_auto_scans_on_no_gpu_is_told(large: Store, monkeypatch: pytest.Monk
 
 
 def test_a_kernel_that_gives_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    resident.tried(CPU)
-    monkeypatch.setattr(resident, "_kernel", lambda _: lambda *given: torch.zeros(1, 1))
-    with pytest.raises(ValueError, match=r"gives \[0.0\] for a page of which the score is 16"):
-        resident.tried(CPU)
+    gpus.tried(CPU)
+    monkeypatch.setattr(gpus, "kernel", lambda _: lambda *given: torch.zeros(1, 1))
+    with pytest.raises(ValueError, match=r"gives \[\[0.0\]\] for a page of which the score is 16"):
+        gpus.tried(CPU)
 
 
 INTERPRETED = """
 import numpy as np, torch
 from late_interaction_kernels import maxsim_varlen, varlen
-from retrieval import resident
+from retrieval import gpus, resident
 from tests.retrieval.test_ivf import DIM, made, question
 
 varlen._varlen_fwd_kernel.configs = varlen._varlen_fwd_kernel.configs[:1]  # no GPU to try the others on
@@ -385,7 +385,7 @@ part = resident.Resident(
 )
 every = rows >= 0
 reference = [part.scores(question(seed), every) for seed in range(3)]
-resident._kernel = lambda device: maxsim_varlen
+gpus.kernel = lambda device: maxsim_varlen
 for seed in range(3):
     np.testing.assert_allclose(part.scores(question(seed), every), reference[seed], atol=2e-6)
 print("equal")
