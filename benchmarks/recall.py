@@ -33,7 +33,6 @@ import configs.settings as configs
 from benchmarks import clustered
 from benchmarks.peers import measured
 from retrieval import evaluate
-from retrieval import verify as integrity
 from retrieval.ivf import upkeep
 from retrieval.maxsim import maxsim_ragged
 from retrieval.recall import Recall
@@ -321,7 +320,7 @@ def byte_rows(
     stores = [
         fill(options.work / f"made-{size}{end}.lance", vectors, kind) for end, kind in PRECISIONS.items()
     ]
-    sizes = [integrity.disk(store.uri)["pages"] / len(pages) for store in stores]
+    sizes = [store._tables["pages"].stats()["total_bytes"] / len(pages) for store in stores]  # of this version
     flat, offsets = vectors.reshape(-1, vectors.shape[2]), np.arange(len(pages) + 1) * vectors.shape[1]
     truth, store = exact(questions, flat, offsets), stores[1]
     upkeep.build(store)
