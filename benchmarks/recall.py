@@ -320,7 +320,9 @@ def byte_rows(
     stores = [
         fill(options.work / f"made-{size}{end}.lance", vectors, kind) for end, kind in PRECISIONS.items()
     ]
-    sizes = [store._tables["pages"].stats()["total_bytes"] / len(pages) for store in stores]  # of this version
+    sizes = [
+        store._tables["pages"].stats()["total_bytes"] / len(pages) for store in stores
+    ]  # of this version
     flat, offsets = vectors.reshape(-1, vectors.shape[2]), np.arange(len(pages) + 1) * vectors.shape[1]
     truth, store = exact(questions, flat, offsets), stores[1]
     upkeep.build(store)
