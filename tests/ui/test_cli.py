@@ -164,5 +164,5 @@ def test_a_gpu_that_is_not_there_ends_a_search_and_says_what_to_do(index: Path, 
     profile = tmp_path / "gpu.yaml"
     profile.write_text("encoder: {kind: hashing}\nsearch: {device: cuda}\n")
     said = folioscope("search", "pumps", "--index", index, "--profile", profile, code=3).stderr
-    assert "search.device asks for cuda, and torch" in said
+    assert "search.device is cuda, and torch" in said
     assert "set search.device: cpu" in said
