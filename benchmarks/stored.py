@@ -1,0 +1,94 @@
+"""What fewer bytes a page cost: recall and time of exact MaxSim over what is stored, beside exact over float16.
+
+    python -m benchmarks.stored --work FOLDER
+
+Pages of `benchmarks.clustered` with 256 vectors. int8 as `ingest.vectors` stores it; one bit a dimension as a sign,
+with the question in float32; pooled by colpali-engine's hierarchical clustering, as an encoder's `pool_factor` does.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import clustered
+from benchmarks.recall import DEPTH, QUESTIONS, judged, timed
+from retrieval.maxsim import maxsim_ragged, offsets_of
+from retrieval.tables import narrowed, widened
+from retrieval.types import QueryEmbedding, Vectors
+
+RESULTS = Path(__file__).parent / "results" / "stored.json"
+PER_PAGE = 256
+Kept = Callable[[Vectors], tuple[Vectors, float]]
+"""A page's vectors -> what can be scored of what is stored of them, and its bytes."""
+
+
+def halves(page: Vectors) -> tuple[Vectors, float]:
+    return page, 2 * page.size
+
+
+def in_bytes(page: Vectors) -> tuple[Vectors, float]:
+    return widened(narrowed(page, "int8")), page.size
+
+
+def bits(page: Vectors) -> tuple[Vectors, float]:
+    return np.where(page > 0, 1, -1).astype(np.float32) / np.float32(page.shape[1] ** 0.5), page.size / 8
+
+
+def pooled(page: Vectors, factor: int) -> tuple[Vectors, float]:
+    from retrieval.encoders.pooling import pool
+
+    vectors, _ = pool(page, np.zeros((len(page), 4), np.float32), factor)
+    return vectors.astype(np.float16).astype(np.float32), 2 * vectors.size
+
+
+WAYS: dict[str, Kept] = {
+    "float16": halves, "int8": in_bytes, "one bit a dimension": bits,
+    **{f"float16, pool_factor {factor}": partial(pooled, factor=factor) for factor in (2, 3, 4)},
+}  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--pages", type=int, default=2_000)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    stored, ids = clustered.write(options.work, 2_000, PER_PAGE)
+    pages = list(stored[: options.pages].astype(np.float32))
+    made = clustered.questions(stored[: options.pages], ids[: options.pages], QUESTIONS)
+    asked = [QueryEmbedding(question, ("",) * len(question), (True,) * len(question)) for question in made]
+    truth: list[list[int]] = []
+    rows: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        for name, keep in WAYS.items():
+            kept = list(pool.map(keep, pages, chunksize=20))
+            vectors = np.concatenate([page for page, _ in kept])
+            offsets = offsets_of(np.array([len(page) for page, _ in kept]))
+
+            def ask(
+                question: QueryEmbedding, vectors: Vectors = vectors, offsets: Any = offsets
+            ) -> list[int]:
+                order = np.argsort(-maxsim_ragged(question, vectors, offsets), kind="stable")
+                return [int(at) for at in order[:DEPTH]]
+
+            found, times = timed(ask, asked, 2)
+            truth = truth or found
+            size = round(sum(size for _, size in kept) / len(kept))
+            rows.append({"stored": name, "bytes a page": size, **judged(found, truth), **times})
+            print(json.dumps(rows[-1]), flush=True)
+    result = {"pages": options.pages, "vectors a page": PER_PAGE, "rows": rows}
+    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
