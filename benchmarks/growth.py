@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 
 from benchmarks import clustered
 from benchmarks.recall import DEPTH, QUESTIONS, add, judged, ours, timed
+from retrieval import fuse
 from retrieval.ivf import upkeep
-from retrieval.maxsim import maxsim_ragged
+from retrieval.maxsim import bare, maxsim_ragged
 from retrieval.store import Store
 from retrieval.tables import narrowed, widened
 from retrieval.types import Fingerprint, QueryEmbedding, Vectors
@@ -52,8 +53,7 @@ def files(first: int, last: int) -> Iterator[NDArray[np.float16]]:
 def asked() -> list[QueryEmbedding]:
     """Of the first pages, which every size has."""
     vectors, ids = clustered.block(0, clustered.BLOCK, VECTORS)
-    made = clustered.questions(vectors, ids, QUESTIONS)
-    return [QueryEmbedding(question, ("",) * len(question), (True,) * len(question)) for question in made]
+    return [bare(question) for question in clustered.questions(vectors, ids, QUESTIONS)]
 
 
 def grow(store: Store, places: dict[str, int], last: int, questions: Sequence[QueryEmbedding]) -> Vectors:
@@ -100,7 +100,7 @@ def built(uri: str, most_mb: int) -> dict[str, float]:
 def row(
     store: Store, places: dict[str, int], questions: Sequence[QueryEmbedding], scores: Vectors, most_mb: int
 ) -> dict[str, Any]:
-    truth = [[int(at) for at in np.argsort(-own, kind="stable")[:DEPTH]] for own in scores]
+    truth = [fuse.best(own, DEPTH).tolist() for own in scores]
     build = built(store.uri, most_mb)
     stats, pages = upkeep.stats(store), len(places)
     facts: dict[str, Any] = {

@@ -112,9 +112,8 @@ def lancedb(corpus):
         facts = {f"build {name}": round(value, 1) for name, value in built.items()}
         return facts | {"bytes a page": round((bytes_in(path) - raw) / corpus.count)}
 
-    known = (
-        corpus.folder / "lancedb.json"
-    )  # building takes minutes: an index that was built to its end is used again
+    # Building takes minutes: an index that was built to its end is used again.
+    known = corpus.folder / "lancedb.json"
     if not known.exists():
         known.write_text(json.dumps(build(corpus.place("lancedb"))))
     facts = json.loads(known.read_text())

@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 import configs.settings as configs
 from benchmarks import clustered
 from benchmarks.peers import measured
-from retrieval import evaluate
+from retrieval import evaluate, fuse
 from retrieval.ivf import upkeep
-from retrieval.maxsim import maxsim_ragged
+from retrieval.maxsim import bare, maxsim_ragged
 from retrieval.recall import Recall
 from retrieval.store import Store
 from retrieval.tables import PageRecord, now, ragged_stored
@@ -93,7 +93,7 @@ def exact(
         block = vectors[own[0] : own[-1]].astype(np.float32)
         for row, question in zip(scores, questions, strict=True):
             row[first : first + 2_000] = maxsim_ragged(question, block, own - own[0])
-    return [[int(at) for at in np.argsort(-row, kind="stable")[:DEPTH]] for row in scores]
+    return [fuse.best(row.astype(np.float64), DEPTH).tolist() for row in scores]
 
 
 def judged(found: Sequence[Sequence[int]], truth: Sequence[Sequence[int]]) -> dict[str, float]:
@@ -228,10 +228,7 @@ def made(size: str, options: argparse.Namespace) -> dict[str, Any]:
     pages, per_page = map(int, size.split("x"))
     vectors, ids = clustered.write(options.work, pages, per_page)
     store = fill(options.work / f"made-{size}.lance", vectors)
-    asked = [
-        QueryEmbedding(q, ("",) * len(q), (True,) * len(q))
-        for q in clustered.questions(vectors, ids, QUESTIONS)
-    ]
+    asked = [bare(question) for question in clustered.questions(vectors, ids, QUESTIONS)]
     in_order = [
         Page(f"{first:016x}", number + 1, "")
         for first in range(0, pages, PER_FILE)
@@ -320,9 +317,8 @@ def byte_rows(
     stores = [
         fill(options.work / f"made-{size}{end}.lance", vectors, kind) for end, kind in PRECISIONS.items()
     ]
-    sizes = [
-        store._tables["pages"].stats()["total_bytes"] / len(pages) for store in stores
-    ]  # of this version
+    tables = [store._tables["pages"] for store in stores]
+    sizes = [table.stats()["total_bytes"] / len(pages) for table in tables]  # of this version
     flat, offsets = vectors.reshape(-1, vectors.shape[2]), np.arange(len(pages) + 1) * vectors.shape[1]
     truth, store = exact(questions, flat, offsets), stores[1]
     upkeep.build(store)

@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrieval.maxsim import bare
 from retrieval.parts import Pages
 from retrieval.resident import BLOCK, Block, Resident
-from retrieval.types import QueryEmbedding, Vectors
+from retrieval.types import Vectors
 
 RESULTS = Path(__file__).parent / "results" / "resident.json"
 DEPTH = 100
@@ -116,7 +117,7 @@ def row(size: str, device: torch.device, bytes_a_second: float) -> dict[str, Any
     candidates: list[int] = []
 
     def ours(question: Vectors) -> list[int]:
-        query = QueryEmbedding(question, ("",) * len(question), (True,) * len(question))
+        query = bare(question)
         scores = part.scores(query, every).astype(np.float64)
         leading = part.leading(query, scores, DEPTH)
         candidates.append(len(leading))

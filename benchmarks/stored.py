@@ -20,7 +20,8 @@ import numpy as np
 
 from benchmarks import clustered
 from benchmarks.recall import DEPTH, QUESTIONS, judged, timed
-from retrieval.maxsim import maxsim_ragged, offsets_of
+from retrieval import fuse
+from retrieval.maxsim import bare, maxsim_ragged, offsets_of
 from retrieval.tables import narrowed, widened
 from retrieval.types import QueryEmbedding, Vectors
 
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stored, ids = clustered.write(options.work, 2_000, PER_PAGE)
     pages = list(stored[: options.pages].astype(np.float32))
     made = clustered.questions(stored[: options.pages], ids[: options.pages], QUESTIONS)
-    asked = [QueryEmbedding(question, ("",) * len(question), (True,) * len(question)) for question in made]
+    asked = [bare(question) for question in made]
     truth: list[list[int]] = []
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
@@ -78,8 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             def ask(
                 question: QueryEmbedding, vectors: Vectors = vectors, offsets: Any = offsets
             ) -> list[int]:
-                order = np.argsort(-maxsim_ragged(question, vectors, offsets), kind="stable")
-                return [int(at) for at in order[:DEPTH]]
+                scores = maxsim_ragged(question, vectors, offsets)
+                found: list[int] = fuse.best(scores.astype(np.float64), DEPTH).tolist()
+                return found
 
             found, times = timed(ask, asked, 2)
             truth = truth or found

@@ -60,5 +60,6 @@ class Listed:
         self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]
     ) -> Scores:
         pages = [self.pages.page(int(position), documents) for position in at]
-        exact = self.vectors.maxsim(query, pages, [documents[page.doc_id] for page in pages])
+        theirs = [documents[doc_id] for doc_id in {page.doc_id for page in pages}]
+        exact = self.vectors.maxsim(query, pages, theirs)
         return exact.astype(np.float64)

@@ -38,7 +38,7 @@ def pace(dim: int) -> float:
     """Vectors of `dim` dimensions that this machine scans in a millisecond, for a question of 20 vectors."""
     rng = np.random.default_rng(0)
     vectors, columns = (rng.standard_normal((rows, dim)).astype(np.float32) for rows in (PACED, 20))
-    query = QueryEmbedding(columns, ("",) * 20, (True,) * 20)
+    query = bare(columns)
     offsets = np.arange(0, PACED + 1, 128)
     seconds = []
     for _ in range(4):
@@ -46,6 +46,18 @@ def pace(dim: int) -> float:
         maxsim_ragged(query, vectors, offsets)
         seconds.append(time.perf_counter() - began)
     return PACED / (1000 * min(seconds))
+
+
+def weighted(query: QueryEmbedding) -> Vectors:
+    """(q, d) float32: each vector times its weight, which MaxSim allows; those without weight are left out."""
+    weights = np.ones(len(query.vectors), np.float32) if query.weights is None else query.weights
+    asked: Vectors = np.ascontiguousarray((query.vectors * weights[:, None])[weights > 0], np.float32)
+    return asked
+
+
+def bare(vectors: Vectors) -> QueryEmbedding:
+    """A question of these vectors (q, d), all of one weight, without words."""
+    return QueryEmbedding(vectors, ("",) * len(vectors), (True,) * len(vectors))
 
 
 def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:

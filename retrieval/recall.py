@@ -26,7 +26,7 @@ from retrieval.held import Gather, Held, HeldVectors
 from retrieval.ivf import upkeep
 from retrieval.ivf.lists import Lists
 from retrieval.listed import Listed
-from retrieval.maxsim import pace
+from retrieval.maxsim import bare, pace
 from retrieval.parts import COLUMNS, NoRoom, Part, Scanned
 from retrieval.store import Store
 from retrieval.tables import narrowed, reading
@@ -84,7 +84,7 @@ class Recall:
         listed = self._with_room(self._warmed).listed
         if listed:
             nothing = np.zeros((1, self._store.fingerprint.dim), np.float32)
-            query = QueryEmbedding(nothing, ("",), (True,))
+            query = bare(nothing)
             listed.scores(query, np.arange(len(listed.pages)) == 0)  # all is compiled before the first search
             maxsim_stored(query, [narrowed(nothing, self._store.precision)])
             there = set(listed.pages.doc_ids)
@@ -231,13 +231,13 @@ class Recall:
         """What the index's size and the devices ask for."""
         documents = self._store.documents()
         readings, pages = {d.doc_id: reading(d) for d in documents}, sum(d.pages for d in documents)
-        why = self._no_gpu
+        why = [self._no_gpu] if self._no_gpu else []
         if self._on_gpu:
             resident = self._on_gpu.of(readings, pages)
             if resident is not None:
                 self._in_memory.of({}, 0)
                 return Plan(state, None, resident, place=f"on {self._gpu}")
-            why = f"{self._on_gpu.why}; "
+            why.append(self._on_gpu.why)
         lists, target = self._lists[1], self._settings.recall_ms
         quick = target * pace(self._store.fingerprint.dim)  # vectors that a scan takes in the time aimed at
         listed = None
@@ -245,15 +245,15 @@ class Recall:
             listed = Listed.of(lists, readings, self._vectors)
             readings = {d: r for d, r in readings.items() if (d, r) not in lists.documents}
             pages = sum(d.pages for d in documents if d.doc_id in readings)
-            why += f"a scan of {lists.vectors:,} vectors would take longer than {target:g} ms"
+            why.append(f"a scan of {lists.vectors:,} vectors would take longer than {target:g} ms")
         scanned = self._in_memory.of(readings, pages)
         if scanned is None:
             if not listed:
-                why += f"{self._in_memory.why}: {QUICKER}"
-            return Plan(state, listed, (), tuple(readings), "from disk", why)
+                why.append(f"{self._in_memory.why}: {QUICKER}")
+            return Plan(state, listed, (), tuple(readings), "from disk", "; ".join(why))
         if not listed and sum(part.count for part in scanned) > quick:
-            why += f"longer than the {target:g} ms aimed at: {QUICKER}"
-        return Plan(state, listed, scanned, why=why.removesuffix("; "))
+            why.append(f"longer than the {target:g} ms aimed at: {QUICKER}")
+        return Plan(state, listed, scanned, why="; ".join(why))
 
 
 def on_gpu(device: str) -> tuple[str, Gather | None, str]:
@@ -272,7 +272,7 @@ def on_gpu(device: str) -> tuple[str, Gather | None, str]:
     except FolioscopeError as error:
         if device != "auto":
             raise
-        return "", None, f"{error}; "
+        return "", None, str(error)
     if chosen is None:
         return "", None, ""
     return gpus.named(chosen), partial(resident.Resident.gathered, device=chosen), ""

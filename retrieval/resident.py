@@ -19,7 +19,7 @@ from torch import Tensor
 
 from retrieval import gpus
 from retrieval.fuse import Scores
-from retrieval.maxsim import offsets_of
+from retrieval.maxsim import bare, offsets_of, weighted
 from retrieval.parts import Mask, NoRoom, Pages, Positions
 from retrieval.tables import ragged_stored, widened
 from retrieval.types import Document, QueryEmbedding, Vectors
@@ -138,7 +138,7 @@ class Resident:
     def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
         scores = np.full(len(self.pages), -np.inf, np.float32)
         scores[keep] = 0
-        asked = _weighted(query)
+        asked = weighted(query)
         if not len(asked):
             return scores
         with gpus.room(self.device):
@@ -162,7 +162,7 @@ class Resident:
         if len(kept) <= depth:
             return kept
         least = np.partition(scores[kept], -depth)[-depth]
-        near: Positions = kept[scores[kept] >= least - 2 * slack(_weighted(query))]
+        near: Positions = kept[scores[kept] >= least - 2 * slack(weighted(query))]
         return near
 
     def maxsim(
@@ -170,7 +170,7 @@ class Resident:
     ) -> Scores:
         exact = np.zeros(len(at), np.float64)
         with gpus.room(self.device):
-            asked = torch.from_numpy(_weighted(query)).to(self.device, torch.float64)
+            asked = torch.from_numpy(weighted(query)).to(self.device, torch.float64)
             for some in _groups(self._length[at] * asked.shape[1]) if len(asked) else ():
                 own = [self._vectors(int(position)) for position in at[some]]
                 lengths = torch.tensor([len(page) for page in own], device=self.device)
@@ -186,7 +186,7 @@ class Resident:
         everything = np.ones(len(self.pages), np.bool_)
         for length in WARMED if self.blocks else ():
             some = np.full((length, self.blocks[0].vectors.shape[1]), 0.1, np.float32)
-            self.scores(QueryEmbedding(some, ("",) * length, (True,) * length), everything)
+            self.scores(bare(some), everything)
 
     def _vectors(self, position: int) -> Tensor:
         block, row = self.blocks[self._place[position, 0]], self._place[position, 1]
@@ -217,13 +217,6 @@ def slack(asked: Vectors) -> float:
     rounded = np.linalg.norm(asked - asked.astype(np.float16).astype(np.float32), axis=1).sum()
     summed = sum(asked.shape) * 2.0**-23 * np.linalg.norm(asked, axis=1).sum()
     return 1.001 * float(rounded + summed)
-
-
-def _weighted(query: QueryEmbedding) -> Vectors:
-    """(q, d): each vector times its weight, which MaxSim allows; those without weight are left out."""
-    weights = np.ones(len(query.vectors), np.float32) if query.weights is None else query.weights
-    asked: Vectors = np.ascontiguousarray((query.vectors * weights[:, None])[weights > 0], np.float32)
-    return asked
 
 
 def _stepped(length: int) -> int:

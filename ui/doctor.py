@@ -64,7 +64,7 @@ def run(settings: configs.Settings) -> int:
         gpu, _, why = on_gpu(settings.search.device)
         most = f"{settings.search.gpu_mb:,} MiB"
         where = f"vectors are scanned on {gpu}, up to {most}" if gpu else "no GPU for vectors"
-        where += f": {why.removesuffix('; ')}" if why else ""
+        where += f": {why}" if why else ""
         show.console.print(f"  ok       search.device {settings.search.device}: {where}")
     except FolioscopeError as error:
         lacking = True

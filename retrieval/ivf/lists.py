@@ -21,6 +21,7 @@ from retrieval.errors import ModelBroken
 from retrieval.ivf import segment
 from retrieval.ivf.codebook import Codebook, packed
 from retrieval.ivf.segment import Segment
+from retrieval.maxsim import weighted
 from retrieval.types import QueryEmbedding, Vectors
 
 LAYOUT = 1
@@ -111,9 +112,7 @@ class Lists:
 
         keep (pages,): other pages get 0. A question with more vectors takes longer in proportion.
         """
-        weights = np.ones(len(query.vectors), np.float32) if query.weights is None else query.weights
-        used = weights > 0
-        vectors = np.ascontiguousarray(query.vectors[used] * weights[used, None], np.float32)
+        vectors = weighted(query)
         if not np.isfinite(vectors).all():
             raise ModelBroken(
                 "the encoder's vectors of this question hold values that are no numbers: check its model"
