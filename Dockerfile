@@ -23,7 +23,9 @@ COPY models models
 COPY samples samples
 RUN pip install --no-cache-dir --no-deps --editable . && mkdir /data && chown folio /data
 USER 1000
-ENV FOLIOSCOPE_INDEX=/data/folioscope.lance HF_HUB_OFFLINE=1 GRADIO_ANALYTICS_ENABLED=False
+ENV FOLIOSCOPE_INDEX=/data/folioscope.lance HF_HUB_OFFLINE=1
+# No library reports to its makers: configs/privacy.py sets the same for every process of Folioscope.
+ENV ORT_DISABLE_TELEMETRY=1 GRADIO_ANALYTICS_ENABLED=False HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1 RAY_USAGE_STATS_ENABLED=0
 VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/health')"]

@@ -6,7 +6,12 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 export LANCEDB_LOG ?= error
 export HF_HUB_OFFLINE ?= 1
+# No library reports to its makers, in whatever is run from here (configs/privacy.py does it for Folioscope itself).
+export ORT_DISABLE_TELEMETRY ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+export DO_NOT_TRACK ?= 1
+export RAY_USAGE_STATS_ENABLED ?= 0
 
 .PHONY: demo serve test check format lock clean gpu
 

@@ -2,11 +2,14 @@
 
 from typing import TYPE_CHECKING, assert_never
 
+from configs.privacy import switch_off_reports
 from retrieval.errors import missing_extra
 from retrieval.types import Reranker
 
 if TYPE_CHECKING:
     import configs.settings as configs
+
+switch_off_reports()
 
 
 def load(settings: "configs.RerankerSettings") -> Reranker | None:

@@ -4,11 +4,10 @@ Gradio gives the frame (tabs, theme, reconnection); what is in it are `gr.HTML` 
 viewer and plots need layouts that stock components do not have, and answers in tens of milliseconds.
 """
 
+import gradio as gr
 from fastapi import FastAPI
 
 from ui.components import assets
-
-import gradio as gr  # isort: skip  (after ui.components, which switches its analytics off)
 
 
 def mounted(app: FastAPI) -> FastAPI:
