@@ -43,7 +43,7 @@ def main() -> None:
     caller = context.Process(target=call_out)
     caller.start()
     caller.join()
-    print(json.dumps({"cli": by_cli, "rest": by_rest}))
+    sys.stdout.write(json.dumps({"cli": by_cli, "rest": by_rest}) + "\n")
 
 
 def run(*command: str) -> str:
