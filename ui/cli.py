@@ -54,10 +54,12 @@ def ingest(
     from ingest.pipeline import ingest as run
     from ingest.sources import discover
     from retrieval.errors import IndexBusy, first_line
+    from retrieval.labels import checked
     from ui import assemble, show
     from ui.runs import recorded
 
     settings = _load(profile)
+    checked(collection=collection, tags=tag)  # a wrong label ends here, before an index is made for it
     for _ in discover(paths):  # a wrong path ends here, before an index is made for it
         break
     store, encoder = assemble.store_to_write(index, settings)
@@ -312,12 +314,12 @@ def docs_tag(
     """Set a document's tags and collection."""
     from dataclasses import replace
 
+    from retrieval.labels import checked
     from ui import assemble, show
 
+    labels = checked(collection=collection, tags=None if collection is not None and not tags else tags or ())
     store = assemble.store_to_read(index)
-    document = store.document(name)
-    kept = document.tags if collection and not tags else ()
-    changed = replace(document, tags=tuple(tags or kept), collection=collection or document.collection)
+    changed = replace(store.document(name), **labels)
     with store.writing():
         store.update(changed)
     show.print_documents([changed])
