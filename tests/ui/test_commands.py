@@ -188,8 +188,9 @@ def test_measurements_are_strict_json_also_where_a_value_is_infinite_or_not_a_nu
     code, (tuned,), _ = run("tune", dataset, *index, "-p", "smoke")
     assert code == 0
     assert tuned["before"]["spending"]["gate"] is None  # no gate is an infinite one
-    code, (fitted,), _ = run("calibrate", dataset, *index, "-p", "smoke")
-    assert (code, "x" in fitted or "error" in fitted) in ((0, True), (2, True))
+    code, (refused,), _ = run("calibrate", dataset, *index, "-p", "smoke")
+    assert (code, refused["error"]["code"]) == (2, "FolioscopeError")
+    assert "too few to calibrate" in refused["error"]["message"]
 
 
 @pytest.mark.parametrize(
