@@ -20,6 +20,7 @@ from ingest.sources import Source, content_id, discover, path_of
 from ingest.titles import clean
 from ingest.worker import Failed, FailedPage, Finished, Opened, PreparedPage, Task, prepare
 from retrieval.errors import UnreadableDocument
+from retrieval.labels import checked
 from retrieval.store import PendingDocument, Store
 from retrieval.tables import READ_AGAIN, LedgerEntry, Outcome, PageRecord, now
 from retrieval.types import Document, Encoder, Page, PageContent
@@ -51,8 +52,10 @@ def ingest(
     is known, as after a change of the settings: their documents keep their collection, tags and what a person has
     edited. Set `stop` to end early: what is under way is dropped, what is done stays. Between two events the caller
     may write to the store itself, in the same thread. Raises BadSource for a path that matches nothing, IndexBusy
-    where another process writes; a bad file raises nothing, it becomes a `failed` event.
+    where another process writes, BadChange for a collection or tag that a document cannot have; a bad file raises
+    nothing, it becomes a `failed` event.
     """
+    labels = checked(collection=collection, tags=tags)
     unread: dict[Path, str] = {}
     sources = list(discover(paths, unread.__setitem__))
     with store.writing():
@@ -62,8 +65,8 @@ def ingest(
             encoder,
             settings,
             password,
-            collection,
-            tuple(tags),
+            labels["collection"],
+            labels["tags"],
             again,
             stop or threading.Event(),
             files,

@@ -7,7 +7,7 @@ import logging
 import resource
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -50,11 +50,12 @@ def serve(
     users: Path | None = None,
     folders: Sequence[Path] = (),
     proxy: str = "",
+    on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the library at `uri`, made if it is not there yet, until interrupted.
 
-    Says on standard output where it is, as soon as it answers; the models load meanwhile. Port 0 takes a free
-    one. token, users: who may come in, as `doors.open_doors` reads them. folders: what may be ingested from the
+    Calls `on_listening` with its address as soon as it listens; the models load meanwhile. Port 0 takes a free one.
+    token, users: who may come in, as `doors.open_doors` reads them. folders: what may be ingested from the
     page. proxy: the address whose X-Forwarded-For is believed.
 
     Raises FolioscopeError if the port is taken, if the address is public and there is no login, and what
@@ -70,7 +71,8 @@ def serve(
         app = create_app(service, guard, host=host)
         bound.listen(BACKLOG)
         shown = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
-        print(f"Folioscope is at http://{shown}:{bound.getsockname()[1]} (Ctrl-C ends it)", flush=True)  # noqa: T201
+        if on_listening:
+            on_listening(f"http://{shown}:{bound.getsockname()[1]}")
         config = uvicorn.Config(
             app,
             log_level="warning",

@@ -1,4 +1,7 @@
-"""The command line. Exit codes: 0 done, 1 some files failed, 2 wrong use, 3 the environment lacks something."""
+"""The command line. Exit codes: 0 done, 1 some files failed, 2 wrong use, 3 the environment lacks something.
+
+With `--json` standard output holds JSON only, errors included: `{"error": {"code", "message"}}`.
+"""
 
 import sys
 from pathlib import Path
@@ -7,23 +10,32 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.errors import ProfileError
+from ui.commands import Stopped, command, group
 from ui.index import index as index_group
-from ui.options import INDEX, AsJson, Dataset, Index, OwnIndex, Profile, Read, Report, Within
+from ui.options import (
+    INDEX,
+    AsJson,
+    AsJsonLines,
+    Dataset,
+    Index,
+    OwnIndex,
+    Profile,
+    ProfileName,
+    Read,
+    Report,
+    Within,
+)
 from ui.train import train
 
 if TYPE_CHECKING:
     from configs.settings import Settings
 
-app = typer.Typer(
-    name="folioscope",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Finds the page that answers a question: in PDFs, scans, tables and charts.",
-)
-docs = typer.Typer(no_args_is_help=True, help="List, change and remove documents.")
-config_app = typer.Typer(no_args_is_help=True, help="Show profiles and settings.")
-models_app = typer.Typer(no_args_is_help=True, help="The models a profile needs from the hub.")
+LOADING = "Loading the index and the models ..."
+
+app = group("Finds the page that answers a question: in PDFs, scans, tables and charts.", "folioscope")
+docs = group("List, change and remove documents.")
+config_app = group("Show profiles and settings.")
+models_app = group("List and fetch the models that a profile needs from the hub.")
 app.add_typer(models_app, name="models")
 app.add_typer(docs, name="docs")
 app.add_typer(index_group, name="index")
@@ -31,34 +43,43 @@ app.add_typer(config_app, name="config")
 app.add_typer(train, name="train")
 
 
-@app.command()
+@command(app, "folioscope ingest reports/ 'scans/*.tif' --index library.lance")
 def ingest(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders, glob patterns.")],
+    paths: Annotated[list[str], typer.Argument(help="Files, folders and glob patterns.")],
     index: Index = INDEX,
     profile: Profile = "cpu",
-    password: Annotated[str | None, typer.Option(help="For encrypted PDFs.")] = None,
-    collection: Annotated[str, typer.Option(help="A name to group these documents by.")] = "default",
+    password: Annotated[str | None, typer.Option(help="The password of encrypted PDFs.")] = None,
+    collection: Annotated[
+        str, typer.Option(help="The collection that these documents belong to.")
+    ] = "default",
     tag: Annotated[
-        list[str] | None, typer.Option(help="A tag for these documents; may be given again.")
+        list[str] | None, typer.Option(help="A tag for these documents. Repeat the option for more tags.")
     ] = None,
-    sync: Annotated[bool, typer.Option("--sync", help="Also remove documents whose file has gone.")] = False,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Also remove the documents whose file no longer exists.")
+    ] = False,
     again: Annotated[
         bool,
         typer.Option(
-            "--again", help="Read files again that are known already, as after a change of ocr or dpi."
+            "--again", help="Also read files that are in the index, for example after changing ocr or dpi."
         ),
     ] = False,
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
 ) -> None:
-    """Read documents into the index. What is there already is skipped; bad files never stop the others."""
+    """Read documents into the index.
+
+    Files that are in the index already are skipped, and a file that cannot be read never stops the others.
+    """
     from ingest.pipeline import ingest as run
     from ingest.sources import discover
     from retrieval.errors import IndexBusy, first_line
+    from retrieval.labels import checked
     from ui import assemble, show
     from ui.runs import recorded
 
     settings = _load(profile)
-    for _ in discover(paths):  # a wrong path ends here, before an index is made for it
+    checked(collection=collection, tags=tag)  # a wrong label ends here, before an index is made for it
+    for _ in discover(paths):  # and so does a wrong path
         break
     store, encoder = assemble.store_to_write(index, settings)
     events = run(
@@ -76,44 +97,57 @@ def ingest(
     if failures and not as_json:
         show.print_failures(failures)
     try:
-        with show.steps() as told:
-            assemble.keep_quick(store, settings.search, told)
-    except IndexBusy:  # who is at it will have these pages too, or the next ingest
+        with show.steps() as on_progress:
+            assemble.keep_quick(store, settings.search, on_progress)
+    except IndexBusy:  # the process that holds the index refreshes them, or the next ingest does
         pass
     except Exception as error:  # the documents are in the index, and are found without
         show.errors.print(f"the recall lists could not be refreshed: {first_line(error)}")
     raise typer.Exit(1 if failures else 0)
 
 
-@app.command()
+@command(app, "folioscope search 'Who signs for purchases over 5,000 euros?' --top 3", says=LOADING)
 def search(
-    query: Annotated[str, typer.Argument(help="A question, in your own words.")],
+    query: Annotated[str, typer.Argument(help="A question in your own words.")],
     index: Index = INDEX,
     profile: Profile = "cpu",
-    top: Annotated[int, typer.Option("-k", "--top", min=1, help="Pages to show.")] = 10,
+    top: Annotated[int, typer.Option("-k", "--top", min=1, help="The number of pages to show.")] = 10,
     rerank: Annotated[
-        bool, typer.Option("--rerank/--no-rerank", help="Whether the cross-encoder reads on.")
+        bool, typer.Option("--rerank/--no-rerank", help="Whether the reranker scores the best candidates.")
     ] = True,
     document: Annotated[
-        list[str] | None, typer.Option(help="Only in this document; may be given again.")
+        list[str] | None,
+        typer.Option(help="Search only this document. Repeat the option for more documents."),
     ] = None,
-    collection: Annotated[list[str] | None, typer.Option(help="Only in this collection.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="Only documents with this tag.")] = None,
-    since: Annotated[str, typer.Option(help="Only documents from this date on (2024-01-31).")] = "",
-    until: Annotated[str, typer.Option(help="Only documents up to this date.")] = "",
+    collection: Annotated[list[str] | None, typer.Option(help="Search only this collection.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Search only documents with this tag.")] = None,
+    since: Annotated[
+        str, typer.Option(help="Search only documents of this date or later, as in 2024-01-31.")
+    ] = "",
+    until: Annotated[str, typer.Option(help="Search only documents of this date or earlier.")] = "",
     scanned: Annotated[
         bool | None,
-        typer.Option("--scanned/--digital", help="Only scanned, or only digital pages.", show_default=False),
+        typer.Option(
+            "--scanned/--digital", help="Search only scanned or only digital pages.", show_default=False
+        ),
     ] = None,
     budget_ms: Annotated[
-        int | None, typer.Option(min=1, help="Milliseconds the cross-encoder may take.")
+        int | None, typer.Option(min=1, help="Milliseconds that the reranker may take.")
     ] = None,
     min_confidence: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Only pages this likely to answer; needs 'folioscope calibrate'."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Show only pages that answer with at least this probability; needs 'folioscope calibrate'.",
+        ),
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Every score, and what each stage did.")] = False,
-    save_pages: Annotated[Path | None, typer.Option(help="Save the pages, lit up, into this folder.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show every score, and what each stage did.")
+    ] = False,
+    save_pages: Annotated[
+        Path | None, typer.Option(help="Save the pages with their highlights into this folder.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the pages that answer a question."""
@@ -140,21 +174,21 @@ def search(
             result.hits, highlights, store.contents([h.page for h in result.hits]), strict=True
         ):
             lit_page(content.image(), lit).save(show.save_path(save_pages, hit))
-        show.errors.print(f"{len(result.hits)} lit-up pages saved in {save_pages}")
+        show.errors.print(f"{len(result.hits)} highlighted pages are saved in {save_pages}")
 
 
-@app.command()
+@command(app, "folioscope serve --index library.lance --port 8080", says="Starting the server ...")
 def serve(
     index: Index = INDEX,
     profile: Profile = "cpu",
     host: Annotated[
-        str, typer.Option(help="The address to listen on; others than this machine's need a login.")
+        str, typer.Option(help="The address to listen on. Any but this machine's own needs a login.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 7860,
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 7860,
     token: Annotated[
         str,
         typer.Option(
-            envvar="FOLIOSCOPE_TOKEN", help="A secret that lets whoever has it in.", show_default=False
+            envvar="FOLIOSCOPE_TOKEN", help="A secret that lets in whoever has it.", show_default=False
         ),
     ] = "",
     users: Annotated[
@@ -163,74 +197,111 @@ def serve(
     folder: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A folder that may be ingested from the page; may be given again.", show_default=False
+            help="A folder that may be ingested from the web page. Repeat the option for more folders.",
+            show_default=False,
         ),
     ] = None,
     proxy: Annotated[
         str,
-        typer.Option(help="The address of a proxy whose X-Forwarded-For is believed.", show_default=False),
+        typer.Option(
+            help="The address of a proxy whose X-Forwarded-For header is trusted.", show_default=False
+        ),
     ] = "",
+    as_json: AsJson = False,
 ) -> None:
-    """Open the web page: drop documents in, ask, see the pages lit up. REST and MCP are served beside it."""
+    """Open the web page, with REST and MCP beside it, and serve until Ctrl-C.
+
+    With --json one line says the address as soon as the server listens.
+    """
+    from ui import show
     from ui.app import serve as run
 
-    run(index, _load(profile), host, port, token=token, users=users, folders=folder or (), proxy=proxy)
+    def print_address(url: str) -> None:
+        if as_json:
+            show.print_json({"url": url})
+        else:
+            print(f"Folioscope is at {url} (Ctrl-C ends it)", flush=True)
+
+    run(
+        index,
+        _load(profile),
+        host,
+        port,
+        token=token,
+        users=users,
+        folders=folder or (),
+        proxy=proxy,
+        on_listening=print_address,
+    )
 
 
-@app.command()
+@command(app, "folioscope user anna --users users.txt")
 def user(
     name: Annotated[str, typer.Argument(help="The name to log in with.")],
     users: Annotated[Path, typer.Option(help="The file that 'folioscope serve --users' reads.")] = Path(
         "users.txt"
     ),
-    remove: Annotated[bool, typer.Option("--remove", help="Take this user out.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove this user from the file.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Add a user to a file of users, or change the password: it is asked for, twice."""
+    """Add a user to a file of users, or change the user's password, which is asked for twice."""
+    from ui import show
     from ui.users import remove_user, set_password
 
     if remove:
         remove_user(users, name)
-        print(f"{name} is out of {users}")
-        return
-    password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    set_password(users, name, password)
-    print(f"{name} may log in: folioscope serve --users {users}")
+        said = f"{name} is removed from {users}"
+    else:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=as_json)
+        set_password(users, name, password)
+        said = f"{name} may log in: folioscope serve --users {users}"
+    if as_json:
+        show.print_json({"user": name, "users": users, "removed": remove})
+    else:
+        print(said)
 
 
-@app.command()
+@command(app, "folioscope demo --folder demo")
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the index, the pages and the report go.")] = Path(
+    folder: Annotated[Path, typer.Option(help="The folder for the index, the pages and the report.")] = Path(
         "demo"
     ),
     profile: Profile = "cpu",
+    as_json: AsJson = False,
 ) -> None:
-    """Ingest the samples, ask ten questions in two stages, and write a report to look at."""
+    """Ingest the samples, ask ten questions in two stages, and write a report that opens in a browser."""
     from ui.demo import run
 
-    run(folder, _load(profile))
+    run(folder, _load(profile), as_json)
 
 
-@app.command()
+@command(app, "folioscope evaluate samples --compare cpu,smoke --html report.html")
 def evaluate(
     dataset: Dataset,
     index: OwnIndex = "",
     profile: Profile = "cpu",
     compare: Annotated[
         str,
-        typer.Option(help="Profiles, with commas between: each is measured, and tested against the first."),
+        typer.Option(
+            help="Profiles, separated by commas: each is measured, and tested against the first of them."
+        ),
     ] = "",
     within: Within = False,
     read: Read = 20,
     html: Report = None,
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
 ) -> None:
-    """Measure every stage on questions whose answers are known."""
+    """Measure every stage on questions whose answers are known.
+
+    With --json there is a line for each profile, and then a line for each comparison.
+    """
     from ui.measure import run
 
-    run(dataset, index, compare.split(",") if compare else [profile], within, read, as_json, html)
+    profiles = compare.split(",") if compare else [profile]
+    run(dataset, index=index, profiles=profiles, within=within, read=read, as_json=as_json, html=html)
 
 
-@app.command()
+@command(app, "folioscope tune samples --write tuned.yaml")
 def tune(
     dataset: Dataset,
     index: OwnIndex = "",
@@ -246,17 +317,26 @@ def tune(
     """Choose fusion weights, depth and gate by measurement, and say whether reranking pays."""
     from ui.measure import run_tune
 
-    run_tune(dataset, index, profile, within, read, as_json, write, html)
+    run_tune(
+        dataset,
+        index=index,
+        profile=profile,
+        within=within,
+        read=read,
+        as_json=as_json,
+        write=write,
+        html=html,
+    )
 
 
-@app.command()
+@command(app, "folioscope calibrate samples --for library.lance")
 def calibrate(
     dataset: Dataset,
     index: OwnIndex = "",
     target: Annotated[
         str,
         typer.Option(
-            "--for", help="The index whose searches shall tell confidences; else the data set's own."
+            "--for", help="The index whose searches use the confidences; the data set's own if none is given."
         ),
     ] = "",
     profile: Profile = "cpu",
@@ -264,15 +344,17 @@ def calibrate(
     html: Report = None,
     as_json: AsJson = False,
 ) -> None:
-    """Learn how likely a page answers from the reranker's score of it."""
+    """Learn from the reranker's scores with what probability a page answers."""
     from ui.measure import run_calibrate
 
-    run_calibrate(dataset, index, target, profile, within, as_json, html)
+    run_calibrate(
+        dataset, index=index, target=target, profile=profile, within=within, as_json=as_json, html=html
+    )
 
 
-@docs.command("list")
-def docs_list(index: Index = INDEX, as_json: AsJson = False) -> None:
-    """What is in the index."""
+@command(docs, "folioscope docs list --index library.lance", name="list")
+def docs_list(index: Index = INDEX, as_json: AsJsonLines = False) -> None:
+    """List the documents in the index."""
     from ui import assemble, show
 
     documents = assemble.store_to_read(index).documents()
@@ -283,11 +365,13 @@ def docs_list(index: Index = INDEX, as_json: AsJson = False) -> None:
         show.print_documents(documents)
 
 
-@docs.command("remove")
+@command(docs, "folioscope docs remove report-2023.pdf", name="remove")
 def docs_remove(
-    names: Annotated[list[str], typer.Argument(help="File names or ids.")], index: Index = INDEX
+    names: Annotated[list[str], typer.Argument(help="File names or ids of documents.")],
+    index: Index = INDEX,
+    as_json: AsJson = False,
 ) -> None:
-    """Take documents out of the index. Their files stay."""
+    """Remove documents from the index. Their files stay."""
     from ui import assemble, show
 
     store = assemble.store_to_read(index)
@@ -296,86 +380,108 @@ def docs_remove(
         store.remove([document.doc_id for document in documents])
         store.forget([document.uri for document in documents])
         store.optimize()
-    show.console.print(f"removed {', '.join(d.name for d in documents)}")
+    if as_json:
+        show.print_json({"removed": [show.document_json(document) for document in documents]})
+    else:
+        show.console.print(f"removed {', '.join(d.name for d in documents)}")
 
 
-@docs.command("tag")
+@command(docs, "folioscope docs tag report-2023.pdf finance audited --collection reports", name="tag")
 def docs_tag(
-    name: Annotated[str, typer.Argument(help="File name or id.")],
+    name: Annotated[str, typer.Argument(help="The file name or id of a document.")],
     tags: Annotated[
         list[str] | None,
-        typer.Argument(help="Its tags from now on."),
+        typer.Argument(help="The tags that replace the document's tags."),
     ] = None,
-    collection: Annotated[str | None, typer.Option(help="Its collection from now on.")] = None,
+    collection: Annotated[str | None, typer.Option(help="The document's new collection.")] = None,
     index: Index = INDEX,
+    as_json: AsJson = False,
 ) -> None:
-    """Set a document's tags and collection."""
+    """Set the tags and the collection of a document.
+
+    Without tags and without a collection the document's tags are removed.
+    """
     from dataclasses import replace
 
+    from retrieval.labels import checked
     from ui import assemble, show
 
+    labels = checked(collection=collection, tags=None if collection is not None and not tags else tags or ())
     store = assemble.store_to_read(index)
-    document = store.document(name)
-    kept = document.tags if collection and not tags else ()
-    changed = replace(document, tags=tuple(tags or kept), collection=collection or document.collection)
+    changed = replace(store.document(name), **labels)
     with store.writing():
         store.update(changed)
-    show.print_documents([changed])
+    if as_json:
+        show.print_json(show.document_json(changed))
+    else:
+        show.print_documents([changed])
 
 
-@docs.command("ledger")
-def docs_ledger(index: Index = INDEX, as_json: AsJson = False) -> None:
-    """What became of every file that was ever offered."""
-    from dataclasses import asdict
-
+@command(docs, "folioscope docs ledger --json", name="ledger")
+def docs_ledger(index: Index = INDEX, as_json: AsJsonLines = False) -> None:
+    """List every file that was ever offered to the index, with its status."""
     from ui import assemble, show
 
     for entry in sorted(assemble.store_to_read(index).ledger(), key=lambda e: e.at):
         if as_json:
-            show.print_json(asdict(entry))
+            show.print_json(entry)
         else:
             show.console.print(f"{entry.at:%Y-%m-%d %H:%M}  {entry.outcome:8} {entry.uri}: {entry.message}")
 
 
-@config_app.command("show")
-def config_show(profile: Profile = "cpu") -> None:
-    """Every setting of a profile, defaults included, as YAML."""
-    import yaml
+@command(config_app, "folioscope config show --profile gpu-24gb", name="show")
+def config_show(profile: Profile = "cpu", as_json: AsJson = False) -> None:
+    """Print every setting of a profile, defaults included, as YAML or JSON."""
+    settings = _load(profile).model_dump()
+    if as_json:
+        from ui import show
 
-    print(yaml.safe_dump(_load(profile).model_dump(), sort_keys=False), end="")
+        show.print_json(settings)
+    else:
+        import yaml
+
+        print(yaml.safe_dump(settings, sort_keys=False), end="")
 
 
-@config_app.command("profiles")
-def config_profiles() -> None:
-    """The profiles that ship."""
+@command(config_app, "folioscope config profiles", name="profiles")
+def config_profiles(as_json: AsJson = False) -> None:
+    """List the profiles that ship with Folioscope."""
     from configs.settings import profile_names
 
+    if as_json:
+        from ui import show
+
+        show.print_json({"profiles": profile_names()})
+        return
     for name in profile_names():
         print(name)
 
 
-@models_app.command("list")
-def models_list(profile: Annotated[str, typer.Argument(help="A profile's name or file.")] = "cpu") -> None:
-    """Which models a profile needs, and which of them are on this machine."""
+@command(models_app, "folioscope models list gpu-24gb", name="list")
+def models_list(profile: ProfileName = "cpu", as_json: AsJson = False) -> None:
+    """List the models that a profile needs, and say which of them are on this machine."""
     from ui.models import list_all
 
-    list_all(_load(profile))
+    list_all(_load(profile), profile, as_json)
 
 
-@models_app.command("pull")
-def models_pull(profile: Annotated[str, typer.Argument(help="A profile's name or file.")]) -> None:
+@command(models_app, "folioscope models pull gpu-24gb", name="pull")
+def models_pull(profile: ProfileName, as_json: AsJson = False) -> None:
     """Fetch the models of a profile from the hub, and print the revision of each."""
     from ui.models import pull
 
-    pull(_load(profile), profile)
+    pull(_load(profile), profile, as_json)
 
 
-@app.command()
-def doctor(profile: Profile = "cpu") -> None:
-    """Check that everything this profile needs is there."""
+@command(app, "folioscope doctor --profile gpu-24gb")
+def doctor(profile: Profile = "cpu", as_json: AsJson = False) -> None:
+    """Check that everything this profile needs is installed.
+
+    Exits with 3 if something is missing.
+    """
     from ui.doctor import run
 
-    raise typer.Exit(run(_load(profile)))
+    raise typer.Exit(run(_load(profile), profile, as_json))
 
 
 def _load(profile: str) -> "Settings":
@@ -385,22 +491,44 @@ def _load(profile: str) -> "Settings":
 
 
 def main() -> None:
-    """The entry point: our errors become one line on stderr and an exit code; Ctrl-C ends quietly."""
+    """Run the command line: our errors become one line on stderr (JSON with --json) and an exit code."""
+    options = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    as_json = "--json" in options
     try:
-        app()
+        sys.exit(app(standalone_mode=not as_json))
+    except Stopped as error:
+        _end(as_json, error.exit_code, "Stopped", error.message)
     except KeyboardInterrupt:
-        print("stopped; what was done is kept, the same command goes on from there", file=sys.stderr)
         sys.exit(130)
+    except typer.Abort:  # only with --json: without it Typer itself says so
+        _end(as_json, 1, "Aborted", "the question on the terminal was not answered")
+    except typer.TyperException as error:  # wrong options or arguments; only with --json, as above
+        _end(as_json, error.exit_code, "WrongUse", error.format_message())
     except ProfileError as error:
-        print(f"folioscope: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(as_json, 2, "ProfileError", str(error))
     except Exception as error:
-        from retrieval.errors import FolioscopeError
+        from retrieval.errors import FolioscopeError, first_line
 
-        if not isinstance(error, FolioscopeError):
-            raise
-        print(f"folioscope: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        if isinstance(error, FolioscopeError):
+            _end(as_json, error.exit_code, type(error).__name__, str(error))
+        if as_json:
+            _print_error("InternalError", f"{type(error).__name__}: {first_line(error)}")
+        raise
+
+
+def _end(as_json: bool, exit_code: int, code: str, message: str) -> None:
+    if as_json:
+        _print_error(code, message)
+    else:
+        prefix = "" if code == "Stopped" else "folioscope: "
+        print(f"{prefix}{message}", file=sys.stderr)
+    sys.exit(exit_code)
+
+
+def _print_error(code: str, message: str) -> None:
+    from ui.json_text import json_text
+
+    print(json_text({"error": {"code": code, "message": message}}), flush=True)
 
 
 if __name__ == "__main__":

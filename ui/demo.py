@@ -12,7 +12,7 @@ from retrieval.evaluate import Dataset, Question
 from retrieval.search import Searcher
 from retrieval.store import Store
 from ui import assemble, report, show
-from ui.measure import summary
+from ui.measurement import summary
 from ui.render import lit_page
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
@@ -22,7 +22,7 @@ JUDGED = 40
 """Questions that both stages are judged on: enough for a first look in half a minute."""
 
 
-def run(folder: Path, settings: configs.Settings) -> None:
+def run(folder: Path, settings: configs.Settings, as_json: bool) -> None:
     """Everything goes under `folder`: the index, `pages/*.png` and `report.html`. Run again, nothing is repeated."""
     began = time.perf_counter()
     dataset = evaluate.read(SAMPLES)
@@ -30,16 +30,18 @@ def run(folder: Path, settings: configs.Settings) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     index = str(folder / "samples.lance")
     store, encoder = assemble.store_to_write(index, settings)
-    show.console.print(f"Ingesting {SAMPLES.name}/ into {index}", style="bold")
-    show.follow(
-        ingest([dataset.documents], store, encoder, settings.ingest, collection="samples"), as_json=False
-    )
+    console = show.errors if as_json else show.console
+    console.print(f"Ingesting {SAMPLES.name}/ into {index}", style="bold")
+    with show.work(as_json) as on_progress:
+        for event in ingest([dataset.documents], store, encoder, settings.ingest, collection="samples"):
+            on_progress(event)
     searcher = assemble.searcher_of(store, encoder, settings)
     answers = []
     for question in chosen:
         given = answer(searcher, store, question, dataset.qrels[question.query_id])
-        show.console.print(f"\n{given.result.query}", style="bold")
-        show.print_result(given.result, given.highlights)
+        if not as_json:
+            console.print(f"\n{given.result.query}", style="bold")
+            show.print_result(given.result, given.highlights)
         save_pages(folder / "pages", given)
         answers.append(given)
     judged = replace(dataset, questions=dataset.questions[:: max(1, len(dataset.questions) // JUDGED)])
@@ -48,16 +50,30 @@ def run(folder: Path, settings: configs.Settings) -> None:
     rows = summary(measured)["stages"]
     page = folder / "report.html"
     page.write_text(report.html(answers, rows, len(judged.questions)), encoding="utf-8")
-    show.console.print()
+    seconds = time.perf_counter() - began
+    if as_json:
+        show.print_json(
+            {
+                "index": index,
+                "report": page,
+                "pages": folder / "pages",
+                "answers": [show.result_json(given.result, given.highlights) for given in answers],
+                "questions": len(judged.questions),
+                "stages": rows,
+                "seconds": round(seconds, 1),
+            }
+        )
+        return
+    console.print()
     show.print_measures(
         rows,
         f"{len(judged.questions)} of the samples' {len(dataset.questions)} questions (× 100); "
         "'folioscope evaluate samples' asks all",
     )
-    show.console.print(
+    console.print(
         f"\nreport: {page}\npages:  {folder / 'pages'}\n"
         f"Open the web page on this index with: folioscope serve --index {index}   (or: make serve)\n"
-        f"{time.perf_counter() - began:.0f} s in all",
+        f"{seconds:.0f} s in all",
         highlight=False,
     )
 

@@ -1,6 +1,8 @@
 """`folioscope doctor`: what this profile needs, what of it is here, and how to get the rest."""
 
 import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 import configs.settings as configs
@@ -21,77 +23,98 @@ PROGRAMS = {
 }
 
 
-def run(settings: configs.Settings) -> int:
-    """The exit code: 0, or 3 where the profile cannot work."""
+@dataclass(frozen=True, slots=True)
+class Check:
+    state: str  # ok, optional, none, unknown, MISSING; "" for a remark on the line before
+    message: str
+
+
+def run(settings: configs.Settings, profile: str, as_json: bool) -> int:
+    """Print what the profile needs and whether it is here. Returns the exit code: 0, or 3 if something is missing."""
+    checks = []
+    for check in _checks(settings):
+        checks.append(check)
+        if not as_json:
+            show.console.print(f"  {check.state:8} {check.message}")
+    complete = all(check.state not in ("MISSING", "unknown") for check in checks)
+    if as_json:
+        show.print_json({"profile": profile, "ok": complete, "checks": [asdict(check) for check in checks]})
+    return 0 if complete else 3
+
+
+def _checks(settings: configs.Settings) -> Iterator[Check]:
     for name in PACKAGES:
-        show.console.print(f"  ok       {name} {version(name)}")
+        yield Check("ok", f"{name} {version(name)}")
     needed = {
         "pdftoppm": settings.ingest.renderer == "poppler",
         "tesseract": settings.ingest.ocr == "tesseract",
     }
-    lacking = False
     for program, (purpose, remedy) in PROGRAMS.items():
         if shutil.which(program):
-            show.console.print(f"  ok       {program}: {purpose}")
+            yield Check("ok", f"{program}: {purpose}")
         else:
-            lacking |= needed[program]
             state = "MISSING" if needed[program] else "optional"
-            show.console.print(f"  {state:8} {program}: {purpose}; to have it: {remedy}")
+            yield Check(state, f"{program}: {purpose}; to have it: {remedy}")
     wanted = list(models.needed(settings))
-    if wanted and _torch():
-        for row in wanted:
-            show.console.print(
-                f"  unknown  {row.role} {row.model}: {models.describe(row.model)}; first: make gpu"
-            )
-        return 3
+    if wanted:
+        torch_checks = list(_torch_checks())
+        yield from torch_checks
+        if any(check.state == "MISSING" for check in torch_checks):
+            for row in wanted:
+                yield Check(
+                    "unknown", f"{row.role} {row.model}: {models.describe(row.model)}; first: make gpu"
+                )
+            return
+    here = True
     for row in wanted:
         found, said = models.look(row)
-        lacking |= not found
-        show.console.print(f"  {'ok' if found else 'MISSING':8} {said}")
-    if lacking and wanted:
-        return 3
+        here &= found
+        yield Check("ok" if found else "MISSING", said)
+    if here:
+        yield from _model_checks(settings)
+
+
+def _model_checks(settings: configs.Settings) -> Iterator[Check]:
+    """Load the models, and find the device that vectors are scanned on."""
     try:
         import rerankers
         import retrieval.encoders
         from retrieval.recall import on_gpu
 
         encoder = retrieval.encoders.load(settings.encoder)
-        show.console.print(f"  ok       encoder {encoder.fingerprint}")
+        yield Check("ok", f"encoder {encoder.fingerprint}")
         reranker = rerankers.load(settings.reranker)
-        show.console.print(f"  ok       reranker {reranker.name if reranker else 'none'}")
+        yield Check("ok", f"reranker {reranker.name if reranker else 'none'}")
         for note in (*encoder.notes, *(reranker.notes if reranker else ())):
-            show.console.print(f"           {note}")
+            yield Check("", note)
         gpu, _, why = on_gpu(settings.search.device)
         most = f"{settings.search.gpu_mb:,} MiB"
         where = f"vectors are scanned on {gpu}, up to {most}" if gpu else "no GPU for vectors"
         where += f": {why}" if why else ""
-        show.console.print(f"  ok       search.device {settings.search.device}: {where}")
+        yield Check("ok", f"search.device {settings.search.device}: {where}")
     except FolioscopeError as error:
-        lacking = True
-        show.console.print(f"  MISSING  {error}")
-    return 3 if lacking else 0
+        yield Check("MISSING", str(error))
 
 
-def _torch() -> bool:
-    """Whether something of torch and its friends is missing."""
+def _torch_checks() -> Iterator[Check]:
     lacking = False
     for name in TORCH:
         try:
-            show.console.print(f"  ok       {name} {version(name)}")
+            yield Check("ok", f"{name} {version(name)}")
         except PackageNotFoundError:
             lacking = True
-            show.console.print(f"  MISSING  {name}; to have it: make gpu")
+            yield Check("MISSING", f"{name}; to have it: make gpu")
     for name, purpose in FASTER.items():
         try:
-            show.console.print(f"  ok       {name} {version(name)}: {purpose}")
+            yield Check("ok", f"{name} {version(name)}: {purpose}")
         except PackageNotFoundError:
-            show.console.print(f"  optional {name}: {purpose}; to have it: pip install {name}")
-    if not lacking:
-        import torch
+            yield Check("optional", f"{name}: {purpose}; to have it: pip install {name}")
+    if lacking:
+        return
+    import torch
 
-        for k in range(torch.cuda.device_count()):
-            facts = torch.cuda.get_device_properties(k)
-            show.console.print(f"  ok       cuda:{k} {facts.name}, {facts.total_memory / 2**30:.0f} GiB")
-        if not torch.cuda.is_available():
-            show.console.print("  none     CUDA GPU")
-    return lacking
+    for k in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(k)
+        yield Check("ok", f"cuda:{k} {facts.name}, {facts.total_memory / 2**30:.0f} GiB")
+    if not torch.cuda.is_available():
+        yield Check("none", "CUDA GPU")

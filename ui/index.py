@@ -1,4 +1,4 @@
-"""`folioscope index`: what an index holds, whether it is sound, and what keeps it quick."""
+"""`folioscope index`: show what an index holds, verify it, and maintain it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ui.options import INDEX, AsJson, Index, Profile
+from ui.commands import Stopped, command, group
+from ui.options import INDEX, AsJson, AsJsonLines, Index, Profile
 
 if TYPE_CHECKING:
     from retrieval.store import Store
 
-index = typer.Typer(
-    no_args_is_help=True, help="Look after the index: its size, its soundness, its recall lists."
-)
+index = group("Maintain the index: show its size, verify it, and keep its recall lists up to date.")
 
 
-@index.command()
+@command(index, "folioscope index info --index library.lance")
 def info(index: Index = INDEX, as_json: AsJson = False) -> None:
-    """Pages, encoder, and disk of an index."""
+    """Show the documents, pages, encoder and disk space of an index."""
     from ui import assemble
 
     store = assemble.store_to_read(index)
@@ -39,64 +38,71 @@ def info(index: Index = INDEX, as_json: AsJson = False) -> None:
     _print(facts, as_json)
 
 
-@index.command()
-def build(index: Index = INDEX) -> None:
-    """Make the recall lists anew: with them a search of a large index looks at a few hundred pages instead of all.
+@command(index, "folioscope index build --index library.lance")
+def build(index: Index = INDEX, as_json: AsJson = False) -> None:
+    """Build the recall lists from scratch: with them a search of a large index scans a few hundred pages, not all.
 
-    Searches go on meanwhile. 'ingest' and 'serve' make and refresh them by themselves once an index is large enough.
+    Searches continue meanwhile. 'ingest' and 'serve' build and refresh the lists by themselves once an index is
+    large enough.
     """
     from retrieval.ivf import upkeep
     from ui import assemble, show
 
     store = assemble.store_to_read(index)
-    with _kept_on_stop(), show.steps() as told:
-        upkeep.build(store, told)
-    _print(_stats(store), False)
+    with _kept_on_stop(), show.steps() as on_progress:
+        upkeep.build(store, on_progress)
+    _print(_stats(store), as_json)
 
 
-@index.command()
-def refresh(index: Index = INDEX) -> None:
-    """Bring the recall lists up to date: only new pages are encoded; removed ones are dropped once they are many."""
+@command(index, "folioscope index refresh --index library.lance")
+def refresh(index: Index = INDEX, as_json: AsJson = False) -> None:
+    """Bring the recall lists up to date: add new pages, and drop removed pages once there are many of them."""
     from retrieval.ivf import upkeep
     from ui import assemble, show
 
     store = assemble.store_to_read(index)
-    with _kept_on_stop(), show.steps() as told:
-        done = upkeep.refresh(store, told)
+    with _kept_on_stop(), show.steps() as on_progress:
+        done = upkeep.refresh(store, on_progress)
+    if as_json:
+        show.print_json({"refreshed": done, **_stats(store)})
+        return
     show.console.print("refreshed" if done else "nothing to do")
     _print(_stats(store), False)
 
 
-@index.command()
+@command(index, "folioscope index stats --json")
 def stats(index: Index = INDEX, as_json: AsJson = False) -> None:
-    """What the recall lists hold, what they lack, and their size."""
+    """Show the pages in the recall lists, the pages that are not in them yet, and their size."""
     from ui import assemble
 
     _print(_stats(assemble.store_to_read(index)), as_json)
 
 
-@index.command()
-def drop(index: Index = INDEX) -> None:
-    """Remove the recall lists. Documents and pages stay: searches look at all of them again."""
+@command(index, "folioscope index drop --index library.lance")
+def drop(index: Index = INDEX, as_json: AsJson = False) -> None:
+    """Remove the recall lists. Documents and pages stay: a search scans all of them again."""
     from retrieval.ivf import upkeep
     from ui import assemble, show
 
     upkeep.drop(assemble.store_to_read(index))
-    show.console.print("the recall lists are gone; documents and pages are as they were")
+    if as_json:
+        show.print_json({"index": index, "dropped": True})
+    else:
+        show.console.print("the recall lists are gone; documents and pages are as they were")
 
 
-@index.command()
+@command(index, "folioscope index verify --questions 200")
 def verify(
     index: Index = INDEX,
     profile: Profile = "cpu",
     questions: Annotated[
-        int, typer.Option(min=0, help="Asked of the recall lists and of exact search.")
+        int, typer.Option(min=0, help="Questions to compare the recall lists with exact search on.")
     ] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Read every row and say what is wrong; then compare the recall lists with exact search on sampled questions.
+    """Read every row and report what is wrong, then compare the recall lists with exact search on sampled questions.
 
-    Ends with exit code 1 where there is a problem.
+    Exits with 1 if there is a problem.
     """
     from configs.settings import load
     from retrieval import verify as integrity
@@ -106,13 +112,13 @@ def verify(
     store, searcher, compared = assemble.store_to_read(index), None, None
     if questions and upkeep.load(store) is not None:
         searcher, _ = assemble.searcher(index, load(profile), rerank=False)
-    with show.steps() as told:
-        report = integrity.verify(store, lambda done, of: told("reading rows", done, of))
+    with show.steps() as on_progress:
+        report = integrity.verify(store, lambda done, of: on_progress("reading rows", done, of))
         if searcher:
             asked = agreement.asked_of(store, searcher.encoder, questions)
-            compared = agreement.measure(store, asked, lambda done, of: told("exact search", done, of))
+            compared = agreement.measure(store, asked, lambda done, of: on_progress("exact search", done, of))
     if as_json:
-        show.print_json(asdict(report) | {"recall": compared and asdict(compared)})
+        show.print_json(asdict(report) | {"recall": compared})
     else:
         for problem in report.problems:
             show.console.print(": ".join(filter(None, (problem.document, problem.message))))
@@ -129,23 +135,26 @@ def verify(
     raise typer.Exit(1 if report.problems else 0)
 
 
-@index.command()
-def optimize(index: Index = INDEX) -> None:
-    """Merge small files, refresh the text index, drop old versions."""
-    from ui import assemble
+@command(index, "folioscope index optimize --index library.lance")
+def optimize(index: Index = INDEX, as_json: AsJson = False) -> None:
+    """Merge small files, refresh the text index, and delete old versions."""
+    from ui import assemble, show
 
     store = assemble.store_to_read(index)
     with store.writing():
         store.optimize()
+    if as_json:
+        show.print_json({"index": index, "optimized": True})
 
 
-@index.command()
+@command(index, "folioscope index reembed better.lance --index library.lance --profile gpu-24gb")
 def reembed(
-    target: Annotated[str, typer.Argument(help="The new index.")],
+    target: Annotated[str, typer.Argument(help="The folder or URI of the new index.")],
     index: Index = INDEX,
     profile: Profile = "cpu",
+    as_json: AsJsonLines = False,
 ) -> None:
-    """Make a new index with this profile's encoder, from the pages of this one: nothing is read or OCRed again."""
+    """Make a new index with the encoder of a profile from the pages of this one, without reading files or OCR."""
     from configs.settings import load
     from ingest.reembed import reembed as encode_again
     from ui import assemble, show
@@ -153,7 +162,10 @@ def reembed(
     source = assemble.store_to_read(index)
     store, encoder = assemble.store_to_write(target, load(profile))
     for document in encode_again(source, store, encoder):
-        show.console.print(f"{document.name}: {document.pages} pages")
+        if as_json:
+            show.print_json(show.document_json(document))
+        else:
+            show.console.print(f"{document.name}: {document.pages} pages")
 
 
 @contextmanager
@@ -161,10 +173,7 @@ def _kept_on_stop() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        from ui import show
-
-        show.errors.print("stopped; the recall lists are as they were before")
-        raise typer.Exit(130) from None
+        raise Stopped("stopped; the recall lists are as they were before") from None
 
 
 def _stats(store: "Store") -> dict[str, Any]:

@@ -1,11 +1,7 @@
-"""`folioscope evaluate`, `tune` and `calibrate`: one pass over a data set, and what follows from it.
-
-Every question is asked once, with generous depth; stages, other settings, curves and the report are all computed from
-what each stage said of each candidate (`retrieval.observe`).
-"""
+"""`folioscope evaluate`, `tune` and `calibrate`: measure a data set, and print or write what follows from it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -14,90 +10,18 @@ import numpy as np
 import yaml
 
 import configs.settings as configs
-from ingest.datasets import open_dataset
-from ingest.pipeline import ingest
 from retrieval import calibrate, confidence, evaluate, tune
 from retrieval.errors import FolioscopeError
-from retrieval.evaluate import Dataset, Evaluation
-from retrieval.observe import FIRST, Observed, Spending, observe, stages
 from retrieval.store import Store
-from ui import assemble, measure_report, show
-
-SHOWN = ("nDCG@5", "nDCG@10", "RR@10", "R@10", "R@100")
-LEAST = 5  # questions of a slice that is worth a line
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A data set through one profile."""
-
-    profile: str
-    settings: configs.Settings
-    dataset: Dataset
-    store: Store
-    reranker: str  # "" without one
-    observed: tuple[Observed, ...]
-    result: Evaluation
-
-    @property
-    def spending(self) -> Spending:
-        return spending_of(self.settings)
-
-
-def spending_of(settings: configs.Settings) -> Spending:
-    search = settings.search
-    depth = 0 if isinstance(settings.reranker, configs.NoReranker) else search.rerank
-    return Spending(search.text_weight, search.rerank_weight, depth, search.gate or inf)
-
-
-def own_index(place: str, name: str) -> Path:
-    """Where the index of a data set is kept that was given no place; `name` says for what."""
-    return Path("evaluation") / f"{Path(place).resolve().name}-{Path(name).stem}.lance"
-
-
-def measured(
-    place: str,
-    index: str,
-    profile: str,
-    within: bool,
-    read: int,
-    as_json: bool,
-    settings: configs.Settings | None = None,
-) -> Measured:
-    """Ingest what is missing, and ask every question; the reranker reads `read` candidates of each.
-
-    settings: those of the profile, if not these.
-    """
-    settings = settings or configs.load(profile)
-    folder = Path(index) if index else own_index(place, profile)
-    dataset = open_dataset(place, folder.with_suffix(".documents"))
-    store, encoder = assemble.store_to_write(str(folder), settings)
-    failures = show.follow(ingest([dataset.documents], store, encoder, settings.ingest), as_json)
-    if failures and not as_json:
-        show.print_failures(failures)
-    evaluate.require(dataset, store)
-    generous = settings.search.model_copy(
-        update={"depth": 2 * FIRST, "rerank": read, "gate": None, "rules": ()}
-    )
-    searcher = assemble.searcher_of(store, encoder, settings.model_copy(update={"search": generous}))
-    total = len(dataset.questions)
-    with show.waiting(f"asking {total} questions") as status:
-
-        def told(done: int) -> None:
-            if status is not None:
-                status.update(f"asked {done} of {total} questions")
-
-        observed = tuple(observe(dataset, searcher, within=within, told=told))
-    result = stages(dataset, observed, spending_of(settings))
-    name = searcher.reranker.name if searcher.reranker else ""
-    return Measured(profile, settings, dataset, store, name, observed, result)
-
+from ui import measure_report, show
+from ui.measurement import Measured, measured, slices, summary
 
 # evaluate
 
 
 def run(
     place: str,
+    *,
     index: str,
     profiles: Sequence[str],
     within: bool,
@@ -107,10 +31,12 @@ def run(
 ) -> None:
     """Measure one profile, or compare several on the same questions."""
     depth = max(read, *(configs.load(profile).search.rerank for profile in profiles))
-    done = [
-        measured(place, index if len(profiles) == 1 else "", profile, within, depth, as_json)
-        for profile in profiles
-    ]
+    own = index if len(profiles) == 1 else ""
+    with show.work(as_json) as on_progress:
+        done = [
+            measured(place, index=own, profile=profile, within=within, read=depth, on_progress=on_progress)
+            for profile in profiles
+        ]
     where = "within the question's document" if within else "over all documents"
     for one in done:
         facts = summary(one.result) | {"slices": slices(one.result)}
@@ -133,39 +59,6 @@ def run(
     if html:
         html.write_text(measure_report.html(done, where), encoding="utf-8")
         show.errors.print(f"the report is in {html}")
-
-
-def summary(result: Evaluation) -> dict[str, Any]:
-    """Means by stage and measure, the reranker's gain with its p, and seconds as (p50, p95) by stage."""
-    means = {stage: {m: result.mean(stage, m) for m in SHOWN} for stage in result.values}
-    first, whole = result.values["first stage"]["nDCG@10"], result.values["reranked"]["nDCG@10"]
-    return {
-        "stages": means,
-        "gain": float(np.mean(whole) - np.mean(first)),
-        "p": evaluate.paired_p(first, whole),
-        "seconds": {
-            name: (float(np.median(s)), float(np.percentile(s, 95))) for name, s in result.seconds.items()
-        },
-        "pages read": float(np.mean(result.read)) if result.read else 0.0,
-    }
-
-
-def slices(result: Evaluation) -> dict[str, dict[str, float]]:
-    """nDCG@10 of the questions with each attribute value that enough of them have."""
-    found: dict[str, dict[str, float]] = {}
-    pairs = sorted({(k, v) for q in result.questions for k, values in q.attributes.items() for v in values})
-    for kind, value in pairs:
-        chosen = [q for q in result.questions if value in q.attributes.get(kind, ())]
-        if len(chosen) >= LEAST:
-
-            def keep(question: evaluate.Question, kind: str = kind, value: str = value) -> bool:
-                return value in question.attributes.get(kind, ())
-
-            found[f"{kind}: {value}"] = {
-                "questions": len(chosen),
-                **{stage: result.mean(stage, "nDCG@10", keep) for stage in result.values},
-            }
-    return found
 
 
 def _print(one: Measured, facts: dict[str, Any], where: str) -> None:
@@ -196,6 +89,7 @@ def _pair(first: Measured, other: Measured) -> dict[str, Any]:
 
 def run_tune(
     place: str,
+    *,
     index: str,
     profile: str,
     within: bool,
@@ -205,7 +99,8 @@ def run_tune(
     html: Path | None,
 ) -> None:
     """Choose weights, depth and gate; say whether reranking pays; write the profile if asked to."""
-    one = measured(place, index, profile, within, read, as_json)
+    with show.work(as_json) as on_progress:
+        one = measured(place, index=index, profile=profile, within=within, read=read, on_progress=on_progress)
     if not one.reranker:
         raise FolioscopeError(
             f"profile {profile} has no reranker: there is nothing to spend and nothing to tune"
@@ -215,7 +110,8 @@ def run_tune(
     except ValueError as error:
         raise FolioscopeError(str(error)) from error
     if as_json:
-        show.print_json({"pays": tuned.pays, **{k: v for k, v in asdict(tuned).items() if k != "tried"}})
+        shown = {name: value for name, value in asdict(tuned).items() if name != "tried"}
+        show.print_json({"pays": tuned.pays, **shown})
     else:
         show.print_tuned(tuned)
     if write:
@@ -254,11 +150,26 @@ def tuned_profile(one: Measured, tuned: tune.Tuned) -> str:
 
 
 def run_calibrate(
-    place: str, index: str, target: str, profile: str, within: bool, as_json: bool, html: Path | None
+    place: str,
+    *,
+    index: str,
+    target: str,
+    profile: str,
+    within: bool,
+    as_json: bool,
+    html: Path | None,
 ) -> None:
     """Fit the probability that a page answers, and keep it with the index `target` (the data set's own without one)."""
     settings = configs.load(profile)
-    one = measured(place, index, profile, within, settings.search.rerank, as_json)
+    with show.work(as_json) as on_progress:
+        one = measured(
+            place,
+            index=index,
+            profile=profile,
+            within=within,
+            read=settings.search.rerank,
+            on_progress=on_progress,
+        )
     if not one.reranker:
         raise FolioscopeError(f"profile {profile} has no reranker, so it has no scores to calibrate")
     encoder = str(one.store.fingerprint)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from math import inf
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,8 @@ from retrieval.observe import Observed, Spending, order, replay
 from retrieval.tune import DEPTHS, Tried, Tuned
 from retrieval.types import Page
 from ui import plots, show
+from ui.measurement import SHOWN, Measured, slices, summary
 from ui.report import STYLE
-
-if TYPE_CHECKING:
-    from ui.measure import Measured
 
 EXAMPLES = 12  # wins, and as many losses
 MORE = """
@@ -36,7 +33,7 @@ grid-template-columns:repeat(auto-fit,minmax(380px,1fr))}
 
 
 def html(
-    runs: Sequence["Measured"], where: str, tuned: Tuned | None = None, fitted: Calibration | None = None
+    runs: Sequence[Measured], where: str, tuned: Tuned | None = None, fitted: Calibration | None = None
 ) -> str:
     """The last three say which parts there are: a comparison, tuning, calibration."""
     title = f"{runs[0].dataset.name}: {', '.join(run.profile for run in runs)}"
@@ -51,9 +48,7 @@ def html(
     )
 
 
-def _run(run: "Measured", where: str) -> str:
-    from ui.measure import SHOWN, slices, summary
-
+def _run(run: Measured, where: str) -> str:
     facts = summary(run.result)
     names = "".join(f"<th>{escape(name)}</th>" for name in SHOWN)
     rows = "".join(
@@ -80,7 +75,7 @@ def _run(run: "Measured", where: str) -> str:
     )
 
 
-def _scores(run: "Measured") -> str:
+def _scores(run: Measured) -> str:
     """First-stage scores crowd, a cross-encoder's spread: both over the same candidates."""
     read = [~np.isnan(one.rerank) for one in run.observed]
     pairs = list(zip(run.observed, read, strict=True))
@@ -97,7 +92,7 @@ def _scores(run: "Measured") -> str:
     )
 
 
-def _costs(run: "Measured") -> str:
+def _costs(run: Measured) -> str:
     """Quality against depth and against time, replayed from the same observations."""
     most = max((int((~np.isnan(one.rerank)).sum()) for one in run.observed), default=0)
     if not most:
@@ -117,7 +112,7 @@ def _costs(run: "Measured") -> str:
     ) + plots.chart("Quality against time", "p95 ms", "nDCG@10", [plots.Line("", by_time, labels=labels)])
 
 
-def _reliability(run: "Measured") -> str:
+def _reliability(run: Measured) -> str:
     """Of the scores as they are, and held out by each curve; needs enough relevant pages to mean something."""
     relevant = sum(int((one.relevant & ~np.isnan(one.rerank)).sum()) for one in run.observed)
     if relevant < calibrate.LEAST or len(run.observed) < calibrate.LEAST:
@@ -136,7 +131,7 @@ def _reliability(run: "Measured") -> str:
     return plots.chart("Is a score a probability?", "predicted", "relevant", lines, diagonal=True)
 
 
-def _cases(run: "Measured") -> str:
+def _cases(run: Measured) -> str:
     first, whole = (np.array(run.result.values[stage]["nDCG@10"]) for stage in ("first stage", "reranked"))
     parts = []
     for title, gain in (("Won by reranking", whole - first), ("Lost by reranking", first - whole)):
@@ -146,7 +141,7 @@ def _cases(run: "Measured") -> str:
     return "".join(parts)
 
 
-def _case(run: "Measured", one: Observed, first: float, whole: float) -> str:
+def _case(run: Measured, one: Observed, first: float, whole: float) -> str:
     before, _ = order(one, replace(run.spending, depth=0))
     after, _ = order(one, run.spending)
     pictures = _page(run, one, before[0], "first stage") + _page(run, one, after[0], "reranked")
@@ -156,7 +151,7 @@ def _case(run: "Measured", one: Observed, first: float, whole: float) -> str:
     )
 
 
-def _page(run: "Measured", one: Observed, at: int, said: str) -> str:
+def _page(run: Measured, one: Observed, at: int, said: str) -> str:
     page: Page = one.pages[at]
     picture = b64encode(run.store.thumbnail(page.page_id)).decode()
     right = "<b class=right>✓</b>" if one.relevant[at] else ""
@@ -191,7 +186,7 @@ def _said(spending: Spending) -> str:
     return f"text {spending.text_weight:g}, rerank {spending.rerank_weight:g}, depth {spending.depth}{gate}"
 
 
-def _calibrated(run: "Measured", fitted: Calibration) -> str:
+def _calibrated(run: Measured, fitted: Calibration) -> str:
     low, high = np.nanpercentile(np.concatenate([one.rerank for one in run.observed]), [0.5, 99.5])
     scores = np.linspace(float(low), float(high), 60)
     curve = [(float(s), float(p)) for s, p in zip(scores, fitted.probability(scores), strict=True)]

@@ -1,7 +1,7 @@
 """`folioscope models`: which models a profile needs, which of them are here, and fetching the rest."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -56,8 +56,15 @@ def look(row: Needed) -> tuple[bool, str]:
     return True, f"{named}@{checkpoints.revision_of(folder)}: {size_of(folder):.1f} GB in {folder}"
 
 
-def list_all(settings: configs.Settings) -> None:
+def list_all(settings: configs.Settings, profile: str, as_json: bool) -> None:
+    """Print the models that the profile needs, and whether each is here."""
     rows = list(needed(settings))
+    if as_json:
+        models = [
+            {**asdict(row), "here": here, "message": said} for row in rows for here, said in [look(row)]
+        ]
+        show.print_json({"profile": profile, "models": models})
+        return
     if not rows:
         show.console.print("This profile needs no models but those that ship with Folioscope.")
     for row in rows:
@@ -65,24 +72,33 @@ def list_all(settings: configs.Settings) -> None:
         show.console.print(f"  {'here' if found else 'MISSING':8} {said}")
 
 
-def pull(settings: configs.Settings, profile: str) -> None:
-    """Fetch what the profile lacks, base models of adapters included. Raises ModelMissing where that fails."""
+def pull(settings: configs.Settings, profile: str, as_json: bool) -> None:
+    """Fetch the models that are missing, with the base models of adapters. Raises ModelMissing if that fails.
+
+    With `as_json` what happens is printed on standard error, and one object on standard output at the end.
+    """
+    console = show.errors if as_json else show.console
     rows = list(needed(settings))
+    fetched = []
     if not rows:
-        show.console.print(f"{profile} needs no models but those that ship with Folioscope.")
+        console.print(f"{profile} needs no models but those that ship with Folioscope.")
     for row in rows:
         checkpoints = _checkpoints()
         if checkpoints.local(row.model, row.revision) is None:
-            show.console.print(f"fetching {row.role} {row.model} ({describe(row.model)})")
+            console.print(f"fetching {row.role} {row.model} ({describe(row.model)})")
         folder = checkpoints.fetch(row.model, row.revision)
         if checkpoints.is_adapter(folder):
             base = checkpoints.base_of(folder)
-            show.console.print(f"  it is an adapter for {base}")
+            console.print(f"  it is an adapter for {base}")
             checkpoints.check_files(checkpoints.fetch(base, None))
         checkpoints.check_files(folder)
-        show.console.print(f"{row.model}: {size_of(folder):.1f} GB, whole")
+        console.print(f"{row.model}: {size_of(folder):.1f} GB, whole")
         if folder.parent.name == "snapshots":
-            show.console.print(f"  to pin it, write in the profile under {row.role}: revision: {folder.name}")
+            console.print(f"  to pin it, write in the profile under {row.role}: revision: {folder.name}")
+        size = round(size_of(folder), 3)
+        fetched.append({**asdict(row), "revision": folder.name, "folder": folder, "gigabytes": size})
+    if as_json:
+        show.print_json({"profile": profile, "models": fetched})
 
 
 def _checkpoints() -> ModuleType:

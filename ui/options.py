@@ -7,21 +7,50 @@ import typer
 
 INDEX = "folioscope.lance"
 Index = Annotated[
-    str, typer.Option("--index", "-i", envvar="FOLIOSCOPE_INDEX", help="The index's folder or URI.")
+    str, typer.Option("--index", "-i", envvar="FOLIOSCOPE_INDEX", help="The folder or URI of the index.")
 ]
 Profile = Annotated[
     str,
     typer.Option(
-        "--profile", "-p", envvar="FOLIOSCOPE_PROFILE", help="A profile's name, or the path of a YAML file."
+        "--profile",
+        "-p",
+        envvar="FOLIOSCOPE_PROFILE",
+        help="The name of a profile, or the path of a YAML file.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON, a line for each event or answer.")]
-Dataset = Annotated[
-    str, typer.Argument(help="A folder (pdfs/, queries.jsonl, qrels.txt; BEIR; ViDoRe), or an id of the hub.")
+ProfileName = Annotated[str, typer.Argument(help="The name of a profile, or the path of a YAML file.")]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object on standard output, also for an error; progress goes to standard error.",
+    ),
 ]
-OwnIndex = Annotated[str, typer.Option("--index", "-i", help="Where to keep the data set's index.")]
-Within = Annotated[bool, typer.Option("--within/--all", help="Search the question's document, or all.")]
-Read = Annotated[int, typer.Option(min=1, help="Candidates that the reranker reads, to try depths up to it.")]
+AsJsonLines = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print JSON Lines on standard output, an object for each event or item, also for an error; everything "
+        "else goes to standard error.",
+    ),
+]
+Dataset = Annotated[
+    str,
+    typer.Argument(
+        help="A folder (pdfs/, queries.jsonl and qrels.txt; BEIR; ViDoRe), or the id of a data set on the hub."
+    ),
+]
+OwnIndex = Annotated[str, typer.Option("--index", "-i", help="Where the index of the data set is kept.")]
+Within = Annotated[
+    bool, typer.Option("--within/--all", help="Search only the document of each question, or all documents.")
+]
+Read = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Candidates of each question that the reranker scores; depths up to it are tried."
+    ),
+]
 Report = Annotated[
-    Path | None, typer.Option("--html", help="Also write a page of plots here.", show_default=False)
+    Path | None,
+    typer.Option("--html", help="Also write a report with plots to this file.", show_default=False),
 ]

@@ -18,7 +18,7 @@ from retrieval.onnx import ModelFolder, write_manifest
 from retrieval.store import Store
 from retrieval.train.course import TrainingRefused, question_hash
 from ui import assemble, show
-from ui.measure import measured, own_index
+from ui.measurement import Measured, OnProgress, measured, own_index
 
 LEVEL = 0.05
 """A model is promoted if the paired randomization test gives a smaller p."""
@@ -28,6 +28,7 @@ def run_promote(
     kind: str,
     candidate: str,
     place: str,
+    *,
     index: str,
     profile: str,
     within: bool,
@@ -51,10 +52,18 @@ def run_promote(
     other = settings.model_copy(update={half: changed})
     folder = index or str(own_index(place, profile))
     _unseen(ModelFolder(candidate).path, kind, open_dataset(place, Path(folder).with_suffix(".documents")))
-    before = measured(place, folder, profile, within, settings.search.rerank, as_json)
-    if kind == "words":
-        folder = _reembedded(before.store, other, candidate)
-    after = measured(place, folder, profile, within, settings.search.rerank, as_json, settings=other)
+    with show.work(as_json) as on_progress:
+
+        def measure(folder: str, settings: configs.Settings) -> Measured:
+            return measured(
+                place, index=folder, profile=profile, within=within, read=settings.search.rerank,
+                on_progress=on_progress, settings=settings,
+            )  # fmt: skip
+
+        before = measure(folder, settings)
+        if kind == "words":
+            folder = _reembedded(before.store, other, candidate, on_progress)
+        after = measure(folder, other)
     old, new = (np.array(one.result.values["reranked"]["nDCG@10"]) for one in (before, after))
     gain, p = float(new.mean() - old.mean()), evaluate.paired_p(old.tolist(), new.tolist())
     better = gain > 0 and p < LEVEL
@@ -93,15 +102,14 @@ def _unseen(candidate: Path, kind: str, dataset: Dataset) -> None:
         )
 
 
-def _reembedded(source: Store, settings: configs.Settings, candidate: str) -> str:
-    """The same pages under the candidate's vectors."""
+def _reembedded(source: Store, settings: configs.Settings, candidate: str, on_progress: OnProgress) -> str:
+    """Make an index of the same pages with the candidate's vectors, and return its folder."""
     revision = ModelFolder(candidate).revision("words.onnx", "table.bin", "tokenizer.json")
     folder = f"{source.uri.removesuffix('.lance')}-{revision}.lance"
     target, encoder = assemble.store_to_write(folder, settings)
-    with show.waiting("encoding the pages anew") as status:
-        for document in reembed(source, target, encoder):
-            if status is not None:
-                status.update(f"encoded {document.name} anew")
+    on_progress("encoding the pages again")
+    for document in reembed(source, target, encoder):
+        on_progress(f"encoded {document.name} again")
     return folder
 
 

@@ -1,8 +1,7 @@
 """What the command line prints: tables and progress for a terminal, plain or JSON lines for a pipe."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,27 +17,29 @@ from rich.progress import (
 from rich.progress import (
     Progress as Bar,
 )
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from retrieval.types import Document, Highlight, Hit, SearchResult
+from ui.json_text import json_text
 
 if TYPE_CHECKING:
     from ingest.progress import Progress
     from retrieval.calibrate import Reliability
     from retrieval.confidence import Calibration
     from retrieval.tune import Tuned
+    from retrieval.types import Document, Highlight, Hit, SearchResult
 
 console = Console(highlight=False, markup=False)  # file names may hold [brackets]
 errors = Console(stderr=True, highlight=False, markup=False)
 
 
 def print_json(value: Any) -> None:
-    """One line."""
-    print(json.dumps(value, ensure_ascii=False, default=str))
+    """Print one line of strict JSON, and flush it: the other end of a pipe may be waiting."""
+    print(json_text(value), flush=True)
 
 
-def result_json(result: SearchResult, highlights: Sequence[Highlight]) -> dict[str, Any]:
+def result_json(result: "SearchResult", highlights: Sequence["Highlight"]) -> dict[str, Any]:
     hits = [
         hit_json(hit)
         | {"snippet": lit.snippet, "regions": [asdict(r) for r in lit.regions], "note": lit.note}
@@ -53,7 +54,7 @@ def result_json(result: SearchResult, highlights: Sequence[Highlight]) -> dict[s
     }
 
 
-def hit_json(hit: Hit) -> dict[str, Any]:
+def hit_json(hit: "Hit") -> dict[str, Any]:
     return {
         "rank": hit.rank,
         "first_rank": hit.first_rank,
@@ -66,7 +67,7 @@ def hit_json(hit: Hit) -> dict[str, Any]:
     }
 
 
-def movement(hit: Hit) -> str:
+def movement(hit: "Hit") -> str:
     """How reranking moved a hit: '▲3', '▼1', '=', or nothing where it was not reranked."""
     if not hit.reranked:
         return ""
@@ -74,7 +75,7 @@ def movement(hit: Hit) -> str:
     return f"▲{steps}" if steps > 0 else f"▼{-steps}" if steps < 0 else "="
 
 
-def print_result(result: SearchResult, highlights: Sequence[Highlight], explain: bool = False) -> None:
+def print_result(result: "SearchResult", highlights: Sequence["Highlight"], explain: bool = False) -> None:
     for hit, lit in zip(result.hits, highlights, strict=True):
         head = Text(f"{hit.rank:>3}  ")
         head.append(hit.page.name, style="bold")
@@ -99,18 +100,18 @@ def print_result(result: SearchResult, highlights: Sequence[Highlight], explain:
             console.print(f"  {stage.name}: {stage.note or 'done'}", style="dim")
 
 
-def _snippet(lit: Highlight) -> Text:
+def _snippet(lit: "Highlight") -> Text:
     text = Text("       " + (lit.snippet or "(no text on this page)"))
     for start, end in lit.snippet_matches:
         text.stylize("bold yellow", start + 7, end + 7)
     return text
 
 
-def document_json(document: Document) -> dict[str, Any]:
+def document_json(document: "Document") -> dict[str, Any]:
     return asdict(document) | {"added_at": document.added_at.isoformat(timespec="seconds")}
 
 
-def print_documents(documents: Sequence[Document]) -> None:
+def print_documents(documents: Sequence["Document"]) -> None:
     table = Table(box=None, pad_edge=False)
     for name, justify in (
         ("document", "left"),
@@ -137,9 +138,52 @@ def print_documents(documents: Sequence[Document]) -> None:
 
 
 def follow(events: Iterable["Progress"], as_json: bool) -> list["Progress"]:
-    """Draw an ingest as it goes; the failures come back."""
-    shown = _json_lines if as_json else _bar if console.is_terminal else _plain_lines
-    return [event for event in shown(events) if event.event == "failed"]
+    """Draw an ingest as it happens, or print its events as JSON Lines. Returns the failures."""
+    with ExitStack() as stack:
+        draw = _json_line if as_json else stack.enter_context(_ingest_drawing(console))
+        failures = []
+        for event in events:
+            draw(event)
+            if event.event == "failed":
+                failures.append(event)
+    return failures
+
+
+@contextmanager
+def work(as_json: bool) -> Iterator[Callable[["Progress | str"], None]]:
+    """Yields a progress callback for a computation: it draws the events of ingests, and shows sentences in a spinner.
+
+    The files that could not be ingested are listed on standard error. With `as_json` everything is drawn on
+    standard error, since standard output is for the result.
+    """
+    failures: list[Progress] = []
+    ingest, step = ExitStack(), ExitStack()  # at most one of them draws at any time
+    draw: Callable[[Progress], None] | None = None
+    status: Status | None = None
+
+    def on_progress(event: "Progress | str") -> None:
+        nonlocal draw, status
+        if isinstance(event, str):
+            if status is None:
+                status = step.enter_context(errors.status(Text(event)))
+            status.update(Text(event))
+            return
+        if draw is None:
+            step.close()
+            status = None
+            draw = ingest.enter_context(_ingest_drawing(errors if as_json else console))
+        draw(event)
+        if event.event == "failed":
+            failures.append(event)
+        if event.event == "finished":
+            ingest.close()
+            draw = None
+            if failures:
+                print_failures(failures)
+                failures.clear()
+
+    with ingest, step:
+        yield on_progress
 
 
 def print_failures(failures: Sequence["Progress"]) -> None:
@@ -153,27 +197,16 @@ def print_failures(failures: Sequence["Progress"]) -> None:
     errors.print(table)
 
 
-def _json_lines(events: Iterable["Progress"]) -> Iterator["Progress"]:
-    for event in events:
-        print(
-            json.dumps(asdict(event) | {"seconds": round(event.seconds, 3)}, ensure_ascii=False), flush=True
-        )
-        yield event
+def _json_line(event: "Progress") -> None:
+    print_json(asdict(event) | {"seconds": round(event.seconds, 3)})
 
 
-def _plain_lines(events: Iterable["Progress"]) -> Iterator["Progress"]:
-    for event in events:
-        if event.event in ("done", "skipped", "failed", "removed"):
-            print(
-                f"[{event.files_ended}/{event.files}] {event.event}: {event.name}: {event.message}",
-                flush=True,
-            )
-        elif event.event == "finished":
-            print(_summary(event), flush=True)
-        yield event
-
-
-def _bar(events: Iterable["Progress"]) -> Iterator["Progress"]:
+@contextmanager
+def _ingest_drawing(where: Console) -> Iterator[Callable[["Progress"], None]]:
+    """Yields what draws an event of an ingest: as a bar on a terminal, as a line for each file in a pipe."""
+    if not where.is_terminal:
+        yield lambda event: _plain_line(event, where)
+        return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -183,20 +216,20 @@ def _bar(events: Iterable["Progress"]) -> Iterator["Progress"]:
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(compact=True),
     )
-    with Bar(*columns, console=console, transient=True) as bar:
+    with Bar(*columns, console=where, transient=True) as bar:
         task = bar.add_task("ingesting", total=None, speed="")
         under_way: dict[str, float] = {}
-        for event in events:
+
+        def draw(event: "Progress") -> None:
             if event.event == "page":
                 under_way[event.uri] = event.page / max(1, event.pages)
             else:
                 under_way.pop(event.uri, None)
-            speed = f"{event.pages_done / event.seconds:.1f} pages/s" if event.seconds > 1 else ""
             bar.update(
                 task,
                 total=event.files,
                 completed=event.files_ended + sum(under_way.values()),
-                speed=speed,
+                speed=f"{event.pages_done / event.seconds:.1f} pages/s" if event.seconds > 1 else "",
                 description=event.name or "ingesting",
             )
             if event.event in ("done", "failed", "removed"):
@@ -204,7 +237,16 @@ def _bar(events: Iterable["Progress"]) -> Iterator["Progress"]:
                 bar.console.print(Text(f"{event.event:>8}  {event.name}: {event.message}", style=style))
             if event.event == "finished":
                 bar.console.print(_summary(event))
-            yield event
+
+        yield draw
+
+
+def _plain_line(event: "Progress", where: Console) -> None:
+    if event.event in ("done", "skipped", "failed", "removed"):
+        line = f"[{event.files_ended}/{event.files}] {event.event}: {event.name}: {event.message}"
+        print(line, file=where.file, flush=True)
+    elif event.event == "finished":
+        print(_summary(event), file=where.file, flush=True)
 
 
 def _summary(event: "Progress") -> str:
@@ -268,20 +310,20 @@ def print_calibration(fitted: "Calibration", bins: Sequence["Reliability"]) -> N
 
 
 def waiting(what: str) -> AbstractContextManager[Any]:
-    """A spinner on a terminal, nothing in a pipe."""
+    """Show a spinner on standard error if it is a terminal, and nothing otherwise."""
     return errors.status(what)
 
 
 @contextmanager
 def steps() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on a terminal, nothing in a pipe, for work that tells what it does and how much of how much is done."""
+    """Yields a progress callback `(what, done, of)` that draws a bar on a terminal, and nothing otherwise."""
     with Bar(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
              console=errors, transient=True, disable=not errors.is_terminal) as bar:  # fmt: skip
         task = bar.add_task("")
         yield lambda what, done, of: bar.update(task, description=what, completed=done, total=of)
 
 
-def save_path(folder: Path, hit: Hit) -> Path:
+def save_path(folder: Path, hit: "Hit") -> Path:
     """A file name for a hit's page: rank, document, page."""
     stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(hit.page.document).stem)
     return folder / f"{hit.rank:02d}-{stem}-p{hit.page.number}.png"

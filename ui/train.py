@@ -5,12 +5,10 @@ from typing import Annotated
 
 import typer
 
-from ui.options import AsJson, Profile, Within
+from ui.commands import command, group
+from ui.options import AsJson, AsJsonLines, Profile, Within
 
-train = typer.Typer(
-    no_args_is_help=True,
-    help="Train models on your own questions: mine, fit, export, promote.",
-)
+train = group("Train models on your own questions: mine, fit, export, promote.")
 
 Kind = Annotated[
     str,
@@ -19,83 +17,97 @@ Kind = Annotated[
         "colqwen (LoRA of a ColQwen encoder)."
     ),
 ]
+Seed = Annotated[int, typer.Option(help="The seed of all random choices.")]
 MiniLM = Annotated[
     Path | None,
     typer.Option(
-        help="config.json, model.safetensors, tokenizer.json of MiniLM-L6; else those of the installed package.",
+        help="The folder with config.json, model.safetensors and tokenizer.json of MiniLM-L6; by default those of the "
+        "installed package.",
         show_default=False,
     ),
 ]
 
 
-@train.command()
+@command(train, "folioscope train mine samples --out groups.jsonl.gz")
 def mine(
     source: Annotated[
         str,
         typer.Argument(
-            help="A data set, as of 'evaluate'; or groups of passages (.jsonl.gz with src, q, pos, negs)."
+            help="A data set, as for 'evaluate', or groups of passages (.jsonl.gz with src, q, pos, negs)."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the groups are written, as .jsonl.gz.")],
-    index: Annotated[str, typer.Option("--index", "-i", help="Where to keep the index that is mined.")] = "",
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write the groups to, as .jsonl.gz.")],
+    index: Annotated[str, typer.Option("--index", "-i", help="Where the index that is mined is kept.")] = "",
     profile: Profile = "cpu",
     within: Within = False,
-    negatives: Annotated[int, typer.Option(min=1, help="Kept of each question, at most.")] = 6,
-    read: Annotated[int, typer.Option(min=1, help="Candidates that the teacher reads.")] = 12,
+    negatives: Annotated[int, typer.Option(min=1, help="The most negatives to keep for a question.")] = 6,
+    read: Annotated[
+        int, typer.Option(min=1, help="Candidates of each question that the teacher scores.")
+    ] = 12,
     likely: Annotated[
         float,
         typer.Option(
             min=0.0,
             max=1.0,
-            help="A candidate is dropped that the teacher finds this share as probable as the answer.",
+            help="Drop a candidate if the teacher gives it at least this fraction of the answer's probability.",
         ),
     ] = 0.95,
-    most: Annotated[int, typer.Option(min=0, help="Questions, drawn at random; 0: all.")] = 0,
-    seed: int = 0,
+    most: Annotated[
+        int, typer.Option(min=0, help="The number of questions, drawn at random; 0 takes all.")
+    ] = 0,
+    seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Find hard negatives: what the first stage ranks high and the reranker does not take for an answer."""
+    """Find hard negatives: pages that the first stage ranks high and the reranker does not take for an answer."""
     from ui.training import run_mine
 
     options = {"negatives": negatives, "read": read, "likely": likely, "most": most, "seed": seed}
-    run_mine(source, out, index, profile, within, options, as_json)
+    run_mine(source, out, index=index, profile=profile, within=within, options=options, as_json=as_json)
 
 
-@train.command()
+@command(train, "folioscope train fit text groups.jsonl.gz --out training/")
 def fit(
     kind: Kind,
-    groups: Annotated[list[Path], typer.Argument(help="What 'mine' wrote, or groups of passages.")],
+    groups: Annotated[list[Path], typer.Argument(help="Files that 'mine' wrote, or groups of passages.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The training's folder; a stopped one goes on there.")
+        Path,
+        typer.Option("--out", "-o", help="The folder of the training, where a stopped one continues."),
     ],
     start: Annotated[
         Path | None,
-        typer.Option(help="Go on from the weights of this earlier training.", show_default=False),
+        typer.Option(help="Start from the weights of this earlier training.", show_default=False),
     ] = None,
     minilm: MiniLM = None,
     index: Annotated[
-        str, typer.Option("--index", "-i", help="Where the pages are, for the kinds that look at them.")
+        str,
+        typer.Option("--index", "-i", help="The index with the pages, for the kinds that read page images."),
     ] = "folioscope.lance",
     profile: Profile = "gpu-24gb",
-    steps: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Groups a step.", show_default=False)] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.", show_default=False)] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Groups in a step.", show_default=False)] = None,
     negatives: Annotated[
-        int | None, typer.Option(min=1, help="Beside each positive.", show_default=False)
+        int | None, typer.Option(min=1, help="Negatives beside each positive.", show_default=False)
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(show_default=False)] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The highest learning rate.", show_default=False)
+    ] = None,
     distil: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="The teacher's share of the loss.", show_default=False),
+        typer.Option(
+            min=0.0, max=1.0, help="The teacher's share of the loss, from 0 to 1.", show_default=False
+        ),
     ] = None,
-    checkpoint_every: Annotated[int | None, typer.Option(min=1, help="Steps.", show_default=False)] = None,
-    seed: int = 0,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between checkpoints.", show_default=False)
+    ] = None,
+    seed: Seed = 0,
     held_out: Annotated[
-        int, typer.Option(min=0, help="Groups of each source that are kept back and judged by.")
+        int, typer.Option(min=0, help="Groups of each source that are held out for validation.")
     ] = 60,
-    threads: Annotated[int, typer.Option(min=1, help="Of torch, on a processor.")] = 1,
-    as_json: AsJson = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that torch uses on a CPU.")] = 1,
+    as_json: AsJsonLines = False,
 ) -> None:
-    """Train a model on groups; stopped at any moment, the same command goes on with it."""
+    """Train a model on groups. If it is stopped at any moment, the same command continues it."""
     from ui.training import run_fit
 
     given = {
@@ -103,49 +115,67 @@ def fit(
         "checkpoint_every": checkpoint_every, "seed": seed,
     }  # fmt: skip
     chosen = {name: value for name, value in given.items() if value is not None}
-    run_fit(kind, groups, out, start, minilm, index, profile, chosen, held_out, threads, as_json)
+    run_fit(
+        kind, groups, out, start=start, minilm=minilm, index=index, profile=profile, chosen=chosen,
+        held_out=held_out, threads=threads, as_json=as_json,
+    )  # fmt: skip
 
 
-@train.command()
+@command(train, "folioscope train export text training/ --out models/mine --groups groups.jsonl.gz")
 def export(
     kind: Kind,
-    fitted: Annotated[Path, typer.Argument(help="The folder of 'fit'.")],
+    fitted: Annotated[Path, typer.Argument(help="The folder that 'fit' wrote.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The model's folder, for 'text' and 'words'.", show_default=False),
+        typer.Option(
+            "--out", "-o", help="The folder for the model, for 'text' and 'words'.", show_default=False
+        ),
     ] = None,
     base: Annotated[
-        str, typer.Option(help="The model whose other half is kept: a name in models/, or a folder.")
+        str,
+        typer.Option(help="The model that the other half is copied from: a name in models/, or a folder."),
     ] = "folio-1",
     groups: Annotated[
         Path | None,
-        typer.Option(help="Groups whose texts int8 and float32 are compared by.", show_default=False),
+        typer.Option(help="Groups whose texts are used to compare int8 with float32.", show_default=False),
     ] = None,
     minilm: MiniLM = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a model that profiles can name: int8 ONNX, or a checkpoint with its adapter folded in."""
+    """Write a model that a profile can name: int8 ONNX, or a checkpoint with its adapter merged."""
     from ui.training import run_export
 
-    run_export(kind, fitted, out, base, groups, minilm, as_json)
+    run_export(kind, fitted, out=out, base=base, groups=groups, minilm=minilm, as_json=as_json)
 
 
-@train.command()
+@command(train, "folioscope train promote text models/mine held-out/ --dry-run")
 def promote(
     kind: Kind,
-    candidate: Annotated[str, typer.Argument(help="The model's folder, as 'export' wrote it.")],
-    dataset: Annotated[str, typer.Argument(help="Questions that it was not trained on, as of 'evaluate'.")],
-    index: Annotated[str, typer.Option("--index", "-i", help="The data set's index.")] = "",
+    candidate: Annotated[str, typer.Argument(help="The model's folder, as written by 'export'.")],
+    dataset: Annotated[
+        str, typer.Argument(help="A data set, as for 'evaluate', that it was not trained on.")
+    ],
+    index: Annotated[str, typer.Option("--index", "-i", help="The index of the data set.")] = "",
     profile: Profile = "cpu",
     within: Within = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only compare.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare only, and change nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put a model in the place of the profile's own if it is better, with p < 0.05, on questions new to it.
+    """Replace the profile's model by a candidate that is better, with p < 0.05, on questions that are new to it.
 
-    Exit code 1 where it is not.
+    Exits with 1 if it is not better.
     """
     from ui.promote import run_promote
 
-    if not run_promote(kind, candidate, dataset, index, profile, within, dry_run, as_json):
+    better = run_promote(
+        kind,
+        candidate,
+        dataset,
+        index=index,
+        profile=profile,
+        within=within,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+    if not better:
         raise typer.Exit(1)

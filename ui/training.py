@@ -1,6 +1,6 @@
 """What `folioscope train` does: sources to groups, groups to weights, weights to models."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ from retrieval.train.pages import LoraOptions, PageGroup
 from retrieval.train.passages import add_passages
 from retrieval.types import Encoder, Page, PageContent
 from ui import assemble, show
-from ui.measure import own_index
+from ui.measurement import OnProgress, own_index
 
 SMALL = ("text", "words")
 LARGE: dict[str, tuple[str, type[configs.Model], str]] = {
@@ -32,6 +32,8 @@ LARGE: dict[str, tuple[str, type[configs.Model], str]] = {
 }
 """Of each kind: the half of a profile that it is, its settings, and the module that trains it."""
 KINDS = (*SMALL, *LARGE)
+OnStep = Callable[[Progress], None]
+
 COMPARED = 200
 """Texts by which int8 and float32 are compared."""
 
@@ -42,6 +44,7 @@ COMPARED = 200
 def run_mine(
     source: str,
     out: Path,
+    *,
     index: str,
     profile: str,
     within: bool,
@@ -54,7 +57,8 @@ def run_mine(
         raise FolioscopeError(f"profile {profile} has no reranker: nobody says which candidates are answers")
     folder = index or str(own_index(source.removesuffix(".jsonl.gz"), "train"))
     store, encoder = assemble.store_to_write(folder, settings)
-    asked = _asked(source, store, encoder, settings, within, as_json)
+    with show.work(as_json) as on_progress:
+        asked = _asked(source, store, encoder, settings, within=within, on_progress=on_progress)
     if not asked:
         raise NotFound(f"{source} has no question with an answer in the index {folder}: nothing can be mined")
     searcher = assemble.searcher_of(store, encoder, settings)
@@ -64,15 +68,15 @@ def run_mine(
     miner = Miner(searcher, cast(TextReranker, reader), teacher, Mining(**options))
     counts = miner.counts
     total = min(miner.options.most or len(asked), len(asked))
-    with show.waiting(f"mining {total:,} questions") as status:
+    with show.work(as_json) as on_progress:
+        on_progress(f"mining {total:,} questions")
 
-        def told(groups: Iterator[Group]) -> Iterator[Group]:
+        def followed(groups: Iterator[Group]) -> Iterator[Group]:
             for group in groups:
-                if status is not None:
-                    status.update(f"mined {counts.questions:,} of {total:,} questions")
+                on_progress(f"mined {counts.questions:,} of {total:,} questions")
                 yield group
 
-        write_groups(out, told(miner.mine(asked)))
+        write_groups(out, followed(miner.mine(asked)))
     if as_json:
         show.print_json({"out": str(out), **asdict(counts)})
         return
@@ -84,21 +88,25 @@ def run_mine(
 
 
 def _asked(
-    source: str, store: Store, encoder: Encoder, settings: configs.Settings, within: bool, as_json: bool
+    source: str,
+    store: Store,
+    encoder: Encoder,
+    settings: configs.Settings,
+    *,
+    within: bool,
+    on_progress: OnProgress,
 ) -> list[Asked]:
+    """Ingest the source into `store`, and return its questions."""
     if source.endswith(".gz"):
         groups = passage_groups([Path(source)])
-        with show.waiting("encoding passages") as status:
 
-            def told(done: int, total: int) -> None:
-                if status is not None:
-                    status.update(f"encoded {done:,} of {total:,} passages")
+        def encoded(done: int, total: int) -> None:
+            on_progress(f"encoded {done:,} of {total:,} passages")
 
-            return of_groups(groups, add_passages(store, encoder, groups, told))
+        return of_groups(groups, add_passages(store, encoder, groups, encoded))
     dataset = open_dataset(source, Path(store.uri).with_suffix(".documents"))
-    failures = show.follow(ingest([dataset.documents], store, encoder, settings.ingest), as_json)
-    if failures and not as_json:
-        show.print_failures(failures)
+    for event in ingest([dataset.documents], store, encoder, settings.ingest):
+        on_progress(event)
     return of_dataset(dataset, store, within)
 
 
@@ -118,6 +126,7 @@ def run_fit(
     kind: str,
     paths: Sequence[Path],
     out: Path,
+    *,
     start: Path | None,
     minilm: Path | None,
     index: str,
@@ -127,14 +136,17 @@ def run_fit(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Train; told step by step."""
+    """Train a model on the groups in `paths`, and print each step: as a line of JSON with `as_json`."""
     _known(kind)
     groups = passage_groups(paths)
-    told = _teller(as_json)
+    on_progress = _step_printer(as_json)
     if kind in SMALL:
-        _fit_small(kind, groups, out, start, minilm, chosen, held_out, threads, told)
+        _fit_small(
+            kind, groups, out, start=start, minilm=minilm, chosen=chosen, held_out=held_out, threads=threads,
+            on_progress=on_progress,
+        )  # fmt: skip
     else:
-        _fit_vision(kind, groups, out, index, profile, chosen, told)
+        _fit_vision(kind, groups, out, index=index, profile=profile, chosen=chosen, on_progress=on_progress)
     if not as_json:
         more = " --out MODEL --groups FILE" if kind in SMALL else ""
         show.console.print(f"trained; now: folioscope train export {kind} {out}{more}")
@@ -144,12 +156,13 @@ def _fit_small(
     kind: str,
     groups: Sequence[Group],
     out: Path,
+    *,
     start: Path | None,
     minilm: Path | None,
     chosen: Mapping[str, Any],
     held_out: int,
     threads: int,
-    told: Any,
+    on_progress: OnStep,
 ) -> None:
     try:
         import torch
@@ -164,21 +177,24 @@ def _fit_small(
     if kind == "text":
         options = cross_encoder.TextOptions(**chosen)
         cross_encoder.fit(
-            minilm_folder(minilm), training, out, options, start=start, held_out=held, told=told
+            minilm_folder(minilm), training, out, options, start=start, held_out=held, told=on_progress
         )
     else:
         words = bi_encoder.WordsOptions(**chosen)
-        bi_encoder.fit(minilm_folder(minilm), training, out, words, start=start, held_out=held, told=told)
+        bi_encoder.fit(
+            minilm_folder(minilm), training, out, words, start=start, held_out=held, told=on_progress
+        )
 
 
 def _fit_vision(
     kind: str,
     groups: Sequence[Group],
     out: Path,
+    *,
     index: str,
     profile: str,
     chosen: Mapping[str, Any],
-    told: Any,
+    on_progress: OnStep,
 ) -> None:
     settings = configs.load(profile)
     pages = page_groups(groups, Store.open(index))
@@ -190,7 +206,7 @@ def _fit_vision(
             f"the {half} of profile {profile} is {ours.kind}, not {wanted.model_fields['kind'].default}: "
             "name another profile"
         )
-    _vision(kind).fit(ours, pages, out, options, told)
+    _vision(kind).fit(ours, pages, out, options, on_progress)
 
 
 def _vision(kind: str) -> Any:
@@ -242,8 +258,8 @@ def minilm_folder(given: Path | None) -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def _teller(as_json: bool) -> Any:
-    def told(progress: Progress) -> None:
+def _step_printer(as_json: bool) -> OnStep:
+    def printed(progress: Progress) -> None:
         if as_json:
             show.print_json(asdict(progress))
         elif progress.note:
@@ -251,7 +267,7 @@ def _teller(as_json: bool) -> Any:
         elif progress.loss is not None and (progress.step % 10 == 0 or progress.step == progress.steps):
             show.console.print(f"[{progress.step}/{progress.steps}] loss {progress.loss:.3f}")
 
-    return told
+    return printed
 
 
 def _known(kind: str) -> None:
@@ -271,6 +287,7 @@ def _extra(error: ImportError) -> MissingExtra:
 def run_export(
     kind: str,
     fitted: Path,
+    *,
     out: Path | None,
     base: str,
     groups: Path | None,

@@ -27,6 +27,7 @@ from ingest.sources import path_of
 from ingest.worker import FailedPage, Prepared, PreparedPage, Task, prepare
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadSource, IndexBusy
+from retrieval.labels import BadChange
 from retrieval.store import Store
 from retrieval.types import PageContent, PageEmbedding
 from tests.pdfs import filler, make_pdf
@@ -516,3 +517,15 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
         assert time.monotonic() < deadline, f"still running: {children}"
         time.sleep(0.2)
+
+
+def test_a_label_that_no_document_may_have_ends_the_ingest_before_a_file_is_read(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    with pytest.raises(BadChange, match="the tag 'sea,north' has a comma"):
+        run(store, encoder, folder, tags=["sea,north"])
+    with pytest.raises(BadChange, match="a collection cannot be empty"):
+        run(store, encoder, folder, collection=" ")
+    assert (store.documents(), store.ledger()) == ([], [])
+    run(store, encoder, folder, tags=[" sea ", "sea", ""], collection=" ports ")
+    assert {(d.tags, d.collection) for d in store.documents()} == {(("sea",), "ports")}

@@ -44,7 +44,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mined(source: str, folder: Path) -> Path:
     out = folder / "groups.jsonl.gz"
     options = {"negatives": 4, "read": 6, "likely": 1.0}
-    training.run_mine(source, out, str(folder / "index.lance"), "cpu", True, options, True)
+    training.run_mine(
+        source,
+        out,
+        index=str(folder / "index.lance"),
+        profile="cpu",
+        within=True,
+        options=options,
+        as_json=True,
+    )
     return out
 
 
@@ -86,7 +94,19 @@ def test_passages_are_mined_among_those_of_their_source(tmp_path: Path) -> None:
 
 def fit(groups: Path, out: Path, minilm: Path, kind: str = "text", **chosen: Any) -> None:
     options = {"steps": 3, "batch": 4, "negatives": 2, "seed": 0, **chosen}
-    training.run_fit(kind, [groups], out, None, minilm, "", "cpu", options, 0, 1, True)
+    training.run_fit(
+        kind,
+        [groups],
+        out,
+        start=None,
+        minilm=minilm,
+        index="",
+        profile="cpu",
+        chosen=options,
+        held_out=0,
+        threads=1,
+        as_json=True,
+    )
 
 
 def test_from_pages_to_a_model_that_is_judged(
@@ -99,7 +119,9 @@ def test_from_pages_to_a_model_that_is_judged(
     fit(groups, tmp_path / "bi", minilm, "words", distil=0.0)
     words = tmp_path / "tiny-words"
     with pytest.raises(TrainingRefused, match=r"the word table of .* is not that of"):
-        training.run_export("words", tmp_path / "bi", words, "folio-1", groups, minilm, True)
+        training.run_export(
+            "words", tmp_path / "bi", out=words, base="folio-1", groups=groups, minilm=minilm, as_json=True
+        )
     assert not words.exists()
     fit(groups, tmp_path / "cross", minilm)
     candidate = tmp_path / "candidate"
@@ -108,11 +130,29 @@ def test_from_pages_to_a_model_that_is_judged(
     export("text", tmp_path / "cross", minilm, candidate, texts)
     index = str(tmp_path / "judged.lance")
     with pytest.raises(TrainingRefused, match=r"was trained on .* of the 10 questions"):
-        promote.run_promote("text", str(candidate), str(dataset), index, "cpu", True, False, True)
+        promote.run_promote(
+            "text",
+            str(candidate),
+            str(dataset),
+            index=index,
+            profile="cpu",
+            within=True,
+            dry_run=False,
+            as_json=True,
+        )
     (candidate / "trained_on_text.json").write_text("[]")
     capsys.readouterr()
     before = ModelFolder("folio-1").revision("cross.onnx", "table.bin", "tokenizer.json")
-    assert not promote.run_promote("text", str(candidate), str(dataset), index, "cpu", True, False, True)
+    assert not promote.run_promote(
+        "text",
+        str(candidate),
+        str(dataset),
+        index=index,
+        profile="cpu",
+        within=True,
+        dry_run=False,
+        as_json=True,
+    )
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["promoted"] is False
     assert told["questions"] == 10
@@ -133,9 +173,27 @@ def test_a_better_model_takes_the_place_of_the_one_that_ships(
     (better / "trained_on_text.json").write_text("[]")
     index = str(tmp_path / "judged.lance")
     old = (shipped / "cross.onnx").read_bytes()
-    assert promote.run_promote("text", str(better), str(dataset), index, str(profile), True, True, True)
+    assert promote.run_promote(
+        "text",
+        str(better),
+        str(dataset),
+        index=index,
+        profile=str(profile),
+        within=True,
+        dry_run=True,
+        as_json=True,
+    )
     assert (shipped / "cross.onnx").read_bytes() == old  # a dry run
-    assert promote.run_promote("text", str(better), str(dataset), index, str(profile), True, False, True)
+    assert promote.run_promote(
+        "text",
+        str(better),
+        str(dataset),
+        index=index,
+        profile=str(profile),
+        within=True,
+        dry_run=False,
+        as_json=True,
+    )
     assert (shipped / "cross.onnx").read_bytes() == (better / "cross.onnx").read_bytes()
     folder = ModelFolder(str(shipped))
     assert folder.name == "shipped"
@@ -143,14 +201,25 @@ def test_a_better_model_takes_the_place_of_the_one_that_ships(
     written = json.loads((shipped / "promoted.jsonl").read_text())
     assert written["p"] < 0.05
     assert written["candidate"] == "better"
-    assert not promote.run_promote("text", str(better), str(dataset), index, str(profile), True, False, True)
+    assert not promote.run_promote(
+        "text",
+        str(better),
+        str(dataset),
+        index=index,
+        profile=str(profile),
+        within=True,
+        dry_run=False,
+        as_json=True,
+    )
 
 
 def test_what_cannot_be_done_is_said(groups: Path, minilm: Path, tmp_path: Path) -> None:
     with pytest.raises(FolioscopeError, match="'tiny' is not a kind of model"):
         fit(groups, tmp_path / "x", minilm, "tiny")
     with pytest.raises(FolioscopeError, match="'qwen3_vl' is not a model that ships"):
-        promote.run_promote("qwen3_vl", "x", "y", "", "cpu", True, False, True)
+        promote.run_promote(
+            "qwen3_vl", "x", "y", index="", profile="cpu", within=True, dry_run=False, as_json=True
+        )
     store = Store.create(
         str(tmp_path / "empty.lance"), Store.open(str(groups.parent / "index.lance")).fingerprint
     )

@@ -55,10 +55,10 @@ def test_stages_slices_and_profiles_are_compared_on_the_same_questions(
     plain = tmp_path / "plain.yaml"
     plain.write_text(Path(profile).read_text().replace("overlap", "none"))
     page = tmp_path / "report.html"
-    run(str(dataset), "", [profile, str(plain)], False, 10, True, page)
-    first, second, pair = [
-        row for row in map(json.loads, capsys.readouterr().out.splitlines()) if "event" not in row
-    ]
+    run(
+        str(dataset), index="", profiles=[profile, str(plain)], within=False, read=10, as_json=True, html=page
+    )
+    first, second, pair = map(json.loads, capsys.readouterr().out.splitlines())
     assert (first["questions"], first["stages"]["reranked"]["R@10"]) == (QUESTIONS, 1.0)
     assert first["slices"]["sources: Table"]["questions"] == 8
     assert first["pages read"] == 20  # the profile's depth, though more may be read
@@ -75,7 +75,16 @@ def test_tuning_writes_a_profile_that_says_what_it_was_measured_on(
     dataset: Path, profile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tuned, page = tmp_path / "tuned.yaml", tmp_path / "tuned.html"
-    run_tune(str(dataset), str(tmp_path / "t.lance"), profile, False, 10, False, tuned, page)
+    run_tune(
+        str(dataset),
+        index=str(tmp_path / "t.lance"),
+        profile=profile,
+        within=False,
+        read=10,
+        as_json=False,
+        write=tuned,
+        html=page,
+    )
     said = " ".join(capsys.readouterr().out.split())
     assert "what was tried" in said
     assert "Reranking" in said
@@ -92,16 +101,35 @@ def test_a_profile_without_a_reranker_has_nothing_to_tune_or_calibrate(dataset: 
     plain.write_text("encoder: {kind: hashing}\nreranker: {kind: none}\n")
     index = str(tmp_path / "p.lance")
     with pytest.raises(FolioscopeError, match="nothing to tune"):
-        run_tune(str(dataset), index, str(plain), False, 5, True, None, None)
+        run_tune(
+            str(dataset),
+            index=index,
+            profile=str(plain),
+            within=False,
+            read=5,
+            as_json=True,
+            write=None,
+            html=None,
+        )
     with pytest.raises(FolioscopeError, match="no scores to calibrate"):
-        run_calibrate(str(dataset), index, "", str(plain), False, True, None)
+        run_calibrate(
+            str(dataset), index=index, target="", profile=str(plain), within=False, as_json=True, html=None
+        )
 
 
 def test_after_calibrating_searches_tell_how_likely_a_page_answers(
     dataset: Path, profile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index = str(tmp_path / "c.lance")
-    run_calibrate(str(dataset), index, "", profile, False, False, tmp_path / "c.html")
+    run_calibrate(
+        str(dataset),
+        index=index,
+        target="",
+        profile=profile,
+        within=False,
+        as_json=False,
+        html=tmp_path / "c.html",
+    )
     said = " ".join(capsys.readouterr().out.split())
     assert "expected calibration error" in said
     settings = load(profile)
@@ -113,14 +141,24 @@ def test_after_calibrating_searches_tell_how_likely_a_page_answers(
     other = settings.model_copy(update={"encoder": configs.Hashing(dim=32)})
     elsewhere, _ = assemble.store_to_write(str(tmp_path / "other.lance"), other)
     with pytest.raises(FolioscopeError, match="calibrate with the profile of that index"):
-        run_calibrate(str(dataset), index, elsewhere.uri, profile, False, True, None)
+        run_calibrate(
+            str(dataset),
+            index=index,
+            target=elsewhere.uri,
+            profile=profile,
+            within=False,
+            as_json=True,
+            html=None,
+        )
 
 
 def test_a_calibration_of_another_reranker_is_said_and_not_used(
     dataset: Path, profile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index = str(tmp_path / "d.lance")
-    run_calibrate(str(dataset), index, "", profile, False, True, None)
+    run_calibrate(
+        str(dataset), index=index, target="", profile=profile, within=False, as_json=True, html=None
+    )
     kept = tmp_path / "d.lance" / "calibration.json"
     kept.write_text(kept.read_text().replace('"reranker": "overlap"', '"reranker": "another"'))
     searcher, _ = assemble.searcher(index, load(profile))
@@ -130,4 +168,12 @@ def test_a_calibration_of_another_reranker_is_said_and_not_used(
 
 def test_what_is_no_data_set_is_told(profile: str, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="is not a data set"):
-        run(str(tmp_path), str(tmp_path / "n.lance"), [profile], False, 5, True, None)
+        run(
+            str(tmp_path),
+            index=str(tmp_path / "n.lance"),
+            profiles=[profile],
+            within=False,
+            read=5,
+            as_json=True,
+            html=None,
+        )

@@ -16,9 +16,9 @@ from ingest.pipeline import EDITED
 from ingest.sources import path_of
 from ingest.titles import clean
 from retrieval.errors import IndexBusy, NotFound
+from retrieval.labels import BadChange, checked
 from retrieval.store import Store
 from retrieval.types import Document
-from ui.jobs.changes import BadChange, checked
 from ui.jobs.errands import Errands
 from ui.jobs.table import JobTable
 from ui.jobs.thread import Ingest, JobThread, delete_upload

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
+from retrieval.labels import checked
 from retrieval.types import Document
 from ui import runs, schemas, uploads
-from ui.jobs.changes import checked
 from ui.jobs.queue import Job
 from ui.library import Library
 from ui.rest.common import ERRORS, problem

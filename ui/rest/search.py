@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -20,6 +19,7 @@ from retrieval.store import Store
 from retrieval.text import words
 from retrieval.types import Filter, Page, SearchResult
 from ui import export, schemas
+from ui.json_text import json_text
 from ui.render import lit_page
 from ui.rest.common import ERRORS, answer_of, client_of, problem, user_of
 from ui.service import Ask, Service
@@ -117,7 +117,7 @@ def routes(service: Service) -> APIRouter:
             )
         elif format == "json":
             out = await aside(lambda: export.as_json(result, library.store))
-            body, kind = json.dumps(out, ensure_ascii=False, indent=1).encode(), "application/json"
+            body, kind = json_text(out, indent=1).encode(), "application/json"
         else:
             pages, kind = [hit.page for hit in result.hits], "application/pdf"
             body, notes = await aside(lambda: _pdf(pages, library.store, result.query))

@@ -1,4 +1,7 @@
-"""What may be said of a document: its name, title, collection, tags and date, checked."""
+"""The rules for a document's name, title, collection, tags and date.
+
+The command line, REST and ingest all call `checked`, so that a label which one of them rejects is in no index.
+"""
 
 import re
 import unicodedata
@@ -18,7 +21,7 @@ JOINERS = "\u200c\u200d"  # invisible, but Persian, the scripts of India and emo
 
 
 class BadChange(FolioscopeError):
-    """A document cannot be called that."""
+    """A name, title, collection, tag or date that a document cannot have."""
 
 
 def checked(
@@ -29,7 +32,10 @@ def checked(
     tags: Sequence[str] | None = None,
     date: str | None = None,
 ) -> dict[str, Any]:
-    """Those that are given, without white space around them. Raises BadChange."""
+    """Return the labels that are not None, without white space around them and without repeated or empty tags.
+
+    Lengths are limited in characters. Raises BadChange for the first label that breaks a rule.
+    """
     said: dict[str, Any] = {}
     if name is not None:
         said["name"] = _line("name", name, LONGEST_NAME)
