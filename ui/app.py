@@ -25,8 +25,9 @@ from ui.doors import Doors
 from ui.headers import Bounded, SameOrigin, SecurityHeaders
 from ui.library import uploads_folder
 from ui.page import mounted
+from ui.problems import RequestIds
 from ui.rest import documents, library, search
-from ui.rest.common import add_handlers
+from ui.rest.common import add_handlers, unmatched
 from ui.service import Service, opened_later
 from ui.tools import tools
 
@@ -131,6 +132,7 @@ def server(service: Service, guard: Doors | None = None, host: str = "") -> Fast
     app.add_middleware(SecurityHeaders)
     if doors.is_loopback(host):
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host])
+    app.add_middleware(RequestIds)
     add_handlers(app)
     _add_health(app, service)
     if guard:
@@ -141,6 +143,7 @@ def server(service: Service, guard: Doors | None = None, host: str = "") -> Fast
         app.include_router(part.routes(service), prefix="/api/v1")
     _add_description(app)
     app.router.routes.extend(mcp.routes)
+    app.router.routes.extend(unmatched(app))
     return app
 
 

@@ -34,13 +34,14 @@ from typing import Any
 from urllib.parse import parse_qs, quote
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette._utils import get_route_path  # what the router itself compares with its routes
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from retrieval.errors import FolioscopeError
+from ui.problems import problem
 
 OPEN = (
     (re.compile(r"/health"), frozenset({"GET", "HEAD"})),
@@ -389,17 +390,13 @@ def _to_login(connection: HTTPConnection) -> ASGIApp:
         asked = _root(connection) + quote(get_route_path(scope)) + (f"?{query}" if query else "")
         onward = quote(_onward(asked, _root(connection)), safe="/")
         return RedirectResponse(f"{_root(connection)}/login?next={onward}", 303, headers=NO_STORE)
-    return _problem(401, "LoginNeeded", message, {"WWW-Authenticate": "Bearer"})
+    return problem(401, "LoginNeeded", message, {"WWW-Authenticate": "Bearer"})
 
 
 def _turned_away(connection: HTTPConnection, error: TooManyAttempts) -> ASGIApp:
     if connection.scope["type"] == "websocket":
         return WebSocketClose(4429, str(error))
-    return _problem(429, type(error).__name__, str(error), {"Retry-After": str(error.seconds)})
-
-
-def _problem(status: int, kind: str, message: str, headers: dict[str, str]) -> JSONResponse:
-    return JSONResponse({"error": {"kind": kind, "message": message}}, status, headers=NO_STORE | headers)
+    return problem(429, type(error).__name__, str(error), {"Retry-After": str(error.seconds)})
 
 
 def _page(

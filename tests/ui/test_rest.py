@@ -438,7 +438,8 @@ def test_what_breaks_after_the_first_line_is_a_line(tmp_path: Path) -> None:
     )
     first, last = map(json.loads, answer.text.splitlines())
     assert first["provisional"]
-    assert last["error"]["message"] == "the reranked order could not be made: the server's log says why"
+    assert last["error"]["message"].startswith("The reranked order could not be made, for a reason")
+    assert last["error"]["request_id"] == answer.headers["x-request-id"]
     service.close()
 
 
