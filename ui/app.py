@@ -13,7 +13,6 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI, Response
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -26,7 +25,7 @@ from ui.headers import Bounded, SameOrigin, SecurityHeaders
 from ui.library import uploads_folder
 from ui.page import mounted
 from ui.problems import RequestIds
-from ui.rest import documents, library, search
+from ui.rest import description, documents, library, search
 from ui.rest.common import add_handlers, unmatched
 from ui.service import Service, opened_later
 from ui.tools import tools
@@ -37,7 +36,6 @@ REPEAT_S = 10.0  # seconds
 REMEMBERED = 100  # messages
 MOST_FILES = 8192  # that this process asks the system for
 GRACE = 3  # seconds that open pages keep the server from ending
-VERSION = "1"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -119,8 +117,8 @@ def server(service: Service, guard: Doors | None = None, host: str = "") -> Fast
 
     app = FastAPI(
         title="Folioscope",
-        version=VERSION,
-        docs_url=None,  # it would be loaded from another host
+        version=description.VERSION,
+        docs_url=None,  # these three are ui.rest.description's
         redoc_url=None,
         openapi_url=None,
         lifespan=lifespan,
@@ -141,7 +139,7 @@ def server(service: Service, guard: Doors | None = None, host: str = "") -> Fast
     app.include_router(media.routes(service))
     for part in (search, documents, library):
         app.include_router(part.routes(service), prefix="/api/v1")
-    _add_description(app)
+    app.include_router(description.routes(app))
     app.router.routes.extend(mcp.routes)
     app.router.routes.extend(unmatched(app))
     return app
@@ -182,19 +180,6 @@ def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
         return Response(service.metrics.text(), media_type=PROMETHEUS)
-
-
-def _add_description(app: FastAPI) -> None:
-    @app.get("/api/v1/openapi.json", include_in_schema=False)
-    def description() -> JSONResponse:
-        return JSONResponse(
-            get_openapi(
-                title="Folioscope",
-                version=VERSION,
-                description="Finds the page that answers a question: in PDFs, scans, tables and charts.",
-                routes=app.routes,
-            )
-        )
 
 
 def _connections() -> int:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.schemas import ErrorOut, Problem
@@ -81,6 +82,8 @@ class RequestIds:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            LOG.info("request %s ended: the client has gone", request_id)
         except Exception as error:
             answer = unexpected(scope, error)
             if has_begun:

@@ -22,6 +22,7 @@ from ui.folders import Folders
 from ui.library import SAMPLES, Library, open_library, reembedded
 from ui.metrics import Metrics
 from ui.turns import Busy, Turns
+from ui.uploads import Uploads
 
 State = Literal["loading", "ready", "failed"]
 REMEMBERED = 128  # results
@@ -73,6 +74,12 @@ class Service:
         self._drawing = Turns(ASIDE, serve.waiting, serve.waiting_each)
         self._pool = ThreadPoolExecutor(2 * serve.at_once, thread_name_prefix="search")
         self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
+        self.uploads = Uploads(
+            most_file=settings.ingest.max_file_mb * 2**20,
+            most_gb=serve.max_library_gb,
+            at_once=serve.uploads_at_once,
+            idle_s=serve.upload_idle_s,
+        )
         self._results: OrderedDict[Key, SearchResult] = OrderedDict()
         self._closed = threading.Event()
         self._opened = threading.Lock()
@@ -114,6 +121,7 @@ class Service:
                 self._library.close()
         for pool in (self._pool, self._aside):
             pool.shutdown(wait=False, cancel_futures=True)
+        self.uploads.close()
 
     @property
     def state(self) -> State:

@@ -222,8 +222,8 @@ def test_behind_a_door_nothing_is_open_but_health_login_and_the_style(
 ) -> None:
     guard = open_doors(tmp_path, token="a-token-long-enough")
     client = TestClient(whole(service, guard))
-    for path in ("/", "/config", "/gradio_api/info", "/api/v1/library", "/api/v1/openapi.json", "/metrics", "/ready",
-                 "/theme.css", f"/media/{DOC}/1.webp", "/mcp", "/gradio_api/startup-events"):  # fmt: skip
+    for path in ("/", "/config", "/gradio_api/info", "/api/v1/library", "/api/v1/openapi.json", "/openapi.json",
+                 "/docs", "/metrics", "/ready", "/theme.css", f"/media/{DOC}/1.webp", "/mcp"):  # fmt: skip
         assert client.get(path).status_code == 401, path
     assert client.get("/health").status_code == 200
     assert client.get("/login").status_code == 200
