@@ -255,8 +255,9 @@ class Store:
         texts = rows.select(["search_text"]).limit(PREFIX_PAGES).to_arrow()["search_text"].to_pylist()
         counts = Counter(word for text in texts for word in words(text) if word.startswith(prefix))
         found = tuple(word for word, _ in counts.most_common(PREFIX_WORDS))
-        if len(self._begun) >= PREFIXES_KEPT:
-            self._begun.clear()
+        self._begun.pop(prefix, None)
+        while len(self._begun) >= PREFIXES_KEPT:
+            self._begun.pop(next(iter(self._begun), ""), None)  # the one that was read first
         self._begun[prefix] = version, found
         return found
 

@@ -66,7 +66,7 @@ def serve(
     doors.require_doors(host, guard)
     with _bound(host, port) as bound:
         service = opened_later(uri, settings, roots=folders)
-        app = create_app(service, guard, host=host)
+        app = create_app(service, guard, host=host, has_proxy=bool(proxy))
         bound.listen(BACKLOG)
         shown = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
         print(f"Folioscope is at http://{shown}:{bound.getsockname()[1]} (Ctrl-C ends it)", flush=True)  # noqa: T201
@@ -98,14 +98,18 @@ def serve(
             raise FolioscopeError("the web page did not start: what is printed above says why")
 
 
-def create_app(service: Service, guard: Doors | None = None, *, host: str = "") -> FastAPI:
+def create_app(
+    service: Service, guard: Doors | None = None, *, host: str = "", has_proxy: bool = False
+) -> FastAPI:
     """The whole as an ASGI app; whoever made the service starts it. `host` is what it will be bound to: on a
     loopback address it answers only to that machine's own names, so that no foreign site reaches it by DNS.
     """
-    return mounted(server(service, guard, host))
+    return mounted(server(service, guard, host, has_proxy=has_proxy))
 
 
-def server(service: Service, guard: Doors | None = None, host: str = "") -> FastAPI:
+def server(
+    service: Service, guard: Doors | None = None, host: str = "", *, has_proxy: bool = False
+) -> FastAPI:
     """All but the screens."""
     mcp = tools(service)
 
@@ -124,7 +128,7 @@ def server(service: Service, guard: Doors | None = None, host: str = "") -> Fast
         lifespan=lifespan,
     )
     if guard:
-        app.add_middleware(doors.Guard, doors=guard)
+        app.add_middleware(doors.Guard, doors=guard, has_proxy=has_proxy)
     app.add_middleware(Bounded)
     app.add_middleware(SameOrigin)
     app.add_middleware(SecurityHeaders)

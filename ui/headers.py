@@ -1,11 +1,9 @@
 """What holds for every request and every answer: other sites change nothing here, and nothing of theirs is loaded;
-bodies have a bound; and of Gradio there is no more than the page needs.
+bodies have a bound.
 
 Gradio's mount answers cross-site questions (CORS) for the whole app and grants them off a loopback address;
 `SameOrigin` stands before it.
 """
-
-import re
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
@@ -36,9 +34,6 @@ HEADERS = {
 PRIVATE = ("/api/", "/metrics", "/ready", "/config")
 LONGEST_BODY = 2**20  # bytes of a request that is no upload
 UPLOAD = "/api/v1/upload/"
-GRADIO = re.compile(
-    r"/gradio_api/(file|proxy|stream|deep_link|dev|vibe|upload|process_recording|component_server)"
-)
 READS = frozenset({"GET", "HEAD"})
 DEFAULT_PORTS = {
     "http": ":80",
@@ -97,7 +92,7 @@ class SecurityHeaders:
 
 
 class Bounded:
-    """ASGI middleware: bodies of at most LONGEST_BODY but for uploads; Gradio's own uploads and files not at all."""
+    """ASGI middleware: bodies of at most LONGEST_BODY, except for uploads."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -105,9 +100,6 @@ class Bounded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or (scope["method"] == "PUT" and scope["path"].startswith(UPLOAD)):
             await self._app(scope, receive, send)
-            return
-        if GRADIO.match(scope["path"]):
-            await PlainTextResponse("This page does without.", status_code=404)(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "0")
         if announced.isdecimal() and int(announced) > LONGEST_BODY:
