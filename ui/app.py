@@ -168,7 +168,9 @@ class Seldom(logging.Filter):
 
 def _add_health(app: FastAPI, service: Service) -> None:
     @app.api_route("/health", methods=["GET", "HEAD"], include_in_schema=False)
-    def health() -> dict[str, str]:
+    async def health() -> dict[
+        str, str
+    ]:  # in the event loop: it needs none of the threads, which may all be busy
         return {"status": "ok"}
 
     @app.api_route("/ready", methods=["GET", "HEAD"], include_in_schema=False)

@@ -27,11 +27,11 @@ class Needed:
     """ASGI app: Gradio's app, of which only NEEDED answers: a route that a later version adds is closed."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] in READS and NEEDED.fullmatch(route_path(scope)):
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
         elif scope["type"] == "http":
             await PlainTextResponse("There is no such address here.", status_code=404)(scope, receive, send)
         else:

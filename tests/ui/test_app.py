@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 from starlette.routing import Mount
+from starlette.types import ASGIApp
 
 from configs import settings as configs
 from retrieval.encoders.hashing import HashingEncoder
@@ -21,6 +22,7 @@ from ui.app import serve, server
 from ui.components import assets
 from ui.doors import open_doors
 from ui.library import Library
+from ui.page import Needed
 from ui.service import Service
 from ui.uploads import file_name, sweep
 
@@ -251,7 +253,8 @@ def test_of_gradio_there_is_no_more_than_the_page_needs(service: Service) -> Non
     app = whole(service)
     client = TestClient(app)
     (needed,) = [route.app for route in app.routes if isinstance(route, Mount)]
-    paths = {re.sub(r"\{[^}]*\}", "x", path) for path in _paths(needed._app)}
+    assert isinstance(needed, Needed)
+    paths = {re.sub(r"\{[^}]*\}", "x", path) for path in _paths(needed.app)}
     assert {"/gradio_api/queue/join", "/gradio_api/upload", "/gradio_api/file=x", "/monitoring"} <= paths
     open_to_reading = set()
     for path in paths - {"/openapi.json"}:  # which is ours
@@ -268,8 +271,9 @@ def test_of_gradio_there_is_no_more_than_the_page_needs(service: Service) -> Non
     }  # fmt: skip
 
 
-def _paths(app: FastAPI) -> set[str]:
-    return {context.path for context in iter_route_contexts(app.routes)}
+def _paths(app: ASGIApp) -> set[str]:
+    assert isinstance(app, FastAPI)
+    return {context.path for context in iter_route_contexts(app.routes) if context.path}
 
 
 def test_what_another_site_embeds_is_refused_and_its_links_are_welcome(service: Service) -> None:

@@ -77,12 +77,12 @@ def routes(service: Service) -> APIRouter:
         """The pages that answer a question, best first."""
 
         async def shown(result: SearchResult) -> bytes:
-            grades = service.library.judgements.of(result.query, user_of(request))
-            out = await service.aside(
-                lambda: search_out(service.library, result, top, candidates=candidates, grades=grades),
-                client_of(request),
-            )
-            return out.model_dump_json().encode()
+            def body() -> bytes:
+                grades = service.library.judgements.of(result.query, user_of(request))
+                out = search_out(service.library, result, top, candidates=candidates, grades=grades)
+                return out.model_dump_json().encode()
+
+            return await service.aside(body, client_of(request))
 
         if NDJSON in request.headers.get("accept", ""):
             lines = _lines(request, _ahead(service.steps(ask, client_of(request))), shown)
