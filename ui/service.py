@@ -284,9 +284,10 @@ def opened_later(
     uri: str, settings: configs.Settings, *, samples: Path = SAMPLES, roots: Sequence[Path] = ()
 ) -> Service:
     """A service over the index at `uri`, opened by `start`. Raises FolioscopeError for a root that is no folder."""
+    folders = Folders(roots)
     return Service(
         settings,
-        lambda: open_library(uri, settings, samples),
-        Folders(roots),
+        lambda: open_library(uri, settings, samples, folders.has_escaped),
+        folders,
         lambda: reembedded(uri, settings),
     )

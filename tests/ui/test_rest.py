@@ -23,7 +23,7 @@ from ui.app import server
 from ui.folders import Folders
 from ui.library import open_library
 from ui.rest import description
-from ui.service import Ask, Service
+from ui.service import Ask, Service, opened_later
 
 API = "/api/v1"
 
@@ -271,6 +271,26 @@ def test_uploads_folders_and_samples_become_jobs(own: tuple[TestClient, Service]
     assert client.get(f"{API}/jobs").json()["jobs"] == []
 
 
+def test_a_file_that_became_a_link_out_after_it_was_listed_is_not_read(tmp_path: Path) -> None:
+    archive, secret = tmp_path / "archive", tmp_path / "secret.pdf"
+    archive.mkdir()
+    swapped, secret_bytes = archive / "a.pdf", (Path(__file__).parents[2] / "samples").glob("pdfs/*.pdf")
+    secret.write_bytes(next(secret_bytes).read_bytes())
+    swapped.touch()
+    service = opened_later(filled(tmp_path), SMALL, samples=tmp_path, roots=[archive])
+    service.open()
+    client = TestClient(server(service))
+    with service.library.store.writing():  # the job waits for the lock
+        (root,) = client.get(f"{API}/folders").json()["folders"]
+        client.post(f"{API}/folders/ingest", json={"id": root["id"]}).raise_for_status()
+        swapped.unlink()
+        swapped.symlink_to(secret)
+    (job,) = settled(client)["jobs"]
+    assert (job["state"], "outside of the folders" in job["message"]) == ("failed", True)
+    assert names(client, sort="name", descending=False) == [HOSTILE, "tides.pdf"]
+    service.close()
+
+
 def test_the_index_is_described_compacted_and_verified(own: tuple[TestClient, Service]) -> None:
     client, _ = own
     index = client.get(f"{API}/index").json()
@@ -351,8 +371,6 @@ def test_a_library_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
 
 
 def test_an_index_of_another_encoder_is_encoded_again_and_opened(tmp_path: Path) -> None:
-    from ui.service import opened_later
-
     uri = filled(tmp_path)
     other = SMALL.model_copy(update={"encoder": configs.Hashing(dim=32)})
     service = opened_later(uri, other, samples=tmp_path)
