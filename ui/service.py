@@ -132,7 +132,7 @@ class Service:
     @property
     def message(self) -> str:
         """Why nothing can be searched yet; "" once it can."""
-        return "" if self._library else str(self.failure) if self.failure else self.progress
+        return "" if self._library else _in_words(self.failure) if self.failure else self.progress
 
     @property
     def library(self) -> Library:
@@ -140,7 +140,7 @@ class Service:
         if self._library:
             return self._library
         if self.failure:
-            raise NotReady(f"the library cannot be opened: {self.failure}")
+            raise NotReady(f"the library cannot be opened: {_in_words(self.failure)}")
         raise NotReady(f"{self.progress} Searching begins as soon as that is done.")
 
     def reembed(self) -> None:
@@ -278,6 +278,11 @@ class Service:
                 },
             }
         return values
+
+
+def _in_words(error: Exception) -> str:
+    """What a web reader is told of an error: without the commands and paths of whoever runs the server."""
+    return error.message if isinstance(error, FolioscopeError) else str(error)
 
 
 def opened_later(

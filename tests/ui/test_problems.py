@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from retrieval.errors import NotFound
 from tests.ui.conftest import DOC, filled, serving, whole
 from ui.doors import open_doors
 from ui.service import Service
@@ -58,6 +59,23 @@ def test_every_refusal_of_the_api_has_the_same_shape(
     assert (answer.status_code, answer.json()["error"]["kind"]) == (status, kind)
     assert set(answer.json()) == {"error"}
     assert set(answer.json()["error"]) == {"kind", "message"}
+
+
+@pytest.mark.parametrize(
+    "path", [f"documents/{'0' * 16}", f"documents/{'0' * 16}/pages/1", "search?q=harbour&min_confidence=0.5"]
+)
+def test_no_refusal_names_a_command_or_a_path_of_the_server(service: Service, uri: str, path: str) -> None:
+    answer = TestClient(whole(service)).get(f"{API}/{path}")
+    assert answer.status_code in (404, 422)
+    assert "folioscope " not in answer.text
+    assert uri not in answer.text
+
+
+def test_the_command_line_is_told_the_remedy_as_well(service: Service) -> None:
+    with pytest.raises(NotFound) as missing:
+        service.library.store.document("no.pdf")
+    assert missing.value.message == "no document 'no.pdf' in the index"
+    assert "'folioscope docs list' names those in" in str(missing.value)
 
 
 def test_a_wrong_method_is_told_the_right_ones(service: Service) -> None:

@@ -76,7 +76,7 @@ def problem(status: int, kind: str, message: str) -> JSONResponse:
 
 def answer_of(error: FolioscopeError) -> JSONResponse:
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 400)
-    return problem(status, type(error).__name__, str(error))
+    return problem(status, type(error).__name__, error.message)
 
 
 def add_handlers(app: FastAPI) -> None:
