@@ -355,6 +355,10 @@ class Serve(Model):
     """Seconds in which a removal can be taken back."""
     max_library_gb: NonNegativeFloat = 0
     """Uploads are refused past so many GiB of uploaded files; 0: while the disk has room."""
+    uploads_at_once: PositiveInt = 16
+    """Uploads that may arrive at the same time; one more is told to come again in a moment."""
+    upload_idle_s: PositiveFloat = 60.0
+    """Seconds in which an upload must make progress (16 KiB, or its end); then it is given up."""
 
 
 class Settings(Model):

@@ -6,7 +6,22 @@ command line ends with: 1 some files failed, 2 wrong use, 3 the environment lack
 
 
 class FolioscopeError(Exception):
+    """`message` is for every reader. `remedy` names commands and paths, for whoever has the command line: str(error)
+    has both, a web or REST client is sent the message alone.
+    """
+
     exit_code = 2
+
+    def __init__(self, message: str = "", *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+    @property
+    def message(self) -> str:
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.remedy}" if self.remedy else self.message
 
 
 class BadQuery(FolioscopeError):

@@ -112,11 +112,12 @@ class Searcher:
             if not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", day):
                 raise BadQuery(f"{day!r} is not a date: write it as 2024-01-31, 2024-01 or 2024")
         if min_confidence is not None and (self._calibration is None or not rerank):
-            raise BadQuery(
-                "no confidence can be told: run 'folioscope calibrate DATASET' for this index and profile first"
-                if self._calibration is None
-                else "no confidence can be told without reranking: it is the reranker's"
-            )
+            if self._calibration is None:
+                raise BadQuery(
+                    "no confidence can be given: this index is not calibrated for this profile",
+                    remedy="run 'folioscope calibrate DATASET' first",
+                )
+            raise BadQuery("no confidence can be given without reranking: it is the reranker's")
         embedding, encode_stage = self._embed(text)
         recalled = self._recall.candidates(text, embedding, self._settings.depth, where)
         candidates = tuple(recalled.hits)
@@ -311,7 +312,7 @@ class Searcher:
             )
         if not candidates:
             if not self._store.documents():
-                notes.append("The index is empty: add documents with 'folioscope ingest'.")
+                notes.append("The index is empty: add documents first.")
             elif where != Filter():
                 notes.append("No page passes the filters, or none of those that pass matches.")
             else:

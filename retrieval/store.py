@@ -134,7 +134,9 @@ class Store:
         for document in listed.values():
             if name in (document.name, document.uri):
                 return document
-        raise NotFound(f"no document {name!r} in {self.uri}: 'folioscope docs list' names them")
+        raise NotFound(
+            f"no document {name!r} in the index", remedy=f"'folioscope docs list' names those in {self.uri}"
+        )
 
     def has(self, doc_id: str) -> bool:
         return doc_id in self._by_id()
@@ -255,8 +257,9 @@ class Store:
         texts = rows.select(["search_text"]).limit(PREFIX_PAGES).to_arrow()["search_text"].to_pylist()
         counts = Counter(word for text in texts for word in words(text) if word.startswith(prefix))
         found = tuple(word for word, _ in counts.most_common(PREFIX_WORDS))
-        if len(self._begun) >= PREFIXES_KEPT:
-            self._begun.clear()
+        self._begun.pop(prefix, None)
+        while len(self._begun) >= PREFIXES_KEPT:
+            self._begun.pop(next(iter(self._begun), ""), None)  # the one that was read first
         self._begun[prefix] = version, found
         return found
 
@@ -279,7 +282,7 @@ class Store:
             query = self._tables["images"].search().where(_in("page_id", [page_id])).select([column]).limit(1)
             for row in query.to_list():
                 return bytes(row[column])
-        raise NotFound(f"no page {page_id} in {self.uri}: its document was removed or replaced; search again")
+        raise NotFound(f"no page {page_id} in the index: its document was removed or replaced; search again")
 
     # Writing
 

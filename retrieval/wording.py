@@ -18,7 +18,7 @@ _PREFIX = re.compile(r"(?<![\w*])([^\W_]{3,30})\*")
 _CODE = re.compile(r"(?<!\w)(?=[\w.:/-]*\d)[^\W_]+(?:[-./:][^\W_]+)+")
 _NAMED = re.compile(r"(?:(?<!\w)[A-Z][A-Z0-9]{1,6}|§)[ \u00a0]?\d[\w.\-/]*")
 MOST_PHRASES = 8
-MOST_PREFIXES = 4  # each may cost a reading of all text
+MOST_PREFIXES = 2  # each may cost a reading of all text, and all searches wait for that
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI, Response
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -25,8 +24,9 @@ from ui.doors import Doors
 from ui.headers import Bounded, SameOrigin, SecurityHeaders
 from ui.library import uploads_folder
 from ui.page import mounted
-from ui.rest import documents, library, search
-from ui.rest.common import add_handlers
+from ui.problems import RequestIds
+from ui.rest import description, documents, library, search
+from ui.rest.common import add_handlers, unmatched
 from ui.service import Service, opened_later
 from ui.tools import tools
 
@@ -36,7 +36,6 @@ REPEAT_S = 10.0  # seconds
 REMEMBERED = 100  # messages
 MOST_FILES = 8192  # that this process asks the system for
 GRACE = 3  # seconds that open pages keep the server from ending
-VERSION = "1"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -68,7 +67,7 @@ def serve(
     doors.require_doors(host, guard)
     with _bound(host, port) as bound:
         service = opened_later(uri, settings, roots=folders)
-        app = create_app(service, guard, host=host)
+        app = create_app(service, guard, host=host, has_proxy=bool(proxy))
         bound.listen(BACKLOG)
         shown = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
         if on_listening:
@@ -101,14 +100,18 @@ def serve(
             raise FolioscopeError("the web page did not start: what is printed above says why")
 
 
-def create_app(service: Service, guard: Doors | None = None, *, host: str = "") -> FastAPI:
+def create_app(
+    service: Service, guard: Doors | None = None, *, host: str = "", has_proxy: bool = False
+) -> FastAPI:
     """The whole as an ASGI app; whoever made the service starts it. `host` is what it will be bound to: on a
     loopback address it answers only to that machine's own names, so that no foreign site reaches it by DNS.
     """
-    return mounted(server(service, guard, host))
+    return mounted(server(service, guard, host, has_proxy=has_proxy))
 
 
-def server(service: Service, guard: Doors | None = None, host: str = "") -> FastAPI:
+def server(
+    service: Service, guard: Doors | None = None, host: str = "", *, has_proxy: bool = False
+) -> FastAPI:
     """All but the screens."""
     mcp = tools(service)
 
@@ -120,19 +123,20 @@ def server(service: Service, guard: Doors | None = None, host: str = "") -> Fast
 
     app = FastAPI(
         title="Folioscope",
-        version=VERSION,
-        docs_url=None,  # it would be loaded from another host
+        version=description.VERSION,
+        docs_url=None,  # these three are ui.rest.description's
         redoc_url=None,
         openapi_url=None,
         lifespan=lifespan,
     )
     if guard:
-        app.add_middleware(doors.Guard, doors=guard)
+        app.add_middleware(doors.Guard, doors=guard, has_proxy=has_proxy)
     app.add_middleware(Bounded)
     app.add_middleware(SameOrigin)
     app.add_middleware(SecurityHeaders)
     if doors.is_loopback(host):
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host])
+    app.add_middleware(RequestIds)
     add_handlers(app)
     _add_health(app, service)
     if guard:
@@ -141,8 +145,9 @@ def server(service: Service, guard: Doors | None = None, host: str = "") -> Fast
     app.include_router(media.routes(service))
     for part in (search, documents, library):
         app.include_router(part.routes(service), prefix="/api/v1")
-    _add_description(app)
+    app.include_router(description.routes(app))
     app.router.routes.extend(mcp.routes)
+    app.router.routes.extend(unmatched(app))
     return app
 
 
@@ -165,7 +170,9 @@ class Seldom(logging.Filter):
 
 def _add_health(app: FastAPI, service: Service) -> None:
     @app.api_route("/health", methods=["GET", "HEAD"], include_in_schema=False)
-    def health() -> dict[str, str]:
+    async def health() -> dict[
+        str, str
+    ]:  # in the event loop: it needs none of the threads, which may all be busy
         return {"status": "ok"}
 
     @app.api_route("/ready", methods=["GET", "HEAD"], include_in_schema=False)
@@ -181,19 +188,6 @@ def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", include_in_schema=False)
     def metrics() -> Response:
         return Response(service.metrics.text(), media_type=PROMETHEUS)
-
-
-def _add_description(app: FastAPI) -> None:
-    @app.get("/api/v1/openapi.json", include_in_schema=False)
-    def description() -> JSONResponse:
-        return JSONResponse(
-            get_openapi(
-                title="Folioscope",
-                version=VERSION,
-                description="Finds the page that answers a question: in PDFs, scans, tables and charts.",
-                routes=app.routes,
-            )
-        )
 
 
 def _connections() -> int:

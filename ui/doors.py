@@ -16,6 +16,7 @@ import hashlib
 import hmac
 import html
 import ipaddress
+import logging
 import math
 import os
 import re
@@ -34,13 +35,13 @@ from typing import Any
 from urllib.parse import parse_qs, quote
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
-from starlette._utils import get_route_path  # what the router itself compares with its routes
+from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from retrieval.errors import FolioscopeError
+from ui.problems import problem
 
 OPEN = (
     (re.compile(r"/health"), frozenset({"GET", "HEAD"})),
@@ -48,10 +49,11 @@ OPEN = (
     (re.compile(r"/folio/[0-9a-f]{12}/[a-z-]+\.(css|js)"), frozenset({"GET"})),
 )
 """What is served to everyone: these methods of these paths and of nothing longer. All of them are routes of ours."""
+LOG = logging.getLogger("folioscope")
 COOKIE = "folioscope"
 SESSION = 7 * 24 * 3600  # seconds
 TOKEN_USER = "token"  # the name of whoever comes with the token
-SHORTEST_TOKEN = 16  # characters
+SHORTEST_TOKEN = 20  # characters
 COST = {"n": 2**14, "r": 8, "p": 1}  # of scrypt: 16 MiB and some 50 ms for each password
 PREFIX = f"scrypt${COST['n']}${COST['r']}${COST['p']}$"
 LONGEST_NAME, LONGEST_PASSWORD = 64, 1024  # characters
@@ -119,13 +121,12 @@ class Doors:
     async def check(self, name: str, password: str, address: str) -> str:
         """The user's name where the password is right, else "". Without a name, the password is the token.
 
-        Raises TooManyAttempts where this address has failed too often, or too many passwords wait.
+        Raises TooManyAttempts where this address has failed too often, or too many passwords wait. The right token is
+        refused then as well: an answer to it would let a blocked address go on guessing.
         """
-        if not name and self._is_token(password):  # no guess hits it: it is heard from a blocked address, too
-            return TOKEN_USER
         self._failures.refuse(address)
         if not name:
-            return self._noted("", address)
+            return self._noted(TOKEN_USER if self._is_token(password) else "", address)
         if len(name) > LONGEST_NAME or len(password) > LONGEST_PASSWORD:
             return self._noted("", address)
         if self._is_known(name, password):
@@ -198,15 +199,24 @@ class Doors:
 class Guard:
     """ASGI middleware: what is not OPEN is for users only. Their name is put into scope["state"]["user"]."""
 
-    def __init__(self, app: ASGIApp, doors: Doors) -> None:
+    def __init__(self, app: ASGIApp, doors: Doors, *, has_proxy: bool = False) -> None:
         self._app = app
         self._doors = doors
+        self._warns = not has_proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         connection = HTTPConnection(scope)
+        if self._warns and "x-forwarded-for" in connection.headers:
+            self._warns = False
+            LOG.warning(
+                "a request from %s has X-Forwarded-For, which is not believed: if that is a proxy of yours, start the "
+                "server with --proxy and its address. Without it all readers count as one address, and ten wrong "
+                "passwords of one of them close the login for all.",
+                _address(connection),
+            )
         user = ""
         if not _is_open(scope):
             try:
@@ -371,10 +381,18 @@ class _Failures:
                 self._times.popitem(last=False)
 
 
+def route_path(scope: Scope) -> str:
+    """The path that Starlette's router compares with its routes: without `root_path`, where it begins with that."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    if not root or not path.startswith(root) or path[len(root) : len(root) + 1] not in ("", "/"):
+        return path
+    return path[len(root) :]
+
+
 def _is_open(scope: Scope) -> bool:
     if scope["type"] != "http":
         return False
-    path = get_route_path(scope)
+    path = route_path(scope)
     return any(paths.fullmatch(path) and scope["method"] in methods for paths, methods in OPEN)
 
 
@@ -386,20 +404,16 @@ def _to_login(connection: HTTPConnection) -> ASGIApp:
         return WebSocketClose(4401, message)
     if scope["method"] == "GET" and "text/html" in ",".join(connection.headers.getlist("accept")).lower():
         query = scope.get("query_string", b"").decode("latin-1")
-        asked = _root(connection) + quote(get_route_path(scope)) + (f"?{query}" if query else "")
+        asked = _root(connection) + quote(route_path(scope)) + (f"?{query}" if query else "")
         onward = quote(_onward(asked, _root(connection)), safe="/")
         return RedirectResponse(f"{_root(connection)}/login?next={onward}", 303, headers=NO_STORE)
-    return _problem(401, "LoginNeeded", message, {"WWW-Authenticate": "Bearer"})
+    return problem(401, "LoginNeeded", message, {"WWW-Authenticate": "Bearer"})
 
 
 def _turned_away(connection: HTTPConnection, error: TooManyAttempts) -> ASGIApp:
     if connection.scope["type"] == "websocket":
         return WebSocketClose(4429, str(error))
-    return _problem(429, type(error).__name__, str(error), {"Retry-After": str(error.seconds)})
-
-
-def _problem(status: int, kind: str, message: str, headers: dict[str, str]) -> JSONResponse:
-    return JSONResponse({"error": {"kind": kind, "message": message}}, status, headers=NO_STORE | headers)
+    return problem(429, type(error).__name__, str(error), {"Retry-After": str(error.seconds)})
 
 
 def _page(

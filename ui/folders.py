@@ -97,6 +97,10 @@ class Folders:
         real = Path(os.path.realpath(path))
         return any(real.is_relative_to(root) for root in self._roots)
 
+    def has_escaped(self, path: Path) -> bool:
+        """Whether `path` lies below one of the roots by its name, and outside of all of them by its links."""
+        return any(path.is_relative_to(root) for root in self._roots) and not self.holds(path)
+
     def _below(self, folder: Path) -> Iterator[Path]:
         try:
             for source in discover([folder]):

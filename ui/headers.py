@@ -1,15 +1,15 @@
 """What holds for every request and every answer: other sites change nothing here, and nothing of theirs is loaded;
-bodies have a bound; and of Gradio there is no more than the page needs.
+bodies have a bound.
 
 Gradio's mount answers cross-site questions (CORS) for the whole app and grants them off a loopback address;
 `SameOrigin` stands before it.
 """
 
-import re
-
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ui.problems import problem
 
 CONTENT_SECURITY_POLICY = "; ".join((
     "default-src 'self'",
@@ -34,9 +34,6 @@ HEADERS = {
 PRIVATE = ("/api/", "/metrics", "/ready", "/config")
 LONGEST_BODY = 2**20  # bytes of a request that is no upload
 UPLOAD = "/api/v1/upload/"
-GRADIO = re.compile(
-    r"/gradio_api/(file|proxy|stream|deep_link|dev|vibe|upload|process_recording|component_server)"
-)
 READS = frozenset({"GET", "HEAD"})
 DEFAULT_PORTS = {
     "http": ":80",
@@ -55,17 +52,18 @@ class SameOrigin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and _from_elsewhere(Headers(scope=scope)):
-            refusal = PlainTextResponse("Refused: a page of another site asked for this.", status_code=403)
+            refusal = _refusal(scope, 403, "Refused: a page of another site asked for this.")
             await refusal(scope, receive, send)
             return
         if scope["type"] == "http" and scope["method"] not in READS:
             headers = Headers(scope=scope)
             origin, host = headers.get("origin"), headers.get("host", "")
             if origin is not None and not _same(origin, host):
-                refusal = PlainTextResponse(
+                refusal = _refusal(
+                    scope,
+                    403,
                     f"Refused: this request comes from {origin}, and only pages of {host} may change something "
                     "here. (Is there a proxy in between? Then it must pass the Host header on unchanged.)",
-                    status_code=403,
                 )
                 await refusal(scope, receive, send)
                 return
@@ -94,7 +92,7 @@ class SecurityHeaders:
 
 
 class Bounded:
-    """ASGI middleware: bodies of at most LONGEST_BODY but for uploads; Gradio's own uploads and files not at all."""
+    """ASGI middleware: bodies of at most LONGEST_BODY, except for uploads."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -103,12 +101,9 @@ class Bounded:
         if scope["type"] != "http" or (scope["method"] == "PUT" and scope["path"].startswith(UPLOAD)):
             await self._app(scope, receive, send)
             return
-        if GRADIO.match(scope["path"]):
-            await PlainTextResponse("This page does without.", status_code=404)(scope, receive, send)
-            return
         announced = Headers(scope=scope).get("content-length", "0")
         if announced.isdecimal() and int(announced) > LONGEST_BODY:
-            await _too_long(scope, receive, send)
+            await _too_long(scope)(scope, receive, send)
             return
         got, begun = 0, False
 
@@ -129,16 +124,22 @@ class Bounded:
             await self._app(scope, counted, noted)
         except _TooLong:
             if not begun:
-                await _too_long(scope, receive, send)
+                await _too_long(scope)(scope, receive, send)
 
 
 class _TooLong(BaseException):
     """Passes what catches every Exception on its way."""
 
 
-_too_long = PlainTextResponse(
-    f"A request may have {LONGEST_BODY / 2**20:g} MiB; only uploads are longer.", status_code=413
-)
+def _too_long(scope: Scope) -> Response:
+    return _refusal(scope, 413, f"A request may have {LONGEST_BODY / 2**20:g} MiB; only uploads are longer.")
+
+
+def _refusal(scope: Scope, status: int, message: str) -> Response:
+    """In words for a browser, as JSON for a program."""
+    if scope["path"].startswith("/api/"):
+        return problem(status, "Refused" if status == 403 else "TooLong", message)
+    return PlainTextResponse(message, status_code=status)
 
 
 def _from_elsewhere(headers: Headers) -> bool:

@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from ingest.pipeline import ingest
 from ingest.progress import Progress
 from ingest.reembed import reembed
 from ingest.sources import SUFFIXES
+from ingest.titles import clean
 from retrieval import evaluate
 from retrieval.errors import FolioscopeError, NotFound
 from retrieval.search import Searcher
@@ -65,15 +66,34 @@ class Library:
         return found
 
 
-def open_library(uri: str, settings: Settings, samples: Path = SAMPLES) -> Library:
-    """The index at `uri`, made if need be. Raises what loading a model and opening a store raise."""
+def open_library(
+    uri: str,
+    settings: Settings,
+    samples: Path = SAMPLES,
+    has_escaped: Callable[[Path], bool] = lambda _: False,
+) -> Library:
+    """The index at `uri`, made if need be. Raises what loading a model and opening a store raise.
+
+    has_escaped: whether a file that waited to be read has become a link out of the folders that may be read.
+    """
     store, encoder = assemble.store_to_write(uri, settings)
 
     def run(
         paths: Sequence[Path], *, stop: threading.Event, again: bool, collection: str, tags: Sequence[str]
     ) -> Iterator[Progress]:
-        return ingest(
-            paths, store, encoder, settings.ingest, stop=stop, again=again, collection=collection, tags=tags
+        inside = []
+        for path in paths:  # looked at when it was listed, and again now that it is read, perhaps hours later
+            if has_escaped(path):
+                why = "This is a link to a file outside of the folders that may be read."
+                yield Progress(
+                    "failed", path.absolute().as_uri(), clean(path.name), reason="unreadable", message=why
+                )
+            else:
+                inside.append(path)
+        if not inside:
+            return
+        yield from ingest(
+            inside, store, encoder, settings.ingest, stop=stop, again=again, collection=collection, tags=tags
         )
 
     searcher = assemble.searcher_of(store, encoder, settings)

@@ -4,10 +4,36 @@ Gradio gives the frame (tabs, theme, reconnection); what is in it are `gr.HTML` 
 viewer and plots need layouts that stock components do not have, and answers in tens of milliseconds.
 """
 
+import re
+
 import gradio as gr
 from fastapi import FastAPI
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from ui.components import assets
+from ui.doors import route_path
+
+NEEDED = re.compile(r"/(config/?|theme\.css|favicon\.ico|robots\.txt|(assets|static|svelte)/.*)?")
+"""What the page asks of Gradio. Its own API, uploads, queue, monitoring and login are not among it."""
+READS = frozenset({"GET", "HEAD"})
+
+
+class Needed:
+    """ASGI app: Gradio's app, of which only NEEDED answers: a route that a later version adds is closed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] in READS and NEEDED.fullmatch(route_path(scope)):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await PlainTextResponse("There is no such address here.", status_code=404)(scope, receive, send)
+        else:
+            await WebSocketClose()(scope, receive, send)
 
 
 def mounted(app: FastAPI) -> FastAPI:
@@ -31,6 +57,10 @@ def mounted(app: FastAPI) -> FastAPI:
         pwa=False,
         ssr_mode=False,
     )
+    mount = whole.routes[-1]
+    if not isinstance(mount, Mount):
+        raise TypeError(f"Gradio is expected to be the last route, as a mount, not {mount!r}")
+    mount.app = Needed(mount.app)
     return whole
 
 

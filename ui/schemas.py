@@ -253,6 +253,7 @@ class JudgementsOut(BaseModel):
 class Problem(BaseModel):
     kind: str
     message: str
+    request_id: str | None = Field(None, description="of an unforeseen error: the server's log has it, too")
 
 
 class AnswerOut(BaseModel):

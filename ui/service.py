@@ -22,10 +22,12 @@ from ui.folders import Folders
 from ui.library import SAMPLES, Library, open_library, reembedded
 from ui.metrics import Metrics
 from ui.turns import Busy, Turns
+from ui.uploads import Uploads
 
 State = Literal["loading", "ready", "failed"]
 REMEMBERED = 128  # results
 ASIDE = 4  # threads that read pages and draw
+LOOKS = 8  # threads that look up the index's version and what is in SQLite
 EVERYTHING = Filter()
 T = TypeVar("T")
 
@@ -73,6 +75,13 @@ class Service:
         self._drawing = Turns(ASIDE, serve.waiting, serve.waiting_each)
         self._pool = ThreadPoolExecutor(2 * serve.at_once, thread_name_prefix="search")
         self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
+        self._looking = ThreadPoolExecutor(LOOKS, thread_name_prefix="look")
+        self.uploads = Uploads(
+            most_file=settings.ingest.max_file_mb * 2**20,
+            most_gb=serve.max_library_gb,
+            at_once=serve.uploads_at_once,
+            idle_s=serve.upload_idle_s,
+        )
         self._results: OrderedDict[Key, SearchResult] = OrderedDict()
         self._closed = threading.Event()
         self._opened = threading.Lock()
@@ -112,8 +121,9 @@ class Service:
             self._closed.set()
             if self._library:
                 self._library.close()
-        for pool in (self._pool, self._aside):
+        for pool in (self._pool, self._aside, self._looking):
             pool.shutdown(wait=False, cancel_futures=True)
+        self.uploads.close()
 
     @property
     def state(self) -> State:
@@ -122,7 +132,7 @@ class Service:
     @property
     def message(self) -> str:
         """Why nothing can be searched yet; "" once it can."""
-        return "" if self._library else str(self.failure) if self.failure else self.progress
+        return "" if self._library else _in_words(self.failure) if self.failure else self.progress
 
     @property
     def library(self) -> Library:
@@ -130,7 +140,7 @@ class Service:
         if self._library:
             return self._library
         if self.failure:
-            raise NotReady(f"the library cannot be opened: {self.failure}")
+            raise NotReady(f"the library cannot be opened: {_in_words(self.failure)}")
         raise NotReady(f"{self.progress} Searching begins as soon as that is done.")
 
     def reembed(self) -> None:
@@ -168,7 +178,7 @@ class Service:
         client: who asks, for the queue's fairness.
         """
         library = self.library
-        key = ask, _, leaving = self._key(ask)
+        key = ask, _, leaving = await self._look(lambda: self._key(ask))
         if key in self._results:
             self._results.move_to_end(key)
             self.metrics.counted("remembered")
@@ -211,14 +221,18 @@ class Service:
         async with self._quick.turn(client):
             return await self._to_its_end(work, self._pool)
 
-    def remembered(self, ask: Ask) -> SearchResult | None:
+    async def remembered(self, ask: Ask) -> SearchResult | None:
         """The answer to an equal question, if it was asked lately and the library is as it was."""
-        return self._results.get(self._key(ask))
+        return self._results.get(await self._look(lambda: self._key(ask)))
 
     async def aside(self, work: Callable[[], T], client: str) -> T:
         """Run work that needs no model: in turn, too, so that one client's pictures starve nobody. Raises Busy."""
         async with self._drawing.turn(client):
             return await self._to_its_end(work, self._aside)
+
+    async def _look(self, work: Callable[[], T]) -> T:
+        """Run a short look at the index or at SQLite in a thread: on a slow disk it must not stop the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._looking, work)
 
     async def _to_its_end(
         self, work: Callable[[], T], pool: ThreadPoolExecutor, stop: threading.Event | None = None
@@ -266,13 +280,19 @@ class Service:
         return values
 
 
+def _in_words(error: Exception) -> str:
+    """What a web reader is told of an error: without the commands and paths of whoever runs the server."""
+    return error.message if isinstance(error, FolioscopeError) else str(error)
+
+
 def opened_later(
     uri: str, settings: configs.Settings, *, samples: Path = SAMPLES, roots: Sequence[Path] = ()
 ) -> Service:
     """A service over the index at `uri`, opened by `start`. Raises FolioscopeError for a root that is no folder."""
+    folders = Folders(roots)
     return Service(
         settings,
-        lambda: open_library(uri, settings, samples),
-        Folders(roots),
+        lambda: open_library(uri, settings, samples, folders.has_escaped),
+        folders,
         lambda: reembedded(uri, settings),
     )

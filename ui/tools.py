@@ -51,7 +51,7 @@ def _told(tool: Tool) -> Tool:
         try:
             return await tool(*given, **named)
         except FolioscopeError as error:
-            raise ToolError(str(error)) from error
+            raise ToolError(error.message) from error
 
     return telling  # type: ignore[return-value]
 

@@ -1,5 +1,6 @@
 """The file of users that `folioscope serve --users` reads: a line `name:hash` each."""
 
+import os
 from pathlib import Path
 
 from retrieval.errors import FolioscopeError, NotFound
@@ -41,8 +42,9 @@ def _lines(users: Path) -> list[str]:
 def _write(users: Path, lines: list[str]) -> None:
     """Whole or not at all, and for its owner's eyes; what could not be read again is not written."""
     part = users.with_name(f".{users.name}.part")
-    part.touch(mode=0o600)
-    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    part.unlink(missing_ok=True)  # of a command that was interrupted: its mode would stay
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
     try:
         read_users(part)
     except FolioscopeError:

@@ -86,7 +86,7 @@ def test_search_within_a_document_and_without_reranking(index: Path) -> None:
         (["search", "x", "-p", "smoke", "-i", "INDEX", "--document", "no.pdf"], 2, "no document 'no.pdf'"),
         (["search", "x", "-p", "nonsense"], 2, "choose one of cpu, cpu-visual, gpu-24gb"),
         (["ingest", "nowhere.pdf", "-p", "smoke", "-i", "INDEX"], 2, "nowhere.pdf: no such file or folder"),
-        (["docs", "remove", "no.pdf", "-i", "INDEX"], 2, "'folioscope docs list' names them"),
+        (["docs", "remove", "no.pdf", "-i", "INDEX"], 2, "'folioscope docs list' names those in"),
         (["evaluate", "INDEX", "-p", "smoke"], 2, "is not a data set"),
         (["docs", "tag", "money.pdf", "a,b", "-i", "INDEX"], 2, "the tag 'a,b' has a comma"),
         (["docs", "tag", "money.pdf", "--collection", "", "-i", "INDEX"], 2, "a collection cannot be empty"),

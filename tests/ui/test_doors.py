@@ -20,6 +20,7 @@ import uvicorn
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.testclient import TestClient
+from starlette.routing import Match, Route
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
@@ -548,10 +549,10 @@ def test_after_ten_failures_an_address_waits(way: str, client: TestClient, clock
     for _ in range(FAILURES):
         assert attempt(right=False).status_code == 401
         clock.now += 1
-    refused = attempt(right=way != "bearer")
+    refused = attempt(right=True)
     assert (refused.status_code, refused.headers["retry-after"]) == (429, str(int(WINDOW) - FAILURES))
     assert "try again in 5 min" in refused.text
-    assert client.get("/x", headers=bearer(TOKEN)).status_code == 200  # which no guess hits
+    assert client.get("/x", headers=bearer(TOKEN)).status_code == 429  # it would tell a guess from the token
     assert client.get("/x").status_code == 401  # who gives no password makes no attempt
     assert client.get("/login").status_code == 200
     clock.now += WINDOW - FAILURES
@@ -579,7 +580,7 @@ def test_one_address_does_not_shut_out_another_nor_those_who_are_in(ours: Doors)
     for _ in range(FAILURES):
         bad.get("/x", headers=bearer("wrong"))
     assert bad.get("/x", headers=bearer("wrong")).status_code == 429
-    assert bad.get("/x", headers=bearer(TOKEN)).status_code == 200
+    assert bad.get("/x", headers=bearer(TOKEN)).status_code == 429
     assert bad.get("/x", headers=session_of(ours)).text == "inside ada"
     assert TestClient(app, client=("192.0.2.2", 1)).get("/x", headers=bearer(TOKEN)).status_code == 200
 
@@ -599,6 +600,46 @@ def test_a_network_of_ipv6_is_one_address(ours: Doors, failing: str, asking: str
     for _ in range(FAILURES):
         TestClient(app, client=(failing, 1)).get("/x", headers=bearer("wrong"))
     assert TestClient(app, client=(asking, 1)).get("/x", headers=bearer("wrong")).status_code == status
+
+
+def test_a_proxy_that_is_not_believed_is_warned_of_once(
+    ours: Doors, caplog: pytest.LogCaptureFixture
+) -> None:
+    forwarded = {"X-Forwarded-For": "192.0.2.7"}
+    client = TestClient(site(ours), client=("127.0.0.1", 1))
+    client.get("/health")
+    assert not caplog.records
+    for _ in range(3):
+        client.get("/health", headers=forwarded)
+    (record,) = caplog.records
+    assert "127.0.0.1 has X-Forwarded-For" in record.getMessage()
+    assert "--proxy" in record.getMessage()
+    caplog.clear()
+    believed = FastAPI()
+    believed.add_middleware(Guard, doors=ours, has_proxy=True)
+    TestClient(believed).get("/health", headers=forwarded)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "seen"),
+    [
+        ("", "/health", "/health"),
+        ("/x", "/x/health", "/health"),
+        ("/x", "/x", ""),
+        ("/x", "/xhealth", "/xhealth"),
+        ("/x", "/health", "/health"),
+        ("/x", "/X/health", "/X/health"),
+        ("/x", "/x//health", "//health"),
+        ("/x/", "/x/health", "/x/health"),
+    ],
+)
+def test_the_guard_sees_the_path_that_the_router_matches(root: str, path: str, seen: str) -> None:
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": root}
+    assert doors.route_path(scope) == seen
+    if seen:
+        assert Route(seen, lambda _: None).matches(scope)[0] is Match.FULL
+    assert seen == "/health" or Route("/health", lambda _: None).matches(scope)[0] is Match.NONE
 
 
 def test_a_limited_number_of_addresses_is_remembered(ours: Doors) -> None:
@@ -667,7 +708,7 @@ def test_with_neither_token_nor_users_there_are_no_doors(tmp_path: Path) -> None
     ["short", "fifteen-letters", " " * 20, "a token with spaces", "tökentökentökentöken", "a-token-and-its-newline\n"],
 )  # fmt: skip
 def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(tmp_path: Path, token: str) -> None:
-    with pytest.raises(FolioscopeError, match=r"16 or more.*secrets.token_urlsafe") as refused:
+    with pytest.raises(FolioscopeError, match=r"20 or more.*secrets.token_urlsafe") as refused:
         open_doors(tmp_path, token=token)
     assert token not in str(refused.value)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -17,11 +18,12 @@ from retrieval.encoders.hashing import HashingEncoder
 from retrieval.store import Store
 from retrieval.types import SearchResult
 from tests.build import add_document, webp
-from tests.ui.conftest import DOC, GONE, HOSTILE, SMALL, filled, serving
+from tests.ui.conftest import DOC, GONE, HOSTILE, SMALL, filled, serving, whole
 from ui.app import server
 from ui.folders import Folders
 from ui.library import open_library
-from ui.service import Ask, Service
+from ui.rest import description
+from ui.service import Ask, Service, opened_later
 
 API = "/api/v1"
 
@@ -269,6 +271,26 @@ def test_uploads_folders_and_samples_become_jobs(own: tuple[TestClient, Service]
     assert client.get(f"{API}/jobs").json()["jobs"] == []
 
 
+def test_a_file_that_became_a_link_out_after_it_was_listed_is_not_read(tmp_path: Path) -> None:
+    archive, secret = tmp_path / "archive", tmp_path / "secret.pdf"
+    archive.mkdir()
+    swapped, secret_bytes = archive / "a.pdf", (Path(__file__).parents[2] / "samples").glob("pdfs/*.pdf")
+    secret.write_bytes(next(secret_bytes).read_bytes())
+    swapped.touch()
+    service = opened_later(filled(tmp_path), SMALL, samples=tmp_path, roots=[archive])
+    service.open()
+    client = TestClient(server(service))
+    with service.library.store.writing():  # the job waits for the lock
+        (root,) = client.get(f"{API}/folders").json()["folders"]
+        client.post(f"{API}/folders/ingest", json={"id": root["id"]}).raise_for_status()
+        swapped.unlink()
+        swapped.symlink_to(secret)
+    (job,) = settled(client)["jobs"]
+    assert (job["state"], "outside of the folders" in job["message"]) == ("failed", True)
+    assert names(client, sort="name", descending=False) == [HOSTILE, "tides.pdf"]
+    service.close()
+
+
 def test_the_index_is_described_compacted_and_verified(own: tuple[TestClient, Service]) -> None:
     client, _ = own
     index = client.get(f"{API}/index").json()
@@ -349,8 +371,6 @@ def test_a_library_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
 
 
 def test_an_index_of_another_encoder_is_encoded_again_and_opened(tmp_path: Path) -> None:
-    from ui.service import opened_later
-
     uri = filled(tmp_path)
     other = SMALL.model_copy(update={"encoder": configs.Hashing(dim=32)})
     service = opened_later(uri, other, samples=tmp_path)
@@ -438,7 +458,8 @@ def test_what_breaks_after_the_first_line_is_a_line(tmp_path: Path) -> None:
     )
     first, last = map(json.loads, answer.text.splitlines())
     assert first["provisional"]
-    assert last["error"]["message"] == "the reranked order could not be made: the server's log says why"
+    assert last["error"]["message"].startswith("The reranked order could not be made, for a reason")
+    assert last["error"]["request_id"] == answer.headers["x-request-id"]
     service.close()
 
 
@@ -508,11 +529,47 @@ def test_a_search_after_an_ingest_sees_what_is_new(own: tuple[TestClient, Servic
 # What surrounds it
 
 
-def test_the_description_names_every_route_and_loads_nothing(client: TestClient) -> None:
-    described = client.get(f"{API}/openapi.json").json()
+def test_the_description_is_of_this_api_and_names_every_route(service: Service) -> None:
+    client = TestClient(whole(service))
+    described = client.get("/openapi.json").json()
+    assert described["info"]["title"] == "Folioscope"
+    assert described == client.get(f"{API}/openapi.json").json()
     for path in ("search", "export", "upload/{name}", "jobs", "documents/{doc_id}/pages/{number}/highlights"):
         assert f"{API}/{path}" in described["paths"]
     assert not [path for path in described["paths"] if not path.startswith(API)]
+    assert described["paths"][f"{API}/search"]["get"]["responses"]["422"]["content"]["application/json"][
+        "schema"
+    ] == {"$ref": "#/components/schemas/ErrorOut"}
+
+
+def test_the_page_of_the_description_has_every_route_and_schema_and_loads_nothing(service: Service) -> None:
+    client = TestClient(whole(service))
+    answer, described = client.get("/docs"), client.get("/openapi.json").json()
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["content-security-policy"].startswith(
+        "default-src 'none'; style-src 'unsafe-inline'"
+    )
+    for path, item in described["paths"].items():
+        for method in item:
+            assert f"<h3><code>{method.upper()} {path}</code></h3>" in answer.text
+    for name in described["components"]["schemas"]:
+        assert f'<section id="{name}">' in answer.text
+    linked = re.findall(r'href="([^"]*)"', answer.text)
+    anchors = set(re.findall(r'id="([^"]*)"', answer.text))
+    assert {link for link in linked if not link.startswith("#")} == {"openapi.json"}
+    assert {link[1:] for link in linked if link.startswith("#")} <= anchors
+    assert not re.search(r"src=|<script|<link|url\(|https?:", answer.text)
+
+
+def test_what_a_description_says_is_shown_as_text() -> None:
+    hostile = "<img src=x onerror=alert(1)>"
+    shown = description.page({
+        "info": {"title": hostile, "version": hostile, "description": hostile},
+        "paths": {f"/{hostile}": {"get": {"description": hostile, "responses": {"200": {"description": hostile}}}}},
+        "components": {"schemas": {hostile: {"description": hostile, "properties": {hostile: {"type": hostile}}}}},
+    })  # fmt: skip
+    assert "<img" not in shown
+    assert "&lt;img src=x" in shown
 
 
 def test_metrics_are_prometheus_text_and_grow(client: TestClient) -> None:

@@ -19,7 +19,7 @@ from ui.app import server
 from ui.doors import Doors, open_doors
 from ui.service import Service
 
-TOKEN = "a-token-long-enough"
+TOKEN = "a-token-that-is-long-enough"
 
 
 def running(service: Service, guard: Doors | None) -> Iterator[str]:
@@ -114,6 +114,10 @@ def test_the_users_file_is_written_and_lets_in(tmp_path: Path) -> None:
     set_password(users, "bob", "battery staple")
     set_password(users, "ada", "another horse")
     assert [line.partition(":")[0] for line in users.read_text().splitlines()] == ["bob", "ada"]
+    assert users.stat().st_mode & 0o777 == 0o600
+    left = tmp_path / ".users.txt.part"  # by a command that was interrupted, and readable for all
+    left.touch(mode=0o644)
+    set_password(users, "ada", "another horse")
     assert users.stat().st_mode & 0o777 == 0o600
     with pytest.raises(FolioscopeError, match="has 5 characters, 8 are the least"):
         set_password(users, "eve", "short")

@@ -12,7 +12,8 @@ from retrieval.types import Document
 from ui import runs, schemas, uploads
 from ui.jobs.queue import Job
 from ui.library import Library
-from ui.rest.common import ERRORS, problem
+from ui.problems import problem
+from ui.rest.common import ERRORS
 from ui.service import Service
 from ui.views import document_out
 
@@ -78,7 +79,7 @@ def routes(service: Service) -> APIRouter:
         return _jobs(library)
 
     @router.put("/upload/{name:path}", status_code=201, response_model=schemas.UploadOut,
-                responses={413: {"model": schemas.ErrorOut}, 507: {"model": schemas.ErrorOut}})  # fmt: skip
+                responses={status: {"model": schemas.ErrorOut} for status in (408, 413, 507)})  # fmt: skip
     async def upload(
         name: str,
         request: Request,
@@ -87,12 +88,14 @@ def routes(service: Service) -> APIRouter:
     ) -> JSONResponse:
         """Add one file: its bytes are the body."""
         checked(collection=collection, tags=tag)  # before anything is kept
-        library, limit = service.library, service.settings.ingest.max_file_mb * 2**20
-        kept = await uploads.receive(
-            request, library.jobs.folder, name, limit, service.settings.serve.max_library_gb
-        )
-        if isinstance(kept, uploads.Refused):
-            return problem(kept.status, "UploadRefused", kept.message)
+        library = service.library
+        try:
+            kept = await service.uploads.receive(request, library.jobs.folder, name)
+        except uploads.Refused as refused:
+            headers = {"Retry-After": str(uploads.RETRY_S)} if refused.status == 429 else {}
+            if refused.status == 408:  # what comes after all would be taken for the next request
+                headers["Connection"] = "close"
+            return problem(refused.status, "UploadRefused", str(refused), headers)
         await asyncio.to_thread(library.jobs.add, [kept], collection=collection, tags=tuple(tag))
         return JSONResponse({"name": kept.name}, 201)
 

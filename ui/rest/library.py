@@ -140,7 +140,7 @@ def routes(service: Service) -> APIRouter:
         library = service.library
         query = one_line(asked.query)
         page = await asyncio.to_thread(library.store.page, asked.doc_id, asked.page)
-        seen = service.remembered(Ask(query))
+        seen = await service.remembered(Ask(query))
         orders: dict[str, Any] = {}
         if seen and seen.decision.reranked:
             orders = {

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -20,8 +19,9 @@ from retrieval.text import words
 from retrieval.types import Filter, Page, SearchResult
 from ui import export, schemas
 from ui.json_text import json_text
+from ui.problems import unexpected
 from ui.render import lit_page
-from ui.rest.common import ERRORS, answer_of, client_of, problem, user_of
+from ui.rest.common import ERRORS, answer_of, client_of, user_of
 from ui.service import Ask, Service
 from ui.views import page_out, search_out
 
@@ -31,7 +31,6 @@ DRAWN = 3000  # pixels of a picture's longer side, at most: larger ones are draw
 NEVER = {"Cache-Control": "no-store"}
 NONE: list[str] = []
 LOOK_S = 0.25  # between two looks at whether a reader is still there
-LOG = logging.getLogger("folioscope")
 T = TypeVar("T")
 
 
@@ -78,15 +77,15 @@ def routes(service: Service) -> APIRouter:
         """The pages that answer a question, best first."""
 
         async def shown(result: SearchResult) -> bytes:
-            grades = service.library.judgements.of(result.query, user_of(request))
-            out = await service.aside(
-                lambda: search_out(service.library, result, top, candidates=candidates, grades=grades),
-                client_of(request),
-            )
-            return out.model_dump_json().encode()
+            def body() -> bytes:
+                grades = service.library.judgements.of(result.query, user_of(request))
+                out = search_out(service.library, result, top, candidates=candidates, grades=grades)
+                return out.model_dump_json().encode()
+
+            return await service.aside(body, client_of(request))
 
         if NDJSON in request.headers.get("accept", ""):
-            lines = _lines(_ahead(service.steps(ask, client_of(request))), shown)
+            lines = _lines(request, _ahead(service.steps(ask, client_of(request))), shown)
             first = await _unless_gone(request, anext(lines))  # what fails before it is an answer of its own
             return StreamingResponse(_after(first, lines), media_type=NDJSON, headers=NEVER)
         result = await _unless_gone(request, service.search(ask, client_of(request)))
@@ -217,7 +216,9 @@ async def _ahead(steps: AsyncGenerator[SearchResult, None]) -> AsyncGenerator[Se
 
 
 async def _lines(
-    steps: AsyncGenerator[SearchResult, None], shown: Callable[[SearchResult], Awaitable[bytes]]
+    request: Request,
+    steps: AsyncGenerator[SearchResult, None],
+    shown: Callable[[SearchResult], Awaitable[bytes]],
 ) -> AsyncGenerator[bytes, None]:
     """An error after the first line is a line, for its status has been sent."""
     begun = False
@@ -230,14 +231,11 @@ async def _lines(
             if not begun:
                 raise
             yield bytes(answer_of(error).body) + b"\n"
-        except Exception:
+        except Exception as error:
             if not begun:
                 raise
-            LOG.exception("a search failed after its first line")
-            unknown = problem(
-                500, "Failed", "the reranked order could not be made: the server's log says why"
-            )
-            yield bytes(unknown.body) + b"\n"
+            failed = unexpected(request.scope, error, "The reranked order could not be made")
+            yield bytes(failed.body) + b"\n"
 
 
 async def _after(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:

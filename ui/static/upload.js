@@ -46,6 +46,10 @@ function next() {
   request.open('PUT', asked(`upload/${encodeURIComponent(file.name)}`));
   request.upload.onprogress = (event) => { row.share = event.total ? event.loaded / event.total : 1; tellSoon(); };
   request.onloadend = () => {
+    if (request.status === 429) { // as many arrive as the server takes at once: this one comes again
+      setTimeout(() => { running--; queue.unshift(item); next(); }, 1000 * (Number(request.getResponseHeader('Retry-After')) || 5));
+      return;
+    }
     running--;
     if (request.status === 401) return toLogin();
     if (request.status === 201) uploads.splice(uploads.indexOf(row), 1);
