@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import configs.settings as configs
-from ui.quick_imports import store_class
 
 if TYPE_CHECKING:
     from retrieval.ivf.upkeep import Told
@@ -15,20 +14,25 @@ if TYPE_CHECKING:
 
 def store_to_read(index: str) -> "Store":
     """Raises IndexMissing and its kin."""
-    return store_class().open(index)
+    from retrieval.store import Store
+
+    return Store.open(index)
 
 
 def store_to_write(index: str, settings: configs.Settings) -> tuple["Store", "Encoder"]:
     """The index, made if it is new, and the encoder of the profile. Raises EncoderMismatch where they differ."""
+    from retrieval.store import Store
+
     encoder = _encoder(settings)
-    return store_class().create(index, encoder.fingerprint, settings.ingest.vectors), encoder
+    return Store.create(index, encoder.fingerprint, settings.ingest.vectors), encoder
 
 
 def searcher(index: str, settings: configs.Settings, rerank: bool = True) -> tuple["Searcher", "Store"]:
     """Raises IndexMissing, EncoderMismatch, ModelBroken."""
-    store_type = store_class()
+    from retrieval.store import Store
+
     encoder = _encoder(settings)
-    store = store_type.open(index, encoder.fingerprint)
+    store = Store.open(index, encoder.fingerprint)
     return searcher_of(store, encoder, settings, rerank), store
 
 

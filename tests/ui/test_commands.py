@@ -239,24 +239,3 @@ def test_serve_prints_its_address_as_a_line_of_json(tmp_path: Path) -> None:
             process.terminate()
     assert list(said) == ["url"]
     assert said["url"].startswith("http://127.0.0.1:")
-
-
-def test_a_command_on_an_index_loads_no_pandas_and_whoever_needs_it_later_has_it(tmp_path: Path) -> None:
-    script = (
-        "import sys\n"
-        "from retrieval.encoders.hashing import HashingEncoder\n"
-        "from ui import assemble\n"
-        "from ui.quick_imports import store_class\n"
-        f"store_class().create({str(tmp_path / 'i.lance')!r}, HashingEncoder().fingerprint)\n"
-        f"assert assemble.store_to_read({str(tmp_path / 'i.lance')!r}).documents() == []\n"
-        "assert 'pandas' not in sys.modules\n"
-        "import pyarrow, pydantic\n"
-        "assert pyarrow.table({'n': [1, 2]}).to_pandas()['n'].tolist() == [1, 2]\n"
-        "checked = pydantic.validate_call(lambda n: n)\n"
-        "assert checked(3) == 3\n"
-        "assert hasattr(checked, 'raw_function')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
