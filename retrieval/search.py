@@ -13,6 +13,7 @@ from retrieval import fuse, rules
 from retrieval.confidence import Calibration
 from retrieval.errors import BadQuery, RerankerFailed
 from retrieval.highlight import focus, heat, highlight
+from retrieval.lru import LRU
 from retrieval.recall import Recall
 from retrieval.store import Store
 from retrieval.text import has_unspaced_script, one_line
@@ -57,7 +58,7 @@ class Searcher:
         self._settings = settings
         self._calibration = calibration
         self._recall = Recall(store, settings)
-        self._queries: dict[str, QueryEmbedding] = {}
+        self._queries: LRU[str, QueryEmbedding] = LRU(CACHED_QUERIES)
 
     def warm(self) -> None:
         """Load what searches need, so that the first of them does not wait for it."""
@@ -229,9 +230,7 @@ class Searcher:
         note = "" if embedding is None else "remembered"
         if embedding is None:
             embedding = self._encoder.encode_queries([text])[0]
-            if len(self._queries) >= CACHED_QUERIES:
-                self._queries.clear()
-            self._queries[text] = embedding
+            self._queries.put(text, embedding)
         return embedding, Stage("encode query", time.perf_counter() - began, 0, note)
 
     def _why_not(self, candidates: Sequence[Hit], wanted: bool) -> Decision | None:

@@ -24,6 +24,7 @@ from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur, Phrase
 
 from retrieval import tables, wording
 from retrieval.errors import EncoderMismatch, IndexBusy, IndexDamaged, IndexMissing, NotFound
+from retrieval.lru import LRU
 from retrieval.tables import LedgerEntry, PageRecord
 from retrieval.text import words
 from retrieval.types import Document, Filter, Fingerprint, Page, PageContent, PageEmbedding, Precision, Stored
@@ -48,7 +49,7 @@ class Store:
         }
         self.fingerprint = tables.stored_fingerprint(self._tables["pages"].schema, uri)
         self._listed: tuple[int, dict[str, Document]] = (-1, {})
-        self._begun: dict[str, tuple[int, tuple[str, ...]]] = {}  # by prefix: version, words
+        self._begun: LRU[str, tuple[int, tuple[str, ...]]] = LRU(PREFIXES_KEPT)  # by prefix: version, words
 
     @classmethod
     def open(cls, uri: str, encoder: Fingerprint | None = None) -> "Store":
@@ -247,7 +248,7 @@ class Store:
         Reads text until enough pages have it: all of it, for a prefix that few have.
         """
         version = self.version()
-        known, found = self._begun.get(prefix, (-1, ()))
+        known, found = self._begun.get(prefix) or (-1, ())
         if known == version or not prefix:
             return found
         begins = "\\b" + re.escape(prefix).replace("'", "''")
@@ -255,9 +256,7 @@ class Store:
         texts = rows.select(["search_text"]).limit(PREFIX_PAGES).to_arrow()["search_text"].to_pylist()
         counts = Counter(word for text in texts for word in words(text) if word.startswith(prefix))
         found = tuple(word for word, _ in counts.most_common(PREFIX_WORDS))
-        if len(self._begun) >= PREFIXES_KEPT:
-            self._begun.clear()
-        self._begun[prefix] = version, found
+        self._begun.put(prefix, (version, found))
         return found
 
     def has_positions(self) -> bool:

@@ -13,7 +13,7 @@ from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadQuery
 from retrieval.maxsim import maxsim
 from retrieval.recall import Recall
-from retrieval.search import Searcher, reorder
+from retrieval.search import CACHED_QUERIES, Searcher, reorder
 from retrieval.store import Store
 from retrieval.types import Filter, Hit, Page, PageContent
 from tests.build import ADDED, add_document
@@ -143,6 +143,16 @@ def test_many_small_documents_are_all_scanned(store: Store, encoder: HashingEnco
                 assert recalled.stage.pages == 4
     recalled = recall.candidates("common", encoder.encode_queries(["common"])[0], 100, Filter())
     assert (len(recalled.hits), recalled.stage.pages) == (30, 30)
+
+
+def test_a_question_too_many_costs_the_oldest_its_memory_and_no_other(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    search = searcher(filled, encoder)
+    for number in range(CACHED_QUERIES + 1):
+        search.search(f"pump {number}", rerank=False)
+    assert not search.remembers("pump 0")
+    assert all(search.remembers(f"pump {number}") for number in range(1, CACHED_QUERIES + 1))
 
 
 def test_both_ranks_and_the_decision_are_told(filled: Store, encoder: HashingEncoder) -> None:
