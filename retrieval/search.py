@@ -1,6 +1,5 @@
 """A question in, ranked pages out: recall, then the cross-encoder within its budget, then both fused."""
 
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -85,7 +84,7 @@ class Searcher:
         """The best `top` pages for `query`, best first. No hits means that nothing was found: `notes` say why.
 
         min_confidence: only pages that are this likely to answer, in (0, 1], by a calibrated reranker. Raises BadQuery
-        for an empty or far too long query, a date that is none, and a confidence that nothing here can tell.
+        for an empty or far too long query, and for a confidence that nothing here can tell.
         """
         *_, last = self.steps(
             query, where=where, rerank=rerank, budget_ms=budget_ms, min_confidence=min_confidence
@@ -109,9 +108,6 @@ class Searcher:
         """
         text = self._checked(query)
         where = where or Filter()
-        for day in filter(None, (where.since, where.until)):
-            if not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", day):
-                raise BadQuery(f"{day!r} is not a date: write it as 2024-01-31, 2024-01 or 2024")
         if min_confidence is not None and (self._calibration is None or not rerank):
             raise BadQuery(
                 "no confidence can be told: run 'folioscope calibrate DATASET' for this index and profile first"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from retrieval.cores import CORES, on_all_cores
 from retrieval.lru import LRU
+from retrieval.maxsim import weighted
 from retrieval.store import Store
 from retrieval.tables import ragged_stored, reading
 from retrieval.types import Document, Page, QueryEmbedding, Stored, Vectors
@@ -76,10 +77,10 @@ def maxsim_stored(query: QueryEmbedding, pages: Sequence[Stored]) -> Vectors:
     """`maxsim` of each page (n_i, d) as it is stored, in the order given, as (pages,) float32."""
     from retrieval.ivf.kernels import NOWHERE, best_of, best_of_bytes
 
-    asked, dim = query.vectors.shape
-    queries = np.zeros((-(-asked // 4) * 4, dim), np.float32)
-    queries[:asked] = query.vectors
-    weights = np.ones(asked, np.float32) if query.weights is None else query.weights
+    vectors = weighted(query)
+    asked, dim = vectors.shape
+    queries = np.zeros((-(-asked // 4) * 4, dim), np.float32)  # the kernel takes four at once
+    queries[:asked] = vectors
     scores = np.zeros(len(pages), np.float32)
     for at, page in enumerate(pages):
         if len(page):
@@ -88,5 +89,5 @@ def maxsim_stored(query: QueryEmbedding, pages: Sequence[Stored]) -> Vectors:
                 best_of_bytes(np.ascontiguousarray(page), queries, best)
             else:
                 best_of(np.ascontiguousarray(page).view(np.uint16), queries, best)
-            scores[at] = best[:asked] @ weights
+            scores[at] = best[:asked].sum()
     return scores

@@ -229,9 +229,35 @@ def test_a_query_that_cannot_be_asked_is_refused_in_words(
         searcher(store, encoder).search(query)
 
 
-def test_a_date_that_is_none_is_refused(filled: Store, encoder: HashingEncoder) -> None:
-    with pytest.raises(BadQuery, match="'Jan 2020' is not a date"):
-        searcher(filled, encoder).search("pump", where=Filter(since="Jan 2020"))
+@pytest.mark.parametrize(
+    "day",
+    [
+        "Jan 2020",
+        "2024-13",
+        "2024-00",
+        "2024-02-30",
+        "2024-01-32",
+        "2024-1-5",
+        "2024-",
+        "0000",
+        "24",
+        "２０２４",
+    ],
+)
+def test_no_filter_can_be_made_of_a_date_that_is_none(day: str) -> None:
+    for field in ("since", "until"):
+        with pytest.raises(
+            BadQuery, match=f"^'{day}' is not a date: write it as 2024-01-31, 2024-01 or 2024$"
+        ):
+            Filter(**{field: day})  # type: ignore[arg-type]
+
+
+def test_a_filter_takes_years_months_and_days(filled: Store, encoder: HashingEncoder) -> None:
+    with filled.writing():
+        add_document(filled, encoder, "d.pdf", ["pump dated"], date="2024-02-29")
+    search = searcher(filled, encoder).search
+    for since, until in [("2024", "2024"), ("2024-02", "2024-02"), ("2024-02-29", "2024-02-29")]:
+        assert found(search("pump", where=Filter(since=since, until=until)).hits) == ["d.pdf#page=1"]
 
 
 def test_an_empty_index_is_said(store: Store, encoder: HashingEncoder) -> None:
