@@ -9,7 +9,7 @@ import fcntl
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -144,9 +144,6 @@ class Store:
         """Grows when a document is added, changed or removed."""
         return int(self._tables["documents"].version)
 
-    def _names(self) -> dict[str, str]:
-        return {doc_id: document.name for doc_id, document in self._by_id().items()}
-
     def _by_id(self) -> dict[str, Document]:
         version = self.version()
         known, listed = self._listed
@@ -173,20 +170,23 @@ class Store:
 
     def present(self, pages: Sequence[Page]) -> dict[str, PageContent]:
         """Contents of those of `pages` that are still there, by page_id."""
-        rows = self._rows("pages", pages, tables.CONTENT_COLUMNS)
-        found = tables.read_contents(rows, self._names(), self.image)
+        documents = self._by_id()
+        rows = self._rows("pages", pages, tables.CONTENT_COLUMNS, documents)
+        found = tables.read_contents(rows, _names_of(documents), self.image)
         return {content.page.page_id: content for content in found}
 
     def embeddings(self, pages: Sequence[Page]) -> list[PageEmbedding]:
         """In the order given. Raises NotFound for a page that is no longer there."""
-        table = self._rows("pages", pages, tables.EMBEDDING_COLUMNS)
-        return _in_order(
-            pages, dict(zip(table["page_id"].to_pylist(), tables.read_embeddings(table), strict=True))
-        )
+        return _in_order(pages, self.present_embeddings(pages))
+
+    def present_embeddings(self, pages: Sequence[Page]) -> dict[str, PageEmbedding]:
+        """Embeddings of those of `pages` that are still there, by page_id."""
+        table = self._rows("pages", pages, tables.EMBEDDING_COLUMNS, self._by_id())
+        return dict(zip(table["page_id"].to_pylist(), tables.read_embeddings(table), strict=True))
 
     def vectors(self, pages: Sequence[Page]) -> dict[str, Stored]:
         """(n, d) as stored, of those of `pages` that are still there, by page_id; shorter than reading `embeddings`."""
-        table = self._rows("pages", pages, ["page_id", "vectors"])
+        table = self._rows("pages", pages, ["page_id", "vectors"], self._by_id())
         flat, offsets = tables.ragged_stored(table["vectors"])
         ends = zip(table["page_id"].to_pylist(), offsets, offsets[1:], strict=False)
         return {page_id: flat[low:high] for page_id, low, high in ends}
@@ -194,9 +194,10 @@ class Store:
     def page(self, name: str, number: int) -> Page:
         document = self.document(name)
         wanted = Page(document.doc_id, number, document.name)
-        rows = self._rows("pages", [wanted], tables.PAGE_COLUMNS)
+        documents = {document.doc_id: document}
+        rows = self._rows("pages", [wanted], tables.PAGE_COLUMNS, documents)
         found: list[Page] = _in_order(
-            [wanted], {page.page_id: page for page in tables.read_pages(rows, self._names())}
+            [wanted], {page.page_id: page for page in tables.read_pages(rows, _names_of(documents))}
         )
         return found[0]
 
@@ -267,9 +268,14 @@ class Store:
     def _indices(self, table: str, column: str) -> list[Any]:
         return [index for index in self._tables[table].list_indices() if index.columns == [column]]
 
-    def _rows(self, table: str, pages: Sequence[Page], columns: Sequence[str]) -> pa.Table:
-        listed = self._by_id()
-        wanted = [page.page_id for page in pages if page.doc_id in listed]
+    def _rows(
+        self, table: str, pages: Sequence[Page], columns: Sequence[str], documents: Mapping[str, Document]
+    ) -> pa.Table:
+        """Rows of those of `pages` whose document is one of `documents`.
+
+        The caller reads the list of documents once: between two readings one of them may be removed.
+        """
+        wanted = [page.page_id for page in pages if page.doc_id in documents]
         query = self._tables[table].search().where(_in("page_id", wanted)).select(list(columns))
         return query.limit(max(1, len(wanted))).to_arrow()
 
@@ -441,6 +447,10 @@ def _allows(where: Filter, document: Document) -> bool:
         and (not where.until or "" < document.date <= where.until + "~")
         and document.doc_id not in where.without
     )
+
+
+def _names_of(documents: Mapping[str, Document]) -> dict[str, str]:
+    return {doc_id: document.name for doc_id, document in documents.items()}
 
 
 def _in_order(pages: Sequence[Page], found: dict[str, Any]) -> list[Any]:
