@@ -330,9 +330,10 @@ class Store:
         `before` is the version that the commit started from: if another one lies between, all are read again.
         """
         version, documents = self._listed
-        if version == before:
+        after = self.version()
+        if version == before and after == before + 1:
             kept = {doc_id: d for doc_id, d in documents.items() if doc_id not in replaced}
-            self._listed = self.version(), kept | {document.doc_id: document}
+            self._listed = after, kept | {document.doc_id: document}
 
     def remove(self, doc_ids: Iterable[str]) -> None:
         gone = list(doc_ids)
