@@ -7,7 +7,6 @@ BEIR: Thakur et al., 2021 (arXiv 2104.08663). ViDoRe: Faysse et al., 2024 (arXiv
 each question and page, versions 2 and 3 have the parts `corpus`, `queries` and `qrels`.
 """
 
-import csv
 import html
 import json
 import re
@@ -26,6 +25,7 @@ from retrieval.evaluate import Dataset, Question
 A4 = pymupdf.paper_rect("a4")
 MARGIN = 54  # points
 DONE = ".complete"  # is written last: a conversion that was interrupted begins again
+NAMES = ".files.json"  # {page id: file name}, written last as well
 IMAGE_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
 
 
@@ -80,21 +80,30 @@ def _beir(folder: Path, work: Path) -> Dataset:
     names: dict[str, str] = {}
     fresh = not (work / DONE).exists()
     documents.mkdir(parents=True, exist_ok=True)
-    for row in _jsonl(folder / "corpus.jsonl"):
-        name = names[str(row["_id"])] = f"{_file_name(str(row['_id']))}.pdf"
+    for line in evaluate.read_jsonl(folder / "corpus.jsonl"):
+        name = names[line.text("_id")] = f"{_file_name(line.text('_id'))}.pdf"
         if fresh:
-            _as_pdf(documents / name, str(row.get("title") or ""), str(row.get("text") or ""))
+            _as_pdf(documents / name, str(line.row.get("title") or ""), str(line.row.get("text") or ""))
     (work / DONE).touch()
     splits = sorted((folder / "qrels").glob("*.tsv"))
     judged = next((path for path in splits if path.stem == "test"), splits[0] if splits else None)
     if judged is None:
         raise NotFound(f"{folder} has no qrels/test.tsv: which documents answer which question is not said")
     qrels: dict[str, dict[str, int]] = {}
-    with judged.open(encoding="utf-8", newline="") as lines:
-        for columns in csv.reader(lines, delimiter="\t"):
-            if len(columns) == 3 and columns[2].lstrip("-").isdigit() and columns[1] in names:
-                qrels.setdefault(columns[0], {})[names[columns[1]]] = int(columns[2])
-    questions = [Question(str(row["_id"]), str(row["text"])) for row in _jsonl(folder / "queries.jsonl")]
+    for number, row in evaluate.read_lines(judged):
+        columns = row.split("\t")
+        graded = len(columns) == 3 and re.fullmatch(r"[+-]?[0-9]{1,9}", columns[2])
+        if not graded and number > 1:  # the first line may name the columns
+            raise evaluate.bad_line(
+                judged, number, f"{evaluate.shortened(row)} stands there", "query-id, corpus-id and a whole number, "
+                "separated by tabs",
+            )  # fmt: skip
+        if graded and columns[1] in names:  # a part of a corpus keeps the judgements of the whole
+            qrels.setdefault(columns[0], {})[names[columns[1]]] = int(columns[2])
+    queries = folder / "queries.jsonl"
+    if not queries.is_file():
+        raise NotFound(f"{folder} is not complete: it has no queries.jsonl")
+    questions = [Question(line.text("_id"), line.text("text")) for line in evaluate.read_jsonl(queries)]
     return evaluate.judged(folder, documents, questions, qrels, unit="document")
 
 
@@ -124,21 +133,52 @@ def _vidore(folder: Path, work: Path) -> Dataset:
     parts = {name: _parquet(folder, name) for name in ("corpus", "queries", "qrels")}
     documents = work / "documents"
     documents.mkdir(parents=True, exist_ok=True)
-    fresh = not (work / DONE).exists()
+    images = _Images(documents, work / NAMES)
     if all(parts.values()):
-        dataset = _in_parts(folder, parts, documents, fresh)
+        dataset = _in_parts(folder, parts, images)
     else:
-        dataset = _in_rows(folder, sorted(folder.rglob("*.parquet")), documents, fresh)
-    (work / DONE).touch()
+        dataset = _in_rows(folder, sorted(folder.rglob("*.parquet")), images)
+    images.done()
     return dataset
 
 
-def _in_parts(folder: Path, parts: Mapping[str, list[Path]], documents: Path, fresh: bool) -> Dataset:
+class _Images:
+    """Files of page images, by the pages' ids. `names` is written last: without it every file is written again."""
+
+    def __init__(self, folder: Path, names: Path) -> None:
+        self.folder = folder
+        self._path = names
+        self.complete = names.exists()
+        self._names: dict[str, str] = json.loads(names.read_text(encoding="utf-8")) if self.complete else {}
+
+    def keep(self, page: str, image: Mapping[str, Any] | None) -> str:
+        """The file's name; the file is written where it is not there yet."""
+        if page in self._names:
+            return self._names[page]
+        data = (image or {}).get("bytes")
+        if not data:
+            raise FolioscopeError(
+                f"page {page!r} has no image in it: is it a ViDoRe data set, complete? If it grew since it was first "
+                f"read, delete {self._path}"
+            )
+        kind = next((kind for head, kind in IMAGE_KINDS.items() if data.startswith(head)), "png")
+        name = f"{_file_name(page)}.{kind}"
+        (self.folder / name).write_bytes(data)
+        self._names[page] = name
+        return name
+
+    def done(self) -> None:
+        part = self._path.with_suffix(".part")
+        part.write_text(json.dumps(self._names), encoding="utf-8")
+        part.replace(self._path)
+
+
+def _in_parts(folder: Path, parts: Mapping[str, list[Path]], images: _Images) -> Dataset:
     """Versions 2 and 3."""
     names = {}
-    for row in _rows(parts["corpus"], None if fresh else ["corpus-id", "corpus_id"]):
+    for row in _rows(parts["corpus"], ["corpus-id", "corpus_id"] if images.complete else None):
         page = str(_first(row, "corpus-id", "corpus_id"))
-        names[page] = _keep(documents, page, row.get("image"), fresh)
+        names[page] = images.keep(page, row.get("image"))
     questions = []
     for row in _rows(parts["queries"], None):
         found = _first(row, "query-id", "query_id")
@@ -161,10 +201,10 @@ def _in_parts(folder: Path, parts: Mapping[str, list[Path]], documents: Path, fr
         if page in names:
             query = str(_first(row, "query-id", "query_id"))
             qrels.setdefault(query, {})[f"{names[page]}#page=1"] = int(row.get("score", 1))
-    return evaluate.judged(folder, documents, questions, qrels)
+    return evaluate.judged(folder, images.folder, questions, qrels)
 
 
-def _in_rows(folder: Path, files: list[Path], documents: Path, fresh: bool) -> Dataset:
+def _in_rows(folder: Path, files: list[Path], images: _Images) -> Dataset:
     """Version 1: each row has a question and the page that answers it; some rows have a page alone."""
     questions: dict[str, Question] = {}
     qrels: dict[str, dict[str, int]] = {}
@@ -173,28 +213,13 @@ def _in_rows(folder: Path, files: list[Path], documents: Path, fresh: bool) -> D
         if not image:
             continue
         page = str(row.get("image_filename") or blake2b(image["bytes"], digest_size=8).hexdigest())
-        name = _keep(documents, page, image, fresh or not any(documents.glob(f"{_file_name(page)}.*")))
+        name = images.keep(page, image)
         text = row.get("query")
         if text:
             query_id = blake2b(str(text).encode(), digest_size=8).hexdigest()
             questions[query_id] = Question(query_id, str(text))
             qrels.setdefault(query_id, {})[f"{name}#page=1"] = 1
-    return evaluate.judged(folder, documents, questions.values(), qrels)
-
-
-def _keep(documents: Path, page: str, image: Mapping[str, Any] | None, fresh: bool) -> str:
-    """The file's name; the file is written where it is not there yet."""
-    stem = _file_name(page)
-    if not fresh:
-        there = next(documents.glob(f"{stem}.*"), None)
-        if there:
-            return there.name
-    data = (image or {}).get("bytes")
-    if not data:
-        raise FolioscopeError(f"page {page!r} has no image in it: is it a ViDoRe data set, complete?")
-    kind = next((kind for head, kind in IMAGE_KINDS.items() if data.startswith(head)), "png")
-    (documents / f"{stem}.{kind}").write_bytes(data)
-    return f"{stem}.{kind}"
+    return evaluate.judged(folder, images.folder, questions.values(), qrels)
 
 
 def _parquet(folder: Path, part: str) -> list[Path]:
@@ -219,14 +244,6 @@ def _first(row: Mapping[str, Any], *names: str) -> Any:
         if name in row:
             return row[name]
     raise FolioscopeError(f"a row of the data set has none of {', '.join(names)}: it has {', '.join(row)}")
-
-
-def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with path.open(encoding="utf-8") as lines:
-            yield from (json.loads(line) for line in lines if line.strip())
-    except FileNotFoundError:
-        raise NotFound(f"{path.parent} is not complete: it has no {path.name}") from None
 
 
 def _file_name(given: str) -> str:

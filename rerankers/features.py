@@ -9,7 +9,6 @@ import logging
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from retrieval.lru import LRU
 
 log = logging.getLogger("folioscope")
 ABANDONED_S = 3_600.0
@@ -44,9 +45,8 @@ class FeatureCache:
 
     def __init__(self, memory_mb: int, disk_mb: int = 0, folder: Path | None = None) -> None:
         self._memory_bytes, self._disk_bytes = memory_mb << 20, disk_mb << 20 if folder else 0
+        self._kept: LRU[str, Features] = LRU(self._memory_bytes, size)
         self._folder = folder
-        self._kept: OrderedDict[str, Features] = OrderedDict()
-        self._bytes = 0
         self._disk_used = 0
         self._lock = threading.Lock()
         self._counts = Counts()
@@ -61,18 +61,18 @@ class FeatureCache:
 
     def get(self, key: str) -> Features | None:
         """`key` is made of hex digits and dashes."""
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
+        kept = self._kept.get(key)
+        if kept is not None:
+            with self._lock:
                 self._counts.memory += 1
-                return self._kept[key]
+            return kept
         found = self._read(key)
         with self._lock:
             if found is None:
                 self._counts.missed += 1
                 return None
             self._counts.disk += 1
-        self._remember(key, found)
+        self._kept.put(key, found)
         return found
 
     def take_counts(self) -> Counts:
@@ -86,19 +86,8 @@ class FeatureCache:
             return
         # copies: a slice would keep the whole batch that it was cut from
         kept = {name: tensor.detach().to("cpu", copy=True) for name, tensor in features.items()}
-        self._remember(key, kept)
+        self._kept.put(key, kept)
         self._write(key, kept)
-
-    def _remember(self, key: str, features: Features) -> None:
-        with self._lock:
-            if key in self._kept:
-                self._bytes -= size(self._kept.pop(key))
-            if size(features) > self._memory_bytes:
-                return
-            self._kept[key] = features
-            self._bytes += size(features)
-            while self._bytes > self._memory_bytes:
-                self._bytes -= size(self._kept.popitem(last=False)[1])
 
     def _path(self, key: str) -> Path:
         assert self._folder is not None

@@ -44,7 +44,7 @@ class TokenBudget:
             if exceeded:  # out here, where the failed attempt's tensors are gone
                 torch.cuda.empty_cache()
                 rows = len(batch) // 2
-                self.tokens = max(1, rows * max(lengths[i] for i in batch))
+                self.tokens = max(1, min(self.tokens, rows * max(lengths[i] for i in batch)))
                 log.warning(
                     "out of GPU memory with %d rows at once: from now on at most %d (batch_tokens %d)",
                     len(batch), rows, self.tokens,

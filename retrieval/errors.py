@@ -32,6 +32,10 @@ class BadSource(FolioscopeError):
     """A path given to ingest does not exist or matches nothing."""
 
 
+class BadDataset(FolioscopeError):
+    """A line of a labelled data set cannot be used. The message names the file, the line and what it should be."""
+
+
 class IndexMissing(FolioscopeError):
     """No index at this place yet."""
 

@@ -6,6 +6,7 @@ question is about, "sources", what the answer sits in, and "kind", what sort of 
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import ir_measures
 import numpy as np
 from ir_measures import RR, R, nDCG
 
-from retrieval.errors import NotFound
+from retrieval.errors import BadDataset, NotFound
 from retrieval.search import Searcher
 from retrieval.store import Store
 from retrieval.types import Filter, Page
@@ -67,23 +68,138 @@ class Evaluation:
 
 
 def read(folder: Path) -> Dataset:
-    """Raises NotFound where a part is missing, ValueError where a line cannot be read."""
+    """Raises NotFound where a part is missing, BadDataset where a line cannot be used."""
     for part in ("pdfs", "queries.jsonl", "qrels.txt"):
         if not (folder / part).exists():
             raise NotFound(
                 f"{folder} is not a data set: it has no {part} (it needs pdfs/, queries.jsonl, qrels.txt)"
             )
-    questions = []
-    for line in _lines(folder / "queries.jsonl"):
-        row = json.loads(line)
-        attributes = {name: _names(row[name]) for name in ("sources", "kind") if row.get(name)}
-        questions.append(Question(row["query_id"], row["text"], row.get("document") or "", attributes))
+    questions = _read_questions(folder / "queries.jsonl")
+    qrels = _read_qrels(folder / "qrels.txt", questions)
+    dataset = judged(folder, folder / "pdfs", questions.values(), qrels)
+    if not dataset.questions:
+        raise BadDataset(
+            f"{folder / 'qrels.txt'} has no grade above 0: no question has a page that answers it"
+        )
+    return dataset
+
+
+def _read_questions(path: Path) -> dict[str, Question]:
+    """By query_id."""
+    questions: dict[str, Question] = {}
+    lines: dict[str, int] = {}
+    for line in read_jsonl(path):
+        query_id, text = line.text("query_id"), line.text("text")
+        if query_id.split() != [query_id]:
+            raise line.bad(
+                f"query_id is {query_id!r}", "a name without blanks, as qrels.txt separates by them"
+            )
+        if query_id in lines:
+            raise line.bad(
+                f"query_id {query_id!r} stands on line {lines[query_id]} too",
+                "another query_id for each question",
+            )
+        attributes = {name: line.names(name) for name in ("sources", "kind") if line.row.get(name)}
+        document = line.text("document") if line.row.get("document") else ""
+        questions[query_id] = Question(query_id, text, document, attributes)
+        lines[query_id] = line.number
+    if not questions:
+        raise BadDataset(
+            f'{path} is empty: it needs a line for each question, like {{"query_id": "q1", "text": "..."}}'
+        )
+    return questions
+
+
+def _read_qrels(path: Path, questions: Mapping[str, Question]) -> dict[str, dict[str, int]]:
     qrels: dict[str, dict[str, int]] = {}
-    for line in _lines(folder / "qrels.txt"):
-        query_id, _, rest = line.split(maxsplit=2)
-        name, grade = rest.rsplit(maxsplit=1)
-        qrels.setdefault(query_id, {})[name] = int(grade)
-    return judged(folder, folder / "pdfs", questions, qrels)
+    for number, line in read_lines(path):
+        fields = line.split(maxsplit=2)
+        named = fields[2].rsplit(maxsplit=1) if len(fields) == 3 else []  # a name may have blanks
+        if len(named) < 2:
+            raise bad_line(
+                path, number, f"{shortened(line)} stands there", "'QUERY_ID 0 report.pdf#page=12 GRADE'"
+            )
+        name, grade = named
+        if not re.fullmatch(r"[+-]?[0-9]{1,9}", grade):
+            raise bad_line(
+                path, number, f"the grade is {grade!r}", "a whole number, 0 for a page that does not answer"
+            )
+        if fields[0] not in questions:
+            raise bad_line(
+                path, number, f"the question is {fields[0]!r}", "a query_id that queries.jsonl has"
+            )
+        grades = qrels.setdefault(fields[0], {})
+        if grades.setdefault(name, int(grade)) != int(grade):
+            raise bad_line(
+                path, number, f"{fields[0]!r} gives {name!r} the grade {grade}, an earlier line another one",
+                "one grade for a question and a page",
+            )  # fmt: skip
+    if not qrels:
+        raise BadDataset(f"{path} is empty: it needs lines like 'q1 0 report.pdf#page=12 1'")
+    return qrels
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLine:
+    """One object of a .jsonl file, and where it stands."""
+
+    path: Path
+    number: int  # of the line, from 1
+    row: Mapping[str, Any]
+
+    def bad(self, found: str, expected: str) -> BadDataset:
+        return bad_line(self.path, self.number, found, expected)
+
+    def text(self, key: str) -> str:
+        """The value of `key`. Raises BadDataset if it is missing, no string, or blank."""
+        value = self.row.get(key)
+        if not isinstance(value, str) or not value.strip():
+            missing = f"there is no {key!r} among {', '.join(self.row) or 'no keys at all'}"
+            raise self.bad(f"{key} is {shortened(value)}" if key in self.row else missing, f"{key}: a text")
+        return value
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """A text, or several, as a tuple. Raises BadDataset if it is something else."""
+        value = self.row[key]
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+            raise self.bad(f"{key} is {shortened(value)}", f"{key}: a text or a list of texts")
+        return tuple(values)
+
+
+def read_jsonl(path: Path) -> Iterator[JsonLine]:
+    """Raises BadDataset for a line that is no JSON object."""
+    for number, line in read_lines(path):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise bad_line(
+                path, number, f"{shortened(line)} is no JSON ({error})", "a JSON object"
+            ) from error
+        if not isinstance(row, dict):
+            raise bad_line(path, number, f"{shortened(row)} stands there", "a JSON object")
+        yield JsonLine(path, number, row)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number from 1, text) of each line that is not blank. Raises BadDataset where it is no UTF-8."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise bad_line(path, number, f"{shortened(line)} is no UTF-8", "text in UTF-8") from error
+            if text:
+                yield number, text
+
+
+def bad_line(path: Path, number: int, found: str, expected: str) -> BadDataset:
+    return BadDataset(f"{path}, line {number}: {found}; expected {expected}")
+
+
+def shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def judged(
@@ -188,12 +304,3 @@ def paired_p(first: Sequence[float], second: Sequence[float], rounds: int = 10_0
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(rounds, len(differences)))
     extreme = np.abs((signs * differences).mean(axis=1)) >= abs(differences.mean()) - 1e-12
     return float((extreme.sum() + 1) / (rounds + 1))
-
-
-def _names(value: str | list[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8") as lines:
-        yield from (line.strip() for line in lines if line.strip())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.maxsim import weighted
 from retrieval.text import STOP_WORDS, stem, stems, words
 from retrieval.types import (
     Box,
@@ -43,11 +44,11 @@ FAINT = 0.25
 def focus(query: QueryEmbedding, page: PageEmbedding, count: int = 12) -> tuple[Box, ...]:
     """The regions nearest to the question as a whole, best first: where a reranker should read."""
     places = np.flatnonzero(~np.isnan(page.regions).any(axis=1))
-    if not len(places) or not len(query.vectors):
+    vectors = weighted(query)
+    if not len(places) or not len(vectors):
         return ()
-    weights = np.ones(len(query.vectors)) if query.weights is None else query.weights
-    similarity = page.vectors[places] @ query.vectors.T
-    above = np.maximum(similarity - similarity.mean(axis=0), 0) @ weights
+    similarity = page.vectors[places] @ vectors.T
+    above = np.maximum(similarity - similarity.mean(axis=0), 0).sum(axis=1)
     small = _areas(page.regions[places]) < SMALL
     order = np.lexsort((-above, ~small))  # small regions before large ones, then the nearest
     return tuple(_box(page.regions[places[i]]) for i in order[:count])

@@ -3,13 +3,12 @@
 The command line, REST and ingest all call `checked`, so that a label which one of them rejects is in no index.
 """
 
-import re
 import unicodedata
 from collections.abc import Sequence
-from datetime import date as calendar
 from typing import Any
 
 from retrieval.errors import FolioscopeError
+from retrieval.types import is_date
 
 LONGEST_NAME = 120  # characters
 LONGEST_TITLE = 300
@@ -79,13 +78,7 @@ def _tags(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _date(given: str) -> str:
-    match = re.fullmatch(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?)?", given)
-    try:
-        if match:
-            calendar(*(int(part or 1) for part in match.groups()))
-    except ValueError:
-        match = None
-    if given and not match:
+    if given and not is_date(given):
         raise BadChange(
             f"the date {given[:40]!r} is none: write 2024, 2024-01 or 2024-01-31, or leave it empty"
         )

@@ -49,10 +49,14 @@ def pace(dim: int) -> float:
 
 
 def weighted(query: QueryEmbedding) -> Vectors:
-    """(q, d) float32: each vector times its weight, which MaxSim allows; those without weight are left out."""
-    weights = np.ones(len(query.vectors), np.float32) if query.weights is None else query.weights
-    asked: Vectors = np.ascontiguousarray((query.vectors * weights[:, None])[weights > 0], np.float32)
-    return asked
+    """(q, d) float32: each vector times its weight; those without weight are left out.
+
+    The one reading of weights that every way of scoring has: MaxSim of these vectors, each of weight 1, is MaxSim of
+    the question, because no weight is negative (`QueryEmbedding`).
+    """
+    if query.weights is None:
+        return np.ascontiguousarray(query.vectors, np.float32)
+    return np.ascontiguousarray((query.vectors * query.weights[:, None])[query.weights != 0], np.float32)
 
 
 def bare(vectors: Vectors) -> QueryEmbedding:
@@ -73,11 +77,9 @@ def maxsim_ragged(query: QueryEmbedding, vectors: Vectors, offsets: NDArray[np.i
     """
     pages = len(offsets) - 1
     scores = np.zeros(pages, np.float32)
-    weights = np.ones(len(query.vectors), np.float32) if query.weights is None else query.weights
-    used = weights != 0
-    if not used.any():
+    columns = np.ascontiguousarray(weighted(query).T)
+    if not columns.shape[1]:
         return scores
-    columns, weights = np.ascontiguousarray(query.vectors[used].T, np.float32), weights[used]
     filled = np.flatnonzero(np.diff(offsets))  # reduceat needs segments that are not empty
     starts, ends = offsets[filled], offsets[filled + 1]
 
@@ -85,7 +87,7 @@ def maxsim_ragged(query: QueryEmbedding, vectors: Vectors, offsets: NDArray[np.i
         block = slice(first, first + BLOCK)
         low, high = starts[block][0], ends[block][-1]
         best = np.maximum.reduceat(vectors[low:high] @ columns, starts[block] - low, axis=0)
-        scores[filled[block]] = best @ weights
+        scores[filled[block]] = best.sum(axis=1)
 
     blocks = range(0, len(filled), BLOCK)
     if len(blocks) < 4:

@@ -121,6 +121,7 @@ class Recall:
         ends = {d.doc_id: d.pages for d in documents.values() if -1 in asked.pages}
         deep = depth * (DEEPER if asked else 1)
         found: dict[str, tuple[Page, float]] = {}  # by page_id
+        numbered: dict[str, float] = {}  # of those whose number the question names
         pages = {"listed": 0, "scanned": 0, "exactly": 0}
         wanted: dict[str, float] | None = None
         for part in self._parts(plan, documents):
@@ -128,16 +129,26 @@ class Recall:
             scores = part.scores(query, keep).astype(np.float64).round(DECIMALS)
             best = part.leading(query, scores, deep) if len(query.vectors) else np.zeros(0, np.int64)
             wanted = dict(bm25.result()) if wanted is None else wanted
-            numbered = part.pages.numbered(asked.pages, ends)
-            by_place = numbered[fuse.best(scores[numbered], depth)]
+            places = part.pages.numbered(asked.pages, ends)
+            by_place = places[fuse.best(scores[places], depth)]
             others = np.concatenate([part.pages.find(wanted), by_place])
             at = np.unique(np.concatenate([best, others]))
             at = at[keep[at]]
             exact = part.maxsim(query, at, scores, documents).round(DECIMALS)
             at, exact = at[~np.isnan(exact)], exact[~np.isnan(exact)]
-            for place in {*fuse.best(exact, deep).tolist(), *np.flatnonzero(np.isin(at, others)).tolist()}:
-                page = part.pages.page(int(at[place]), documents)
-                found[page.page_id] = (page, float(exact[place]))
+            named = set(by_place.tolist())
+            chosen = {*fuse.best(exact, deep).tolist(), *np.flatnonzero(np.isin(at, others)).tolist()}
+            for row in sorted(chosen):
+                page = part.pages.page(int(at[row]), documents)
+                found[page.page_id] = (page, float(exact[row]))
+                if at[row] in named:
+                    numbered[page.page_id] = float(exact[row])
+            # Of all parts so far, as of a single one: streamed vectors come in many small parts, and each would keep
+            # the best of its own.
+            numbered = _best(numbered, depth)
+            shortlist = _best({page_id: score for page_id, (_, score) in found.items()}, deep)
+            kept = shortlist.keys() | numbered.keys() | wanted.keys()
+            found = {page_id: scored for page_id, scored in found.items() if page_id in kept}
             pages["listed" if isinstance(part, Listed) else "scanned"] += int(keep.sum())
             pages["exactly"] += len(at) if isinstance(part, Listed) else 0
         wanted = dict(bm25.result()) if wanted is None else wanted
@@ -254,6 +265,12 @@ class Recall:
         if not listed and sum(part.count for part in scanned) > quick:
             why.append(f"longer than the {target:g} ms aimed at: {QUICKER}")
         return Plan(state, listed, scanned, why="; ".join(why))
+
+
+def _best(scores: Mapping[str, float], count: int) -> dict[str, float]:
+    """The `count` highest scores, by page_id."""
+    ids = list(scores)
+    return {ids[at]: scores[ids[at]] for at in fuse.best(np.array(list(scores.values()), np.float64), count)}
 
 
 def on_gpu(device: str) -> tuple[str, Gather | None, str]:

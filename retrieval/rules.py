@@ -17,7 +17,8 @@ SHINGLE = 4  # words
 LEAST_WORDS = 12
 """A page with fewer words has too little to be told from another by."""
 
-Read = Callable[[Sequence[Page]], Sequence[PageContent]]
+Read = Callable[[Sequence[Page]], Mapping[str, PageContent]]
+"""Contents by page_id; of a page that was removed meanwhile there are none, and nothing is folded into it."""
 
 
 def apply(
@@ -25,7 +26,7 @@ def apply(
 ) -> tuple[list[Hit], list[str]]:
     """The hits in their new order, ranks from 1, and what each rule did, in words.
 
-    documents: by doc_id. read: the contents of pages, in the order given.
+    documents: by doc_id. read: the contents of those pages that are still there.
     """
     ordered, notes = list(hits), []
     for rule in rules:
@@ -49,7 +50,8 @@ def stage(notes: Sequence[str], seconds: float, pages: int) -> Stage:
 def _fold(rule: configs.Fold, hits: list[Hit], read: Read) -> tuple[list[Hit], str]:
     """Of the first `among` pages, those that repeat a better one: Broder's resemblance of word shingles (1997)."""
     head, rest = hits[: rule.among], hits[rule.among :]
-    shingles = [_shingles(content) for content in read([hit.page for hit in head])]
+    contents = read([hit.page for hit in head])
+    shingles = [_shingles(contents.get(hit.page.page_id)) for hit in head]
     kept: list[int] = []
     same: dict[int, list[str]] = {}
     for at, mine in enumerate(shingles):
@@ -62,8 +64,8 @@ def _fold(rule: configs.Fold, hits: list[Hit], read: Read) -> tuple[list[Hit], s
     return [*folded, *rest], f"{_pages(len(head) - len(kept))} folded into the page repeated"
 
 
-def _shingles(content: PageContent) -> frozenset[tuple[str, ...]]:
-    found = words(content.text)
+def _shingles(content: PageContent | None) -> frozenset[tuple[str, ...]]:
+    found = words(content.text) if content else []
     if len(found) < LEAST_WORDS:
         return frozenset()
     return frozenset(tuple(found[at : at + SHINGLE]) for at in range(len(found) - SHINGLE + 1))

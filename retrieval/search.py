@@ -1,6 +1,5 @@
 """A question in, ranked pages out: recall, then the cross-encoder within its budget, then both fused."""
 
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -11,8 +10,9 @@ import numpy as np
 import configs.settings as configs
 from retrieval import fuse, rules
 from retrieval.confidence import Calibration
-from retrieval.errors import BadQuery, RerankerFailed
+from retrieval.errors import BadQuery, NotFound, RerankerFailed
 from retrieval.highlight import focus, heat, highlight
+from retrieval.lru import LRU
 from retrieval.recall import Recall
 from retrieval.store import Store
 from retrieval.text import has_unspaced_script, one_line
@@ -57,7 +57,7 @@ class Searcher:
         self._settings = settings
         self._calibration = calibration
         self._recall = Recall(store, settings)
-        self._queries: dict[str, QueryEmbedding] = {}
+        self._queries: LRU[str, QueryEmbedding] = LRU(CACHED_QUERIES)
 
     def warm(self) -> None:
         """Load what searches need, so that the first of them does not wait for it."""
@@ -83,8 +83,8 @@ class Searcher:
     ) -> SearchResult:
         """The best `top` pages for `query`, best first. No hits means that nothing was found: `notes` say why.
 
-        min_confidence: only pages that are this likely to answer, in (0, 1], by a calibrated reranker. Raises BadQuery
-        for an empty or far too long query, a date that is none, and a confidence that nothing here can tell.
+        min_confidence: only pages that are this likely to answer, in [0, 1], by a calibrated reranker. Raises BadQuery
+        for an empty or far too long query, and for a confidence that nothing here can tell.
         """
         *_, last = self.steps(
             query, where=where, rerank=rerank, budget_ms=budget_ms, min_confidence=min_confidence
@@ -108,10 +108,7 @@ class Searcher:
         """
         text = self._checked(query)
         where = where or Filter()
-        for day in filter(None, (where.since, where.until)):
-            if not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", day):
-                raise BadQuery(f"{day!r} is not a date: write it as 2024-01-31, 2024-01 or 2024")
-        if min_confidence is not None and (self._calibration is None or not rerank):
+        if min_confidence is not None and (self._calibration is None or self._reranker is None or not rerank):
             if self._calibration is None:
                 raise BadQuery(
                     "no confidence can be given: this index is not calibrated for this profile",
@@ -150,7 +147,7 @@ class Searcher:
             return result
         began = time.perf_counter()
         documents = {document.doc_id: document for document in self._store.documents()}
-        hits, notes = rules.apply(self._settings.rules, result.hits, documents, self._store.contents)
+        hits, notes = rules.apply(self._settings.rules, result.hits, documents, self._store.present)
         stage = rules.stage(notes, time.perf_counter() - began, len(result.hits))
         return replace(result, hits=tuple(hits), stages=(*result.stages, stage))
 
@@ -202,11 +199,18 @@ class Searcher:
 
     def focused(self, query: str, pages: Sequence[Page]) -> list[PageContent]:
         """What a reranker is given of these pages, in the order given. Raises NotFound for a page no longer there."""
-        return self._focused(self._embed(self._checked(query))[0], pages)
+        contents = self._focused(self._embed(self._checked(query))[0], pages)
+        here = {content.page.page_id for content in contents}
+        missing = [page.name for page in pages if page.page_id not in here]
+        if missing:
+            raise NotFound(f"{', '.join(missing)}: no longer in the index; search again")
+        return contents
 
     def _focused(self, query: QueryEmbedding, pages: Sequence[Page]) -> list[PageContent]:
-        contents, embeddings = self._store.contents(pages), self._store.embeddings(pages)
-        return [replace(c, focus=focus(query, e)) for c, e in zip(contents, embeddings, strict=True)]
+        """Of those of the pages that are still in the index, in the order given."""
+        contents, embeddings = self._store.present(pages), self._store.present_embeddings(pages)
+        here = [page.page_id for page in pages if page.page_id in contents and page.page_id in embeddings]
+        return [replace(contents[key], focus=focus(query, embeddings[key])) for key in here]
 
     def remembers(self, query: str) -> bool:
         """Whether this question's vectors are at hand, so that looking at a page needs no model."""
@@ -230,9 +234,7 @@ class Searcher:
         note = "" if embedding is None else "remembered"
         if embedding is None:
             embedding = self._encoder.encode_queries([text])[0]
-            if len(self._queries) >= CACHED_QUERIES:
-                self._queries.clear()
-            self._queries[text] = embedding
+            self._queries.put(text, embedding)
         return embedding, Stage("encode query", time.perf_counter() - began, 0, note)
 
     def _why_not(self, candidates: Sequence[Hit], wanted: bool) -> Decision | None:
@@ -241,13 +243,17 @@ class Searcher:
             return Decision(False, "not reranked: switched off for this search")
         if self._reranker is None:
             return Decision(False, "not reranked: this profile has no reranker")
-        if len(candidates) < 2:
-            return Decision(False, f"not reranked: {len(candidates)} candidates have only one order")
+        least = 2 if self._calibration is None else 1  # one page has an order, but may still be no answer
+        if len(candidates) < least:
+            found = f"{len(candidates)} candidate{'s' * (len(candidates) != 1)}"
+            return Decision(False, f"not reranked: {found} can be put in one order only")
         return None
 
     def _decided(self, candidates: Sequence[Hit]) -> Decision | None:
         """The gate: where the first stage leaves no doubt, the cross-encoder is not spent."""
         gate = self._settings.gate
+        if len(candidates) < 2:  # it is read for its confidence: its lead over nothing says nothing of that
+            return None
         lead = fuse.margin(np.array([hit.score for hit in candidates[:2]]))
         if gate is None or lead < gate:
             return None
@@ -265,16 +271,28 @@ class Searcher:
         budget: float,
         stop: threading.Event | None,
     ) -> tuple[list[Hit], Stage, Decision]:
+        """The hits in their new order, without pages that another process has removed since recall."""
         assert self._reranker is not None
         began = time.perf_counter()
-        chosen = candidates[: self._settings.rerank]
-        contents = self._focused(query, [hit.page for hit in chosen])
+        chosen = [hit.page for hit in candidates[: self._settings.rerank]]
+        contents = self._focused(query, chosen)
+        candidates = _without(candidates, chosen, contents)
         scores: list[float] = []
         most = len(contents) if self._reranker.whole else self._reranker.batch_pages
         step = most if self._reranker.whole else min(most, FIRST_STEP)
         try:
             while step and len(scores) < len(contents) and not (stop and stop.is_set()):
-                scores += self._reranker.score(text, contents[len(scores) : len(scores) + step])
+                try:
+                    scores += self._reranker.score(text, contents[len(scores) : len(scores) + step])
+                except NotFound:  # its picture is read only now, and its document was removed meanwhile
+                    unread = contents[len(scores) :]
+                    there = self._store.present([content.page for content in unread])
+                    left_over = [content for content in unread if content.page.page_id in there]
+                    if len(left_over) == len(unread):
+                        raise
+                    candidates = _without(candidates, [content.page for content in unread], left_over)
+                    contents = [*contents[: len(scores)], *left_over]
+                    continue
                 spent_so_far = time.perf_counter() - began
                 left = (
                     budget - spent_so_far
@@ -283,8 +301,15 @@ class Searcher:
         except RerankerFailed as error:  # some pages with scores and some without would be no order at all
             seconds = time.perf_counter() - began
             stage = Stage("rerank", seconds, 0, self._reranker.name)
-            return list(candidates), stage, Decision(False, f"not reranked: {error}")
+            return candidates, stage, Decision(False, f"not reranked: {error}")
         seconds = time.perf_counter() - began
+        if not contents:
+            stage = Stage("rerank", seconds, 0, self._reranker.name)
+            return (
+                candidates,
+                stage,
+                Decision(False, "not reranked: the candidates were removed from the index"),
+            )
         hits = reorder(candidates, scores, self._settings.rerank_weight)
         spent = f"by {self._reranker.name} in {seconds * 1000:,.0f} ms"
         if len(scores) < len(contents):
@@ -318,6 +343,15 @@ class Searcher:
             else:
                 notes.append("No page matches.")
         return tuple(notes)
+
+
+def _without(
+    candidates: Sequence[Hit], asked_for: Sequence[Page], contents: Sequence[PageContent]
+) -> list[Hit]:
+    """The candidates but those pages that were asked for and did not come; ranks from 1."""
+    gone = {page.page_id for page in asked_for} - {content.page.page_id for content in contents}
+    kept = [hit for hit in candidates if hit.page.page_id not in gone]
+    return [replace(hit, rank=rank) for rank, hit in enumerate(kept, start=1)]
 
 
 def reorder(candidates: Sequence[Hit], scores: Sequence[float], weight: float) -> list[Hit]:

@@ -9,7 +9,7 @@ import fcntl
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -24,6 +24,7 @@ from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur, Phrase
 
 from retrieval import tables, wording
 from retrieval.errors import EncoderMismatch, IndexBusy, IndexDamaged, IndexMissing, NotFound
+from retrieval.lru import LRU
 from retrieval.tables import LedgerEntry, PageRecord
 from retrieval.text import words
 from retrieval.types import Document, Filter, Fingerprint, Page, PageContent, PageEmbedding, Precision, Stored
@@ -48,7 +49,7 @@ class Store:
         }
         self.fingerprint = tables.stored_fingerprint(self._tables["pages"].schema, uri)
         self._listed: tuple[int, dict[str, Document]] = (-1, {})
-        self._begun: dict[str, tuple[int, tuple[str, ...]]] = {}  # by prefix: version, words
+        self._begun: LRU[str, tuple[int, tuple[str, ...]]] = LRU(PREFIXES_KEPT)  # by prefix: version, words
 
     @classmethod
     def open(cls, uri: str, encoder: Fingerprint | None = None) -> "Store":
@@ -145,9 +146,6 @@ class Store:
         """Grows when a document is added, changed or removed."""
         return int(self._tables["documents"].version)
 
-    def _names(self) -> dict[str, str]:
-        return {doc_id: document.name for doc_id, document in self._by_id().items()}
-
     def _by_id(self) -> dict[str, Document]:
         version = self.version()
         known, listed = self._listed
@@ -174,20 +172,23 @@ class Store:
 
     def present(self, pages: Sequence[Page]) -> dict[str, PageContent]:
         """Contents of those of `pages` that are still there, by page_id."""
-        rows = self._rows("pages", pages, tables.CONTENT_COLUMNS)
-        found = tables.read_contents(rows, self._names(), self.image)
+        documents = self._by_id()
+        rows = self._rows("pages", pages, tables.CONTENT_COLUMNS, documents)
+        found = tables.read_contents(rows, _names_of(documents), self.image)
         return {content.page.page_id: content for content in found}
 
     def embeddings(self, pages: Sequence[Page]) -> list[PageEmbedding]:
         """In the order given. Raises NotFound for a page that is no longer there."""
-        table = self._rows("pages", pages, tables.EMBEDDING_COLUMNS)
-        return _in_order(
-            pages, dict(zip(table["page_id"].to_pylist(), tables.read_embeddings(table), strict=True))
-        )
+        return _in_order(pages, self.present_embeddings(pages))
+
+    def present_embeddings(self, pages: Sequence[Page]) -> dict[str, PageEmbedding]:
+        """Embeddings of those of `pages` that are still there, by page_id."""
+        table = self._rows("pages", pages, tables.EMBEDDING_COLUMNS, self._by_id())
+        return dict(zip(table["page_id"].to_pylist(), tables.read_embeddings(table), strict=True))
 
     def vectors(self, pages: Sequence[Page]) -> dict[str, Stored]:
         """(n, d) as stored, of those of `pages` that are still there, by page_id; shorter than reading `embeddings`."""
-        table = self._rows("pages", pages, ["page_id", "vectors"])
+        table = self._rows("pages", pages, ["page_id", "vectors"], self._by_id())
         flat, offsets = tables.ragged_stored(table["vectors"])
         ends = zip(table["page_id"].to_pylist(), offsets, offsets[1:], strict=False)
         return {page_id: flat[low:high] for page_id, low, high in ends}
@@ -195,9 +196,10 @@ class Store:
     def page(self, name: str, number: int) -> Page:
         document = self.document(name)
         wanted = Page(document.doc_id, number, document.name)
-        rows = self._rows("pages", [wanted], tables.PAGE_COLUMNS)
+        documents = {document.doc_id: document}
+        rows = self._rows("pages", [wanted], tables.PAGE_COLUMNS, documents)
         found: list[Page] = _in_order(
-            [wanted], {page.page_id: page for page in tables.read_pages(rows, self._names())}
+            [wanted], {page.page_id: page for page in tables.read_pages(rows, _names_of(documents))}
         )
         return found[0]
 
@@ -249,7 +251,7 @@ class Store:
         Reads text until enough pages have it: all of it, for a prefix that few have.
         """
         version = self.version()
-        known, found = self._begun.get(prefix, (-1, ()))
+        known, found = self._begun.get(prefix) or (-1, ())
         if known == version or not prefix:
             return found
         begins = "\\b" + re.escape(prefix).replace("'", "''")
@@ -257,10 +259,7 @@ class Store:
         texts = rows.select(["search_text"]).limit(PREFIX_PAGES).to_arrow()["search_text"].to_pylist()
         counts = Counter(word for text in texts for word in words(text) if word.startswith(prefix))
         found = tuple(word for word, _ in counts.most_common(PREFIX_WORDS))
-        self._begun.pop(prefix, None)
-        while len(self._begun) >= PREFIXES_KEPT:
-            self._begun.pop(next(iter(self._begun), ""), None)  # the one that was read first
-        self._begun[prefix] = version, found
+        self._begun.put(prefix, (version, found))
         return found
 
     def has_positions(self) -> bool:
@@ -271,9 +270,14 @@ class Store:
     def _indices(self, table: str, column: str) -> list[Any]:
         return [index for index in self._tables[table].list_indices() if index.columns == [column]]
 
-    def _rows(self, table: str, pages: Sequence[Page], columns: Sequence[str]) -> pa.Table:
-        listed = self._by_id()
-        wanted = [page.page_id for page in pages if page.doc_id in listed]
+    def _rows(
+        self, table: str, pages: Sequence[Page], columns: Sequence[str], documents: Mapping[str, Document]
+    ) -> pa.Table:
+        """Rows of those of `pages` whose document is one of `documents`.
+
+        The caller reads the list of documents once: between two readings one of them may be removed.
+        """
+        wanted = [page.page_id for page in pages if page.doc_id in documents]
         query = self._tables[table].search().where(_in("page_id", wanted)).select(list(columns))
         return query.limit(max(1, len(wanted))).to_arrow()
 
@@ -328,9 +332,10 @@ class Store:
         `before` is the version that the commit started from: if another one lies between, all are read again.
         """
         version, documents = self._listed
-        if version == before:
+        after = self.version()
+        if version == before and after == before + 1:
             kept = {doc_id: d for doc_id, d in documents.items() if doc_id not in replaced}
-            self._listed = self.version(), kept | {document.doc_id: document}
+            self._listed = after, kept | {document.doc_id: document}
 
     def remove(self, doc_ids: Iterable[str]) -> None:
         gone = list(doc_ids)
@@ -445,6 +450,10 @@ def _allows(where: Filter, document: Document) -> bool:
         and (not where.until or "" < document.date <= where.until + "~")
         and document.doc_id not in where.without
     )
+
+
+def _names_of(documents: Mapping[str, Document]) -> dict[str, str]:
+    return {doc_id: document.name for doc_id, document in documents.items()}
 
 
 def _in_order(pages: Sequence[Page], found: dict[str, Any]) -> list[Any]:

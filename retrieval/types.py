@@ -6,15 +6,18 @@ one query.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from io import BytesIO
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from retrieval.errors import BadQuery, ModelBroken
 
 Box = tuple[float, float, float, float]
 Vectors = NDArray[np.float32]
@@ -104,7 +107,9 @@ class QueryEmbedding:
     """vectors (q, d) float32 of unit length; one token and one `content` flag for each.
 
     `content` is false for what is not a word of the question: prompts, augmentation, the question as a whole.
-    `weights` (q,) multiply each vector's best match; None means 1 for each.
+    `weights` (q,) multiply each vector's best match; None means 1 for each, 0 leaves the vector out. A negative one is
+    refused with ModelBroken: it would reward a page for having nothing near the vector, which no way of searching
+    that looks for near vectors can find, and no model of late interaction means it.
     """
 
     vectors: Vectors
@@ -112,6 +117,14 @@ class QueryEmbedding:
     content: tuple[bool, ...]
     weights: Vectors | None = None
     dense: Vectors | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and (self.weights < 0).any():
+            at = int(np.nanargmin(self.weights))
+            raise ModelBroken(
+                f"the encoder gave {self.tokens[at]!r} the weight {self.weights[at]:g}; weights are 0 or more: check "
+                "its model"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +203,27 @@ class Filter:
     documents: tuple[str, ...] = ()  # file names, or doc_ids
     collections: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    since: str = ""  # ISO date, inclusive, of the document's date
+    since: str = ""  # of the document's date, inclusive: 2024-01-31, 2024-01 or 2024
     until: str = ""
     scanned: bool | None = None  # pages read by OCR, or from their text layer
     without: frozenset[str] = frozenset()  # doc_ids that are left out
+
+    def __post_init__(self) -> None:
+        """Raises BadQuery for a date that is none, so that whoever asks, and by whatever way, is told the same."""
+        for day in filter(None, (self.since, self.until)):
+            if not is_date(day):
+                raise BadQuery(f"{day!r} is not a date: write it as 2024-01-31, 2024-01 or 2024")
+
+
+def is_date(text: str) -> bool:
+    """Whether `text` is a year, a month or a day of the calendar as ISO 8601 writes them: 2024, 2024-01, 2024-01-31."""
+    if not re.fullmatch(r"[0-9]{4}(-[0-9]{2}){0,2}", text):
+        return False
+    try:
+        date(*map(int, [*text.split("-"), "1", "1"][:3]))
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

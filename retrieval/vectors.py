@@ -1,7 +1,5 @@
 """The stored vectors of single pages, for exact MaxSim: from memory where they were lately asked for."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from retrieval.cores import CORES, on_all_cores
+from retrieval.lru import LRU
+from retrieval.maxsim import weighted
 from retrieval.store import Store
 from retrieval.tables import ragged_stored, reading
 from retrieval.types import Document, Page, QueryEmbedding, Stored, Vectors
@@ -22,11 +22,14 @@ class PageVectors:
 
     def __init__(self, store: Store, limit: int) -> None:
         self._store = store
-        self._limit = limit
-        self._held = 0
-        self._kept: OrderedDict[tuple[str, str], Stored] = OrderedDict()  # by page_id and reading
-        self._lock = threading.Lock()
+        # By page_id and reading.
+        self._kept: LRU[tuple[str, str], Stored] = LRU(limit, lambda stored: stored.nbytes)
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="vectors")
+
+    @property
+    def bytes(self) -> int:
+        """In memory now."""
+        return self._kept.total
 
     def maxsim(self, query: QueryEmbedding, pages: Sequence[Page], documents: Iterable[Document]) -> Vectors:
         """(pages,) exact; NaN for a page that is no longer there. documents: theirs, each once or more often."""
@@ -50,15 +53,12 @@ class PageVectors:
             for key, low, high in zip(
                 batch.select(["page_id", "doc_id"]).to_pylist(), offsets, offsets[1:], strict=False
             ):
-                if self._held + stored[low:high].nbytes > self._limit:
+                if not self._kept.has_room(stored[low:high]):
                     return
-                self._keep({(key["page_id"], readings[key["doc_id"]]): stored[low:high].copy()})
+                self._kept.put((key["page_id"], readings[key["doc_id"]]), stored[low:high].copy())
 
     def _get(self, pages: Sequence[Page], keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
-        with self._lock:
-            found = {key: self._kept[key] for key in keys if key in self._kept}
-            for key in found:
-                self._kept.move_to_end(key)
+        found = {key: kept for key in keys if (kept := self._kept.get(key)) is not None}
         missing = [(page, key) for page, key in zip(pages, keys, strict=True) if key not in found]
         if not missing:
             return found
@@ -68,27 +68,19 @@ class PageVectors:
         fresh = {key: vectors[page.page_id].copy()  # a view would keep all that was read with it
                  for group, vectors in zip(groups, read, strict=True)
                  for page, key in group if page.page_id in vectors}  # fmt: skip
-        self._keep(fresh)
+        for key, stored in fresh.items():
+            self._kept.put(key, stored)
         return found | fresh
-
-    def _keep(self, fresh: dict[tuple[str, str], Stored]) -> None:
-        with self._lock:
-            for key, stored in fresh.items():
-                if key not in self._kept:
-                    self._kept[key] = stored
-                    self._held += stored.nbytes
-            while self._held > self._limit and self._kept:
-                self._held -= self._kept.popitem(last=False)[1].nbytes
 
 
 def maxsim_stored(query: QueryEmbedding, pages: Sequence[Stored]) -> Vectors:
     """`maxsim` of each page (n_i, d) as it is stored, in the order given, as (pages,) float32."""
     from retrieval.ivf.kernels import NOWHERE, best_of, best_of_bytes
 
-    asked, dim = query.vectors.shape
-    queries = np.zeros((-(-asked // 4) * 4, dim), np.float32)
-    queries[:asked] = query.vectors
-    weights = np.ones(asked, np.float32) if query.weights is None else query.weights
+    vectors = weighted(query)
+    asked, dim = vectors.shape
+    queries = np.zeros((-(-asked // 4) * 4, dim), np.float32)  # the kernel takes four at once
+    queries[:asked] = vectors
     scores = np.zeros(len(pages), np.float32)
     for at, page in enumerate(pages):
         if len(page):
@@ -97,5 +89,5 @@ def maxsim_stored(query: QueryEmbedding, pages: Sequence[Stored]) -> Vectors:
                 best_of_bytes(np.ascontiguousarray(page), queries, best)
             else:
                 best_of(np.ascontiguousarray(page).view(np.uint16), queries, best)
-            scores[at] = best[:asked] @ weights
+            scores[at] = best[:asked].sum()
     return scores

@@ -18,6 +18,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from configs.settings import Settings
 from retrieval.errors import EncoderMismatch, FolioscopeError
+from retrieval.lru import LRU
 from ui import doors, media
 from ui.components import assets
 from ui.doors import Doors
@@ -156,15 +157,13 @@ class Seldom(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[str, float] = {}
+        self._said: LRU[str, float] = LRU(REMEMBERED)  # by message: when, in seconds since the epoch
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()[:200]
-        if record.created - self._said.get(message, 0.0) < REPEAT_S:
+        if record.created - (self._said.get(message) or 0.0) < REPEAT_S:
             return False
-        if len(self._said) > REMEMBERED:
-            self._said.clear()
-        self._said[message] = record.created
+        self._said.put(message, record.created)
         return True
 
 

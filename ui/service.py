@@ -6,7 +6,6 @@ The models load in the background: until they are there every question is answer
 import asyncio
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Literal, TypeVar
 
 import configs.settings as configs
 from retrieval.errors import BadQuery, EncoderMismatch, FolioscopeError
+from retrieval.lru import LRU
 from retrieval.search import PENDING
 from retrieval.text import one_line
 from retrieval.types import Filter, SearchResult
@@ -82,7 +82,7 @@ class Service:
             at_once=serve.uploads_at_once,
             idle_s=serve.upload_idle_s,
         )
-        self._results: OrderedDict[Key, SearchResult] = OrderedDict()
+        self._results: LRU[Key, SearchResult] = LRU(REMEMBERED)
         self._closed = threading.Event()
         self._opened = threading.Lock()
         self.failure: Exception | None = None
@@ -179,10 +179,10 @@ class Service:
         """
         library = self.library
         key = ask, _, leaving = await self._look(lambda: self._key(ask))
-        if key in self._results:
-            self._results.move_to_end(key)
+        remembered = self._results.get(key)
+        if remembered is not None:
             self.metrics.counted("remembered")
-            yield self._results[key]
+            yield remembered
             return
         where = replace(ask.where, without=ask.where.without | leaving)
         began = time.perf_counter()
@@ -211,7 +211,7 @@ class Service:
             self.metrics.counted("failed")
             raise
         self.metrics.searched(result)
-        self._remember(key, result)
+        self._results.put(key, result)
         yield result
 
     async def with_model(self, query: str, client: str, work: Callable[[], T]) -> T:
@@ -251,11 +251,6 @@ class Service:
         """What an answer depends on: the question, the library as it is, and what is about to leave it."""
         library = self.library
         return replace(ask, query=one_line(ask.query)), library.store.version(), library.jobs.leaving()
-
-    def _remember(self, key: Key, result: SearchResult) -> None:
-        self._results[key] = result
-        while len(self._results) > REMEMBERED:
-            self._results.popitem(last=False)
 
     def _gauges(self) -> dict[str, tuple[float, str]]:
         values = {

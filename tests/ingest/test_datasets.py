@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ingest.datasets import open_dataset
-from retrieval.errors import FolioscopeError, NotFound
+from retrieval.errors import BadDataset, FolioscopeError, NotFound
 from retrieval.evaluate import Question
 
 
@@ -25,7 +26,7 @@ def image(colour: str) -> dict[str, object]:
     return {"bytes": png(colour), "path": None}
 
 
-def write(path: Path, *rows: dict[str, object]) -> None:
+def write(path: Path, *rows: Mapping[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows)), path)
 
@@ -109,6 +110,66 @@ def test_rows_of_vidores_first_version_are_questions_and_pages(tmp_path: Path) -
     pages = {page for grades in dataset.qrels.values() for page in grades}
     assert len(pages) == 1
     assert len(list(dataset.documents.iterdir())) == 2
+
+
+def test_a_page_id_that_another_one_begins_with_keeps_its_own_file(tmp_path: Path) -> None:
+    folder = tmp_path / "v2"
+    pages = {"1.2": "red", "1": "blue", "1.2.3": "green"}
+    write(
+        folder / "corpus" / "test-0.parquet",
+        *({"corpus-id": page, "image": image(colour)} for page, colour in pages.items()),
+    )
+    write(folder / "queries" / "test-0.parquet", *({"query-id": page, "query": page} for page in pages))
+    write(folder / "qrels" / "test-0.parquet", *({"query-id": p, "corpus-id": p, "score": 1} for p in pages))
+    for _ in range(2):
+        dataset = open_dataset(str(folder), tmp_path / "work")
+        assert dataset.qrels == {page: {f"{page}.png#page=1": 1} for page in pages}
+        for page, colour in pages.items():
+            assert (dataset.documents / f"{page}.png").read_bytes() == png(colour)
+    rows = tmp_path / "v1" / "test-0.parquet"
+    given = [
+        {"query": page, "image": image(colour), "image_filename": page} for page, colour in pages.items()
+    ]
+    write(rows, *given)
+    first = open_dataset(str(rows.parent), tmp_path / "rows")
+    write(rows, *given, {"query": "new", "image": image("black"), "image_filename": "1.2.3.4"})
+    again = open_dataset(str(rows.parent), tmp_path / "rows")
+    assert {page for grades in first.qrels.values() for page in grades} == {
+        f"{page}.png#page=1" for page in pages
+    }
+    assert {k: v for k, v in again.qrels.items() if k in first.qrels} == first.qrels
+    assert (again.documents / "1.2.3.4.png").read_bytes() == png("black")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        (
+            "corpus.jsonl",
+            '{"_id": "a"}\n{"title": "b"}',
+            r"corpus\.jsonl, line 2: there is no '_id' among title",
+        ),
+        ("corpus.jsonl", "nonsense", r"corpus\.jsonl, line 1: 'nonsense' is no JSON"),
+        (
+            "queries.jsonl",
+            '{"_id": 5, "text": "x"}',
+            r"queries\.jsonl, line 1: _id is 5; expected _id: a text",
+        ),
+        (
+            "qrels/test.tsv",
+            "query-id\tcorpus-id\tscore\nq1\tMED-1\thigh",
+            r"test\.tsv, line 2: .* a whole number",
+        ),
+        ("qrels/test.tsv", "q1\tMED-1\t1\nq1 MED-1 1", r"test\.tsv, line 2: 'q1 MED-1 1' stands there"),
+    ],
+)
+def test_a_line_of_beir_that_cannot_be_used_is_named(
+    tmp_path: Path, file: str, text: str, message: str
+) -> None:
+    folder = beir(tmp_path / "beir")
+    (folder / file).write_text(text)
+    with pytest.raises(BadDataset, match=message):
+        open_dataset(str(folder), tmp_path / "work")
 
 
 def test_what_is_no_data_set_is_told_with_what_would_be(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import configs.settings as configs
 from rerankers.overlap import OverlapReranker
 from retrieval import evaluate
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.errors import NotFound
+from retrieval.errors import BadDataset, NotFound
 from retrieval.search import Searcher
 from retrieval.store import Store
 from tests.build import add_document
@@ -33,6 +33,57 @@ def test_a_data_set_is_read_and_unjudged_questions_are_left_out(folder: Path) ->
 
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="it has no pdfs"):
+        evaluate.read(tmp_path)
+
+
+QUERIES = '{"query_id": "q1", "text": "pump"}\n'
+QRELS = "q1 0 a.pdf#page=2 1\n"
+
+
+@pytest.mark.parametrize(
+    ("queries", "qrels", "message"),
+    [
+        (QUERIES + "\n{no json\n", QRELS, r"queries\.jsonl, line 3: '{no json' is no JSON .*; expected a JSON object"),
+        ("[1, 2]", QRELS, r"queries\.jsonl, line 1: \[1, 2\] stands there; expected a JSON object"),
+        ('{"text": "x"}', QRELS, r"line 1: there is no 'query_id' among text; expected query_id: a text"),
+        ("{}", QRELS, r"line 1: there is no 'query_id' among no keys at all"),
+        ('{"query_id": "q1"}', QRELS, r"queries\.jsonl, line 1: there is no 'text' among query_id"),
+        ('{"query_id": 1, "text": "x"}', QRELS, r"queries\.jsonl, line 1: query_id is 1; expected query_id: a text"),
+        ('{"query_id": "q1", "text": null}', QRELS, r"line 1: text is None; expected text: a text"),
+        ('{"query_id": "q1", "text": " "}', QRELS, r"line 1: text is ' '; expected text: a text"),
+        ('{"query_id": "q 1", "text": "x"}', QRELS, r"line 1: query_id is 'q 1'; expected a name without blanks"),
+        ('{"query_id": "q1", "text": "x", "document": ["a"]}', QRELS, r"document is \['a'\]; expected document"),
+        ('{"query_id": "q1", "text": "x", "sources": {"a": 1}}', QRELS, r"sources is {'a': 1}; .* a list of texts"),
+        ('{"query_id": "q1", "text": "x", "kind": [1]}', QRELS, r"kind is \[1\]; expected kind: a text or a list"),
+        (QUERIES * 2, QRELS, r"queries\.jsonl, line 2: query_id 'q1' stands on line 1 too; expected another query_id"),
+        ("\n \n", QRELS, r"queries\.jsonl is empty: it needs a line for each question"),
+        (QUERIES, "\nq1 1\n", r"qrels\.txt, line 2: 'q1 1' stands there; expected 'QUERY_ID 0 report\.pdf"),
+        (QUERIES, "q1 0 1\n", r"qrels\.txt, line 1: 'q1 0 1' stands there"),
+        (QUERIES, "q1 0 a.pdf#page=2 yes\n", r"qrels\.txt, line 1: the grade is 'yes'; expected a whole number"),
+        (QUERIES, "q1 0 a.pdf#page=2 0.5\n", r"qrels\.txt, line 1: the grade is '0\.5'; expected a whole number"),
+        (QUERIES, QRELS + "q7 0 a.pdf#page=2 1", r"qrels\.txt, line 2: the question is 'q7'; expected a query_id that"),
+        (QUERIES, QRELS + "q1 0 a.pdf#page=2 0", r"line 2: 'q1' gives 'a.pdf#page=2' the grade 0, an earlier line"),
+        (QUERIES, "", r"qrels\.txt is empty: it needs lines like"),
+        (QUERIES, "q1 0 a.pdf#page=2 0\n", r"qrels\.txt has no grade above 0"),
+    ],
+)  # fmt: skip
+def test_a_line_that_cannot_be_used_is_named_with_what_is_expected(
+    tmp_path: Path, queries: str, qrels: str, message: str
+) -> None:
+    (tmp_path / "pdfs").mkdir()
+    (tmp_path / "queries.jsonl").write_text(queries)
+    (tmp_path / "qrels.txt").write_text(qrels)
+    with pytest.raises(BadDataset, match=message):
+        evaluate.read(tmp_path)
+
+
+def test_a_data_set_in_another_encoding_is_refused_and_a_byte_order_mark_is_not(tmp_path: Path) -> None:
+    (tmp_path / "pdfs").mkdir()
+    (tmp_path / "queries.jsonl").write_bytes(b"\xef\xbb\xbf" + QUERIES.encode())
+    (tmp_path / "qrels.txt").write_text("q1\t0\ta.pdf#page=2\t1\n")
+    assert evaluate.read(tmp_path).qrels == {"q1": {"a.pdf#page=2": 1}}
+    (tmp_path / "queries.jsonl").write_bytes(QUERIES.encode() + '{"text": "Überprüfung"}'.encode("latin-1"))
+    with pytest.raises(BadDataset, match=r"queries\.jsonl, line 2: b.* is no UTF-8; expected text in UTF-8"):
         evaluate.read(tmp_path)
 
 

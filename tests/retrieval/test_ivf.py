@@ -495,7 +495,7 @@ def test_memory_is_filled_to_its_limit_without_reading_on(large: Store) -> None:
     limit = 200 * 16 * DIM * 2
     kept = PageVectors(large, limit)
     kept.fill(large.documents())
-    assert 0 < kept._held <= limit
+    assert 0 < kept.bytes <= limit
     assert sum(read) < 600
 
 

@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
 
-from retrieval.maxsim import maxsim, maxsim_many, maxsim_ragged
-from retrieval.types import QueryEmbedding, Vectors
+from retrieval.errors import ModelBroken
+from retrieval.highlight import focus
+from retrieval.maxsim import maxsim, maxsim_many, maxsim_ragged, weighted
+from retrieval.parts import Pages, Scanned
+from retrieval.types import PageEmbedding, QueryEmbedding, Vectors
+from retrieval.vectors import maxsim_stored
 
 
 def query(vectors: list[list[float]], weights: list[float] | None = None) -> QueryEmbedding:
@@ -44,6 +48,46 @@ def test_a_score_does_not_depend_on_the_other_pages() -> None:
     together = maxsim_many(asked, pages)
     alone = np.array([maxsim(asked, p) for p in pages])
     np.testing.assert_allclose(together, alone, rtol=0, atol=2e-5)
+
+
+def test_every_way_of_scoring_reads_the_weights_alike() -> None:
+    # first vector: best 0.6, times 2; second: best 1, times 0.5; the third has no weight: 1.2 + 0.5
+    asked = query([[1, 0], [0, 1], [-1, 0]], [2, 0.5, 0])
+    stored = page([0.6, 0.8], [0, 1])
+    part = Scanned(
+        Pages(
+            ("a",),
+            np.zeros(1, np.int32),
+            np.ones(1, np.int32),
+            np.ones((1, 2), np.float32),
+            np.ones(1, np.bool_),
+        ),
+        stored,
+        np.array([0, 2]),
+    )
+    scores = {
+        "one page": maxsim(asked, stored),
+        "weighted": maxsim(query(weighted(asked).tolist()), stored),
+        "stored": float(maxsim_stored(asked, [stored.astype(np.float16)])[0]),
+        "scan": float(part.scores(asked, np.ones(1, np.bool_))[0]),
+    }
+    assert scores == pytest.approx(dict.fromkeys(scores, 1.7), abs=1e-3)
+    assert weighted(asked).tolist() == [[2, 0], [0, 0.5]]
+
+
+def test_where_a_reranker_should_read_follows_the_weights() -> None:
+    regions = np.array([[0, 0, 0.1, 0.1], [0.5, 0.5, 0.6, 0.6]], np.float32)
+    found = PageEmbedding(page([1, 0], [0, 1]), regions)
+    assert focus(query([[1, 0], [0, 1]], [2, 1]), found)[0] == pytest.approx((0, 0, 0.1, 0.1))
+    assert focus(query([[1, 0], [0, 1]], [1, 2]), found)[0] == pytest.approx((0.5, 0.5, 0.6, 0.6))
+    assert focus(query([[1, 0]], [0]), found) == ()
+
+
+def test_a_negative_weight_is_refused_with_its_word() -> None:
+    with pytest.raises(ModelBroken, match=r"gave 'pump' the weight -0\.5; weights are 0 or more"):
+        QueryEmbedding(
+            np.eye(2, dtype=np.float32), ("the", "pump"), (False, True), np.array([0.5, -0.5], np.float32)
+        )
 
 
 def test_it_agrees_with_the_definition() -> None:

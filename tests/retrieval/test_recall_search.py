@@ -1,7 +1,7 @@
 """Recall, reranking and their decisions, with the encoder that counts words and the reranker that does too."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,12 @@ import pytest
 
 import configs.settings as configs
 from rerankers.overlap import OverlapReranker
+from retrieval.confidence import Calibration
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadQuery
 from retrieval.maxsim import maxsim
 from retrieval.recall import Recall
-from retrieval.search import Searcher, reorder
+from retrieval.search import CACHED_QUERIES, Searcher, reorder
 from retrieval.store import Store
 from retrieval.types import Filter, Hit, Page, PageContent
 from tests.build import ADDED, add_document
@@ -145,6 +146,140 @@ def test_many_small_documents_are_all_scanned(store: Store, encoder: HashingEnco
     assert (len(recalled.hits), recalled.stage.pages) == (30, 30)
 
 
+def test_a_question_too_many_costs_the_oldest_its_memory_and_no_other(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    search = searcher(filled, encoder)
+    for number in range(CACHED_QUERIES + 1):
+        search.search(f"pump {number}", rerank=False)
+    assert not search.remembers("pump 0")
+    assert all(search.remembers(f"pump {number}") for number in range(1, CACHED_QUERIES + 1))
+
+
+ALWAYS_UNLIKELY = Calibration(
+    reranker="overlap", encoder="", method="platt", x=(), y=(0.0, -4.6), dataset="", questions=0, pages=0, relevant=0,
+    log_loss=0, log_loss_before=0, ece=0, ece_before=0,
+)  # fmt: skip
+"""Of every page: 1 / (1 + e^4.6) = 0.01."""
+
+
+@pytest.mark.parametrize("gate", [None, 0.5])
+@pytest.mark.parametrize("where", [Filter(collections=("scans",)), Filter()])
+def test_pages_that_hardly_answer_are_left_out_or_noted_be_they_many_or_one(
+    filled: Store, encoder: HashingEncoder, where: Filter, gate: float | None
+) -> None:
+    settings = configs.Search(gate=gate)
+    search = Searcher(filled, encoder, OverlapReranker(), settings, ALWAYS_UNLIKELY).search
+    result = search("pump", where=where, min_confidence=0.5)
+    assert result.hits == ()
+    assert "No page is 50% likely to answer; the likeliest is 1%." in result.notes
+    some = search("pump", where=where, min_confidence=0.005).hits
+    assert len(some) == (1 if where.collections else 6)
+    assert {round(hit.confidence or 0, 3) for hit in some} == {0.01}
+
+
+@pytest.mark.parametrize("gate", [None, 0.5])
+def test_a_single_candidate_is_read_where_its_confidence_can_be_told(
+    filled: Store, encoder: HashingEncoder, gate: float | None
+) -> None:
+    settings, where = configs.Search(gate=gate), Filter(collections=("scans",))
+    calibrated = Searcher(filled, encoder, OverlapReranker(), settings, ALWAYS_UNLIKELY).search(
+        "pump", where=where
+    )
+    assert [(hit.reranked, round(hit.confidence or 0, 3)) for hit in calibrated.hits] == [(True, 0.01)]
+    assert calibrated.notes[-1].startswith(
+        "Nothing matches well: the likeliest page answers with a probability of 1%"
+    )
+    plain = Searcher(filled, encoder, OverlapReranker(), settings).search("pump", where=where)
+    assert plain.decision.reason == "not reranked: 1 candidate can be put in one order only"
+
+
+def test_a_confidence_asked_of_a_profile_without_reranker_is_refused(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    with pytest.raises(BadQuery, match="it is the reranker's"):
+        Searcher(filled, encoder, None, configs.Search(), ALWAYS_UNLIKELY).search("pump", min_confidence=0.5)
+
+
+@pytest.mark.parametrize("question", ["What does Figure 2 show?", "pump on page 2", "pump on the last page"])
+def test_streaming_looks_for_named_places_on_no_more_pages_than_memory_does(
+    store: Store, encoder: HashingEncoder, question: str
+) -> None:
+    """Three streamed parts: 600 pages come from disk 256 at a time."""
+    with store.writing():
+        for name in ("a", "b", "c"):
+            texts = [f"Figure {n % 9}. pump {name}{n} " + "pump " * (n % 7) for n in range(20)]
+            add_document(store, encoder, f"{name}.pdf", texts)
+            for part in range(9):
+                add_document(store, encoder, f"{name}{part}.pdf", texts)
+    read: list[int] = []
+    present = store.present
+
+    def counted(pages: Sequence[Page]) -> dict[str, PageContent]:
+        read.append(len(pages))
+        return present(pages)
+
+    store.present = counted  # type: ignore[method-assign]
+    settings = configs.Search(depth=10)
+    in_memory = Searcher(store, encoder, None, settings).search(question)
+    disk = settings.model_copy(update={"exact_mb": 0})
+    streamed = Searcher(store, encoder, None, disk).search(question)
+    assert "from disk" in streamed.stages[1].note
+    assert streamed.hits == in_memory.hits
+    assert (
+        read[0] == read[1] <= 30 + 10 + 10
+    )  # three times the depth by vectors, and the depth by text and by number
+
+
+class LookingReranker(OverlapReranker):
+    """Looks at each page's picture, and has `meanwhile` happen before the first one."""
+
+    batch_pages = 2
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        self.meanwhile = meanwhile
+
+    def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
+        self.meanwhile()
+        for page in pages:
+            page.read_image()
+        return super().score(query, pages)
+
+
+@pytest.mark.parametrize("when", ["before the reranker reads", "while the reranker reads"])
+def test_a_search_goes_on_without_a_page_that_another_process_removes(
+    filled: Store, encoder: HashingEncoder, when: str
+) -> None:
+    other = Store.open(filled.uri)
+
+    def remove() -> None:
+        with other.writing():
+            other.remove(["s"])
+
+    reranker = LookingReranker(remove if when.startswith("while") else lambda: None)
+    steps = Searcher(filled, encoder, reranker, configs.Search(rules=(configs.Fold(),))).steps("pump scanned")
+    first = next(steps)
+    assert first.hits[0].page.name == "s.pdf#page=1"
+    if when.startswith("before"):
+        remove()
+    (last,) = steps
+    assert {hit.page.document for hit in last.hits} == {"a.pdf"}
+    assert [hit.rank for hit in last.hits] == list(range(1, 6))
+    assert last.decision.reason.startswith("reranked the first 5 of 5")
+
+
+def test_where_every_candidate_is_removed_nothing_is_found(filled: Store, encoder: HashingEncoder) -> None:
+    steps = searcher(filled, encoder).steps("pump")
+    next(steps)
+    with filled.writing():
+        filled.remove(["a", "s"])
+    (last,) = steps
+    assert (last.hits, last.decision.reason) == (
+        (),
+        "not reranked: the candidates were removed from the index",
+    )
+
+
 def test_both_ranks_and_the_decision_are_told(filled: Store, encoder: HashingEncoder) -> None:
     result = searcher(filled, encoder).search("pump test")
     assert result.decision.reranked
@@ -219,9 +354,35 @@ def test_a_query_that_cannot_be_asked_is_refused_in_words(
         searcher(store, encoder).search(query)
 
 
-def test_a_date_that_is_none_is_refused(filled: Store, encoder: HashingEncoder) -> None:
-    with pytest.raises(BadQuery, match="'Jan 2020' is not a date"):
-        searcher(filled, encoder).search("pump", where=Filter(since="Jan 2020"))
+@pytest.mark.parametrize(
+    "day",
+    [
+        "Jan 2020",
+        "2024-13",
+        "2024-00",
+        "2024-02-30",
+        "2024-01-32",
+        "2024-1-5",
+        "2024-",
+        "0000",
+        "24",
+        "２０２４",
+    ],
+)
+def test_no_filter_can_be_made_of_a_date_that_is_none(day: str) -> None:
+    for field in ("since", "until"):
+        with pytest.raises(
+            BadQuery, match=f"^'{day}' is not a date: write it as 2024-01-31, 2024-01 or 2024$"
+        ):
+            Filter(**{field: day})  # type: ignore[arg-type]
+
+
+def test_a_filter_takes_years_months_and_days(filled: Store, encoder: HashingEncoder) -> None:
+    with filled.writing():
+        add_document(filled, encoder, "d.pdf", ["pump dated"], date="2024-02-29")
+    search = searcher(filled, encoder).search
+    for since, until in [("2024", "2024"), ("2024-02", "2024-02"), ("2024-02-29", "2024-02-29")]:
+        assert found(search("pump", where=Filter(since=since, until=until)).hits) == ["d.pdf#page=1"]
 
 
 def test_an_empty_index_is_said(store: Store, encoder: HashingEncoder) -> None:

@@ -29,8 +29,9 @@ def dated(**dates: str) -> dict[str, Document]:
 
 
 def reading(texts: dict[tuple[str, int], str]):  # type: ignore[no-untyped-def]
-    def read(pages: Sequence[Page]) -> list[PageContent]:
-        return [content(texts[page.doc_id, page.number], page.document, page.number) for page in pages]
+    def read(pages: Sequence[Page]) -> dict[str, PageContent]:
+        there = [page for page in pages if (page.doc_id, page.number) in texts]
+        return {p.page_id: content(texts[p.doc_id, p.number], p.document, p.number) for p in there}
 
     return read
 
@@ -57,6 +58,12 @@ def test_pages_that_repeat_a_better_one_stand_with_it() -> None:
     assert [one.rank for one in found] == [1, 2, 3, 4]
     assert found[0].same == ("b.pdf#page=1",)
     assert note == "1 page folded into the page repeated"
+
+
+def test_a_page_that_was_removed_meanwhile_repeats_nothing() -> None:
+    texts = {("a", 1): LONG, ("c", 1): LONG}
+    found, _ = apply([configs.Fold()], hits(("a", 1, 3), ("b", 1, 2), ("c", 1, 1)), {}, reading(texts))
+    assert order(found) == [("a", 1), ("b", 1)]
 
 
 def test_a_document_has_at_most_so_many_pages_in_front() -> None:

@@ -78,6 +78,11 @@ def test_search_within_a_document_and_without_reranking(index: Path) -> None:
         (["search", "", "-p", "smoke", "-i", "INDEX"], 2, "the question is empty"),
         (["search", "x" * 10_000, "-p", "smoke", "-i", "INDEX"], 2, "10,000 characters, 2,000 are allowed"),
         (
+            ["search", "x", "-p", "smoke", "-i", "INDEX", "--since", "2024-13"],
+            2,
+            "'2024-13' is not a date: write it as 2024-01-31, 2024-01 or 2024",
+        ),
+        (
             ["search", "x", "-p", "smoke", "-i", "nowhere.lance"],
             2,
             "there is no index at nowhere.lance: make one with",

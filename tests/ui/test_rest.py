@@ -129,6 +129,11 @@ def test_without_reranking_there_is_one_order_and_no_movement(client: TestClient
         ({"q": "  "}, 422, "the question is empty"),
         ({"q": "x" * 3000}, 422, "3,000 characters, 2,000 are allowed"),
         ({"q": "x", "since": "May"}, 422, "'May' is not a date"),
+        (
+            {"q": "x", "until": "2024-13"},
+            422,
+            "'2024-13' is not a date: write it as 2024-01-31, 2024-01 or 2024",
+        ),
         ({"q": "x", "top": 0}, 422, "top: Input should be greater than or equal to 1"),
         ({}, 422, "q: Field required"),
     ],

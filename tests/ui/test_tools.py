@@ -88,6 +88,9 @@ def test_what_is_wrong_is_said_to_the_model(url: str) -> None:
     answer = call(url, "get_page", {"document": "nothing.pdf", "number": 1})
     assert answer.is_error
     assert "no document 'nothing.pdf'" in answer.content[0].text
+    answer = call(url, "search_pages", {"query": "harbour", "since": "2024-13"})
+    assert answer.is_error
+    assert "'2024-13' is not a date: write it as 2024-01-31, 2024-01 or 2024" in answer.content[0].text
 
 
 def test_behind_a_login_the_token_opens_and_nothing_else_does(locked: str) -> None:

@@ -344,7 +344,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(folder: Folder, tmp_path: P
     )
 
 
-@pytest.mark.parametrize("name", ["colqwen2", "colpali", "colidefics3", "neomme"])
+@pytest.mark.parametrize("name", EVERY)
 def test_pages_and_questions_from_many_threads_at_once(
     name: str, load: Load, pages: list[PageContent]
 ) -> None:
