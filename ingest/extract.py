@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ingest.limits import die_with, limit_memory, time_limit
-from ingest.mupdf import MupdfDocument
+from ingest.mupdf import MupdfDocument, out_of_memory
 from ingest.ocr import Turn, turned_image
 from ingest.sources import content_id
 from ingest.titles import clean
@@ -147,7 +147,7 @@ def _copied(job: Job) -> Copies:
         try:
             copied |= _copies(doc_id, list(leaves), job.seconds)
         except Exception as error:
-            if isinstance(error, MemoryError) or "alloc" in str(error).lower():
+            if out_of_memory(error):
                 _tell(replaced={doc_id: f"it needs more than {job.memory_mb:,} MiB"})
                 sys.exit(1)  # what is left of this process is not worth trusting
             _tell(replaced={doc_id: clean(first_line(error))[:300]})
