@@ -27,7 +27,7 @@ from PIL import Image
 from ingest.limits import die_with, limit_memory, time_limit
 from ingest.mupdf import MupdfDocument, out_of_memory
 from ingest.ocr import Turn, turned_image
-from ingest.sources import content_id
+from ingest.sources import content_id, state_of
 from ingest.titles import clean
 from retrieval.errors import IndexDamaged, MissingExtra, UnreadableDocument, first_line
 from retrieval.types import Page, Word
@@ -186,7 +186,7 @@ def _copies(doc_id: str, leaves: Sequence[Leaf], seconds: float) -> Copies:
 
 def _opened(doc_id: str, path: Path | None) -> MupdfDocument | None:
     """The original; None where it is an image. Raises UnreadableDocument, in words that complete a sentence."""
-    if path is None or not path.is_file():
+    if path is None or state_of(path) != "file":
         raise UnreadableDocument("unreadable", "its file is no longer where it was")
     with path.open("rb") as file:
         if b"%PDF-" not in file.read(1024):

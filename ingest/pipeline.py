@@ -16,7 +16,7 @@ from pathlib import Path
 import configs.settings as configs
 from ingest.embed import Computing, Embedded, embed
 from ingest.progress import Event, Progress
-from ingest.sources import Source, content_id, discover, path_of
+from ingest.sources import Source, content_id, discover, path_of, state_of
 from ingest.titles import clean
 from ingest.worker import Failed, FailedPage, Finished, Opened, PreparedPage, Task, prepare
 from retrieval.errors import UnreadableDocument
@@ -213,17 +213,20 @@ class _Run:
         twins = {e.doc_id: e.uri for e in self._store.ledger() if e.uri in present}
         for document in self._store.documents():
             path = path_of(document.uri)
-            if (
-                document.uri in present
-                or not any(path.is_relative_to(root) for root in roots)
-                or path.exists()
-            ):
+            if document.uri in present or not any(path.is_relative_to(root) for root in roots):
                 continue
-            if document.doc_id in twins:
+            state = state_of(path)
+            if state not in ("gone", "unreachable"):
+                continue
+            if state == "gone" and document.doc_id in twins:
                 self._rename(document, twins[document.doc_id])
                 continue
             gone = Source(path, document.uri, 0, document.added_at)
-            if _hidden(path) or any(path.is_relative_to(folder) for folder in unread):
+            if (
+                state == "unreachable"
+                or _hidden(path)
+                or any(path.is_relative_to(folder) for folder in unread)
+            ):
                 message = (
                     f"{document.name}: its folder {path.parent} is empty or cannot be read, as when a disk is not "
                     "mounted, so it stays; 'folioscope docs remove' takes it out"
@@ -272,7 +275,7 @@ class _Run:
     def _is_at(self, source: Source, doc_id: str) -> bool:
         """Whether the document with this content is read from this file: since now, if the file has moved here."""
         document = self._store.document(doc_id)
-        if document.uri != source.uri and not _holds(path_of(document.uri), doc_id):
+        if document.uri != source.uri and not _may_hold(path_of(document.uri), doc_id):
             self._rename(document, source.uri)
             return True
         return document.uri == source.uri
@@ -281,7 +284,7 @@ class _Run:
         document = self._store.document(doc_id)
         if document.uri == source.uri:
             self._skip(source, doc_id, "unchanged", "touched, but its content is unchanged")
-        elif not _holds(path_of(document.uri), doc_id):
+        elif not _may_hold(path_of(document.uri), doc_id):
             self._rename(document, source.uri)
             self._skip(source, doc_id, "moved", f"known as {document.name}, whose file has moved here")
         else:
@@ -490,12 +493,12 @@ def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:10]))
 
 
-def _holds(path: Path, doc_id: str) -> bool:
-    """Whether the file at `path` is there and has the content of `doc_id`."""
+def _may_hold(path: Path, doc_id: str) -> bool:
+    """Whether the file at `path` has the content of `doc_id`, or may have it, as it cannot be reached now."""
     try:
         return content_id(path) == doc_id
     except OSError:
-        return False
+        return state_of(path) in ("file", "unreachable")
 
 
 def _hidden(path: Path) -> bool:
