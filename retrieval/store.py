@@ -5,7 +5,6 @@ read, and are swept away when the index is next opened for writing. One process 
 lock file; any number read, and see whole documents.
 """
 
-import fcntl
 import os
 import re
 from collections import Counter
@@ -23,7 +22,9 @@ from lancedb.index import FTS, BTree
 from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur, PhraseQuery
 
 from retrieval import tables, wording
-from retrieval.errors import EncoderMismatch, IndexBusy, IndexDamaged, IndexMissing, NotFound
+from retrieval.errors import EncoderMismatch, IndexDamaged, IndexMissing, NotFound
+from retrieval.locks import locked
+from retrieval.swap import recover
 from retrieval.tables import LedgerEntry, PageRecord
 from retrieval.text import words
 from retrieval.types import Document, Filter, Fingerprint, Page, PageContent, PageEmbedding, Precision, Stored
@@ -57,8 +58,10 @@ class Store:
         Raises IndexMissing, IndexDamaged, SchemaMismatch, EncoderMismatch.
         """
         missing = f"there is no index at {uri}: make one with 'folioscope ingest FOLDER --index {uri}'"
-        if not is_remote(uri) and not Path(uri).is_dir():
-            raise IndexMissing(missing)
+        if not is_remote(uri):
+            recover(Path(uri))
+            if not Path(uri).is_dir():
+                raise IndexMissing(missing)
         connection = lancedb.connect(uri, read_consistency_interval=FRESH)
         if "documents" not in _names(connection):
             raise IndexMissing(missing)
@@ -82,6 +85,8 @@ class Store:
 
         Raises what `open` raises, but not IndexMissing.
         """
+        if not is_remote(uri):
+            recover(Path(uri))
         connection = lancedb.connect(uri, read_consistency_interval=FRESH)
         if "documents" not in _names(connection):
             cls._make_tables(uri, connection, encoder, precision)
@@ -478,15 +483,4 @@ def _lock(uri: str) -> Iterator[None]:
         f"another process is writing to {uri}: wait until it is done, or stop it; searching goes on meanwhile"
     )
     with locked(Path(uri) / ".writer", busy):
-        yield
-
-
-@contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
-    """Holds the file's lock, which dies with its process, so that a kill leaves none behind. Raises IndexBusy(busy)."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise IndexBusy(busy) from None
         yield

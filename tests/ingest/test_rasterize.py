@@ -158,7 +158,7 @@ def test_an_image_has_the_size_that_it_is_rendered_with_whatever_its_orientation
 def test_each_frame_of_a_tiff_has_its_own_orientation(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (600, 300), "white") for _ in range(3)]
     for frame, orientation in zip(frames, (1, 6, 3), strict=True):
-        frame.encoderinfo = {"tiffinfo": {274: orientation}}  # type: ignore[attr-defined]
+        frame.encoderinfo = {"tiffinfo": {274: orientation}}
     frames[0].save(
         tmp_path / "fax.tiff", save_all=True, append_images=frames[1:], dpi=(150, 150), tiffinfo={274: 1}
     )
