@@ -41,8 +41,7 @@ WEBP_METHOD = 2
 def run(connection: "Connection[Any, Any]", settings: configs.Ingest) -> None:
     """Answer chunks until the parent closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends its workers
-    if hasattr(os, "setsid"):
-        os.setsid()  # poppler's and tesseract's processes die with this group
+    os.setsid()  # poppler's and tesseract's processes die with this group
     threading.Thread(target=die_with, args=(os.getppid(),), daemon=True).start()
     limit_memory(settings.memory_mb)
     worker = _Worker(settings)

@@ -141,7 +141,7 @@ class Crew:
         member.connection.close()
         _kill(member)  # what it started itself
         name, limits = clean(chunk.task.source.path.name), self._settings
-        if member.verdict == "too slow" or code == -getattr(signal, "SIGALRM", 0):
+        if member.verdict == "too slow" or code == -signal.SIGALRM:
             seconds = f"{limits.seconds_per_page:g} s (seconds_per_page)"
             return UnreadableDocument(
                 "too slow", f"{name}: a page took longer than {seconds}: raise it, or leave it out"
@@ -165,8 +165,6 @@ def _context() -> Any:
 
     The fork server is a process of its own that has imported what the workers need and has no threads.
     """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ingest.child"])
     return context
@@ -175,7 +173,7 @@ def _context() -> Any:
 def _kill(member: _Member) -> None:
     """End the worker and what it has started, which may outlive it: it leads a process group, once it is up."""
     pid = member.process.pid
-    if pid and hasattr(os, "killpg"):
+    if pid:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
     if member.process.is_alive():

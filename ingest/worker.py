@@ -72,7 +72,7 @@ def prepare(tasks: Iterable[Task], settings: configs.Ingest) -> Generator[Prepar
 
 
 def _cores() -> int:
-    """Cores that this process may use: a container often has fewer than the machine."""
+    """Cores that this process may use: a container often has fewer than the machine. macOS does not say which."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
