@@ -20,6 +20,9 @@ pymupdf.TOOLS.mupdf_display_errors(False)  # its complaints about repaired files
 pymupdf.TOOLS.mupdf_display_warnings(False)
 
 
+MUPDF_NO_MEMORY = re.compile(r"code=2: (m|c|re)alloc \([\d x]+ bytes\) failed")
+"""The whole message: the code alone also stands for files that cannot be read. PyMuPDF's compiled part raises it as
+RuntimeError."""
 CV2_NO_MEMORY = -4
 """`cv2.Error.StsNoMem`, written out because importing OpenCV takes a second."""
 
@@ -157,8 +160,10 @@ def out_of_memory(error: BaseException | None) -> bool:
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    if isinstance(error, pymupdf.mupdf.FzErrorSystem):  # also raised for files that cannot be read
-        return bool(re.match(r"(m|c|re)alloc\b.* failed", str(error.m_text)))
+    if isinstance(error, pymupdf.mupdf.FzErrorSystem | RuntimeError) and MUPDF_NO_MEMORY.fullmatch(
+        str(error)
+    ):
+        return True
     match type(error).__module__.partition(".")[0]:
         case "cv2":
             return getattr(error, "code", 0) == CV2_NO_MEMORY
