@@ -21,6 +21,7 @@ from ingest.prepared import (
     Failed,
     FailedPage,
     Finished,
+    Idle,
     Opened,
     Prepared,
     PreparedPage,
@@ -38,7 +39,8 @@ def prepare(tasks: Iterable[Task], settings: configs.Ingest) -> Generator[Prepar
     """Rasterize and read documents, several at once.
 
     Events of one document come in order: Opened, then a PreparedPage or FailedPage for each page by number,
-    then Finished; or Failed at any point, which ends it. Events of different documents are mixed. `tasks` is
+    then Finished; or Failed at any point, which ends it. Events of different documents are mixed, and Idle comes again
+    and again while no worker says anything. `tasks` is
     drawn from in the caller's thread, a few ahead of what is being read.
 
     Closing the generator, or an exception in the caller such as KeyboardInterrupt, ends the workers at once.
@@ -60,6 +62,7 @@ def prepare(tasks: Iterable[Task], settings: configs.Ingest) -> Generator[Prepar
             try:
                 event = dispatch.events.get(timeout=0.05)
             except queue.Empty:
+                yield Idle()
                 continue
             if event is None:
                 return

@@ -21,7 +21,8 @@ from PIL import Image
 import configs.settings as configs
 from ingest import embed as embedding
 from ingest import pipeline
-from ingest.pipeline import EDITED, ingest
+from ingest.known import EDITED
+from ingest.pipeline import ingest
 from ingest.progress import Progress
 from ingest.sources import path_of
 from ingest.worker import FailedPage, Prepared, PreparedPage, Task, prepare
@@ -359,8 +360,10 @@ def test_pages_that_were_read_before_and_fail_now_leave_the_document_as_it_was(
 
     def loses_a_page(tasks: Iterable[Task], settings: configs.Ingest) -> Iterator[Prepared]:
         for event in prepare(tasks, settings):
-            lost = isinstance(event, PreparedPage) and event.number == 2
-            yield FailedPage(event.source, 2, "torn") if lost else event
+            if isinstance(event, PreparedPage) and event.number == 2:
+                yield FailedPage(event.source, 2, "torn")
+            else:
+                yield event
 
     with monkeypatch.context() as patched:
         patched.setattr(pipeline, "prepare", loses_a_page)

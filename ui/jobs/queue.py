@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from ingest.pipeline import EDITED
+from ingest.known import EDITED
 from ingest.sources import path_of, state_of
 from ingest.titles import clean
 from retrieval.errors import IndexBusy, NotFound
