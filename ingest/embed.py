@@ -43,7 +43,8 @@ class Computing:
 
 
 Waiting = tuple[PreparedPage, PageContent]
-Event = Opened | Embedded | Computing | FailedPage | Finished | Failed | Idle
+OfDocument = Opened | Embedded | Computing | FailedPage | Finished | Failed
+Event = OfDocument | Idle
 
 
 def embed(

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import configs.settings as configs
-from ingest.embed import Computing, Embedded, embed
+from ingest.embed import Computing, Embedded, OfDocument, embed
 from ingest.known import Known, Missing, Read
 from ingest.names import Names
 from ingest.prepared import Failed, FailedPage, Finished, Idle, Opened, Task
@@ -109,42 +109,41 @@ class _Reading:
                 yield from self._set_aside()
                 if self._stop.is_set():
                     break
-                if isinstance(event, Idle):
-                    if (
-                        self._writer.waits
-                    ):  # nothing else is to be done now, so nobody need wait for the group
-                        yield from self._commit()
-                    continue
-                source = event.source
-                if source.uri not in self._reading:
-                    continue  # this document has failed, while its pages were on their way
-                match event:
-                    case Opened():
-                        read = self._reading[source.uri]
-                        self._writer.open(event, read.doc_id, read.name)
-                        yield self._page(source)
-                    case Computing():
-                        yield self._page(source)
-                    case Embedded():
-                        self._writer.add(event)
-                        self._report.pages_done += len(event.pages)
-                        self._to_optimize += len(event.pages)
-                        yield self._page(source)
-                    case FailedPage():
-                        self._writer.lose(event)
-                    case Failed():
-                        yield self._fail(source, event.error)
-                    case Finished():
-                        try:
-                            self._writer.complete(source)
-                        except UnreadableDocument as error:
-                            yield self._fail(source, error)
-                        else:
-                            del self._reading[source.uri]
-                if self._writer.due:
+                # An Idle only gives the occasion to commit a group in time while a page takes long. Of a document
+                # that has failed, pages may still be on their way.
+                if not isinstance(event, Idle) and event.source.uri in self._reading:
+                    yield from self._take(event)
+                # With nothing left to read, nobody need wait until the group is large or old enough.
+                if self._writer.due or not self._reading:
                     yield from self._commit()
         yield from self._set_aside()
         yield from self._commit()
+
+    def _take(self, event: OfDocument) -> Iterator[Progress]:
+        source = event.source
+        match event:
+            case Opened():
+                read = self._reading[source.uri]
+                self._writer.open(event, read.doc_id, read.name)
+                yield self._page(source)
+            case Computing():
+                yield self._page(source)
+            case Embedded():
+                self._writer.add(event)
+                self._report.pages_done += len(event.pages)
+                self._to_optimize += len(event.pages)
+                yield self._page(source)
+            case FailedPage():
+                self._writer.lose(event)
+            case Failed():
+                yield self._fail(source, event.error)
+            case Finished():
+                try:
+                    self._writer.complete(source)
+                except UnreadableDocument as error:
+                    yield self._fail(source, error)
+                else:
+                    del self._reading[source.uri]
 
     def _tasks(self, sources: Sequence[Source]) -> Iterator[Task]:
         """What the workers shall read. The ends of the other files are set aside: this runs within `prepare`."""

@@ -70,9 +70,7 @@ class Idle:
     """No worker has said anything for a moment: the caller may do what can wait."""
 
 
-OfDocument = Opened | PreparedPage | FailedPage | Finished | Failed
-"""What workers say of a document."""
-Prepared = OfDocument | Idle
+Prepared = Opened | PreparedPage | FailedPage | Finished | Failed | Idle
 
 
 PAGES_AT_ONCE = 8
