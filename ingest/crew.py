@@ -72,14 +72,20 @@ class Crew:
             if member.chunk is chunk:
                 member.chunk = None
 
-    def answers(self, seconds: float) -> list[tuple[Chunk, Any]]:
+    def answers(self, seconds: float, wake: int | None = None) -> list[tuple[Chunk, Any]]:
         """What the workers have said, after waiting up to `seconds`; a `Lost` for each that is gone.
+
+        Bytes that arrive at the file descriptor `wake` end the wait too, and are read.
 
         One answer each at most. The caller may take its time before it asks again: a worker that waits to be
         heard is never too slow.
         """
         working = {member.connection: (member, member.chunk) for member in self._members if member.chunk}
-        ready = multiprocessing.connection.wait(list(working), timeout=seconds) if working else []
+        heard: list[Any] = [*working, *([] if wake is None else [wake])]
+        ready = multiprocessing.connection.wait(heard, timeout=seconds) if working else []
+        if wake in ready and wake is not None:
+            os.read(wake, 4_096)
+            ready.remove(wake)
         answers: list[tuple[Chunk, Any]] = []
         for connection in ready:
             member, chunk = working.pop(connection)

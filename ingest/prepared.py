@@ -70,7 +70,8 @@ class Idle:
     """No worker has said anything for a moment: the caller may do what can wait."""
 
 
-Prepared = Opened | PreparedPage | FailedPage | Finished | Failed | Idle
+OfDocument = Opened | PreparedPage | FailedPage | Finished | Failed
+Prepared = OfDocument | Idle
 
 
 PAGES_AT_ONCE = 8
