@@ -14,7 +14,7 @@ from PIL import Image
 
 import configs.settings as configs
 from ingest.limits import die_with, limit_memory, time_limit
-from ingest.mupdf import MissingContent, MupdfDocument
+from ingest.mupdf import MissingContent, MupdfDocument, out_of_memory
 from ingest.ocr import Ocr, Reading, load, turned_image
 from ingest.prepared import (
     PAGES_AT_ONCE,
@@ -41,8 +41,7 @@ WEBP_METHOD = 2
 def run(connection: "Connection[Any, Any]", settings: configs.Ingest) -> None:
     """Answer chunks until the parent closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends its workers
-    if hasattr(os, "setsid"):
-        os.setsid()  # poppler's and tesseract's processes die with this group
+    os.setsid()  # poppler's and tesseract's processes die with this group
     threading.Thread(target=die_with, args=(os.getppid(),), daemon=True).start()
     limit_memory(settings.memory_mb)
     worker = _Worker(settings)
@@ -187,7 +186,7 @@ class _Engine:
 
 def _unexpected(name: str, error: Exception, memory_mb: int) -> UnreadableDocument:
     text = clean(f"{type(error).__name__}: {error}".splitlines()[0][:200])
-    if isinstance(error, MemoryError) or "alloc" in text.lower() or "insufficient memory" in text.lower():
+    if out_of_memory(error):
         return UnreadableDocument(
             "too much memory",
             f"{name} needs more than {memory_mb:,} MiB (memory_mb): raise it, or leave it out",

@@ -72,14 +72,20 @@ class Crew:
             if member.chunk is chunk:
                 member.chunk = None
 
-    def answers(self, seconds: float) -> list[tuple[Chunk, Any]]:
+    def answers(self, seconds: float, wake: int | None = None) -> list[tuple[Chunk, Any]]:
         """What the workers have said, after waiting up to `seconds`; a `Lost` for each that is gone.
+
+        Bytes that arrive at the file descriptor `wake` end the wait too, and are read.
 
         One answer each at most. The caller may take its time before it asks again: a worker that waits to be
         heard is never too slow.
         """
         working = {member.connection: (member, member.chunk) for member in self._members if member.chunk}
-        ready = multiprocessing.connection.wait(list(working), timeout=seconds) if working else []
+        heard: list[Any] = [*working, *([] if wake is None else [wake])]
+        ready = multiprocessing.connection.wait(heard, timeout=seconds) if working else []
+        if wake in ready and wake is not None:
+            os.read(wake, 4_096)
+            ready.remove(wake)
         answers: list[tuple[Chunk, Any]] = []
         for connection in ready:
             member, chunk = working.pop(connection)
@@ -141,7 +147,7 @@ class Crew:
         member.connection.close()
         _kill(member)  # what it started itself
         name, limits = clean(chunk.task.source.path.name), self._settings
-        if member.verdict == "too slow" or code == -getattr(signal, "SIGALRM", 0):
+        if member.verdict == "too slow" or code == -signal.SIGALRM:
             seconds = f"{limits.seconds_per_page:g} s (seconds_per_page)"
             return UnreadableDocument(
                 "too slow", f"{name}: a page took longer than {seconds}: raise it, or leave it out"
@@ -165,8 +171,6 @@ def _context() -> Any:
 
     The fork server is a process of its own that has imported what the workers need and has no threads.
     """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ingest.child"])
     return context
@@ -175,7 +179,7 @@ def _context() -> Any:
 def _kill(member: _Member) -> None:
     """End the worker and what it has started, which may outlive it: it leads a process group, once it is up."""
     pid = member.process.pid
-    if pid and hasattr(os, "killpg"):
+    if pid:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
     if member.process.is_alive():

@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import groupby
 
+from ingest.prepared import Failed, FailedPage, Finished, Idle, Opened, Prepared, PreparedPage
 from ingest.sources import Source
 from ingest.titles import clean
-from ingest.worker import Failed, FailedPage, Finished, Opened, Prepared, PreparedPage
 from retrieval.errors import FolioscopeError, UnreadableDocument
 from retrieval.types import Encoder, PageContent, PageEmbedding
 
@@ -43,7 +43,8 @@ class Computing:
 
 
 Waiting = tuple[PreparedPage, PageContent]
-Event = Opened | Embedded | Computing | FailedPage | Finished | Failed
+OfDocument = Opened | Embedded | Computing | FailedPage | Finished | Failed
+Event = OfDocument | Idle
 
 
 def embed(

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ingest.limits import die_with, limit_memory, time_limit
-from ingest.mupdf import MupdfDocument
+from ingest.mupdf import MupdfDocument, out_of_memory
 from ingest.ocr import Turn, turned_image
-from ingest.sources import content_id
+from ingest.sources import content_id, state_of
 from ingest.titles import clean
 from retrieval.errors import IndexDamaged, MissingExtra, UnreadableDocument, first_line
 from retrieval.types import Page, Word
@@ -147,7 +147,7 @@ def _copied(job: Job) -> Copies:
         try:
             copied |= _copies(doc_id, list(leaves), job.seconds)
         except Exception as error:
-            if isinstance(error, MemoryError) or "alloc" in str(error).lower():
+            if out_of_memory(error):
                 _tell(replaced={doc_id: f"it needs more than {job.memory_mb:,} MiB"})
                 sys.exit(1)  # what is left of this process is not worth trusting
             _tell(replaced={doc_id: clean(first_line(error))[:300]})
@@ -186,7 +186,7 @@ def _copies(doc_id: str, leaves: Sequence[Leaf], seconds: float) -> Copies:
 
 def _opened(doc_id: str, path: Path | None) -> MupdfDocument | None:
     """The original; None where it is an image. Raises UnreadableDocument, in words that complete a sentence."""
-    if path is None or not path.is_file():
+    if path is None or state_of(path) != "file":
         raise UnreadableDocument("unreadable", "its file is no longer where it was")
     with path.open("rb") as file:
         if b"%PDF-" not in file.read(1024):

@@ -11,11 +11,13 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from retrieval.errors import UnreadableDocument
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 EXIF_ORIENTATION, EXIF_TAKEN = 274, 306
+IMAGE_WIDTH, IMAGE_LENGTH = 256, 257
 FALLBACK_DPI = 150
 REFUSED = 8
 """An image with more than this many times max_pixels is not decoded at all."""
@@ -46,10 +48,9 @@ class ImageDocument:
 
     def size(self, number: int) -> tuple[float, float]:
         with self._opened(number) as image:
-            width, height = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) in {5, 6, 7, 8}
+            width, height = _upright_size(image)
             dpi = _dpi(image)
-        return (height * 72 / dpi, width * 72 / dpi) if turned else (width * 72 / dpi, height * 72 / dpi)
+        return width * 72 / dpi, height * 72 / dpi
 
     def render(self, number: int, dpi: int, max_pixels: int) -> Image.Image:
         with self._opened(number) as image:
@@ -96,6 +97,19 @@ class ImageDocument:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) in pixels as the image is displayed, after the rotation that its orientation tag asks for."""
+    width, height = image.size
+    if isinstance(
+        image, TiffImageFile
+    ):  # newer versions of Pillow rotate its `size` already, older ones do not
+        width, height = image.tag_v2[IMAGE_WIDTH], image.tag_v2[IMAGE_LENGTH]
+        orientation = image.tag_v2.get(EXIF_ORIENTATION, 1)
+    else:
+        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+    return (height, width) if orientation in {5, 6, 7, 8} else (width, height)
 
 
 def _dpi(image: Image.Image) -> float:

@@ -1,6 +1,7 @@
 """Limits that a worker process sets for itself: time, memory, and the life of its parent."""
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -11,13 +12,7 @@ import psutil
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """The system ends this process if what is inside takes longer: no Python is needed for it to happen.
-
-    Only where there are such timers; elsewhere the parent's watch has to do.
-    """
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
+    """The system ends this process if what is inside takes longer: no Python is needed for it to happen."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -28,9 +23,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 def limit_memory(megabytes: int) -> None:
     """Let this process add so much address space to what it has, and no more: MemoryError, or its end."""
-    with suppress(ImportError, ValueError, OSError):  # Windows has no such limits, macOS does not keep them
-        import resource
-
+    with suppress(ValueError, OSError):  # macOS refuses some limits, and does not keep others
         limit = psutil.Process().memory_info().vms + megabytes * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,5 +1,6 @@
 """PDFs by PyMuPDF: the fast renderer, and the only one whose text layer is read."""
 
+import errno
 import math
 import re
 from collections.abc import Mapping
@@ -19,6 +20,13 @@ pymupdf.TOOLS.mupdf_display_errors(False)  # its complaints about repaired files
 pymupdf.TOOLS.mupdf_display_warnings(False)
 
 
+MUPDF_NO_MEMORY = re.compile(r"code=2: (m|c|re)alloc \([\d x]+ bytes\) failed")
+"""The whole message: the code alone also stands for files that cannot be read. PyMuPDF's compiled part raises it as
+RuntimeError."""
+CV2_NO_MEMORY = -4
+"""`cv2.Error.StsNoMem`, written out because importing OpenCV takes a second."""
+
+
 class MissingContent(UnreadableDocument):
     """A page of a file that was cut off: no renderer can show all of it."""
 
@@ -32,9 +40,9 @@ class MupdfDocument:
         self._path = path
         try:
             self._document: Any = pymupdf.open(str(path), filetype="pdf")
-        except MemoryError:
-            raise
         except Exception as error:
+            if out_of_memory(error):
+                raise
             raise UnreadableDocument(
                 "damaged", f"{path.name} is damaged: no page could be recovered from it ({_plain(error)})"
             ) from error
@@ -129,12 +137,39 @@ def _has_page_tree(document: Any) -> bool:
 
 
 def _page_error(path: Path, number: int, error: Exception) -> UnreadableDocument:
-    text = _plain(error)
-    if isinstance(error, MemoryError) or "malloc" in text or "alloc" in text:
+    if out_of_memory(error):
         return UnreadableDocument(
             "too much memory", f"{path.name}, page {number}: more memory than memory_mb allows"
         )
-    return UnreadableDocument("damaged", f"{path.name}, page {number} cannot be rendered ({text})")
+    return UnreadableDocument("damaged", f"{path.name}, page {number} cannot be rendered ({_plain(error)})")
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether this error, or one that caused it, says that memory ran out.
+
+    Decided by the error's class and code. Text is compared only where a library has no code for it, and then only
+    text of the library's own: the message of an OSError holds the name of the user's file.
+    """
+    while error is not None:
+        if _is_out_of_memory(error):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    if isinstance(error, pymupdf.mupdf.FzErrorSystem | RuntimeError) and MUPDF_NO_MEMORY.fullmatch(
+        str(error)
+    ):
+        return True
+    match type(error).__module__.partition(".")[0]:
+        case "cv2":
+            return getattr(error, "code", 0) == CV2_NO_MEMORY
+        case "onnxruntime":  # knows operators and sizes, not documents
+            return "allocate memory" in str(error) or "bad allocation" in str(error)
+    return False
 
 
 def _plain(error: Exception) -> str:

@@ -19,6 +19,7 @@ MISSING = (
     "poppler's programs (pdfinfo, pdftoppm) are not on the path: apt install poppler-utils (Debian, Ubuntu) "
     "or brew install poppler (macOS)"
 )
+WRONG_PASSWORD = "Command Line Error: Incorrect password"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -91,7 +92,7 @@ class PopplerDocument:
         except exceptions.PDFPopplerTimeoutError as error:
             raise self._too_slow() from error
         except (exceptions.PDFPageCountError, OSError, ValueError) as error:
-            if "password" in str(error).lower():
+            if WRONG_PASSWORD in str(error).splitlines():  # a whole line: others may name the file
                 raise UnreadableDocument("encrypted", encrypted(self._path, self._password)) from error
             raise self._damaged("no page could be recovered from it") from error
         return {str(key): str(value) for key, value in raw.items()}

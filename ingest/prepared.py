@@ -65,7 +65,13 @@ class Failed:
     error: UnreadableDocument
 
 
-Prepared = Opened | PreparedPage | FailedPage | Finished | Failed
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """No worker has said anything for a moment: the caller may do what can wait."""
+
+
+OfDocument = Opened | PreparedPage | FailedPage | Finished | Failed
+Prepared = OfDocument | Idle
 
 
 PAGES_AT_ONCE = 8

@@ -3,16 +3,21 @@
 import glob
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from retrieval.errors import BadSource
 
 SUFFIXES = frozenset({".pdf", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"})
 """What is taken from a folder or a pattern. A file that is named itself is taken whatever it is called."""
+
+
+FileState = Literal["file", "folder", "other", "gone", "unreachable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,21 @@ def content_id(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def state_of(path: Path) -> FileState:
+    """What is at `path`, links followed. Never raises, unlike `Path.exists` and `Path.is_file`.
+
+    "gone" only where the file system says that nothing is there. "unreachable" where it does not say: a folder that
+    may not be entered, a disk with errors, a link to itself. "other": a device, a pipe.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "gone"
+    except OSError:
+        return "unreachable"
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
+
+
 def path_of(uri: str) -> Path:
     """The path that a source's `uri` names."""
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
@@ -75,7 +95,7 @@ def _files(path: Path, unreadable: Callable[[Path, str], None]) -> Iterator[Path
     elif glob.has_magic(str(path)):
         for name in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207 (absolute patterns too)
             match = Path(name)
-            if match.is_dir():
+            if state_of(match) == "folder":
                 continue
             if match.suffix.lower() in SUFFIXES or "*" not in path.name:
                 yield match
@@ -130,7 +150,7 @@ def _absolute(path: Path) -> Path:
 
 
 def _nothing(path: Path) -> str:
-    if path.expanduser().is_dir():
+    if state_of(path.expanduser()) == "folder":
         return f"{path}: no document in this folder (looked for {', '.join(sorted(SUFFIXES))})"
     if glob.has_magic(str(path)):
         return f"{path}: this pattern matches no document"

@@ -5,7 +5,6 @@ read, and are swept away when the index is next opened for writing. One process 
 lock file; any number read, and see whole documents.
 """
 
-import fcntl
 import os
 import re
 from collections import Counter
@@ -23,11 +22,14 @@ from lancedb.index import FTS, BTree
 from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur, PhraseQuery
 
 from retrieval import tables, wording
-from retrieval.errors import EncoderMismatch, IndexBusy, IndexDamaged, IndexMissing, NotFound
+from retrieval.errors import EncoderMismatch, IndexDamaged, IndexMissing, NotFound
+from retrieval.locks import locked
 from retrieval.lru import LRU
-from retrieval.tables import LedgerEntry, PageRecord
+from retrieval.swap import recover
+from retrieval.tables import LedgerEntry
 from retrieval.text import words
 from retrieval.types import Document, Filter, Fingerprint, Page, PageContent, PageEmbedding, Precision, Stored
+from retrieval.write_batch import PendingDocument, WriteBatch, in_list, upsert
 
 FRESH = timedelta(0)  # readers look for new versions at every read
 TEXT_INDEX = FTS(base_tokenizer="icu", language="English", stem=True, remove_stop_words=False,
@@ -58,8 +60,10 @@ class Store:
         Raises IndexMissing, IndexDamaged, SchemaMismatch, EncoderMismatch.
         """
         missing = f"there is no index at {uri}: make one with 'folioscope ingest FOLDER --index {uri}'"
-        if not is_remote(uri) and not Path(uri).is_dir():
-            raise IndexMissing(missing)
+        if not is_remote(uri):
+            recover(Path(uri))
+            if not Path(uri).is_dir():
+                raise IndexMissing(missing)
         connection = lancedb.connect(uri, read_consistency_interval=FRESH)
         if "documents" not in _names(connection):
             raise IndexMissing(missing)
@@ -83,6 +87,8 @@ class Store:
 
         Raises what `open` raises, but not IndexMissing.
         """
+        if not is_remote(uri):
+            recover(Path(uri))
         connection = lancedb.connect(uri, read_consistency_interval=FRESH)
         if "documents" not in _names(connection):
             cls._make_tables(uri, connection, encoder, precision)
@@ -163,7 +169,7 @@ class Store:
         listed = self._by_id()
         wanted = [doc_id for doc_id in doc_ids if doc_id in listed]
         for start in range(0, len(wanted), 500):
-            query = self._tables["pages"].search().where(_in("doc_id", wanted[start : start + 500]))
+            query = self._tables["pages"].search().where(in_list("doc_id", wanted[start : start + 500]))
             yield from query.select(list(columns)).to_batches(256)
 
     def contents(self, pages: Sequence[Page]) -> list[PageContent]:
@@ -231,7 +237,7 @@ class Store:
             phrases = [PhraseQuery(phrase, "search_text") for phrase in asked.phrases]
             text = BooleanQuery([(Occur.SHOULD, query) for query in (text, *phrases)])
         search = self._tables["pages"].search(text, query_type="fts")
-        clauses = [] if doc_ids is None else [_in("doc_id", doc_ids)]
+        clauses = [] if doc_ids is None else [in_list("doc_id", doc_ids)]
         if scanned is not None:
             clauses.append(f"source {'=' if scanned else '!='} 'ocr'")
         if clauses:
@@ -278,12 +284,14 @@ class Store:
         The caller reads the list of documents once: between two readings one of them may be removed.
         """
         wanted = [page.page_id for page in pages if page.doc_id in documents]
-        query = self._tables[table].search().where(_in("page_id", wanted)).select(list(columns))
+        query = self._tables[table].search().where(in_list("page_id", wanted)).select(list(columns))
         return query.limit(max(1, len(wanted))).to_arrow()
 
     def _blob(self, page_id: str, column: str) -> bytes:
         if page_id.partition("#")[0] in self._by_id():
-            query = self._tables["images"].search().where(_in("page_id", [page_id])).select([column]).limit(1)
+            query = (
+                self._tables["images"].search().where(in_list("page_id", [page_id])).select([column]).limit(1)
+            )
             for row in query.to_list():
                 return bytes(row[column])
         raise NotFound(f"no page {page_id} in the index: its document was removed or replaced; search again")
@@ -297,15 +305,13 @@ class Store:
             self._sweep()
             yield
 
-    def begin(self, doc_id: str) -> "PendingDocument":
-        """A document to be written page by page: nobody sees it before its `commit`.
+    def write(self) -> WriteBatch:
+        """Documents to be written together: nobody sees one before its batch is committed."""
+        return WriteBatch(self, self._tables, is_remote(self.uri))
 
-        One that is there already is overwritten page by page, by the same pages: its id is its content.
-        """
-        if is_remote(self.uri):  # where no lock keeps others out, nothing is swept at the start
-            for name in ("pages", "images") if doc_id not in self._by_id() else ():
-                self._tables[name].delete(_in("doc_id", [doc_id]))
-        return PendingDocument(self, doc_id, overwrite=self.has(doc_id))
+    def begin(self, doc_id: str) -> PendingDocument:
+        """A document to be written by itself."""
+        return PendingDocument(self.write(), doc_id)
 
     def update(self, document: Document) -> None:
         """Change what is said of a document (name, place, title, collection, tags, date): one row, atomically.
@@ -315,44 +321,47 @@ class Store:
         self.document(document.doc_id)
         others = [d.doc_id for d in self.documents() if d.uri == document.uri and d.doc_id != document.doc_id]
         self.remove(others)
-        _upsert(self._tables["documents"], tables.document_rows([document]), "doc_id")
+        upsert(self._tables["documents"], tables.document_rows([document]), "doc_id")
 
-    def mark_unfinished(self, doc_id: str) -> None:
-        """Its pages are being overwritten: what was made of them before must not be used, even without a commit.
+    def mark_unfinished(self, doc_ids: Iterable[str]) -> None:
+        """Their pages are being overwritten: what was made of them before must not be used, even without a commit.
 
-        The next whole reading of its file takes the mark away.
+        The next whole reading of a document's file takes the mark away.
         """
-        document = self.document(doc_id)
-        meta = dict(document.meta) | {tables.READ_AGAIN: f"unfinished {tables.now().isoformat()}"}
-        _upsert(self._tables["documents"], tables.document_rows([replace(document, meta=meta)]), "doc_id")
+        mark = {tables.READ_AGAIN: f"unfinished {tables.now().isoformat()}"}
+        marked = [
+            replace(document, meta=dict(document.meta) | mark) for document in map(self.document, doc_ids)
+        ]
+        upsert(self._tables["documents"], tables.document_rows(marked), "doc_id")
 
-    def listed(self, document: Document, before: int, replaced: Sequence[str]) -> None:
-        """Spare this writer a new reading of all documents after each of its own commits.
-
-        `before` is the version that the commit started from: if another one lies between, all are read again.
-        """
-        version, documents = self._listed
+    def list_documents(self, documents: Sequence[Document]) -> None:
+        """List documents whose pages are stored (`WriteBatch.commit` does), each in the place of the one that was read
+        from the same uri, if any; and spare this writer a new reading of all documents after its own commit."""
+        before, known = self.version(), self._by_id()
+        own, uris = {d.doc_id for d in documents}, {d.uri for d in documents}
+        replaced = [d.doc_id for d in known.values() if d.uri in uris and d.doc_id not in own]
+        upsert(self._tables["documents"], tables.document_rows(documents), "uri")
         after = self.version()
-        if version == before and after == before + 1:
-            kept = {doc_id: d for doc_id, d in documents.items() if doc_id not in replaced}
-            self._listed = after, kept | {document.doc_id: document}
+        if self._listed[0] == before and after == before + 1:
+            kept = {doc_id: d for doc_id, d in known.items() if doc_id not in replaced}
+            self._listed = after, kept | {d.doc_id: d for d in documents}
+        self._delete_pages(replaced)
 
     def remove(self, doc_ids: Iterable[str]) -> None:
         gone = list(doc_ids)
-        where = _in("doc_id", gone)
-        for name in ("documents", "pages", "images"):  # unlisted first: gone for readers at once
-            if gone:
-                self._tables[name].delete(where)
+        if gone:
+            self._tables["documents"].delete(in_list("doc_id", gone))  # first: gone for readers at once
+        self._delete_pages(gone)
+
+    def _delete_pages(self, doc_ids: Sequence[str]) -> None:
+        for name in ("pages", "images") if doc_ids else ():
+            self._tables[name].delete(in_list("doc_id", doc_ids))
 
     def ledger(self) -> list[LedgerEntry]:
         return tables.read_ledger(self._tables["ledger"].to_arrow())
 
-    def record(self, entry: LedgerEntry) -> None:
-        """What became of a file: replaces what was recorded of the same uri."""
-        _upsert(self._tables["ledger"], tables.ledger_rows([entry]), "uri")
-
     def forget(self, uris: Iterable[str]) -> None:
-        self._tables["ledger"].delete(_in("uri", list(uris)))
+        self._tables["ledger"].delete(in_list("uri", list(uris)))
 
     def optimize(self) -> None:
         """Bring the text index up to date, or make it where it is missing or of an older kind; that of the ids too;
@@ -377,65 +386,7 @@ class Store:
             rows = self._tables[name].search().select(["doc_id"]).to_arrow()
             strays = set(rows["doc_id"].unique().to_pylist()) - listed
             if strays:
-                self._tables[name].delete(_in("doc_id", sorted(strays)))
-
-
-class PendingDocument:
-    """Pages are stored as they come; the document appears, whole, with `commit`."""
-
-    def __init__(self, store: Store, doc_id: str, overwrite: bool) -> None:
-        self._store = store
-        self._tables = store._tables
-        self._doc_id = doc_id
-        self._overwrite = overwrite
-        self._seen: set[int] = set()
-
-    def add(self, records: Sequence[PageRecord]) -> None:
-        numbers = [record.page.number for record in records]
-        if len(set(numbers)) < len(numbers) or self._seen.intersection(numbers):
-            raise ValueError(f"document {self._doc_id}: a page came twice among {numbers}")
-        self._seen.update(numbers)
-        rows = {
-            "images": tables.image_rows(records),
-            "pages": tables.page_rows(records, self._tables["pages"].schema),
-        }
-        if self._overwrite:
-            self._store.mark_unfinished(self._doc_id)
-        for name, batch in rows.items():
-            if self._overwrite:
-                _upsert(self._tables[name], batch, "page_id")
-            else:
-                self._tables[name].add(batch)
-        if self._overwrite:
-            self._store.mark_unfinished(self._doc_id)
-
-    def commit(self, document: Document) -> None:
-        """List the document, in the place of the one that was read from the same uri, if any.
-
-        Raises IndexDamaged where pages that were added are not all there.
-        """
-        mine = _in("doc_id", [self._doc_id])
-        stored = self._tables["pages"].count_rows(mine)
-        if stored != len(self._seen):
-            raise IndexDamaged(
-                f"{document.name}: {len(self._seen)} pages were written, {stored} are in {self._store.uri}: does "
-                "another process write to it? Ingest the document again"
-            )
-        before = self._store.version()
-        replaced = [
-            d.doc_id for d in self._store.documents() if d.uri == document.uri and d.doc_id != self._doc_id
-        ]
-        complete = replace(document, doc_id=self._doc_id)
-        _upsert(self._tables["documents"], tables.document_rows([complete]), "uri")
-        self._store.listed(complete, before, replaced)
-        self._delete(replaced)
-
-    def abandon(self) -> None:
-        self._delete([self._doc_id] if self._seen and not self._overwrite else [])
-
-    def _delete(self, doc_ids: list[str]) -> None:
-        for name in ("pages", "images") if doc_ids else ():
-            self._tables[name].delete(_in("doc_id", doc_ids))
+                self._tables[name].delete(in_list("doc_id", sorted(strays)))
 
 
 def _allows(where: Filter, document: Document) -> bool:
@@ -463,15 +414,6 @@ def _in_order(pages: Sequence[Page], found: dict[str, Any]) -> list[Any]:
     return [found[page.page_id] for page in pages]
 
 
-def _upsert(table: Any, rows: pa.Table, key: str) -> None:
-    table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
-
-
-def _in(column: str, values: Sequence[str]) -> str:
-    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-    return f"{column} IN ({quoted})" if quoted else "false"
-
-
 def _names(connection: Any) -> list[str]:
     return list(connection.list_tables().tables)
 
@@ -490,15 +432,4 @@ def _lock(uri: str) -> Iterator[None]:
         f"another process is writing to {uri}: wait until it is done, or stop it; searching goes on meanwhile"
     )
     with locked(Path(uri) / ".writer", busy):
-        yield
-
-
-@contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
-    """Holds the file's lock, which dies with its process, so that a kill leaves none behind. Raises IndexBusy(busy)."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise IndexBusy(busy) from None
         yield

@@ -161,7 +161,7 @@ def _run(job: extract.Job) -> _Outcome:
         )  # fmt: skip
         code, out, complaint = ended.returncode, ended.stdout, ended.stderr
     except subprocess.TimeoutExpired as error:
-        code, out, complaint = -getattr(signal, "SIGALRM", 1), error.stdout or b"", b""
+        code, out, complaint = -signal.SIGALRM, error.stdout or b"", b""
     reading, replaced, damaged = "", dict[str, str](), ""
     for line in out.splitlines(keepends=True):
         if line.endswith(b"\n"):
@@ -174,7 +174,7 @@ def _run(job: extract.Job) -> _Outcome:
 
 
 def _verdict(code: int, complaint: bytes, seconds: float) -> str:
-    if code == -getattr(signal, "SIGALRM", 0):
+    if code == -signal.SIGALRM:
         return f"a page took longer than {seconds:g} s"
     if code < 0:
         return f"reading it ended in a crash ({signal.Signals(-code).name})"

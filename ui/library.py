@@ -1,6 +1,5 @@
 """What the web page stands on: one open index, its searcher, its jobs, and the samples to try it with."""
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from retrieval import evaluate
 from retrieval.errors import FolioscopeError, NotFound
 from retrieval.search import Searcher
 from retrieval.store import Store
+from retrieval.swap import neighbours, put_in_place
 from retrieval.types import Page
 from ui import assemble
 from ui.jobs.queue import Jobs
@@ -117,7 +117,7 @@ def reembedded(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:
             f"{uri} is in an object store: use 'folioscope index reembed NEW --index {uri}'"
         )
     place = Path(uri)
-    fresh, before = (place.with_name(f"{place.name}.{end}") for end in ("reembedding", "before"))
+    fresh, _ = neighbours(place)
     source = Store.open(uri)
     target, encoder = assemble.store_to_write(str(fresh), settings)
     done = sum(document.pages for document in target.documents())
@@ -131,10 +131,7 @@ def reembedded(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:
         for _ in reembed(source, target, encoder):
             pass
         _catch_up(source, target)
-        if before.exists():
-            shutil.rmtree(before)
-        place.rename(before)
-        fresh.rename(place)
+        put_in_place(place)
 
 
 def _catch_up(source: Store, target: Store) -> None:

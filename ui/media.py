@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 
-from ingest.sources import content_id, path_of
+from ingest.sources import content_id, path_of, state_of
 from retrieval.errors import NotFound
 from retrieval.types import Document
 
@@ -42,8 +42,9 @@ def original_url(document: Document) -> str:
 
 
 def original(document: Document) -> Path | None:
+    """The path of the file that was ingested; None if it is not there, or in a folder that may not be entered."""
     path = path_of(document.uri)
-    return path if urlsplit(document.uri).scheme == "file" and path.is_file() else None
+    return path if urlsplit(document.uri).scheme == "file" and state_of(path) == "file" else None
 
 
 def verified(document: Document) -> Path | None:
@@ -51,9 +52,12 @@ def verified(document: Document) -> Path | None:
     path = original(document)
     if path is None:
         return None
-    status = path.stat()
-    seen = path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    return path if _content_id(*seen) == document.doc_id else None
+    try:
+        status = path.stat()
+        seen = path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return path if _content_id(*seen) == document.doc_id else None
+    except OSError:  # it went away just now, or may not be read
+        return None
 
 
 @lru_cache(maxsize=4096)

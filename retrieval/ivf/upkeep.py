@@ -21,7 +21,8 @@ from retrieval.ivf import codebook, segment
 from retrieval.ivf.codebook import Codebook, Codes
 from retrieval.ivf.lists import MANIFEST, Lists, Manifest
 from retrieval.ivf.segment import Segment
-from retrieval.store import Store, is_remote, locked
+from retrieval.locks import locked
+from retrieval.store import Store, is_remote
 from retrieval.tables import ragged_stored, reading, widened
 from retrieval.types import Document, Page, Stored, Vectors
 

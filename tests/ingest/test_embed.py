@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ingest.embed import Embedded, Event, embed
+from ingest.prepared import Failed, FailedPage, Finished, Idle, Opened, Prepared, PreparedPage
 from ingest.sources import Source
-from ingest.worker import Failed, FailedPage, Finished, Opened, Prepared, PreparedPage
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import IndexBusy, UnreadableDocument
 from retrieval.tables import now
@@ -60,6 +60,8 @@ def told(events: Iterator[Event]) -> list[str]:
         match event:
             case Embedded():
                 found += [f"{p.content.page.name}" for p in event.pages]
+            case Idle():
+                found.append("Idle")
             case _:
                 found.append(f"{type(event).__name__} {event.source.path.name}")
     return found

@@ -21,7 +21,8 @@ from PIL import Image
 import configs.settings as configs
 from ingest import embed as embedding
 from ingest import pipeline
-from ingest.pipeline import EDITED, ingest
+from ingest.known import EDITED
+from ingest.pipeline import ingest
 from ingest.progress import Progress
 from ingest.sources import path_of
 from ingest.worker import FailedPage, Prepared, PreparedPage, Task, prepare
@@ -31,6 +32,7 @@ from retrieval.labels import BadChange
 from retrieval.store import Store
 from retrieval.types import PageContent, PageEmbedding
 from tests.pdfs import filler, make_pdf
+from tests.permissions import shut
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = configs.Ingest(workers=2, dpi=60, ocr="off")
@@ -217,6 +219,34 @@ def test_sync_keeps_what_an_unmounted_disk_hides_and_files_that_were_named(
     assert {d.name for d in store.documents()} == {"a.pdf", "b.pdf", "picture.png", "scan001"}
 
 
+def test_sync_keeps_documents_in_a_folder_that_may_not_be_entered(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    run(store, encoder, folder)
+    (folder / "a.pdf").unlink()
+    with shut(folder / "sub"):
+        events = run(store, encoder, folder, sync=True)
+    assert ends(events) == {
+        "a.pdf": ("removed", "file gone"),
+        "b.pdf": ("skipped", "folder empty"),
+        "picture.png": ("skipped", "unchanged"),
+        "sub": ("failed", "unreadable"),
+    }
+    assert events[-1].event == "finished"
+    assert {d.name for d in store.documents()} == {"b.pdf", "picture.png"}
+
+
+def test_a_copy_does_not_take_the_place_of_a_file_that_cannot_be_reached(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
+    run(store, encoder, folder)
+    shutil.copy(folder / "sub" / "b.pdf", folder / "copy.pdf")
+    with shut(folder / "sub"):
+        events = run(store, encoder, folder, sync=True)
+    assert ends(events)["copy.pdf"] == ("skipped", "same content")
+    assert path_of(store.document("b.pdf").uri) == folder / "sub" / "b.pdf"
+
+
 def test_names_that_are_no_unicode_are_ingested_like_others(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
@@ -331,8 +361,10 @@ def test_pages_that_were_read_before_and_fail_now_leave_the_document_as_it_was(
 
     def loses_a_page(tasks: Iterable[Task], settings: configs.Ingest) -> Iterator[Prepared]:
         for event in prepare(tasks, settings):
-            lost = isinstance(event, PreparedPage) and event.number == 2
-            yield FailedPage(event.source, 2, "torn") if lost else event
+            if isinstance(event, PreparedPage) and event.number == 2:
+                yield FailedPage(event.source, 2, "torn")
+            else:
+                yield event
 
     with monkeypatch.context() as patched:
         patched.setattr(pipeline, "prepare", loses_a_page)

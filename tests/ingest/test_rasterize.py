@@ -141,6 +141,34 @@ def test_each_frame_of_a_tiff_is_a_page(tmp_path: Path) -> None:
     assert document.render(2, 150, 10**7).size == (200, 200)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["tiff", "jpg", "png", "webp"])
+def test_an_image_has_the_size_that_it_is_rendered_with_whatever_its_orientation(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation  # 5 to 8 swap width and height
+    Image.new("RGB", (600, 300), "white").save(tmp_path / f"photo.{kind}", exif=exif, dpi=(150, 150))
+    document = open_document(tmp_path / f"photo.{kind}")
+    upright = (300, 600) if orientation >= 5 else (600, 300)
+    assert document.render(1, 150, 10**7).size == upright
+    assert document.size(1) == pytest.approx([pixels * 72 / 150 for pixels in upright], rel=1e-3)
+
+
+def test_each_frame_of_a_tiff_has_its_own_orientation(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (600, 300), "white") for _ in range(3)]
+    for frame, orientation in zip(frames, (1, 6, 3), strict=True):
+        frame.encoderinfo = {"tiffinfo": {274: orientation}}
+    frames[0].save(
+        tmp_path / "fax.tiff", save_all=True, append_images=frames[1:], dpi=(150, 150), tiffinfo={274: 1}
+    )
+    document = open_document(tmp_path / "fax.tiff")
+    for number, upright in ((1, (600, 300)), (2, (300, 600)), (3, (600, 300))):
+        assert document.render(number, 150, 10**7).size == upright
+        width, height = document.size(number)
+        assert (width > height) == (upright[0] > upright[1])
+
+
 def test_a_turned_photograph_stands_upright(tmp_path: Path) -> None:
     image = Image.new("RGB", (300, 100), "white")
     image.paste("black", (0, 0, 50, 50))

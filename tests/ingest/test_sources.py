@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from ingest.sources import content_id, discover, path_of
+from ingest.sources import content_id, discover, path_of, state_of
 from ingest.titles import clean, title_of
 from retrieval.errors import BadSource
+from tests.permissions import shut
 
 
 def _touch(folder: Path, *names: str) -> None:
@@ -62,15 +63,38 @@ def test_a_folder_that_vanishes_meanwhile_is_told_and_the_others_are_searched(tm
     assert told == [(tmp_path / "b", "No such file or directory")]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is closed to this user")
 def test_a_named_folder_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     _touch(tmp_path, "shut/1.pdf")
-    (tmp_path / "shut").chmod(0)
-    try:
+    with shut(tmp_path / "shut"):
         with pytest.raises(BadSource, match="shut cannot be read"):
             list(discover([tmp_path / "shut"]))
-    finally:
-        (tmp_path / "shut").chmod(0o700)
+        with pytest.raises(BadSource, match=r"1\.pdf cannot be read"):
+            list(discover([tmp_path / "shut" / "1.pdf"]))
+
+
+def test_the_state_of_a_path_is_told_without_an_error(tmp_path: Path) -> None:
+    _touch(tmp_path, "shut/1.pdf", "open/2.pdf")
+    (tmp_path / "open" / "loop.pdf").symlink_to(tmp_path / "open" / "loop.pdf")
+    os.mkfifo(tmp_path / "open" / "pipe.pdf")
+    expected = {
+        "open/2.pdf": "file",
+        "open": "folder",
+        "open/pipe.pdf": "other",
+        "open/3.pdf": "gone",
+        "open/2.pdf/4.pdf": "gone",
+        "open/loop.pdf": "unreachable",
+        "shut/1.pdf": "unreachable",
+    }
+    with shut(tmp_path / "shut"):
+        assert {name: state_of(tmp_path / name) for name in expected} == expected
+
+
+def test_a_pattern_passes_over_a_link_into_a_folder_that_may_not_be_entered(tmp_path: Path) -> None:
+    _touch(tmp_path, "shut/1.pdf", "open/2.pdf")
+    (tmp_path / "open" / "link.pdf").symlink_to(tmp_path / "shut" / "1.pdf")
+    with shut(tmp_path / "shut"):
+        names = [source.path.name for source in discover([tmp_path / "open" / "*.pdf"])]
+    assert names == ["2.pdf", "link.pdf"]  # opening the link says what is wrong
 
 
 @pytest.mark.parametrize("name", [b"r\xe9sum\xe9.pdf", "Straße 50% #1?.pdf".encode(), b"plain.pdf"])

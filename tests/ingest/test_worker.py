@@ -5,7 +5,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -16,18 +17,26 @@ from PIL import Image
 
 from configs.settings import Ingest
 from ingest.crew import GRACE, Crew
-from ingest.prepared import Chunk, ChunkDone
-from ingest.worker import Failed, FailedPage, Finished, Opened, Prepared, PreparedPage, Task, prepare
+from ingest.prepared import Chunk, ChunkDone, Idle, OfDocument
+from ingest.worker import Failed, FailedPage, Finished, Opened, PreparedPage, Task, prepare
 from tests.ingest.conftest import bomb, raw_pdf, scan, source
 
 Make = Callable[..., Path]
 
 
-def _events(*paths: Path, **settings: object) -> list[Prepared]:
-    return list(prepare([Task(source(path)) for path in paths], Ingest.model_validate(settings)))
+def said(tasks: Iterable[Task], settings: Ingest) -> Generator[OfDocument, None, None]:
+    """What `prepare` yields of documents."""
+    with closing(prepare(tasks, settings)) as stream:
+        for event in stream:
+            if not isinstance(event, Idle):
+                yield event
 
 
-def _outcomes(events: list[Prepared]) -> dict[str, str]:
+def _events(*paths: Path, **settings: object) -> list[OfDocument]:
+    return list(said([Task(source(path)) for path in paths], Ingest.model_validate(settings)))
+
+
+def _outcomes(events: list[OfDocument]) -> dict[str, str]:
     return {
         event.source.path.name: event.error.reason if isinstance(event, Failed) else "finished"
         for event in events
@@ -35,7 +44,7 @@ def _outcomes(events: list[Prepared]) -> dict[str, str]:
     }
 
 
-def _numbers(events: list[Prepared], path: Path) -> list[int]:
+def _numbers(events: list[OfDocument], path: Path) -> list[int]:
     return [e.number for e in events if isinstance(e, PreparedPage | FailedPage) and e.source.path == path]
 
 
@@ -97,7 +106,7 @@ def test_bad_files_fail_with_their_reason_and_cost_the_others_nothing(make_pdf: 
 
 def test_a_password_opens_its_document(make_pdf: Make) -> None:
     path = make_pdf(encryption=pymupdf.PDF_ENCRYPT_AES_256, user_pw="x", owner_pw="y")
-    events = list(prepare([Task(source(path), "x")], Ingest(dpi=40)))
+    events = list(said([Task(source(path), "x")], Ingest(dpi=40)))
     assert _outcomes(events) == {"made.pdf": "finished"}
 
 
@@ -125,7 +134,7 @@ def test_a_page_that_needs_more_memory_than_allowed_fails_its_document(
 
 def test_five_thousand_pages_are_streamed(tmp_path: Path) -> None:
     (tmp_path / "long.pdf").write_bytes(raw_pdf(b"q Q", "null", pages=5_000))
-    stream = prepare([Task(source(tmp_path / "long.pdf"))], Ingest(dpi=20, workers=2, ocr="off"))
+    stream = said([Task(source(tmp_path / "long.pdf"))], Ingest(dpi=20, workers=2, ocr="off"))
     events = list(islice(stream, 30))
     stream.close()
     assert isinstance(events[0], Opened)
@@ -138,8 +147,8 @@ def test_time_that_the_caller_takes_does_not_count(make_pdf: Make) -> None:
     paths = [make_pdf(f"{k}.pdf", 40) for k in range(3)]  # more events than may wait
     seconds = 1.0
     settings = Ingest(dpi=20, workers=3, seconds_per_page=seconds, ocr="off")
-    events: list[Prepared] = []
-    for event in prepare([Task(source(path)) for path in paths], settings):
+    events: list[OfDocument] = []
+    for event in said([Task(source(path)) for path in paths], settings):
         events.append(event)
         if len(events) == 1:
             time.sleep(GRACE + 3 * seconds)
@@ -148,7 +157,7 @@ def test_time_that_the_caller_takes_does_not_count(make_pdf: Make) -> None:
 
 def test_a_worker_that_hangs_is_ended(make_pdf: Make) -> None:
     paths = [make_pdf(f"{k}.pdf", 40) for k in range(2)]
-    stream = prepare([Task(source(path)) for path in paths], Ingest(dpi=20, workers=1, seconds_per_page=1.0))
+    stream = said([Task(source(path)) for path in paths], Ingest(dpi=20, workers=1, seconds_per_page=1.0))
     events = [next(stream)]
     for process in _workers():
         process.send_signal(signal.SIGSTOP)
@@ -207,14 +216,14 @@ def test_tasks_are_drawn_as_they_are_needed(make_pdf: Make) -> None:
             drawn.append(path)
             yield Task(source(path))
 
-    stream = prepare(tasks(), Ingest(dpi=20, workers=1, ocr="off"))
+    stream = said(tasks(), Ingest(dpi=20, workers=1, ocr="off"))
     next(stream)
     assert len(drawn) < 20
     stream.close()
 
 
 def test_a_worker_that_dies_costs_its_document_only(make_pdf: Make) -> None:
-    stream = prepare([Task(source(make_pdf(f"{k}.pdf", 40))) for k in range(2)], Ingest(dpi=150, workers=1))
+    stream = said([Task(source(make_pdf(f"{k}.pdf", 40))) for k in range(2)], Ingest(dpi=150, workers=1))
     events = [next(stream)]
     for process in _workers():
         process.send_signal(signal.SIGSEGV)
@@ -239,10 +248,11 @@ SCRIPT = """
     from ingest.worker import Task, prepare
     if __name__ == "__main__":
         stream = prepare([Task(next(discover([sys.argv[1]])))], Ingest(dpi=150, workers=2))
-        for _ in range(30): next(stream)  # until both workers are up: the fork server must not be asked when we die
+        pages = (event for event in stream if hasattr(event, 'source'))
+        for _ in range(30): next(pages)  # until both workers are up: the fork server must not be asked when we die
         print(os.getpid(), flush=True)
         try:
-            for event in stream: pass
+            for event in pages: pass
         except KeyboardInterrupt:
             stream.close()
             print("interrupted", flush=True)

@@ -18,6 +18,7 @@ from retrieval.errors import BadSource, FolioscopeError, IndexBusy, NotFound
 from retrieval.store import Store
 from tests.build import add_document
 from tests.pdfs import filler, make_pdf
+from tests.permissions import shut
 from ui.jobs import thread as job_thread
 from ui.jobs.pace import Pace
 from ui.jobs.queue import BadChange, Ingest, Job, Jobs
@@ -698,6 +699,8 @@ def test_reading_again_asks_the_pipeline_for_known_files(
     add_document(store, encoder, "gone.pdf", ["two"], uri=(folder / "gone.pdf").as_uri())
     with pytest.raises(NotFound, match=r"gone\.pdf is no longer there"):
         jobs.reread([document, "gone"])
+    with shut(folder), pytest.raises(NotFound, match=r"mine\.pdf cannot be reached"):
+        jobs.reread([document])
     assert len(runs) == 1
 
 

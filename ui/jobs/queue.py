@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from ingest.pipeline import EDITED
-from ingest.sources import path_of
+from ingest.known import EDITED
+from ingest.sources import path_of, state_of
 from ingest.titles import clean
 from retrieval.errors import IndexBusy, NotFound
 from retrieval.labels import BadChange, checked
@@ -116,11 +116,20 @@ class Jobs:
         """Queue the files of these documents, though they are known. Raises NotFound if one is no longer there."""
         documents = self._documents(doc_ids)
         for document in documents:
-            if not path_of(document.uri).is_file():
-                raise NotFound(
-                    f"the file of {document.name} is no longer there ({path_of(document.uri)}): nothing is read again; "
-                    "put it back, or leave this document out"
-                )
+            path = path_of(document.uri)
+            match state_of(path):
+                case "file":
+                    pass
+                case "unreachable":
+                    raise NotFound(
+                        f"the file of {document.name} cannot be reached ({path}): nothing is read again; make its "
+                        "folder readable for the server, or leave this document out"
+                    )
+                case _:
+                    raise NotFound(
+                        f"the file of {document.name} is no longer there ({path}): nothing is read again; put it "
+                        "back, or leave this document out"
+                    )
         self._queue((path_of(d.uri), True, d.collection, d.tags) for d in documents)
 
     def cancel(self, job_id: int) -> None:

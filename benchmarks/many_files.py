@@ -1,0 +1,121 @@
+"""What an archive of many small files costs: PDFs of one page with a text layer, by the encoder that counts words.
+
+    python -m benchmarks.many_files --files 200 1000 --checkout . --checkout ../before
+
+Reading such a page is cheap, so what is left is the work of the store: commits, and the files that they make. Each
+checkout is measured in a process of its own, with its own Python, in turn with the others. Only the command line of
+the program is used, and the index is looked at with LanceDB alone, so older versions can be measured too. `optimize`
+runs at the end of an ingest (and every 2,000 pages); files on disk are counted just before it starts.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import pymupdf
+
+RESULTS = Path(__file__).parent / "results" / "many_files.json"
+TABLES = ("documents", "pages", "images", "ledger")
+INGEST = """
+import sys
+from pathlib import Path
+import retrieval.store
+optimize = retrieval.store.Store.optimize
+def counted(store):
+    files = [path for path in Path(store.uri).rglob("*") if path.is_file()]
+    print("before optimize", len(files), sum(path.stat().st_size for path in files), flush=True)
+    optimize(store)
+retrieval.store.Store.optimize = counted
+from ui.cli import main
+sys.argv[0] = "folioscope"
+main()
+"""
+
+
+def make(folder: Path, count: int) -> None:
+    """PDFs of one page, each with words of its own."""
+    for number in range(count):
+        document = pymupdf.open()
+        page = document.new_page()
+        for line in range(30):
+            text = f"file {number} line {line} tells of ship {number * 31 + line} and its cargo"
+            page.insert_text((72, 72 + 20 * line), text)
+        document.save(folder / f"{number:05}.pdf")
+        document.close()
+
+
+def ingest(checkout: Path, folder: Path, index: Path) -> dict[str, Any]:
+    """Seconds of the whole command, files and MiB before the last optimize, and versions made of each table."""
+    arguments = ["ingest", str(folder), "--index", str(index), "--profile", "smoke", "--json"]
+    command = [str(checkout / ".venv" / "bin" / "python"), "-c", INGEST, *arguments]
+    began, cpu = time.perf_counter(), _cpu()
+    ended = subprocess.run(
+        command, cwd=checkout, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    if ended.returncode:
+        raise SystemExit(f"{checkout}: the ingest ended with {ended.returncode}\n{ended.stderr}")
+    last = [line for line in ended.stdout.splitlines() if line.startswith("before optimize")][-1].split()
+    connection = lancedb.connect(str(index))
+    return {
+        "checkout": str(checkout),
+        "files": len(list(folder.iterdir())),
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(_cpu() - cpu, 1),
+        "versions": {name: connection.open_table(name).version for name in TABLES},
+        "documents": connection.open_table("documents").count_rows(),
+        "files_on_disk": int(last[2]),
+        "mib_on_disk": round(int(last[3]) / 2**20, 1),
+    }
+
+
+def _cpu() -> float:
+    """Seconds of processor time of the ingests so far, without their worker processes, which end by themselves."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(checkouts: Sequence[Path], counts: Sequence[int], rounds: int) -> list[dict[str, Any]]:
+    rows = []
+    with tempfile.TemporaryDirectory() as work:
+        for count in counts:
+            folder = Path(work) / f"in-{count}"
+            folder.mkdir()
+            make(folder, count)
+            for turn in range(rounds):
+                for number, checkout in enumerate(checkouts):
+                    row = ingest(checkout, folder, Path(work) / f"{count}-{turn}-{number}.lance")
+                    print(json.dumps(row), flush=True)
+                    rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--files", type=int, nargs="+", default=[1_000])
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument(
+        "--checkout", type=Path, action="append", help="a folder with the program and its .venv"
+    )
+    parser.add_argument("--save", action="store_true", help=f"write the result to {RESULTS.name}")
+    options = parser.parse_args()
+    checkouts = [path.resolve() for path in options.checkout or [Path.cwd()]]
+    rows = measure(checkouts, options.files, options.rounds)
+    if options.save:
+        RESULTS.write_text(
+            json.dumps([row | {"checkout": Path(row["checkout"]).name} for row in rows], indent=1)
+        )
+
+
+if __name__ == "__main__":
+    main()

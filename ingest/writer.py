@@ -1,0 +1,267 @@
+"""Documents on their way into the index: opened, filled page by page, and committed in groups."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ingest.embed import Embedded
+from ingest.known import EDITED, edited
+from ingest.prepared import FailedPage, Opened, PreparedPage
+from ingest.sources import Source
+from retrieval.errors import UnreadableDocument
+from retrieval.store import Store
+from retrieval.tables import READ_AGAIN, LedgerEntry, Outcome, PageRecord, now
+from retrieval.types import Document, Page, PageContent
+from retrieval.write_batch import BUFFERED
+
+DOCUMENTS = 256
+"""Documents that are committed together at most: a bound for machines that read more than a hundred files a second."""
+SECONDS = 2.0
+"""Age of the oldest entry of a group at which it is committed: this much work is repeated after a kill, and a search in
+another process sees a document this much later. Two cores read 5 to 20 files of one page meanwhile, so that 1,000 of
+them cost 69 commits; a commit to a local disk takes tens of milliseconds, a few per cent of that time."""
+SIZE = BUFFERED // 2
+"""Bytes of images and vectors at which a group is committed, before the batch would store its pages by themselves."""
+
+
+@dataclass(slots=True)
+class DocumentUnderWay:
+    """A document whose pages are being read, embedded or stored. Counts are in pages."""
+
+    source: Source
+    document: Document
+    reason: str  # of its `done`: new, replaced, read again
+    began: float  # seconds, monotonic
+    read: int = 0
+    embedded: int = 0
+    scanned: int = 0
+    failures: list[FailedPage] = field(default_factory=list)
+    seconds: float = 0.0  # from its opening to its last page
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A document that is in the index."""
+
+    source: Source
+    document: Document
+    reason: str
+    message: str
+    read: int
+    embedded: int
+
+
+class Writer:
+    """A context: what is not committed at its end is thrown away."""
+
+    def __init__(self, store: Store, collection: str, tags: Sequence[str]) -> None:
+        self._store = store
+        self._collection = collection
+        self._tags = tuple(tags)
+        self._replaceable = {document.uri for document in store.documents()}
+        self._batch = store.write()
+        self._under_way: dict[str, DocumentUnderWay] = {}  # by uri
+        self._complete: list[DocumentUnderWay] = []  # all of whose pages are in the batch
+        self._oldest = 0.0  # when the first of what the next commit writes came; monotonic
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._batch.__exit__(None, None, None)
+
+    def under_way(self, uri: str) -> DocumentUnderWay | None:
+        """The document that is being read from this file; None if none is, or no longer."""
+        return self._under_way.get(uri)
+
+    def open(self, opened: Opened, doc_id: str, name: str) -> None:
+        """Begin a document."""
+        source, known = opened.source, self._store.has(doc_id)
+        document = Document(
+            doc_id=doc_id,
+            name=name,
+            uri=source.uri,
+            pages=opened.pages,
+            added_at=now(),
+            title=opened.title,
+            collection=self._collection,
+            tags=self._tags,
+            date=opened.date or source.modified.date().isoformat(),
+            meta=opened.meta,
+        )
+        self._under_way[source.uri] = DocumentUnderWay(
+            source=source,
+            document=self._as_edited(document),
+            reason="read again" if known else "replaced" if source.uri in self._replaceable else "new",
+            began=time.monotonic(),
+        )
+
+    def content(self, prepared: PreparedPage) -> PageContent | None:
+        """What the encoder may ask of a page that has just been read; None for a document that has failed."""
+        under_way = self._under_way.get(prepared.source.uri)
+        if under_way is None:
+            return None
+        under_way.read += 1
+        document = under_way.document
+        page = Page(document.doc_id, prepared.number, document.name, prepared.width, prepared.height)
+        return PageContent(page, prepared.words, prepared.text_source, lambda: prepared.image, document.title)
+
+    def add(self, embedded: Embedded) -> None:
+        """Pages of a document under way."""
+        under_way = self._under_way[embedded.source.uri]
+        records = [
+            PageRecord(
+                page=page.content.page,
+                words=page.content.words,
+                source=page.content.source,
+                title=page.content.title,
+                embedding=page.embedding,
+                image=page.prepared.image,
+                thumbnail=page.prepared.thumbnail,
+            )
+            for page in embedded.pages
+        ]
+        self._batch.add(under_way.document.doc_id, records)
+        under_way.embedded += len(records)
+        under_way.scanned += sum(record.source == "ocr" for record in records)
+
+    def lose(self, page: FailedPage) -> None:
+        """A page that could not be rendered: its document goes on without it."""
+        self._under_way[page.source.uri].failures.append(page)
+
+    def complete(self, source: Source) -> None:
+        """All pages have come: the document is in the index with the next commit.
+
+        Raises UnreadableDocument where none of them could be rendered, or one that the index has could not.
+        """
+        under_way = self._under_way[source.uri]
+        failures = under_way.failures
+        if failures and not under_way.embedded:
+            message = f"none of its {len(failures)} pages could be rendered: {failures[0].message}"
+            raise UnreadableDocument("damaged", message)
+        if lost := self._lost(under_way):
+            raise UnreadableDocument(
+                "damaged",
+                f"{under_way.document.name}: pages that were read before could not be rendered this time "
+                f"({_first_ten(lost)}), so what is in the index stays",
+            )
+        under_way.seconds = time.monotonic() - under_way.began
+        self._begin_group()
+        self._complete.append(self._under_way.pop(source.uri))
+
+    def fail(self, source: Source, doc_id: str, error: UnreadableDocument) -> None:
+        """Drop what there is of the file's document, and record why."""
+        if under_way := self._under_way.pop(source.uri, None):
+            self._batch.abandon([under_way.document.doc_id])
+        self._record(source, doc_id, "failed", error.reason, str(error))
+
+    def skip(self, source: Source, doc_id: str, reason: str, message: str) -> None:
+        """Record that the file was not read."""
+        self._record(source, doc_id, "skipped", reason, message)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a commit would write anything."""
+        return bool(self._complete or self._batch.entries)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for a commit."""
+        if not self.waits:
+            return False
+        many = max(len(self._complete), self._batch.entries) >= DOCUMENTS
+        return many or self._batch.size >= SIZE or time.monotonic() - self._oldest >= SECONDS
+
+    def commit(self) -> list[Done]:
+        """Write all that waits: the documents that are complete, and the ledger."""
+        group, self._complete = self._complete, []
+        done = [self._done(under_way) for under_way in group]
+        for finished, under_way in zip(done, group, strict=True):
+            self._record(
+                finished.source,
+                finished.document.doc_id,
+                "done",
+                finished.reason,
+                finished.message,
+                pages=finished.embedded,
+                seconds=under_way.seconds,
+            )
+        self._batch.commit([finished.document for finished in done])
+        return done
+
+    def _done(self, under_way: DocumentUnderWay) -> Done:
+        failed = [page.number for page in under_way.failures]
+        document = self._as_edited(under_way.document)  # it may have been edited while it was read
+        meta = dict(document.meta) | ({"failed_pages": ", ".join(map(str, failed))} if failed else {})
+        message = f"{under_way.embedded:,} page{'' if under_way.embedded == 1 else 's'}"
+        if failed:
+            message += f"; left out, as they could not be rendered: {_first_ten(failed)}"
+        return Done(
+            source=under_way.source,
+            document=replace(document, scanned_pages=under_way.scanned, meta=meta),
+            reason=under_way.reason,
+            message=message,
+            read=under_way.read,
+            embedded=under_way.embedded,
+        )
+
+    def _as_edited(self, document: Document) -> Document:
+        """One that is in the index already keeps its name and what people have said of it."""
+        if not self._store.has(document.doc_id):
+            return document
+        known = self._store.document(document.doc_id)
+        by_people = edited(known)
+        return replace(
+            document,
+            name=known.name,
+            added_at=known.added_at,
+            collection=known.collection,
+            tags=known.tags,
+            title=known.title if "title" in by_people else document.title,
+            date=known.date if "date" in by_people else document.date,
+            meta=dict(document.meta)
+            | ({EDITED: known.meta[EDITED]} if by_people else {})
+            | {READ_AGAIN: now().isoformat()},
+        )
+
+    def _lost(self, under_way: DocumentUnderWay) -> list[int]:
+        """Pages that could not be rendered, and that the index has from an earlier reading of the same content."""
+        doc_id = under_way.document.doc_id
+        if not self._store.has(doc_id):
+            return []
+        before = self._store.document(doc_id).meta.get("failed_pages", "").split(", ")
+        return [page.number for page in under_way.failures if str(page.number) not in before]
+
+    def _record(
+        self,
+        source: Source,
+        doc_id: str,
+        outcome: Outcome,
+        reason: str,
+        message: str,
+        pages: int = 0,
+        seconds: float = 0.0,
+    ) -> None:
+        self._begin_group()
+        self._batch.record(
+            LedgerEntry(
+                uri=source.uri,
+                doc_id=doc_id,
+                size=source.size,
+                modified=source.modified,
+                outcome=outcome,
+                reason=reason,
+                message=message,
+                pages=pages,
+                seconds=seconds,
+                at=now(),
+            )
+        )
+
+    def _begin_group(self) -> None:
+        if not self.waits:
+            self._oldest = time.monotonic()
+
+
+def _first_ten(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:10]))

@@ -1,0 +1,143 @@
+"""Documents are committed in groups: what is reported as done is in the index, and a kill repeats one group at most."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import configs.settings as configs
+from ingest import writer
+from ingest.pipeline import ingest
+from retrieval import write_batch
+from retrieval.encoders.hashing import HashingEncoder
+from retrieval.store import Store
+from retrieval.types import PageContent, PageEmbedding
+from tests.ingest.test_pipeline import snapshot
+from tests.pdfs import filler, make_pdf
+
+SETTINGS = configs.Ingest(workers=2, dpi=40, ocr="off")
+FILES = 10
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(FILES):
+        make_pdf(tmp_path / "in" / f"d{number}.pdf", [filler(f"topic{number}")])
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def never_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups are committed by their size, or when nothing is left to read; never by their age."""
+    monkeypatch.setattr(writer, "SECONDS", 3_600.0)
+
+
+def test_what_is_reported_as_done_is_in_the_index_and_in_the_ledger(
+    store: Store, encoder: HashingEncoder, folder: Path, monkeypatch: pytest.MonkeyPatch, never_old: None
+) -> None:
+    monkeypatch.setattr(writer, "DOCUMENTS", 4)
+    in_index = []
+    for event in ingest([folder], store, encoder, SETTINGS):
+        if event.event == "done":
+            other = Store.open(store.uri)  # as another process sees it
+            assert other.document(event.doc_id).uri == event.uri
+            assert event.uri in {entry.uri for entry in other.ledger()}
+            in_index.append(len(other.documents()))
+    assert in_index == [4] * 4 + [8] * 4 + [10] * 2
+
+
+def test_a_finished_document_does_not_wait_for_a_slow_page_of_another(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SECONDS", 0.3)
+    quick = make_pdf(tmp_path / "quick.pdf", [filler("alpha")])
+    slow = make_pdf(tmp_path / "slow.pdf", [filler("beta")])
+    quick_is_done = threading.Event()
+
+    class Waits(HashingEncoder):
+        """For pages about beta until the other document is done."""
+
+        batch_pages = 1
+
+        def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
+            if any("beta" in page.text for page in pages):
+                assert quick_is_done.wait(60)
+            return super().encode_pages(pages)
+
+    done = []
+    for event in ingest([quick, slow], store, Waits(64), SETTINGS):
+        if event.event == "done":
+            done.append(event.name)
+            quick_is_done.set()
+    assert done == ["quick.pdf", "slow.pdf"]
+
+
+def test_stopping_commits_the_documents_that_are_complete_and_reports_them(
+    store: Store, encoder: HashingEncoder, folder: Path, never_old: None
+) -> None:
+    stop, embedded, done = threading.Event(), 0, []
+    encoder.batch_pages = 1
+    for event in ingest([folder], store, encoder, SETTINGS, stop=stop):
+        embedded += event.event == "page" and event.page == 1
+        if embedded == 5:
+            stop.set()
+        if event.event == "done":
+            done.append(event.name)
+    assert 1 <= len(done) <= 5  # of the last pages, the end of their document may not have been heard of
+    assert sorted(document.name for document in store.documents()) == sorted(done)
+    assert store._tables["pages"].count_rows() == len(done)
+
+
+def test_an_edit_made_between_the_last_page_and_the_commit_is_kept(
+    store: Store, encoder: HashingEncoder, folder: Path, never_old: None
+) -> None:
+    list(ingest([folder], store, encoder, SETTINGS))
+    edited = False
+    for event in ingest([folder], store, encoder, SETTINGS, again=True):
+        if event.event == "page" and event.pages_done == FILES - 1 and not edited:
+            edited = True
+            for document in store.documents():
+                store.update(replace(document, tags=("new",)))
+    assert edited
+    assert {document.tags for document in store.documents()} == {("new",)}
+
+
+def ingest_and_die(index: str, folder: str, at: int) -> None:
+    """Kills this process when the page with this number, from 1, has been embedded; groups are of four documents."""
+    writer.DOCUMENTS, writer.SECONDS = 4, 3_600.0
+    encoder = HashingEncoder(dim=64)
+    store = Store.create(index, encoder.fingerprint)
+    if at % 2:  # pages are stored before their group is committed
+        write_batch.BUFFERED = 1
+    for event in ingest([folder], store, encoder, SETTINGS):
+        if event.event == "page" and event.pages_done == at and event.page == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("at", [6, 7])
+def test_killed_in_the_middle_of_a_group_the_index_has_whole_groups_and_the_next_run_makes_up_the_rest(
+    tmp_path: Path, encoder: HashingEncoder, folder: Path, at: int
+) -> None:
+    index = str(tmp_path / "killed.lance")
+    script = (
+        f"from tests.ingest.test_groups import ingest_and_die as run; run({index!r}, {str(folder)!r}, {at})"
+    )
+    killed = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    store = Store.open(index)
+    before = {document.name for document in store.documents()}
+    assert len(before) % 4 == 0
+    assert len(before) <= at
+    assert {entry.doc_id for entry in store.ledger()} <= {document.doc_id for document in store.documents()}
+    done = [e.name for e in ingest([folder], store, encoder, SETTINGS) if e.event == "done"]
+    assert set(done) == {f"d{number}.pdf" for number in range(FILES)} - before
+    undisturbed = Store.create(str(tmp_path / "undisturbed.lance"), encoder.fingerprint)
+    list(ingest([folder], undisturbed, encoder, SETTINGS))
+    assert snapshot(store) == snapshot(undisturbed)
+    assert store._tables["pages"].count_rows() == FILES

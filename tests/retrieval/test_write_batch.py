@@ -1,0 +1,189 @@
+"""Documents written together: the order of what is written keeps each whole or absent, wherever it is cut short."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from retrieval import write_batch
+from retrieval.encoders.hashing import HashingEncoder
+from retrieval.errors import IndexDamaged
+from retrieval.store import Store
+from retrieval.tables import LedgerEntry, PageRecord
+from retrieval.types import Document, Page
+from retrieval.write_batch import WriteBatch
+from tests.build import ADDED, add_document, content, webp
+
+ENCODER = HashingEncoder(dim=64)
+
+
+def document(doc_id: str, pages: int, uri: str = "") -> Document:
+    return Document(doc_id, f"{doc_id}.pdf", uri or f"file:///{doc_id}.pdf", pages, ADDED)
+
+
+def records(doc_id: str, texts: list[str], first: int = 1) -> list[PageRecord]:
+    pages = [
+        replace(content(text), page=Page(doc_id, n, f"{doc_id}.pdf")) for n, text in enumerate(texts, first)
+    ]
+    return [
+        PageRecord(c.page, c.words, c.source, "", e, webp(), b"t")
+        for c, e in zip(pages, ENCODER.encode_pages(pages), strict=True)
+    ]
+
+
+def entry(doc_id: str) -> LedgerEntry:
+    return LedgerEntry(f"file:///{doc_id}.pdf", doc_id, 1, ADDED, "done", "new", "", 1, 0.0, ADDED)
+
+
+def versions(store: Store) -> dict[str, int]:
+    return {name: table.version for name, table in store._tables.items()}
+
+
+def rows(store: Store) -> dict[str, int]:
+    return {name: table.count_rows() for name, table in store._tables.items()}
+
+
+def test_a_commit_makes_one_version_of_each_table_however_many_documents_it_lists(store: Store) -> None:
+    with store.writing(), store.write() as batch:
+        before = versions(store)
+        for number in range(20):
+            batch.add(f"d{number}", records(f"d{number}", ["alpha", "beta"]))
+            batch.record(entry(f"d{number}"))
+        assert (versions(store), Store.open(store.uri).documents()) == (before, [])
+        batch.commit([document(f"d{number}", 2) for number in range(20)])
+    assert versions(store) == {name: version + 1 for name, version in before.items()}
+    assert rows(store) == {"documents": 20, "pages": 40, "images": 40, "ledger": 20}
+    assert len(Store.open(store.uri).documents()) == len(store.documents()) == 20
+
+
+def test_documents_that_are_not_committed_stay_under_way_or_are_dropped(store: Store) -> None:
+    with store.writing():
+        with store.write() as batch:
+            for doc_id in ("a", "b", "c"):
+                batch.add(doc_id, records(doc_id, ["alpha"]))
+            batch.abandon(["b"])
+            batch.commit([document("a", 1)])
+            assert rows(store) == {"documents": 1, "pages": 2, "images": 2, "ledger": 0}  # c is under way
+            batch.add("c", records("c", ["beta"], first=2))
+            batch.commit([document("c", 2)])
+            batch.add("d", records("d", ["alpha"]))
+            batch.store_pages()
+            batch.add("e", records("e", ["alpha"]))
+        assert rows(store) == {"documents": 2, "pages": 3, "images": 3, "ledger": 0}
+    assert [d.doc_id for d in store.documents()] == ["a", "c"]
+
+
+def test_a_long_document_is_stored_piece_by_piece_and_never_held_as_a_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piece = records("long", ["alpha"] * 10)
+    size = sum(len(r.image) + len(r.thumbnail) + r.embedding.vectors.nbytes for r in piece)
+    monkeypatch.setattr(write_batch, "BUFFERED", 3 * size)
+    with store.writing(), store.write() as batch:
+        for number in range(20):
+            batch.add("long", records("long", ["alpha"] * 10, first=1 + 10 * number))
+            assert batch.size < 3 * size
+        assert store._tables["pages"].count_rows() == 180  # six pieces of thirty
+        assert store.documents() == []
+        batch.commit([document("long", 200)])
+    assert rows(store) == {"documents": 1, "pages": 200, "images": 200, "ledger": 0}
+
+
+def test_a_document_that_misses_a_page_is_named_and_none_of_its_group_is_listed(store: Store) -> None:
+    with store.writing(), store.write() as batch:
+        batch.add("a", records("a", ["alpha", "beta"]))
+        batch.add("b", records("b", ["gamma", "delta"]))
+        batch.store_pages()
+        store._tables["pages"].delete("page_id = 'b#2'")
+        with pytest.raises(IndexDamaged, match=r"b\.pdf: 2 pages were written, 1 are in"):
+            batch.commit([document("a", 2), document("b", 2)])
+    assert rows(store) == {"documents": 0, "pages": 0, "images": 0, "ledger": 0}
+
+
+class PowerCut(BaseException):
+    """Ends the writer, as far as this test goes."""
+
+
+class Cut:
+    """A table of LanceDB that can be written to a number of times, together with its like."""
+
+    def __init__(self, table: Any, left: list[int]) -> None:
+        self._table, self._left = table, left
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("add", "delete", "merge_insert"):
+            if self._left[0] == 0:
+                raise PowerCut
+            self._left[0] -= 1
+        return getattr(self._table, name)
+
+
+def _write(batch: WriteBatch) -> None:
+    """A new document, one in the place of another, and one that is read again; then a group more."""
+    batch.add("new", records("new", ["alpha", "beta"]))
+    batch.add("next", records("next", ["gamma"]))
+    batch.add("same", records("same", ["delta", "epsilon"]))
+    for doc_id in ("new", "next", "same"):
+        batch.record(entry(doc_id))
+    batch.commit([document("new", 2), document("next", 1, "file:///old.pdf"), document("same", 2)])
+    batch.add("last", records("last", ["zeta", "eta", "theta"]))
+    batch.record(entry("last"))
+    batch.commit([document("last", 3)])
+
+
+@pytest.mark.parametrize("buffered", ["pages stored with the commit", "pages stored at once"])
+def test_cut_short_before_any_write_every_listed_document_is_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, buffered: str
+) -> None:
+    if buffered == "pages stored at once":
+        monkeypatch.setattr(write_batch, "BUFFERED", 1)
+    seen: list[tuple[str, ...]] = []
+    for writes in range(100):
+        uri = str(tmp_path / f"cut{writes}.lance")
+        with (whole := Store.create(uri, ENCODER.fingerprint)).writing():
+            add_document(whole, ENCODER, "old.pdf", ["old words", "more"], doc_id="old")
+            add_document(whole, ENCODER, "same.pdf", ["delta", "epsilon"], doc_id="same")
+        cut, left = Store.open(uri), [writes]
+        batch = WriteBatch(cut, cut._tables, remote=False)
+        tables = {name: Cut(table, left) for name, table in cut._tables.items()}
+        batch._tables = tables
+        cut._tables = tables  # what its own methods write to is cut too
+        try:
+            _write(batch)
+        except PowerCut:
+            pass
+        else:
+            break
+        after = Store.open(uri)
+        listed = after.documents()
+        for each in listed:
+            numbers = Counter(
+                row["number"] for b in after.pages([each.doc_id], ["number"]) for row in b.to_pylist()
+            )
+            assert numbers == Counter(range(1, each.pages + 1))
+            assert all(after.image(f"{each.doc_id}#{number}") for number in numbers)
+        assert {e.doc_id for e in after.ledger()} <= {each.doc_id for each in listed}
+        assert ("old" in after._by_id()) != ("next" in after._by_id())  # one of them is always there
+        with after.writing():  # sweeps
+            assert after._tables["pages"].count_rows() == sum(each.pages for each in listed)
+        seen.append(tuple(sorted(each.doc_id for each in listed)))
+    assert list(dict.fromkeys(seen)) == [
+        ("old", "same"),
+        ("new", "next", "same"),
+        ("last", "new", "next", "same"),
+    ]
+
+
+def test_what_was_under_way_in_an_object_store_is_not_counted_twice(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There no lock keeps other writers out, so nothing is swept when writing begins."""
+    with store.writing():
+        killed = store.write()
+        killed.add("a", records("a", ["alpha", "beta"]))
+        killed.store_pages()
+        with WriteBatch(store, store._tables, remote=True) as batch:
+            batch.add("a", records("a", ["alpha", "beta"]))
+            batch.commit([document("a", 2)])
+    assert rows(store) == {"documents": 1, "pages": 2, "images": 2, "ledger": 0}

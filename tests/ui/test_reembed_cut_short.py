@@ -1,0 +1,120 @@
+"""A power cut while a re-embedded index takes the old one's place: a whole index is there when it is next opened."""
+
+from pathlib import Path
+
+import pytest
+
+import configs.settings as configs
+from retrieval import swap
+from retrieval.errors import IndexBusy, IndexMissing
+from retrieval.locks import locked
+from retrieval.store import Store
+from tests.ui.conftest import SMALL, filled
+from ui.library import reembedded
+
+OTHER = SMALL.model_copy(update={"encoder": configs.Hashing(dim=32)})
+
+
+class PowerCut(BaseException):
+    """Ends the process, as far as this test goes."""
+
+
+def reembed(uri: str) -> None:
+    for _ in reembedded(uri, OTHER):
+        pass
+
+
+def cut_at_rename(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The power goes before the rename with this number, from 1."""
+    rename, renames = Path.rename, 0
+
+    def counted(path: Path, target: Path) -> Path:
+        nonlocal renames
+        if path.name.startswith("index.lance"):  # LanceDB's own files are not renamed by Python
+            renames += 1
+            if renames == number:
+                raise PowerCut
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", counted)
+
+
+def ends_well(uri: str) -> None:
+    """The old index is at its place, with all its documents, and re-embedding it once more replaces it."""
+    old = Store.open(uri)
+    assert (old.fingerprint.dim, len(old.documents())) == (64, 2)
+    reembed(uri)
+    assert (Store.open(uri).fingerprint.dim, len(Store.open(uri).documents())) == (32, 2)
+    assert Store.open(f"{uri}.before").fingerprint.dim == 64
+    assert not Path(f"{uri}.reembedding").exists()
+
+
+def test_undisturbed_the_new_index_is_there_and_the_old_one_kept(tmp_path: Path) -> None:
+    ends_well(filled(tmp_path))
+
+
+@pytest.mark.parametrize("system", ["exchanges names", "cannot exchange names"])
+def test_cut_short_before_any_step_the_old_index_is_at_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    uri = filled(tmp_path)
+    if system == "cannot exchange names":
+        monkeypatch.setattr(swap, "exchange", lambda *_: False)
+    for number in range(1, 5 if system == "cannot exchange names" else 2):
+        with monkeypatch.context() as patched:
+            cut_at_rename(patched, number)
+            with pytest.raises(PowerCut):
+                reembed(uri)
+        assert len(Store.open(uri).documents()) == 2
+    ends_well(uri)
+
+
+def test_cut_short_before_the_exchange_the_old_index_is_at_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = filled(tmp_path)
+
+    def no_power(*_: Path) -> bool:
+        raise PowerCut
+
+    with monkeypatch.context() as patched:
+        patched.setattr(swap, "exchange", no_power)
+        with pytest.raises(PowerCut):
+            reembed(uri)
+    ends_well(uri)
+
+
+def test_cut_short_between_two_renames_the_old_index_is_put_back_by_whoever_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = filled(tmp_path)
+    monkeypatch.setattr(swap, "exchange", lambda *_: False)
+    with monkeypatch.context() as patched:
+        cut_at_rename(patched, 4)
+        with pytest.raises(PowerCut):
+            reembed(uri)
+    assert not Path(uri).exists()
+    with locked(Path(f"{uri}.before") / ".writer", ""), pytest.raises(IndexBusy, match="try again"):
+        Store.open(uri)  # as while the other process is still at it
+    created = Store.create(uri, Store.open(f"{uri}.before").fingerprint)
+    assert len(created.documents()) == 2
+    ends_well(uri)
+
+
+def test_an_index_that_was_moved_away_is_not_brought_back(tmp_path: Path) -> None:
+    uri = filled(tmp_path)
+    reembed(uri)
+    Path(uri).rename(tmp_path / "elsewhere.lance")
+    with pytest.raises(IndexMissing):
+        Store.open(uri)
+
+
+def test_two_folders_exchange_their_names(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if not swap.exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this file system cannot exchange names")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+    with pytest.raises(FileNotFoundError):
+        swap.exchange(tmp_path / "a", tmp_path / "nothing")
