@@ -30,10 +30,10 @@ from transformers.models.qwen3_5 import Qwen3_5Config
 from rerankers.jina_m0 import JinaM0, JinaM0Reranker
 from rerankers.qwen3_vl import Qwen3VLReranker
 from rerankers.vision import VisionReranker
-from retrieval import checkpoints
-from retrieval.checkpoints import Placement
 from retrieval.encoders import colvision
 from retrieval.encoders.vision import Family, VisionEncoder
+from retrieval.models import checkpoints
+from retrieval.models.checkpoints import Placement
 from retrieval.types import Fingerprint, Page, PageContent
 from tests.vision import tiny
 

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from benchmarks import clustered
 from benchmarks.recall import DEPTH, QUESTIONS, add, judged, ours, timed
 from retrieval import fuse
-from retrieval.ivf import upkeep
-from retrieval.maxsim import bare, maxsim_ragged
-from retrieval.store import Store
-from retrieval.tables import narrowed, widened
+from retrieval.recall.ivf import upkeep
+from retrieval.recall.maxsim import bare, maxsim_ragged
+from retrieval.store.schema import narrowed, widened
+from retrieval.store.store import Store
 from retrieval.types import Fingerprint, QueryEmbedding, Vectors
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"

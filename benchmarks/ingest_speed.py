@@ -25,7 +25,7 @@ import configs.settings as configs
 import retrieval.encoders
 from benchmarks.ocr import degrade
 from ingest.pipeline import ingest
-from retrieval.store import Store
+from retrieval.store.store import Store
 
 RESULTS = Path(__file__).parent / "results"
 MIN_WORDS = 150  # of a page that counts as born digital

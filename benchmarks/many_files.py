@@ -27,14 +27,14 @@ TABLES = ("documents", "pages", "images", "ledger")
 INGEST = """
 import sys
 from pathlib import Path
-import retrieval.store
-optimize = retrieval.store.Store.optimize
+import retrieval.store.store
+optimize = retrieval.store.store.Store.optimize
 def counted(store):
     files = [path for path in Path(store.uri).rglob("*") if path.is_file()]
     print("before optimize", len(files), sum(path.stat().st_size for path in files), flush=True)
     optimize(store)
-retrieval.store.Store.optimize = counted
-from ui.cli import main
+retrieval.store.store.Store.optimize = counted
+from ui.cli.app import main
 sys.argv[0] = "folioscope"
 main()
 """

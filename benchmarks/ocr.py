@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ingest.mupdf import MupdfDocument
-from ingest.ocr import load
-from ingest.read import read_page
+from ingest.ocr.engine import load
+from ingest.rasterize.mupdf import MupdfDocument
+from ingest.read.page_text import read_page
 from retrieval.errors import FolioscopeError
 
 RESULTS = Path(__file__).parent / "results" / "ocr.json"
@@ -113,7 +113,7 @@ def engines(wanted: list[str]) -> Iterator[tuple[str, Engine]]:
                     assert ours is not None
                     yield name, lambda image, engine=ours: [w.text for w in engine.read(image).words]  # type: ignore[misc]
                 case "ours, published weights":
-                    from ingest.rapid import MODELS, RapidOcr, session
+                    from ingest.ocr.rapid import MODELS, RapidOcr, session
 
                     published = RapidOcr(session(MODELS / "PP-OCRv6_rec_small.onnx"))
                     yield name, lambda image, engine=published: [w.text for w in engine.read(image).words]  # type: ignore[misc]

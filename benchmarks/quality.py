@@ -21,11 +21,12 @@ import configs.settings as configs
 import rerankers
 import retrieval.encoders
 from ingest.pipeline import ingest
-from retrieval import evaluate, fuse
+from retrieval import fuse
 from retrieval.encoders.words import windows
-from retrieval.evaluate import Dataset, Question
+from retrieval.evaluation import evaluate
+from retrieval.evaluation.evaluate import Dataset, Question
 from retrieval.search import Searcher
-from retrieval.store import Store
+from retrieval.store.store import Store
 from retrieval.train.minilm import CLS, SEP, load_bert, load_tokenizer
 from retrieval.types import Encoder, Vectors
 

@@ -32,12 +32,13 @@ from numpy.typing import NDArray
 import configs.settings as configs
 from benchmarks import clustered
 from benchmarks.peers import measured
-from retrieval import evaluate, fuse
-from retrieval.ivf import upkeep
-from retrieval.maxsim import bare, maxsim_ragged
-from retrieval.recall import Recall
-from retrieval.store import Store
-from retrieval.tables import PageRecord, now, ragged_stored
+from retrieval import fuse
+from retrieval.evaluation import evaluate
+from retrieval.recall.ivf import upkeep
+from retrieval.recall.maxsim import bare, maxsim_ragged
+from retrieval.recall.planner import Recall
+from retrieval.store.schema import PageRecord, now, ragged_stored
+from retrieval.store.store import Store
 from retrieval.types import (
     Document,
     Filter,

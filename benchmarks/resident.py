@@ -1,7 +1,7 @@
 """The scan on a GPU: exact MaxSim over all pages' vectors in its memory, beside what else could be done there.
 
-For each size, in one run: ours (`retrieval.resident`: the fused kernel over every page, then float64 for those that may
-be among the best 100), the same by padded products in torch (what colpali-engine's `score_multi_vector` does, in
+For each size, in one run: ours (`retrieval.recall.gpu_scan`: the fused kernel over every page, then float64 for those
+that may be among the best 100), the same by padded products in torch (what colpali-engine's `score_multi_vector` does, in
 float16, a chunk of pages at a time), and the floor, which is the time to read the vectors once at the speed of a copy
 measured just before. Recall is against float64 over the same vectors. Nothing is read from an index.
 
@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval.maxsim import bare
-from retrieval.parts import Pages
-from retrieval.resident import BLOCK, Block, Resident
+from retrieval.recall.gpu_scan import BLOCK, Block, Resident
+from retrieval.recall.maxsim import bare
+from retrieval.recall.parts import Pages
 from retrieval.types import Vectors
 
 RESULTS = Path(__file__).parent / "results" / "resident.json"

@@ -21,10 +21,10 @@ import configs.settings as configs
 import rerankers
 import retrieval.encoders
 from ingest.pipeline import ingest
-from retrieval import evaluate
+from retrieval.evaluation import evaluate
 from retrieval.search import Searcher
-from retrieval.store import Store
-from retrieval.tables import PageRecord, now, ragged_vectors
+from retrieval.store.schema import PageRecord, now, ragged_vectors
+from retrieval.store.store import Store
 from retrieval.types import Document, Encoder, Page, PageContent, PageEmbedding, Vectors
 
 RESULTS = Path(__file__).parent / "results"

@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks import clustered
 from benchmarks.recall import DEPTH, QUESTIONS, judged, timed
 from retrieval import fuse
-from retrieval.maxsim import bare, maxsim_ragged, offsets_of
-from retrieval.tables import narrowed, widened
+from retrieval.recall.maxsim import bare, maxsim_ragged, offsets_of
+from retrieval.store.schema import narrowed, widened
 from retrieval.types import QueryEmbedding, Vectors
 
 RESULTS = Path(__file__).parent / "results" / "stored.json"

@@ -22,9 +22,9 @@ from playwright.sync_api import Page, sync_playwright
 
 import configs.settings as configs
 from ingest.pipeline import ingest
-from retrieval import evaluate
+from retrieval.evaluation import evaluate
 from tests.ui.browser import CHROMIUM, FLAGS, Server, served, tab
-from ui import assemble
+from ui import factory
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     index = options.work / "ui.lance"
     settings = configs.load(options.profile)
-    store, encoder = assemble.store_to_write(str(index), settings)
+    store, encoder = factory.store_to_write(str(index), settings)
     for _ in ingest([SAMPLES / "pdfs"], store, encoder, settings.ingest):
         pass
     longest = max(store.documents(), key=lambda document: document.pages)

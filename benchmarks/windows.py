@@ -19,9 +19,9 @@ import configs.settings as configs
 import rerankers
 import retrieval.encoders
 from rerankers.text import CLS, PAIR, SEP, TextReranker
-from retrieval import evaluate, observe
+from retrieval.evaluation import evaluate, replay
 from retrieval.search import Searcher
-from retrieval.store import Store
+from retrieval.store.store import Store
 
 RESULTS = Path(__file__).parent / "results"
 EVERY = 10_000
@@ -47,12 +47,12 @@ def measured(
 ) -> dict[str, Any]:
     reranker = TextReranker(configs.Text(windows=windows))
     encoder = retrieval.encoders.load(settings.encoder)
-    search = settings.search.model_copy(update={"rerank": PAGES, "depth": 2 * observe.FIRST})
+    search = settings.search.model_copy(update={"rerank": PAGES, "depth": 2 * replay.FIRST})
     searcher = Searcher(store, encoder, reranker, search)
-    spending = observe.Spending(search.text_weight, search.rerank_weight, PAGES)
-    observed = list(observe.observe(dataset, searcher, within=within))
-    replayed = observe.replay(dataset, observed, spending)
-    alone = observe.replay(dataset, observed, observe.Spending(search.text_weight, 100.0, PAGES))
+    spending = replay.Spending(search.text_weight, search.rerank_weight, PAGES)
+    observed = list(replay.observe(dataset, searcher, within=within))
+    replayed = replay.replay(dataset, observed, spending)
+    alone = replay.replay(dataset, observed, replay.Spending(search.text_weight, 100.0, PAGES))
     seconds = [one.page_s * pages for one, pages in zip(observed, replayed.read, strict=True)]
     return {
         "nDCG@10": replayed.values,

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 import configs.settings as configs  # noqa: E402
 from ingest.pipeline import ingest  # noqa: E402
 from tests.ui.browser import CHROMIUM, FLAGS, served, tab  # noqa: E402
-from ui import assemble  # noqa: E402
+from ui import factory  # noqa: E402
 
 SAMPLES = ROOT / "samples" / "pdfs"
 SCREENS = ROOT / "docs" / "screens"
@@ -73,7 +73,7 @@ def main() -> None:
     SCREENS.mkdir(exist_ok=True)
     settings = configs.load("cpu")
     index = work / "screens.lance"
-    store, encoder = assemble.store_to_write(str(index), settings)
+    store, encoder = factory.store_to_write(str(index), settings)
     for _ in ingest([SAMPLES], store, encoder, settings.ingest, collection="samples"):
         pass
     with sync_playwright() as playwright:

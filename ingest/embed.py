@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import groupby
 
-from ingest.prepared import Failed, FailedPage, Finished, Idle, Opened, Prepared, PreparedPage
+from ingest.read.titles import clean
 from ingest.sources import Source
-from ingest.titles import clean
+from ingest.workers.messages import Failed, FailedPage, Finished, Idle, Opened, Prepared, PreparedPage
 from retrieval.errors import FolioscopeError, UnreadableDocument
 from retrieval.types import Encoder, PageContent, PageEmbedding
 

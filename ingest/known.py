@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ingest.names import Names
+from ingest.read.titles import clean
 from ingest.sources import Source, content_id, path_of, state_of
-from ingest.titles import clean
 from retrieval.errors import UnreadableDocument
-from retrieval.store import Store
+from retrieval.store.store import Store
 from retrieval.types import Document
 
 EDITED = "edited"

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from ingest.read.titles import clean
 from ingest.sources import path_of
-from ingest.titles import clean
 from retrieval.types import Document
 
 

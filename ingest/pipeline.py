@@ -17,16 +17,16 @@ import configs.settings as configs
 from ingest.embed import Computing, Embedded, OfDocument, embed
 from ingest.known import Known, Missing, Read
 from ingest.names import Names
-from ingest.prepared import Failed, FailedPage, Finished, Idle, Opened, Task
 from ingest.progress import Progress, Reporter
+from ingest.read.titles import clean
 from ingest.sources import Source, discover
-from ingest.titles import clean
-from ingest.worker import prepare
+from ingest.workers.dispatch import prepare
+from ingest.workers.messages import Failed, FailedPage, Finished, Idle, Opened, Task
 from ingest.writer import Done, Writer
 from retrieval.errors import UnreadableDocument
 from retrieval.labels import checked
-from retrieval.store import Store
-from retrieval.tables import now
+from retrieval.store.schema import now
+from retrieval.store.store import Store
 from retrieval.types import Encoder
 
 OPTIMIZE_EVERY = 2_000

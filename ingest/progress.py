@@ -4,8 +4,8 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+from ingest.read.titles import clean
 from ingest.sources import Source
-from ingest.titles import clean
 
 Event = Literal["found", "page", "done", "skipped", "failed", "removed", "finished"]
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 
 from ingest.writer import DOCUMENTS, SECONDS
-from retrieval.store import Store
-from retrieval.tables import PageRecord
+from retrieval.store.schema import PageRecord
+from retrieval.store.store import Store
+from retrieval.store.write_batch import WriteBatch
 from retrieval.types import Document, Encoder, Page
-from retrieval.write_batch import WriteBatch
 
 PAGES_ENCODED = 32
 """Pages of one document that are given to the encoder together."""

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 
 from ingest.embed import Embedded
 from ingest.known import EDITED, edited
-from ingest.prepared import FailedPage, Opened, PreparedPage
 from ingest.sources import Source
+from ingest.workers.messages import FailedPage, Opened, PreparedPage
 from retrieval.errors import UnreadableDocument
-from retrieval.store import Store
-from retrieval.tables import READ_AGAIN, LedgerEntry, Outcome, PageRecord, now
+from retrieval.store.schema import READ_AGAIN, LedgerEntry, Outcome, PageRecord, now
+from retrieval.store.store import Store
+from retrieval.store.write_batch import BUFFERED
 from retrieval.types import Document, Page, PageContent
-from retrieval.write_batch import BUFFERED
 
 DOCUMENTS = 256
 """Documents that are committed together at most: a bound for machines that read more than a hundred files a second."""

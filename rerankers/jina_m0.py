@@ -20,8 +20,8 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLPreTrainedMode
 from configs.models import NON_COMMERCIAL
 from rerankers.features import FeatureCache, Features
 from rerankers.vision import IMAGE, Seen, VisionReranker, opened
-from retrieval import checkpoints
-from retrieval.checkpoints import Placement
+from retrieval.models import checkpoints
+from retrieval.models.checkpoints import Placement
 from retrieval.types import PageContent
 
 if TYPE_CHECKING:

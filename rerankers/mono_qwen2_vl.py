@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
 from rerankers.vision import IMAGE, VisionReranker, opened, yes_or_no
-from retrieval import checkpoints
-from retrieval.checkpoints import Placement
 from retrieval.errors import ModelBroken
+from retrieval.models import checkpoints
+from retrieval.models.checkpoints import Placement
 
 if TYPE_CHECKING:
     import configs.settings as configs

@@ -15,8 +15,8 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDe
 
 from rerankers.features import Features
 from rerankers.vision import IMAGE, VisionReranker, opened, yes_or_no
-from retrieval.checkpoints import Placement
 from retrieval.errors import ModelBroken
+from retrieval.models.checkpoints import Placement
 
 if TYPE_CHECKING:
     import configs.settings as configs

@@ -12,8 +12,8 @@ from sentence_transformers import CrossEncoder
 
 import configs.settings as configs
 from configs.models import cautions
-from retrieval import checkpoints
 from retrieval.errors import ModelBroken, RerankerFailed, first_line
+from retrieval.models import checkpoints
 from retrieval.types import PageContent
 
 

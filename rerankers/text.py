@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import configs.settings as configs
-from retrieval.onnx import ModelFolder, RowRunner
+from retrieval.models.onnx import ModelFolder, RowRunner
 from retrieval.text import STOP_WORDS, stem, stems, words
 from retrieval.types import PageContent
 

@@ -22,10 +22,10 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from configs.models import cautions
 from rerankers.features import FeatureCache, Features
-from retrieval import checkpoints
-from retrieval.batches import TokenBudget, pad
-from retrieval.checkpoints import Placement
 from retrieval.errors import RerankerFailed, first_line
+from retrieval.models import checkpoints
+from retrieval.models.checkpoints import Placement
+from retrieval.models.token_batches import TokenBudget, pad
 from retrieval.types import PageContent
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.maxsim import weighted
+from retrieval.recall.maxsim import weighted
 from retrieval.text import STOP_WORDS, stem, stems, words
 from retrieval.types import (
     Box,

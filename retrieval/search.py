@@ -13,8 +13,8 @@ from retrieval.confidence import Calibration
 from retrieval.errors import BadQuery, NotFound, RerankerFailed
 from retrieval.highlight import focus, heat, highlight
 from retrieval.lru import LRU
-from retrieval.recall import Recall
-from retrieval.store import Store
+from retrieval.recall.planner import Recall
+from retrieval.store.store import Store
 from retrieval.text import has_unspaced_script, one_line
 from retrieval.types import (
     Decision,

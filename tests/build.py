@@ -6,8 +6,8 @@ from io import BytesIO
 
 from PIL import Image
 
-from retrieval.store import Store
-from retrieval.tables import PageRecord
+from retrieval.store.schema import PageRecord
+from retrieval.store.store import Store
 from retrieval.types import Document, Encoder, Page, PageContent, TextSource, Word
 
 ADDED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.store import Store
+from retrieval.store.store import Store
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests run on the processor, also where there is a GPU
 

@@ -18,7 +18,7 @@ def test_packages_come_from_this_checkout(name: str) -> None:
 
 
 def test_help_imports_little_more_than_typer_itself() -> None:
-    ours = "import sys; sys.argv = ['folioscope', '--help']\nfrom ui.cli import main as app"
+    ours = "import sys; sys.argv = ['folioscope', '--help']\nfrom ui.cli.app import main as app"
     bare = (
         "import sys; sys.argv = ['bare', '--help']\nimport typer\napp = typer.Typer()\n"
         "app.command('a')(lambda: None)\napp.command('b')(lambda: None)"

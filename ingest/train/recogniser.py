@@ -37,8 +37,8 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from PIL import Image, ImageFilter
 
-from ingest.rapid import MODELS, RapidOcr, session
-from retrieval.onnx import write_manifest
+from ingest.ocr.rapid import MODELS, RapidOcr, session
+from retrieval.models.onnx import write_manifest
 
 PUBLISHED = MODELS / "PP-OCRv6_rec_small.onnx"
 STRIPS = 96

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from rerankers.train import cross_encoder
 from rerankers.train.cross_encoder import QUESTION_PIECES
-from retrieval.onnx import ModelFolder, RowRunner, write_manifest
+from retrieval.models.onnx import ModelFolder, RowRunner, write_manifest
 from retrieval.train import bi_encoder
 from retrieval.train.course import TrainingRefused
 from retrieval.train.minilm import CLS, SEP, load_tokenizer, pieces

@@ -19,11 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 from configs.models import cautions
-from retrieval import checkpoints
-from retrieval.checkpoints import Placement
 from retrieval.encoders import geometry
 from retrieval.encoders.vision import Family, Inputs, VisionEncoder, sequences_of
 from retrieval.errors import ModelBroken
+from retrieval.models import checkpoints
+from retrieval.models.checkpoints import Placement
 from retrieval.types import Fingerprint
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from transformers import NeoMMEForRetrieval
 from transformers.models.neomme.image_processing_neomme import get_resize_output_size
 from transformers.models.neomme.processing_neomme import NeoMMEProcessor
 
-from retrieval import checkpoints
-from retrieval.checkpoints import Placement
 from retrieval.encoders import geometry
 from retrieval.encoders.vision import Family, Inputs, VisionEncoder, sequences_of
+from retrieval.models import checkpoints
+from retrieval.models.checkpoints import Placement
 from retrieval.types import Fingerprint
 
 if TYPE_CHECKING:

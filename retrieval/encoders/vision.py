@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from retrieval.batches import TokenBudget, pad
-from retrieval.checkpoints import Placement, plain
 from retrieval.encoders.geometry import Boxes, Positions
+from retrieval.models.checkpoints import Placement, plain
+from retrieval.models.token_batches import TokenBudget, pad
 from retrieval.types import Fingerprint, PageContent, PageEmbedding, QueryEmbedding
 
 SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")

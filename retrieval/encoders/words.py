@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 import configs.settings as configs
-from retrieval.onnx import ModelFolder, RowRunner
+from retrieval.models.onnx import ModelFolder, RowRunner
 from retrieval.text import STOP_WORDS, fold
 from retrieval.types import Box, Fingerprint, PageContent, PageEmbedding, QueryEmbedding, Vectors, Word
 

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retrieval import checkpoints
-from retrieval.checkpoints import Placement
 from retrieval.errors import missing_extra
+from retrieval.models import checkpoints
+from retrieval.models.checkpoints import Placement
 from retrieval.train import run
 from retrieval.train.course import Told, TrainingRefused, batch_at, curriculum
 from retrieval.train.pages import LoraOptions, PageGroup, digest_of

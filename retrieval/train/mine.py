@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from retrieval.evaluate import Dataset, split_name
+from retrieval.evaluation.evaluate import Dataset, split_name
 from retrieval.search import Searcher
-from retrieval.store import Store
+from retrieval.store.store import Store
 from retrieval.train.groups import Group
 from retrieval.types import Filter, Page, PageContent, Reranker
 

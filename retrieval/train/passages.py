@@ -10,8 +10,8 @@ from io import BytesIO
 
 from PIL import Image
 
-from retrieval.store import Store
-from retrieval.tables import PageRecord
+from retrieval.store.schema import PageRecord
+from retrieval.store.store import Store
 from retrieval.train.groups import Group, by_corpus
 from retrieval.types import Document, Encoder, Page, PageContent, Word
 

@@ -20,10 +20,10 @@ from colpali_engine.loss import ColbertLoss, ColbertNegativeCELoss
 from torch import Tensor
 
 import configs.settings as configs
-from retrieval import checkpoints
-from retrieval.batches import TokenBudget
 from retrieval.encoders import colvision
 from retrieval.encoders.vision import Family, Inputs
+from retrieval.models import checkpoints
+from retrieval.models.token_batches import TokenBudget
 from retrieval.train import lora
 from retrieval.train.course import Progress, Told, TrainingRefused, check
 from retrieval.train.pages import LoraOptions, PageGroup, readable

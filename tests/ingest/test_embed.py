@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from ingest.embed import Embedded, Event, embed
-from ingest.prepared import Failed, FailedPage, Finished, Idle, Opened, Prepared, PreparedPage
 from ingest.sources import Source
+from ingest.workers.messages import Failed, FailedPage, Finished, Idle, Opened, Prepared, PreparedPage
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import IndexBusy, UnreadableDocument
-from retrieval.tables import now
+from retrieval.store.schema import now
 from retrieval.types import Page, PageContent, PageEmbedding
 
 

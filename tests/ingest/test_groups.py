@@ -14,9 +14,9 @@ import pytest
 import configs.settings as configs
 from ingest import writer
 from ingest.pipeline import ingest
-from retrieval import write_batch
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.store import Store
+from retrieval.store import write_batch
+from retrieval.store.store import Store
 from retrieval.types import PageContent, PageEmbedding
 from tests.ingest.test_pipeline import snapshot
 from tests.pdfs import filler, make_pdf

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ingest.ocr import Ocr, Tesseract, check, load, turned_image
-from ingest.rapid import RapidOcr
+from ingest.ocr.engine import Ocr, Tesseract, check, load, turned_image
+from ingest.ocr.rapid import RapidOcr
 from retrieval.errors import MissingExtra
 from tests.ingest.conftest import scan
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from pymupdf import mupdf
 
-from ingest.child import _unexpected
-from ingest.mupdf import _page_error, out_of_memory
-from ingest.poppler import PopplerDocument
+from ingest.rasterize.mupdf import _page_error, out_of_memory
+from ingest.rasterize.poppler import PopplerDocument
+from ingest.workers.worker import _unexpected
 from retrieval.errors import UnreadableDocument
 
 TOO_MUCH: dict[str, Callable[[], object]] = {

@@ -25,11 +25,11 @@ from ingest.known import EDITED
 from ingest.pipeline import ingest
 from ingest.progress import Progress
 from ingest.sources import path_of
-from ingest.worker import FailedPage, Prepared, PreparedPage, Task, prepare
+from ingest.workers.dispatch import FailedPage, Prepared, PreparedPage, Task, prepare
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadSource, IndexBusy
 from retrieval.labels import BadChange
-from retrieval.store import Store
+from retrieval.store.store import Store
 from retrieval.types import PageContent, PageEmbedding
 from tests.pdfs import filler, make_pdf
 from tests.permissions import shut

@@ -7,7 +7,7 @@ import pymupdf
 import pytest
 from PIL import Image
 
-from ingest.rasterize import open_document, open_other
+from ingest.rasterize.document import open_document, open_other
 from retrieval.errors import MissingExtra, UnreadableDocument
 from tests.ingest.conftest import raw_pdf
 

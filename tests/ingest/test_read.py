@@ -8,11 +8,11 @@ import pymupdf
 import pytest
 from PIL import Image
 
-from ingest.lines import reading_order
-from ingest.mupdf import MupdfDocument
-from ingest.ocr import Reading
-from ingest.read import PageText, read_page
-from ingest.sanity import garbled
+from ingest.ocr.engine import Reading
+from ingest.ocr.reading_order import reading_order
+from ingest.rasterize.mupdf import MupdfDocument
+from ingest.read.page_text import PageText, read_page
+from ingest.read.sanity import garbled
 from retrieval.types import Box, Word
 from tests.ingest.conftest import PROSE, scan
 

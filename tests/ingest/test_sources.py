@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from ingest.read.titles import clean, title_of
 from ingest.sources import content_id, discover, path_of, state_of
-from ingest.titles import clean, title_of
 from retrieval.errors import BadSource
 from tests.permissions import shut
 

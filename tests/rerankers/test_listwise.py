@@ -19,7 +19,7 @@ from rerankers.overlap import OverlapReranker
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import RerankerFailed
 from retrieval.search import Searcher
-from retrieval.store import Store
+from retrieval.store.store import Store
 from retrieval.types import PageContent
 from tests.build import add_document, content
 

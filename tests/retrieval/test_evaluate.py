@@ -4,11 +4,11 @@ import pytest
 
 import configs.settings as configs
 from rerankers.overlap import OverlapReranker
-from retrieval import evaluate
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadDataset, NotFound
+from retrieval.evaluation import evaluate
 from retrieval.search import Searcher
-from retrieval.store import Store
+from retrieval.store.store import Store
 from tests.build import add_document
 
 

@@ -17,16 +17,16 @@ import configs.settings as configs
 from retrieval import fuse
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import IndexBusy, ModelBroken
-from retrieval.ivf import codebook, kernels, lists, segment, upkeep
-from retrieval.ivf.agreement import asked_of, measure
-from retrieval.ivf.lists import Lists
-from retrieval.maxsim import maxsim
-from retrieval.recall import Recall, Recalled
-from retrieval.store import Store
-from retrieval.tables import READ_AGAIN, PageRecord
+from retrieval.recall.ivf import codebook, kernels, lists, segment, upkeep
+from retrieval.recall.ivf.agreement import asked_of, measure
+from retrieval.recall.ivf.lists import Lists
+from retrieval.recall.maxsim import maxsim
+from retrieval.recall.page_cache import PageVectors, maxsim_stored
+from retrieval.recall.planner import Recall, Recalled
+from retrieval.store.schema import READ_AGAIN, PageRecord
+from retrieval.store.store import Store
+from retrieval.store.verify import verify
 from retrieval.types import Document, Filter, PageEmbedding, QueryEmbedding, Vectors
-from retrieval.vectors import PageVectors, maxsim_stored
-from retrieval.verify import verify
 from tests.build import ADDED, add_document, content
 
 DIM = 40  # not a multiple of 16, so that no loop is tested at the width of a register alone
@@ -374,8 +374,8 @@ def test_dropped_lists_leave_the_pages_to_be_scanned(large: Store) -> None:
 
 KILLED = """
 import os, signal, sys
-from retrieval.ivf import upkeep
-from retrieval.store import Store
+from retrieval.recall.ivf import upkeep
+from retrieval.store.store import Store
 def told(what, done, of):
     if what == sys.argv[2]:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -3,10 +3,10 @@ import pytest
 
 from retrieval.errors import ModelBroken
 from retrieval.highlight import focus
-from retrieval.maxsim import maxsim, maxsim_many, maxsim_ragged, weighted
-from retrieval.parts import Pages, Scanned
+from retrieval.recall.maxsim import maxsim, maxsim_many, maxsim_ragged, weighted
+from retrieval.recall.page_cache import maxsim_stored
+from retrieval.recall.parts import Pages, Scanned
 from retrieval.types import PageEmbedding, QueryEmbedding, Vectors
-from retrieval.vectors import maxsim_stored
 
 
 def query(vectors: list[list[float]], weights: list[float] | None = None) -> QueryEmbedding:

@@ -12,10 +12,10 @@ from rerankers.overlap import OverlapReranker
 from retrieval.confidence import Calibration
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadQuery
-from retrieval.maxsim import maxsim
-from retrieval.recall import Recall
+from retrieval.recall.maxsim import maxsim
+from retrieval.recall.planner import Recall
 from retrieval.search import CACHED_QUERIES, Searcher, reorder
-from retrieval.store import Store
+from retrieval.store.store import Store
 from retrieval.types import Filter, Hit, Page, PageContent
 from tests.build import ADDED, add_document
 

@@ -9,7 +9,7 @@ from rerankers.overlap import OverlapReranker
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.rules import apply
 from retrieval.search import Searcher
-from retrieval.store import Store
+from retrieval.store.store import Store
 from retrieval.types import Document, Hit, Page, PageContent
 from tests.build import ADDED, add_document, content
 

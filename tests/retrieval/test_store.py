@@ -15,8 +15,8 @@ import pytest
 
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import EncoderMismatch, IndexBusy, IndexDamaged, IndexMissing, NotFound, SchemaMismatch
-from retrieval.store import Store
-from retrieval.tables import PageRecord
+from retrieval.store.schema import PageRecord
+from retrieval.store.store import Store
 from retrieval.types import Document, Filter, Page
 from tests.build import ADDED, add_document, content, webp
 
@@ -240,7 +240,7 @@ def test_an_index_of_another_encoder_is_refused_with_both_names(store: Store) ->
 def test_another_schema_version_is_refused_with_both_numbers(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.tables.SCHEMA_VERSION", 2)
+    monkeypatch.setattr("retrieval.store.schema.SCHEMA_VERSION", 2)
     with pytest.raises(SchemaMismatch, match="layout 1, this program reads layout 2"):
         Store.open(store.uri)
 
@@ -344,7 +344,7 @@ def test_an_index_of_the_ids_changes_nothing_that_is_read(
     store: Store, encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through all that can happen to rows after it was made: more of them, fewer, other ones, unfinished ones."""
-    monkeypatch.setattr("retrieval.store.MANY", 4)
+    monkeypatch.setattr("retrieval.store.store.MANY", 4)
 
     def as_written(expected: dict[str, list[str]]) -> None:
         for one in (store, Store.open(store.uri)):

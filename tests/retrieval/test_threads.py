@@ -17,9 +17,9 @@ from rerankers.text import TextReranker
 from retrieval import text
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.encoders.words import WordsEncoder
-from retrieval.evaluate import measured
+from retrieval.evaluation.evaluate import measured
 from retrieval.search import Searcher
-from retrieval.store import Store
+from retrieval.store.store import Store
 from retrieval.types import Highlight, Hit, Page
 from tests.build import add_document
 

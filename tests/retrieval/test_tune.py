@@ -11,16 +11,17 @@ import pytest
 
 import configs.settings as configs
 from rerankers.overlap import OverlapReranker
-from retrieval import calibrate, confidence, evaluate, fuse
-from retrieval.calibrate import ece, fit, reliability
+from retrieval import confidence, fuse
 from retrieval.confidence import Calibration, CalibrationMismatch
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadQuery, FolioscopeError
-from retrieval.evaluate import Dataset, Question
-from retrieval.observe import Observed, Spending, observe, order, replay
+from retrieval.evaluation import calibrate, evaluate
+from retrieval.evaluation.calibrate import ece, fit, reliability
+from retrieval.evaluation.evaluate import Dataset, Question
+from retrieval.evaluation.replay import Observed, Spending, observe, order, replay
+from retrieval.evaluation.tune import tune
 from retrieval.search import Searcher
-from retrieval.store import Store
-from retrieval.tune import tune
+from retrieval.store.store import Store
 from retrieval.types import Page
 from tests.build import add_document
 

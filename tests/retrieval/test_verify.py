@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.store import Store
-from retrieval.verify import AGAIN, Problem, disk, state, verify
+from retrieval.store.store import Store
+from retrieval.store.verify import AGAIN, Problem, disk, state, verify
 from tests.build import add_document
 
 

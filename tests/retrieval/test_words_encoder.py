@@ -12,8 +12,8 @@ import pytest
 import configs.settings as configs
 from retrieval.encoders.words import OVERLAP, WordsEncoder, runs, windows
 from retrieval.errors import ModelBroken
-from retrieval.maxsim import maxsim
-from retrieval.onnx import MODELS, ModelFolder
+from retrieval.models.onnx import MODELS, ModelFolder
+from retrieval.recall.maxsim import maxsim
 from retrieval.types import PageContent, PageEmbedding
 from tests.build import content
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from retrieval import write_batch
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import IndexDamaged
-from retrieval.store import Store
-from retrieval.tables import LedgerEntry, PageRecord
+from retrieval.store import write_batch
+from retrieval.store.schema import LedgerEntry, PageRecord
+from retrieval.store.store import Store
+from retrieval.store.write_batch import WriteBatch
 from retrieval.types import Document, Page
-from retrieval.write_batch import WriteBatch
 from tests.build import ADDED, add_document, content, webp
 
 ENCODER = HashingEncoder(dim=64)

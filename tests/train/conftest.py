@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import BertConfig, BertModel
 
-from retrieval.onnx import MODELS
+from retrieval.models.onnx import MODELS
 
 
 @pytest.fixture(scope="session")

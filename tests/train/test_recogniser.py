@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from ingest.rapid import RapidOcr, session
+from ingest.ocr.rapid import RapidOcr, session
 from ingest.train import recogniser
 
 TEXT = [

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from rerankers.train.export import export
-from retrieval import onnx
 from retrieval.errors import FolioscopeError
-from retrieval.onnx import MODELS, ModelFolder
-from retrieval.store import Store
+from retrieval.models import onnx
+from retrieval.models.onnx import MODELS, ModelFolder
+from retrieval.store.store import Store
 from retrieval.train.course import TrainingRefused
 from retrieval.train.groups import read_groups
 from tests.pdfs import make_pdf
-from ui import promote, training
+from ui.cli import promote, train_steps
 
 THINGS = ["pump", "bridge", "harbour", "filter", "engine", "ferry", "crane", "tunnel", "valve", "boiler"]
 
@@ -44,7 +44,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mined(source: str, folder: Path) -> Path:
     out = folder / "groups.jsonl.gz"
     options = {"negatives": 4, "read": 6, "likely": 1.0}
-    training.run_mine(
+    train_steps.run_mine(
         source,
         out,
         index=str(folder / "index.lance"),
@@ -94,7 +94,7 @@ def test_passages_are_mined_among_those_of_their_source(tmp_path: Path) -> None:
 
 def fit(groups: Path, out: Path, minilm: Path, kind: str = "text", **chosen: Any) -> None:
     options = {"steps": 3, "batch": 4, "negatives": 2, "seed": 0, **chosen}
-    training.run_fit(
+    train_steps.run_fit(
         kind,
         [groups],
         out,
@@ -119,7 +119,7 @@ def test_from_pages_to_a_model_that_is_judged(
     fit(groups, tmp_path / "bi", minilm, "words", distil=0.0)
     words = tmp_path / "tiny-words"
     with pytest.raises(TrainingRefused, match=r"the word table of .* is not that of"):
-        training.run_export(
+        train_steps.run_export(
             "words", tmp_path / "bi", out=words, base="folio-1", groups=groups, minilm=minilm, as_json=True
         )
     assert not words.exists()
@@ -224,7 +224,7 @@ def test_what_cannot_be_done_is_said(groups: Path, minilm: Path, tmp_path: Path)
         str(tmp_path / "empty.lance"), Store.open(str(groups.parent / "index.lance")).fingerprint
     )
     with pytest.raises(TrainingRefused, match=r"plant.pdf#page=.* is not in the index"):
-        training.page_groups(read_groups(groups), store)
-    pages = training.page_groups(read_groups(groups), Store.open(str(groups.parent / "index.lance")))
+        train_steps.page_groups(read_groups(groups), store)
+    pages = train_steps.page_groups(read_groups(groups), Store.open(str(groups.parent / "index.lance")))
     assert pages[0].positive.page.name == read_groups(groups)[0].pages[0]
     assert pages[0].positive.image().mode == "RGB"

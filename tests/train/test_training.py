@@ -19,7 +19,7 @@ from rerankers.text import TextReranker
 from rerankers.train import cross_encoder, export
 from retrieval.encoders.words import WordsEncoder
 from retrieval.errors import NotFound
-from retrieval.onnx import write_manifest
+from retrieval.models.onnx import write_manifest
 from retrieval.train import bi_encoder, run
 from retrieval.train.course import (
     Options,

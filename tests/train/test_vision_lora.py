@@ -16,7 +16,7 @@ import rerankers
 import rerankers.train.vision as train_reranker
 import retrieval.encoders
 import retrieval.train.vision as train_encoder
-from retrieval.maxsim import maxsim
+from retrieval.recall.maxsim import maxsim
 from retrieval.train.course import Curriculum, Progress, TrainingRefused, batch_at, curriculum
 from retrieval.train.pages import LoraOptions, PageGroup
 from retrieval.types import Page, PageContent
@@ -238,8 +238,8 @@ def test_what_training_sees_is_what_serving_sees(
 
         found = torch.sigmoid(train_reranker.logits(load(asked), groups[0])).tolist()
     else:
-        from retrieval.batches import TokenBudget
         from retrieval.encoders import colvision
+        from retrieval.models.token_batches import TokenBudget
 
         family: Any = colvision.load(asked)._family
         budget = TokenBudget(1_000)

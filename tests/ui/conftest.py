@@ -11,12 +11,12 @@ from fastapi.testclient import TestClient
 
 from configs import settings as configs
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.store import Store
+from retrieval.store.store import Store
 from tests.build import add_document
-from ui.app import create_app, server
-from ui.doors import Doors
-from ui.library import Library, open_library
-from ui.service import Service
+from ui.service.library import Library, open_library
+from ui.service.service import Service
+from ui.web.auth import Doors
+from ui.web.server import create_app, server
 
 TIDES = b"%PDF-1.4 tides"
 DOC = hashlib.sha256(TIDES).hexdigest()[:16]

@@ -12,7 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.ui.browser import ASKED_FOR, CHROMIUM, FLAGS, Server, served, tab
-from ui.users import set_password
+from ui.service.users import set_password
 
 HOSTILE = "tide ${document.title='owned'} & {{tables}}.pdf"
 WIDTH, HEIGHT = 595, 842  # points, A4

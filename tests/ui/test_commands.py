@@ -12,8 +12,8 @@ import pytest
 import typer.main
 
 from tests.pdfs import filler, make_pdf
-from ui import cli
-from ui.json_text import json_text
+from ui.api.json_text import json_text
+from ui.cli import app
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ["gradio", "lancedb", "numpy", "onnxruntime", "pandas", "pyarrow", "pydantic", "pymupdf", "torch"]
@@ -21,7 +21,7 @@ HEAVY = ["gradio", "lancedb", "numpy", "onnxruntime", "pandas", "pyarrow", "pyda
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command of the command line that does something, with its name in words."""
-    group = group or typer.main.get_command(cli.app)
+    group = group or typer.main.get_command(app.app)
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, (*path, name))
@@ -47,7 +47,7 @@ def answered_without(heavy: list[str], *calls: list[str]) -> None:
     script = (
         "import sys\n"
         "from typer.testing import CliRunner\n"
-        "from ui.cli import app\n"
+        "from ui.cli.app import app\n"
         f"for call in {list(calls)!r}:\n"
         "    result = CliRunner().invoke(app, call)\n"
         "    assert result.exit_code == (0 if '--help' in call else 2), (call, result.output)\n"
@@ -122,7 +122,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr(sys, "argv", ["folioscope", *map(str, arguments), "--json"])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            app.main()
         said = capsys.readouterr()
         rows = [json.loads(line, parse_constant=refused) for line in said.out.splitlines()]
         return int(ended.value.code or 0), rows, said.err

@@ -11,12 +11,12 @@ import pymupdf
 import pytest
 from PIL import Image, ImageDraw
 
-from ingest.rasterize import open_document
+from ingest.rasterize.document import open_document
 from ingest.sources import content_id
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import FolioscopeError, IndexDamaged, NotFound
-from retrieval.store import Store
-from retrieval.tables import PageRecord
+from retrieval.store.schema import PageRecord
+from retrieval.store.store import Store
 from retrieval.types import (
     Decision,
     Document,
@@ -30,7 +30,7 @@ from retrieval.types import (
 )
 from tests.build import ADDED, add_document, words_of
 from tests.pdfs import make_pdf
-from ui.export import _harmless, as_csv, as_json, as_pdf
+from ui.api.export import _harmless, as_csv, as_json, as_pdf
 
 WORDS = words_of("Grüße жук 中文字 عقد 𝔘")
 LEFT_TO_RIGHT = [*WORDS[:3], *WORDS[4:]]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import BadSource, NotFound
-from ui import folders as folders_module
-from ui.folders import Folders, Listing
+from ui.service import folders as folders_module
+from ui.service.folders import Folders, Listing
 
 
 def touch(*paths: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 import configs.settings as configs
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.ivf import upkeep
-from retrieval.store import Store
+from retrieval.recall.ivf import upkeep
+from retrieval.store.store import Store
 from tests.build import add_document
-from ui.keeper import Keeper, in_words
+from ui.service.index_upkeep import Keeper, in_words
 
 PAGES = [f"alpha{number} beta gamma delta epsilon zeta{number % 7}" for number in range(40)]
 

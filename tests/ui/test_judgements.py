@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ui.judgements import Judgements
+from ui.service.judgements import Judgements
 
 
 @pytest.fixture

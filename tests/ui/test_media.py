@@ -5,10 +5,10 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
-from retrieval.store import Store
+from retrieval.store.store import Store
 from tests.permissions import shut
 from tests.ui.conftest import DOC, TIDES, filled, serving
-from ui.app import server
+from ui.web.server import server
 
 
 def test_a_file_in_a_folder_that_may_not_be_entered_counts_as_not_there(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 
 from retrieval.errors import NotFound
 from tests.ui.conftest import DOC, filled, serving, whole
-from ui.doors import open_doors
-from ui.service import Service
+from ui.service.service import Service
+from ui.web.auth import open_doors
 
 API = "/api/v1"
 

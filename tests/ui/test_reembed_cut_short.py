@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 import configs.settings as configs
-from retrieval import swap
 from retrieval.errors import IndexBusy, IndexMissing
-from retrieval.locks import locked
-from retrieval.store import Store
+from retrieval.store import swap
+from retrieval.store.locks import locked
+from retrieval.store.store import Store
 from tests.ui.conftest import SMALL, filled
-from ui.library import reembedded
+from ui.service.library import reembedded
 
 OTHER = SMALL.model_copy(update={"encoder": configs.Hashing(dim=32)})
 

@@ -15,15 +15,15 @@ from fastapi.testclient import TestClient
 
 from configs import settings as configs
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.store import Store
+from retrieval.store.store import Store
 from retrieval.types import SearchResult
 from tests.build import add_document, webp
 from tests.ui.conftest import DOC, GONE, HOSTILE, SMALL, filled, serving, whole
-from ui.app import server
-from ui.folders import Folders
-from ui.library import open_library
-from ui.rest import description
-from ui.service import Ask, Service, opened_later
+from ui.api.rest import description
+from ui.service.folders import Folders
+from ui.service.library import open_library
+from ui.service.service import Ask, Service, opened_later
+from ui.web.server import server
 
 API = "/api/v1"
 
@@ -397,7 +397,7 @@ def test_an_index_of_another_encoder_is_encoded_again_and_opened(tmp_path: Path)
 
 
 def test_what_changes_while_an_index_is_encoded_again_is_caught_up(tmp_path: Path) -> None:
-    from ui.library import reembedded
+    from ui.service.library import reembedded
 
     uri = filled(tmp_path)
     other = SMALL.model_copy(update={"encoder": configs.Hashing(dim=32)})

@@ -13,7 +13,7 @@ import httpx
 import uvicorn
 
 from tests.ui.conftest import DOC, filled, serving
-from ui.app import server
+from ui.web.server import server
 
 
 def stalled_index(folder: Path) -> Callable[[], None]:

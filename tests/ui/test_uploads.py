@@ -15,10 +15,10 @@ import uvicorn
 
 from configs import settings as configs
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.store import Store
+from retrieval.store.store import Store
 from tests.ui.conftest import serving
-from ui import uploads
-from ui.app import server
+from ui.service import uploads
+from ui.web.server import server
 
 MIB = 2**20
 

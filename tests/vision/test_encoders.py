@@ -17,11 +17,11 @@ import torch
 from PIL import Image, ImageDraw
 
 import configs.settings as configs
-from retrieval import checkpoints
-from retrieval.batches import TokenBudget
 from retrieval.encoders import colvision
 from retrieval.encoders.vision import VisionEncoder
 from retrieval.errors import DeviceMissing, MissingExtra, ModelBroken
+from retrieval.models import checkpoints
+from retrieval.models.token_batches import TokenBudget
 from retrieval.types import PageContent, Vectors
 from tests.vision import tiny
 from tests.vision.conftest import Folder, Load, content, settings_for

@@ -214,7 +214,7 @@ def test_a_checkpoint_without_its_chat_template_is_refused(folder: Folder, tmp_p
 def test_what_a_licence_forbids_is_said_when_the_model_is_loaded(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from retrieval import checkpoints
+    from retrieval.models import checkpoints
 
     monkeypatch.setattr(checkpoints, "fetch", lambda model, revision: folder("jina_m0"))
     for model in ("jinaai/jina-reranker-m0", str(folder("jina_m0"))):

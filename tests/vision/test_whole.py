@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 import configs.settings as configs
 from retrieval.errors import EncoderMismatch
-from retrieval.store import Store
+from retrieval.store.store import Store
 from tests.pdfs import make_pdf
 from tests.vision.conftest import Folder
-from ui.cli import app
+from ui.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,7 +91,7 @@ def test_a_model_that_is_not_here_is_told_with_its_size_and_the_command_that_fet
 @pytest.mark.parametrize("name", ["cpu-visual", "gpu-8gb", "gpu-24gb", "gpu-80gb", "research"])
 def test_the_shipped_profiles_are_valid_and_their_models_known(name: str) -> None:
     from configs.models import KNOWN
-    from ui.models import needed
+    from ui.cli.models import needed
 
     rows = list(needed(configs.load(name)))
     assert rows
@@ -104,7 +104,7 @@ def test_without_its_libraries_a_profile_says_how_to_get_them(library: str, tmp_
         "import sys\n"
         f"sys.modules[{library!r}] = None\n"  # as if it were not installed
         "sys.argv[1:] = ['search', 'x', '--profile', 'gpu-24gb']\n"
-        "from ui.cli import main\n"
+        "from ui.cli.app import main\n"
         "main()"
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)

@@ -1,0 +1,1 @@
+"""Words from page images, behind one protocol."""

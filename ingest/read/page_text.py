@@ -1,0 +1,125 @@
+"""The words of a page: its text layer where that is sane, OCR where it is not, and both where a picture holds text."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ingest.ocr.engine import Ocr, Turn
+from ingest.read import boxes
+from ingest.read.sanity import garbled
+from ingest.read.text_layer import read_layer
+from retrieval.types import Box, TextSource, Word
+
+FEW_WORDS = 10
+"""A layer with fewer words than this is a stamp or a page number: the page itself may be a picture."""
+SPARE_INK = 0.003
+"""Share of the page that must be ink outside the layer's words before a page with few words goes to OCR."""
+MIN_PICTURE = 0.04
+"""Pictures smaller than this share of the page are logos and photographs of people."""
+MAX_PICTURES = 6
+FLAT = 12.0
+"""Standard deviation of grey values under which a picture is a plain background."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageText:
+    """The words in reading order. `turn`: degrees clockwise by which the page must be turned to be upright;
+    the boxes refer to the page once that is done.
+    """
+
+    words: tuple[Word, ...]
+    source: TextSource
+    turn: Turn = 0
+
+
+def read_page(layer: Any, image: Callable[[], Image.Image], ocr: Ocr | None) -> PageText:
+    """Read one page.
+
+    `layer` is PyMuPDF's page, or None where there is no text layer to read (an image, a PDF that only poppler
+    opens). `image` renders the page as displayed, RGB; it is called at most once, and only if needed. Without
+    `ocr`, a garbled layer is dropped, and a scan has no words.
+    """
+    image = cache(image)
+    words: Sequence[Word] = ()
+    pictures: list[Box] = []
+    if layer is not None:
+        words, pictures = read_layer(layer, image)
+    bad = garbled([word.text for word in words])
+    if ocr is None:
+        return _page_text(() if bad else words)
+    if bad or (len(words) < FEW_WORDS and _spare_ink(image(), words) > SPARE_INK):
+        reading = ocr.read(image())
+        if bad or len(reading.words) > len(words):
+            return PageText(reading.words, "ocr" if reading.words else "none", reading.turn)
+        return _page_text(words)
+    found = list(words)
+    for picture in pictures_to_read(pictures, image):
+        found += _read_picture(image(), picture, [word.box for word in words], ocr)
+    return _page_text(found)
+
+
+def pictures_to_read(pictures: Sequence[Box], image: Callable[[], Image.Image]) -> list[Box]:
+    """The pictures of the page that may hold text, largest first; the strips of a sliced one are joined."""
+    joined: list[Box] = []
+    for picture in pictures:
+        box = boxes.clip(picture)
+        for other in [other for other in joined if _touch(box, other)]:
+            joined.remove(other)
+            box = boxes.union([box, other])
+        if boxes.area(box) > 0:
+            joined.append(box)
+    large = sorted((box for box in joined if boxes.area(box) >= MIN_PICTURE), key=boxes.area, reverse=True)
+    return [box for box in large[:MAX_PICTURES] if np.asarray(_cut(image(), box).convert("L")).std() > FLAT]
+
+
+def _page_text(words: Sequence[Word]) -> PageText:
+    return PageText(tuple(words), "text layer" if words else "none")
+
+
+def _read_picture(image: Image.Image, picture: Box, known: Sequence[Box], ocr: Ocr) -> list[Word]:
+    """The words in the picture that the text layer does not have."""
+    x0, y0, x1, y1 = picture
+    width, height = x1 - x0, y1 - y0
+    inside = [boxes.clip(box, picture) for box in known]
+    skip = [
+        ((a - x0) / width, (b - y0) / height, (c - x0) / width, (d - y0) / height)
+        for a, b, c, d in inside
+        if (c - a) * (d - b) > 0
+    ]
+    reading = ocr.read(_cut(image, picture), skip=skip, turn=False)
+    return [
+        Word(word.text, (x0 + a * width, y0 + b * height, x0 + c * width, y0 + d * height))
+        for word in reading.words
+        for a, b, c, d in [word.box]
+    ]
+
+
+def _spare_ink(image: Image.Image, words: Sequence[Word]) -> float:
+    """Share of the page that differs from its background, the boxes of `words` left out."""
+    small = image.convert("L").reduce(max(1, min(image.size) // 400))
+    grey = np.asarray(small).astype(np.int16)
+    ink = np.abs(grey - np.median(grey)) > 50
+    for word in words:
+        x0, y0, x1, y1 = word.box
+        ink[
+            int(y0 * small.height) : int(y1 * small.height) + 1,
+            int(x0 * small.width) : int(x1 * small.width) + 1,
+        ] = 0
+    return float(ink.mean())
+
+
+def _touch(a: Box, b: Box) -> bool:
+    near = 0.004
+    return a[0] <= b[2] + near and b[0] <= a[2] + near and a[1] <= b[3] + near and b[1] <= a[3] + near
+
+
+def _cut(image: Image.Image, box: Box) -> Image.Image:
+    x0, y0, x1, y1 = box
+    left, top = int(x0 * image.width), int(y0 * image.height)
+    return image.crop(
+        (left, top, max(left + 1, round(x1 * image.width)), max(top + 1, round(y1 * image.height)))
+    )

@@ -1,0 +1,1 @@
+"""Worker processes with limits: a hostile file ends its worker, not the run."""

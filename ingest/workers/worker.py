@@ -1,0 +1,208 @@
+"""What a worker process does: open, rasterize, read, compress; within its limits of time and memory."""
+
+import io
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+from PIL import Image
+
+import configs.settings as configs
+from ingest.ocr.engine import Ocr, Reading, load, turned_image
+from ingest.rasterize.document import Rasterizer, info, open_document, open_other
+from ingest.rasterize.mupdf import MissingContent, MupdfDocument, out_of_memory
+from ingest.read.page_text import read_page
+from ingest.read.titles import clean
+from ingest.workers.limits import die_with, limit_memory, time_limit
+from ingest.workers.messages import (
+    PAGES_AT_ONCE,
+    Chunk,
+    ChunkDone,
+    Failed,
+    FailedPage,
+    Opened,
+    Prepared,
+    PreparedPage,
+    Task,
+)
+from retrieval.errors import FolioscopeError, MissingExtra, UnreadableDocument
+from retrieval.types import Box, Word
+
+OCR_DPI = 150
+WEBP_METHOD = 2
+"""libwebp's effort, 0 to 6: 1.2 times the time of 1 for five sixths of the bytes; 4 takes 2.6 times as long."""
+
+
+def run(connection: "Connection[Any, Any]", settings: configs.Ingest) -> None:
+    """Answer chunks until the parent closes the connection or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends its workers
+    os.setsid()  # poppler's and tesseract's processes die with this group
+    threading.Thread(target=die_with, args=(os.getppid(),), daemon=True).start()
+    limit_memory(settings.memory_mb)
+    worker = _Worker(settings)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            chunk = connection.recv()
+            for answer in worker.prepare(chunk):
+                connection.send(answer)
+                if isinstance(answer, Failed) and answer.error.reason == "too much memory":
+                    return  # what is left of this process is not worth trusting
+            connection.send(ChunkDone())
+
+
+class _Worker:
+    def __init__(self, settings: configs.Ingest) -> None:
+        self._settings = settings
+        self._ocr = None if settings.ocr == "off" else _Engine(settings)
+        self._open: tuple[int, Rasterizer, MupdfDocument | None] | None = None
+        self._other: Rasterizer | None = None
+
+    def prepare(self, chunk: Chunk) -> Iterator[Prepared | FolioscopeError]:
+        source = chunk.task.source
+        try:
+            with time_limit(self._settings.seconds_per_page):
+                document, layer = self._opened(chunk.document, chunk.task)
+            last = chunk.last
+            if not last:
+                last = min(PAGES_AT_ONCE, document.pages)
+                title, date = info(document, source.path)
+                meta = {
+                    key: clean(value)
+                    for key, value in document.meta.items()
+                    if key not in {"title", "created"}
+                }
+                yield Opened(source, document.pages, title, date, document.renderer, meta)
+            for number in range(chunk.first, last + 1):
+                try:
+                    with time_limit(self._settings.seconds_per_page):
+                        page = self._page(chunk.task, document, layer, number)
+                except UnreadableDocument as error:
+                    if error.reason != "damaged":
+                        raise
+                    yield FailedPage(source, number, clean(str(error)))
+                else:
+                    yield page
+        except UnreadableDocument as error:
+            yield Failed(source, UnreadableDocument(error.reason, clean(str(error))))
+        except MissingExtra as error:
+            yield error
+        except Exception as error:
+            yield Failed(source, _unexpected(clean(source.path.name), error, self._settings.memory_mb))
+
+    def _opened(self, key: int, task: Task) -> tuple[Rasterizer, MupdfDocument | None]:
+        if self._open and self._open[0] == key:
+            return self._open[1], self._open[2]
+        self._close()
+        settings, path, password = self._settings, task.source.path, task.password or ""
+        document = open_document(
+            path, first=settings.renderer, password=password, max_pages=settings.max_pages,
+            max_pixels=settings.max_pixels, max_file_mb=settings.max_file_mb, seconds=settings.seconds_per_page,
+        )  # fmt: skip
+        layer: MupdfDocument | None = None
+        if isinstance(document, MupdfDocument):
+            layer = document
+        elif document.renderer == "poppler":
+            with suppress(UnreadableDocument):
+                layer = MupdfDocument(path, password)
+        self._open = (key, document, layer)
+        return document, layer
+
+    def _close(self) -> None:
+        if self._open:
+            self._open[1].close()
+            if self._open[2] and self._open[2] is not self._open[1]:
+                self._open[2].close()
+        if self._other:
+            self._other.close()
+        self._open = self._other = None
+
+    def _page(
+        self, task: Task, document: Rasterizer, layer: MupdfDocument | None, number: int
+    ) -> PreparedPage:
+        image, (width, height), renderer = self._render(task, document, number, self._settings.dpi)
+        text = read_page(
+            layer.page(number) if layer else None,
+            lambda: image if self._settings.dpi >= OCR_DPI else self._sharper(renderer, number, image),
+            self._ocr,
+        )
+        if text.turn:
+            image = turned_image(image, text.turn)
+            width, height = (height, width) if text.turn in {90, 270} else (width, height)
+        return PreparedPage(
+            task.source, number, width, height, text.words, text.source,
+            _webp(image, 80), _webp(_thumbnail(image, self._settings.thumbnail_px), 70),
+        )  # fmt: skip
+
+    def _render(
+        self, task: Task, document: Rasterizer, number: int, dpi: int
+    ) -> tuple[Image.Image, tuple[float, float], Rasterizer]:
+        """The page by the document's renderer, else by the other one."""
+        try:
+            return document.render(number, dpi, self._settings.max_pixels), document.size(number), document
+        except UnreadableDocument as error:
+            if error.reason != "damaged" or isinstance(error, MissingContent):
+                raise
+            limits = self._settings
+            if self._other is None:
+                self._other = open_other(
+                    document, task.source.path, task.password or "", limits.seconds_per_page
+                )
+            if self._other is None or number > self._other.pages:
+                raise
+            try:
+                return (
+                    self._other.render(number, dpi, limits.max_pixels),
+                    self._other.size(number),
+                    self._other,
+                )
+            except UnreadableDocument:
+                raise error from None
+
+    def _sharper(self, renderer: Rasterizer, number: int, image: Image.Image) -> Image.Image:
+        try:
+            return renderer.render(number, OCR_DPI, self._settings.max_pixels)
+        except UnreadableDocument:
+            return image
+
+
+class _Engine:
+    """The OCR engine, loaded when the first page needs it."""
+
+    def __init__(self, settings: configs.Ingest) -> None:
+        self._settings = settings
+        self._engine: Ocr | None = None
+
+    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> Reading:
+        if self._engine is None:
+            self._engine = load(self._settings.ocr, self._settings.seconds_per_page)
+        reading = self._engine.read(image, skip=skip, turn=turn) if self._engine else Reading(())
+        return replace(reading, words=tuple(Word(clean(word.text), word.box) for word in reading.words))
+
+
+def _unexpected(name: str, error: Exception, memory_mb: int) -> UnreadableDocument:
+    text = clean(f"{type(error).__name__}: {error}".splitlines()[0][:200])
+    if out_of_memory(error):
+        return UnreadableDocument(
+            "too much memory",
+            f"{name} needs more than {memory_mb:,} MiB (memory_mb): raise it, or leave it out",
+        )
+    return UnreadableDocument("damaged", f"{name} cannot be read ({text})")
+
+
+def _thumbnail(image: Image.Image, width: int) -> Image.Image:
+    height = max(1, round(image.height * width / image.width))
+    return image.resize((width, min(height, 16 * width)), Image.Resampling.BOX, reducing_gap=2.0)
+
+
+def _webp(image: Image.Image, quality: int) -> bytes:
+    if max(image.size) > 16_383:  # the format's limit
+        image = image.copy()
+        image.thumbnail((16_383, 16_383))
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=quality, method=WEBP_METHOD)
+    return file.getvalue()

@@ -1,0 +1,1 @@
+"""Measuring on judged questions: evaluate, replay, tune, calibrate, data sets."""

@@ -1,0 +1,1 @@
+"""Loading of models: ONNX files, transformers checkpoints, batches by tokens."""

@@ -1,0 +1,120 @@
+"""The small ONNX models that ship: a checked folder, its tokenizer, and rows run on all cores.
+
+A model folder holds ONNX files, the word table they share as external data, `tokenizer.json`, and
+`manifest.json`, which gives each file's sha256. A file that does not match is refused by name.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from retrieval.errors import ModelBroken
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+
+class ModelFolder:
+    """`name` is a folder of `models/`, or a path to a folder with the same files."""
+
+    def __init__(self, name: str) -> None:
+        self.path = MODELS / name if (MODELS / name).is_dir() else Path(name)
+        try:
+            manifest = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+            self.name: str = manifest["name"]
+            self.facts: dict[str, Any] = manifest["facts"]
+            self._sums: dict[str, str] = manifest["sha256"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelBroken(
+                f"no model in {self.path}: its manifest.json is missing or cannot be read "
+                f"({error}); check out the repository again, or name another model"
+            ) from error
+
+    def file(self, name: str) -> Path:
+        """The path of one file, once its checksum has been found right."""
+        path = self.path / name
+        expected = self._sums.get(name)
+        if expected is None:
+            raise ModelBroken(
+                f"{self.path / 'manifest.json'} does not list {name}: it is not this kind of model"
+            )
+        found = _sha256(path, path.stat().st_mtime_ns) if path.is_file() else "no file"
+        if found != expected:
+            raise ModelBroken(
+                f"{path} is not the file that its manifest names: sha256 {found}, expected {expected}; "
+                "check out the repository again"
+            )
+        return path
+
+    def revision(self, *names: str) -> str:
+        """Names the exact weights in these files: the first 12 hex digits of a hash over their checksums."""
+        sums = {name: self._sums.get(name) for name in sorted(names)}
+        return hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:12]
+
+    def tokenizer(self) -> Tokenizer:
+        tokenizer = Tokenizer.from_file(str(self.file("tokenizer.json")))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    def session(self, name: str) -> onnxruntime.InferenceSession:
+        self.file("table.bin")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # rows share the cores: threads inside one spin and wait
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        return onnxruntime.InferenceSession(str(self.file(name)), options, providers=["CPUExecutionProvider"])
+
+
+def write_manifest(folder: Path, name: str, facts: dict[str, object]) -> None:
+    """Write the checksums of the model files in `folder` to its manifest.json."""
+    files = sorted(p for p in folder.iterdir() if p.suffix in {".onnx", ".bin"} or p.name == "tokenizer.json")
+    sums = {file.name: _sha256(file, file.stat().st_mtime_ns) for file in files}
+    text = json.dumps({"name": name, "facts": facts, "sha256": sums}, indent=2)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, _modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class RowRunner:
+    """Runs rows of word pieces through a session, one row a pass, as many at once as there are cores.
+
+    Never in batches: int8 kernels scale activations by the largest value in the whole input, so a row's result
+    would depend on its batch mates. Rows of 100 pieces and more keep a core busy by themselves.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, threads: int | None) -> None:
+        self._session = session
+        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="onnx")
+
+    def run(
+        self, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None = None
+    ) -> list[NDArray[np.float32]]:
+        """The model's output for each row, in the order given.
+
+        Models that read pairs need `lengths`: how many pieces of each row belong to its first segment.
+        """
+
+        def run_row(i: int) -> NDArray[np.float32]:
+            ids = np.array([rows[i]], np.int64)
+            feed = {"ids": ids, "mask": np.ones_like(ids)}
+            if lengths is not None:
+                feed["segments"] = (np.arange(len(rows[i])) >= lengths[i]).astype(np.int64)[None]
+            output: NDArray[np.float32] = self._session.run(None, feed)[0][0]
+            return output
+
+        return list(self._pool.map(run_row, range(len(rows))))

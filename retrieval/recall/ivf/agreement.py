@@ -1,0 +1,74 @@
+"""Do the lists find what exact search finds? Both are asked the same questions, over the whole index."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import configs.settings as configs
+from retrieval import fuse
+from retrieval.recall.parts import COLUMNS, Scanned
+from retrieval.recall.planner import Recall
+from retrieval.store.store import Store
+from retrieval.types import Encoder, Filter, Page, QueryEmbedding
+
+DEEP = 100
+SPAN = (4, 12)  # words of a page that are asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """recall_10, recall_100: shares of the exact best 10 and 100 pages that the lists lead to, means over questions."""
+
+    questions: int
+    pages: int
+    recall_10: float
+    recall_100: float
+    worst_100: float  # of the worst question
+
+
+def asked_of(store: Store, encoder: Encoder, count: int) -> list[QueryEmbedding]:
+    """Questions made of a few words in a row from pages chosen at random, as this encoder encodes questions."""
+    documents = store.documents()
+    rng = random.Random(0)
+    pages = [Page(d.doc_id, number, d.name) for d in documents for number in range(1, d.pages + 1)]
+    texts = []
+    for content in store.present(rng.sample(pages, min(2 * count, len(pages)))).values():
+        words = content.text.split()
+        if len(words) >= SPAN[0]:
+            length = min(rng.randint(*SPAN), len(words))
+            first = rng.randrange(len(words) - length + 1)
+            texts.append(" ".join(words[first : first + length]))
+    return [query for query in encoder.encode_queries(texts[:count]) if len(query.vectors)]
+
+
+def measure(
+    store: Store,
+    questions: Sequence[QueryEmbedding],
+    told: Callable[[int, int], None] = lambda done, of: None,
+) -> Agreement:
+    """One pass over all vectors for all questions; `told` hears how many pages of how many have been read."""
+    documents = {d.doc_id: d for d in store.documents()}
+    best: list[dict[str, float]] = [{} for _ in questions]
+    done, total = 0, sum(d.pages for d in documents.values())
+    for batch in store.pages(list(documents), COLUMNS):
+        part = Scanned.read(batch)
+        keep = part.pages.of(documents)
+        for at, query in enumerate(questions):
+            scores = part.scores(query, keep).astype(np.float64)
+            for position in fuse.best(scores, DEEP):
+                best[at][part.pages.page(int(position), documents).page_id] = float(scores[position])
+            best[at] = dict(sorted(best[at].items(), key=lambda item: -item[1])[:DEEP])
+        done += len(part.pages)
+        told(done, total)
+    recall = Recall(store, configs.Search(recall_ms=0, reference_weight=0, device="cpu"))
+    shares = []
+    for query, exact in zip(questions, best, strict=True):
+        hits = recall.candidates("", query, DEEP, Filter()).rankings["vectors"]
+        found = [page.page_id for page in hits]
+        truth = list(exact)
+        shares.append([len({*found[:k]} & {*truth[:k]}) / max(1, len(truth[:k])) for k in (10, DEEP)])
+    mean = np.array(shares).reshape(-1, 2).mean(axis=0) if shares else np.ones(2)
+    worst = min((share[1] for share in shares), default=1.0)
+    return Agreement(len(questions), total, float(mean[0]), float(mean[1]), worst)

@@ -1,0 +1,1 @@
+"""The index in LanceDB: tables, reading and writing, verification."""

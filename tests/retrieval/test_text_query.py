@@ -1,0 +1,122 @@
+"""Names, codes, part numbers and amounts are found by what they are, among pages that have all their parts."""
+
+import pytest
+from lancedb.index import FTS
+
+from retrieval.encoders.hashing import HashingEncoder
+from retrieval.recall.planner import Recall
+from retrieval.recall.text_query import Wording, read
+from retrieval.store.store import Store
+from retrieval.types import Filter, QueryEmbedding
+from tests.build import add_document
+from tests.retrieval.test_ivf import ALWAYS
+
+PAGES = [
+    "The plant is certified to ISO 9001 since March",
+    "ISO 14001 was audited; the plant made 9001 tons, and 9001 more",
+    "Order part AB-12/4 from stock",
+    "Parts 4 and 12 of type AB, 12 of AB, 4 of AB",
+    "Margin rose to 12.3% as § 4.2 explains",
+    "Margin fell to 3.12% as § 2.4 explains, 12 of 3 and 4 or 2",
+    "The board approved the net interest margin of the bank",
+    "interest on the margin, net of tax, net interest and margin interest",
+    "amortization of goodwill", "amortised cost of loans", "the amount of loans", "Section 3 was amended",
+]  # fmt: skip
+
+
+@pytest.fixture
+def filled(store: Store, encoder: HashingEncoder) -> Store:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", PAGES)
+        store.optimize()
+    return store
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("net interest margin", Wording("net interest margin", (), ())),
+        (
+            'the "net interest margin" in 2023',
+            Wording("net interest margin 2023", ("net interest margin",), ()),
+        ),
+        ("„Netto Marge“ und «le chiffre»", Wording("netto marge chiffre", ("netto marge", "le chiffre"), ())),
+        ("ISO 9001?", Wording("iso 9001", ("iso 9001",), ())),
+        ("what says § 4.2", Wording("says 4.2", ("4.2",), ())),
+        ("part AB-12/4", Wording("part ab-12/4", ("ab-12/4",), ())),
+        ("12.3%", Wording("12.3", ("12.3",), ())),
+        ("1,234.50 EUR", Wording("1234.50 eur", ("1234.50",), ())),
+        ("amorti* and Übertra*", Wording("amorti ubertra", (), ("amorti", "ubertra"))),
+        ("a* ** x*", Wording("x", (), ())),
+        ('"one" said', Wording("one said", (), ())),
+        ("state-of-the-art method", Wording("state-of-the-art method", (), ())),
+        ("", Wording("", (), ())),
+    ],
+)
+def test_a_question_is_read_as_words_phrases_and_beginnings(query: str, expected: Wording) -> None:
+    assert read(query) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "page"),
+    [
+        ("ISO 9001", 1),
+        ("AB-12/4", 3),
+        ("12.3%", 5),
+        ("§ 4.2", 5),
+        ('"net interest margin"', 7),
+        ("“Net Interest  Margin”", 7),
+    ],
+)
+def test_what_stands_together_comes_first(filled: Store, query: str, page: int) -> None:
+    found = filled.search_text(query, 5)
+    assert found[0][0] == f"a#{page}"
+    assert len(found) == 1 or found[0][1] > found[1][1]
+
+
+def test_a_word_is_found_by_its_beginning(filled: Store) -> None:
+    assert {page_id for page_id, _ in filled.search_text("amorti*", 5)} == {"a#9", "a#10"}
+    assert set(filled.beginning("amorti")) == {"amortization", "amortised"}
+    assert filled.search_text("zzz*", 5) == []
+    assert filled.beginning("%%%") == ()
+
+
+def test_a_beginning_is_not_looked_for_inside_words(
+    store: Store, encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrieval.store.store.PREFIX_PAGES", 3)
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["report"] * 8 + ["the portfolio"])
+    assert store.beginning("port") == ("portfolio",)
+
+
+def test_a_question_asks_for_few_beginnings(filled: Store) -> None:
+    assert len(read(" ".join(f"abc{number}*" for number in range(50))).prefixes) == 2
+
+
+def test_a_new_document_has_new_words(filled: Store, encoder: HashingEncoder) -> None:
+    assert filled.beginning("zebra") == ()
+    with filled.writing():
+        add_document(filled, encoder, "b.pdf", ["zebras graze", "zebra's 50%_\\' zebrano"])
+    assert set(filled.beginning("zebra")) == {"zebras", "zebra", "zebrano"}
+
+
+def test_the_stage_tells_what_was_asked_beside_words(filled: Store) -> None:
+    nothing = QueryEmbedding(HashingEncoder(64).encode_queries([""])[0].vectors, (), ())
+    note = (
+        Recall(filled, ALWAYS)
+        .candidates('"net interest margin" amorti* ISO 9001', nothing, 5, Filter())
+        .stage.note
+    )
+    assert '("net interest margin"; "iso 9001"; amorti* as amorti' in note
+
+
+def test_an_index_without_positions_says_so_and_gets_them(filled: Store) -> None:
+    plain = FTS(base_tokenizer="icu", language="English", stem=True, remove_stop_words=False)
+    filled._tables["pages"].create_index("search_text", config=plain, replace=True)
+    nothing = QueryEmbedding(HashingEncoder(64).encode_queries([""])[0].vectors, (), ())
+    assert filled.search_text("ISO 9001", 5)
+    note = Recall(filled, ALWAYS).candidates("ISO 9001", nothing, 5, Filter()).stage.note
+    assert "(no phrases, for which 'folioscope index optimize' makes a text index)" in note
+    filled.optimize()
+    assert '("iso 9001")' in Recall(filled, ALWAYS).candidates("ISO 9001", nothing, 5, Filter()).stage.note

@@ -1,0 +1,179 @@
+"""evaluate, tune and calibrate from a data set on disk to tables, profile, report and confidences."""
+
+import json
+from pathlib import Path
+
+import pymupdf
+import pytest
+
+import configs.settings as configs
+from configs.settings import load
+from retrieval.errors import FolioscopeError, NotFound
+from ui import factory
+from ui.cli.evaluation import run, run_calibrate, run_tune
+
+QUESTIONS = 40
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty pages with a word of their own among common ones, and a question for each; every tenth is a table's."""
+    folder = tmp_path_factory.mktemp("data") / "harbours"
+    (folder / "pdfs").mkdir(parents=True)
+    with pymupdf.open() as pdf:
+        for n in range(QUESTIONS):
+            others = " ".join(f"common{(n * k) % 7}" for k in range(1, 9))
+            pdf.new_page().insert_text((72, 90), f"harbour{n:02d} has {others}", fontsize=9)
+        pdf.save(folder / "pdfs" / "a.pdf")
+    rows = [
+        {"query_id": f"q{n}", "text": f"what has harbour{n:02d} with common{n % 7}?", "document": "a.pdf"}
+        | ({"sources": ["Table"]} if n % 5 == 0 else {})
+        for n in range(QUESTIONS)
+    ]
+    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "qrels.txt").write_text("".join(f"q{n} 0 a.pdf#page={n + 1} 1\n" for n in range(QUESTIONS)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = tmp_path_factory.mktemp("profile") / "quick.yaml"
+    place.write_text(
+        "encoder: {kind: hashing}\nreranker: {kind: overlap}\ningest: {ocr: off}\n".replace("off", "'off'")
+    )
+    return str(place)
+
+
+def test_stages_slices_and_profiles_are_compared_on_the_same_questions(
+    dataset: Path,
+    profile: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(Path(profile).read_text().replace("overlap", "none"))
+    page = tmp_path / "report.html"
+    run(
+        str(dataset), index="", profiles=[profile, str(plain)], within=False, read=10, as_json=True, html=page
+    )
+    first, second, pair = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["questions"], first["stages"]["reranked"]["R@10"]) == (QUESTIONS, 1.0)
+    assert first["slices"]["sources: Table"]["questions"] == 8
+    assert first["pages read"] == 20  # the profile's depth, though more may be read
+    assert second["pages read"] == 0
+    assert second["stages"]["reranked"] == second["stages"]["first stage"]
+    assert pair["questions"] == QUESTIONS
+    text = page.read_text()
+    assert text.count("<svg") >= 5
+    assert "Is a score a probability?" in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+
+
+def test_tuning_writes_a_profile_that_says_what_it_was_measured_on(
+    dataset: Path, profile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned, page = tmp_path / "tuned.yaml", tmp_path / "tuned.html"
+    run_tune(
+        str(dataset),
+        index=str(tmp_path / "t.lance"),
+        profile=profile,
+        within=False,
+        read=10,
+        as_json=False,
+        write=tuned,
+        html=page,
+    )
+    said = " ".join(capsys.readouterr().out.split())
+    assert "what was tried" in said
+    assert "Reranking" in said
+    head = tuned.read_text().splitlines()[0]
+    assert head.startswith("# Tuned on harbours, 40 questions, from the profile ")
+    settings = load(str(tuned))
+    assert settings.encoder == configs.Hashing()
+    assert settings.ingest.ocr == "off"
+    assert "Pareto front" in page.read_text()
+
+
+def test_a_profile_without_a_reranker_has_nothing_to_tune_or_calibrate(dataset: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.yaml"
+    plain.write_text("encoder: {kind: hashing}\nreranker: {kind: none}\n")
+    index = str(tmp_path / "p.lance")
+    with pytest.raises(FolioscopeError, match="nothing to tune"):
+        run_tune(
+            str(dataset),
+            index=index,
+            profile=str(plain),
+            within=False,
+            read=5,
+            as_json=True,
+            write=None,
+            html=None,
+        )
+    with pytest.raises(FolioscopeError, match="no scores to calibrate"):
+        run_calibrate(
+            str(dataset), index=index, target="", profile=str(plain), within=False, as_json=True, html=None
+        )
+
+
+def test_after_calibrating_searches_tell_how_likely_a_page_answers(
+    dataset: Path, profile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = str(tmp_path / "c.lance")
+    run_calibrate(
+        str(dataset),
+        index=index,
+        target="",
+        profile=profile,
+        within=False,
+        as_json=False,
+        html=tmp_path / "c.html",
+    )
+    said = " ".join(capsys.readouterr().out.split())
+    assert "expected calibration error" in said
+    settings = load(profile)
+    searcher, _ = factory.searcher(index, settings)
+    best = searcher.search("what has harbour07 with common0?").hits[0]
+    assert best.page.number == 8
+    assert best.confidence is not None
+    assert best.confidence > 0.5
+    other = settings.model_copy(update={"encoder": configs.Hashing(dim=32)})
+    elsewhere, _ = factory.store_to_write(str(tmp_path / "other.lance"), other)
+    with pytest.raises(FolioscopeError, match="calibrate with the profile of that index"):
+        run_calibrate(
+            str(dataset),
+            index=index,
+            target=elsewhere.uri,
+            profile=profile,
+            within=False,
+            as_json=True,
+            html=None,
+        )
+
+
+def test_a_calibration_of_another_reranker_is_said_and_not_used(
+    dataset: Path, profile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = str(tmp_path / "d.lance")
+    run_calibrate(
+        str(dataset), index=index, target="", profile=profile, within=False, as_json=True, html=None
+    )
+    kept = tmp_path / "d.lance" / "calibration.json"
+    kept.write_text(kept.read_text().replace('"reranker": "overlap"', '"reranker": "another"'))
+    searcher, _ = factory.searcher(index, load(profile))
+    assert "not used:" in capsys.readouterr().err
+    assert searcher.search("harbour07").hits[0].confidence is None
+
+
+def test_what_is_no_data_set_is_told(profile: str, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="is not a data set"):
+        run(
+            str(tmp_path),
+            index=str(tmp_path / "n.lance"),
+            profiles=[profile],
+            within=False,
+            read=5,
+            as_json=True,
+            html=None,
+        )

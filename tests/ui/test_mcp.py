@@ -1,0 +1,132 @@
+"""MCP over real HTTP, by the protocol's own client: with and without a login."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from tests.ui.conftest import DOC, HOSTILE, filled, serving
+from ui.service.service import Service
+from ui.web.auth import Doors, open_doors
+from ui.web.server import server
+
+TOKEN = "a-token-that-is-long-enough"
+
+
+def running(service: Service, guard: Doors | None) -> Iterator[str]:
+    """The server closes the service when it ends."""
+    app = server(service, guard, "127.0.0.1")
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        uv = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=uv.run, kwargs={"sockets": [place]}, daemon=True)
+        thread.start()
+        while not uv.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{place.getsockname()[1]}"
+        uv.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def url(uri: str) -> Iterator[str]:
+    yield from running(serving(uri), None)
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    uri = filled(tmp_path_factory.mktemp("locked"))
+    yield from running(serving(uri), open_doors(tmp_path_factory.mktemp("doors"), token=TOKEN))
+
+
+def call(url: str, name: str, arguments: dict[str, Any], headers: dict[str, str] | None = None) -> Any:
+    async def calling() -> Any:
+        async with (
+            httpx2.AsyncClient(headers=headers) as http,
+            Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client,
+        ):
+            tools = [tool.name for tool in (await client.list_tools()).tools]
+            assert tools == ["search_pages", "get_page", "list_documents"]
+            return await client.call_tool(name, arguments)
+
+    return asyncio.run(calling())
+
+
+def test_pages_are_found_with_their_passage(url: str) -> None:
+    found = call(url, "search_pages", {"query": "harbour seals", "top": 2}).structured_content
+    assert found["pages"][0]["page"] == f"{HOSTILE}#page=1"
+    assert "seals" in found["pages"][0]["passage"]
+    only = call(
+        url, "search_pages", {"query": "harbour", "documents": ["tides.pdf"], "top": 50}
+    ).structured_content
+    assert {page["doc_id"] for page in only["pages"]} == {DOC}
+
+
+def test_a_page_comes_as_text_and_picture(url: str) -> None:
+    text, picture = call(url, "get_page", {"document": DOC, "number": 2, "query": "fees"}).content
+    assert text.text.startswith("tides.pdf#page=2 (page 2 of 3)\n\nharbour fees")
+    assert (picture.type, picture.mime_type) == ("image", "image/jpeg")
+    (alone,) = call(url, "get_page", {"document": DOC, "number": 2, "image": False}).content
+    assert alone.type == "text"
+
+
+def test_documents_are_listed(url: str) -> None:
+    listed = call(url, "list_documents", {"find": "TIDES"}).structured_content
+    assert (listed["total"], listed["documents"][0]["name"]) == (1, "tides.pdf")
+
+
+def test_what_is_wrong_is_said_to_the_model(url: str) -> None:
+    answer = call(url, "get_page", {"document": "nothing.pdf", "number": 1})
+    assert answer.is_error
+    assert "no document 'nothing.pdf'" in answer.content[0].text
+    answer = call(url, "search_pages", {"query": "harbour", "since": "2024-13"})
+    assert answer.is_error
+    assert "'2024-13' is not a date: write it as 2024-01-31, 2024-01 or 2024" in answer.content[0].text
+
+
+def test_behind_a_login_the_token_opens_and_nothing_else_does(locked: str) -> None:
+    found = call(locked, "search_pages", {"query": "harbour"}, {"Authorization": f"Bearer {TOKEN}"})
+    assert len(found.structured_content["pages"]) == 4
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    assert httpx2.post(f"{locked}/mcp", json=body).status_code == 401
+    wrong = httpx2.post(f"{locked}/mcp", json=body, headers={"Authorization": "Bearer wrong"})
+    assert (wrong.status_code, "search_pages" in wrong.text) == (401, False)
+
+
+def test_other_sites_do_not_reach_the_tools(url: str) -> None:
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    assert httpx2.post(f"{url}/mcp", json=body, headers={"Origin": "http://evil.example"}).status_code == 403
+    assert httpx2.post(f"{url}/mcp", json=body, headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_the_users_file_is_written_and_lets_in(tmp_path: Path) -> None:
+    from retrieval.errors import FolioscopeError
+    from ui.service.users import remove_user, set_password
+
+    users = tmp_path / "users.txt"
+    set_password(users, "ada", "correct horse")
+    set_password(users, "bob", "battery staple")
+    set_password(users, "ada", "another horse")
+    assert [line.partition(":")[0] for line in users.read_text().splitlines()] == ["bob", "ada"]
+    assert users.stat().st_mode & 0o777 == 0o600
+    left = tmp_path / ".users.txt.part"  # by a command that was interrupted, and readable for all
+    left.touch(mode=0o644)
+    set_password(users, "ada", "another horse")
+    assert users.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(FolioscopeError, match="has 5 characters, 8 are the least"):
+        set_password(users, "eve", "short")
+    with pytest.raises(FolioscopeError, match="colon"):
+        set_password(users, "a:b", "long enough")
+    remove_user(users, "bob")
+    with pytest.raises(FolioscopeError, match="no user 'bob'"):
+        remove_user(users, "bob")
+    assert open_doors(tmp_path, users=users) is not None

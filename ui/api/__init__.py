@@ -1,0 +1,1 @@
+"""REST, MCP, exports, and the shapes in which they answer."""

@@ -1,0 +1,218 @@
+"""From the library's values to what REST, MCP and the page show of them."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlencode
+
+import numpy as np
+
+from retrieval.highlight import pieces
+from retrieval.search import PENDING
+from retrieval.text import one_line
+from retrieval.types import Document, Heat, Highlight, Hit, Page, SearchResult, TermMatch
+from ui.api import schemas
+from ui.api.media import image_url, original, original_url
+from ui.service.library import Library
+
+REGIONS = 150
+"""Regions of one word at most, strongest first."""
+
+
+def search_out(
+    library: Library,
+    result: SearchResult,
+    top: int,
+    *,
+    candidates: bool = False,
+    grades: Mapping[str, int] | None = None,
+) -> schemas.SearchOut:
+    """The first `top` hits with snippets. Blocking: reads pages from the index."""
+    found = {document.doc_id: document for document in library.store.documents()}
+    hits = [hit for hit in result.hits if hit.page.doc_id in found][:top]  # less what has been removed since
+    pages = [hit.page for hit in hits]
+    looked = library.searcher.highlighted(result.query, pages) if pages else []
+    shares = _shares(hits)
+    return schemas.SearchOut(
+        query=result.query,
+        hits=[
+            _hit(result, hit, found[hit.page.doc_id], highlight, share, content.source == "ocr", grades or {})
+            for hit, (content, highlight), share in zip(hits, looked, shares, strict=True)
+        ],
+        found=len(result.candidates),
+        searched=next((stage.pages for stage in result.stages if stage.name == "recall"), 0),
+        provisional=result.decision == PENDING,
+        stages=[
+            schemas.StageOut(
+                name=stage.name, ms=round(stage.seconds * 1000, 2), pages=stage.pages, note=stage.note
+            )
+            for stage in result.stages
+        ],
+        reranked=result.decision.reranked,
+        decision=_sentence(result.decision.reason),
+        notes=list(result.notes),
+        candidates=[
+            _candidate(hit, found[hit.page.doc_id]) for hit in result.hits if hit.page.doc_id in found
+        ]
+        if candidates
+        else [],
+    )
+
+
+def page_out(library: Library, query: str, doc_id: str, number: int, who: str = "") -> schemas.PageOut:
+    """One page; with a question, what of it matches. A number past the end is the last page's.
+
+    Raises NotFound, BadQuery.
+    """
+    document = library.store.document(doc_id)
+    page = library.store.page(document.doc_id, max(1, min(number, document.pages)))
+    highlight, heat = None, None
+    if query.strip():
+        content, highlight, heat = library.searcher.look(query, page)
+    else:
+        (content,) = library.store.contents([page])
+    return schemas.PageOut(
+        doc_id=document.doc_id,
+        document=document.name,
+        title=document.title,
+        page=page.number,
+        pages=document.pages,
+        width=page.width or 595,
+        height=page.height or 842,
+        scanned=content.source == "ocr",
+        image=image_url(document, page.number),
+        around=[
+            image_url(document, near)
+            for near in (page.number + 1, page.number - 1)
+            if 1 <= near <= document.pages
+        ],
+        original=original_url(document),
+        query=query,
+        terms=[_term(term, highlight) for term in highlight.terms] if highlight else [],
+        heat=_heat(heat) if heat else None,
+        note=highlight.note if highlight else "",
+        text=content.text,
+        words=[(word.text, *(round(edge, 4) for edge in word.box)) for word in content.words],  # type: ignore[misc]
+        judged=library.judgements.of(one_line(query), who).get(page.page_id) if highlight else None,
+    )
+
+
+def document_out(document: Document, leaving: frozenset[str]) -> schemas.DocumentOut:
+    return schemas.DocumentOut(
+        doc_id=document.doc_id,
+        name=document.name,
+        title=document.title,
+        pages=document.pages,
+        scanned_pages=document.scanned_pages,
+        collection=document.collection,
+        tags=list(document.tags),
+        date=document.date,
+        added_at=document.added_at.isoformat(timespec="seconds"),
+        thumb=image_url(document, 1, thumb=True),
+        left_out=document.meta.get("failed_pages", ""),
+        original=original(document) is not None,
+        leaving=document.doc_id in leaving,
+    )
+
+
+def page_link(query: str, page: Page) -> str:
+    """Relative to the server's root."""
+    asked = {"q": query} if query else {}
+    return "?" + urlencode({**asked, "doc": page.doc_id, "p": page.number})
+
+
+def _hit(
+    result: SearchResult,
+    hit: Hit,
+    document: Document,
+    highlight: Highlight,
+    share: float,
+    scanned: bool,
+    grades: Mapping[str, int],
+) -> schemas.HitOut:
+    page = hit.page
+    return schemas.HitOut(
+        doc_id=page.doc_id,
+        document=document.name,
+        title=document.title,
+        page=page.number,
+        pages=document.pages,
+        page_name=page.name,
+        date=document.date,
+        scanned=scanned,
+        wide=page.width > page.height,
+        rank=hit.rank,
+        first_rank=hit.first_rank,
+        moved=hit.first_rank - hit.rank if result.decision.reranked else None,
+        score=round(hit.score, 6),
+        scores={name: round(score, 6) for name, score in hit.scores.items()},
+        reranked=hit.reranked,
+        confidence=None if hit.confidence is None else round(hit.confidence, 4),
+        same=list(hit.same),
+        share=share,
+        snippet=pieces(highlight),
+        thumb=image_url(document, page.number, thumb=True),
+        image=image_url(document, page.number),
+        link=page_link(result.query, page),
+        judged=grades.get(page.page_id),
+    )
+
+
+def _candidate(hit: Hit, document: Document) -> schemas.CandidateOut:
+    return schemas.CandidateOut(
+        doc_id=hit.page.doc_id,
+        document=document.name,
+        page=hit.page.number,
+        rank=hit.rank,
+        first_rank=hit.first_rank,
+        first=round(hit.scores.get("first", hit.score), 6),
+        rerank=round(hit.scores["rerank"], 6) if "rerank" in hit.scores else None,
+        thumb=image_url(document, hit.page.number, thumb=True),
+    )
+
+
+def _shares(hits: Sequence[Hit]) -> list[float]:
+    """Each hit's score between the least and the best shown; scores of two stages are not compared."""
+    mixed = any(hit.reranked for hit in hits)
+    scores = [hit.score for hit in hits if hit.reranked or not mixed]
+    low, high = min(scores, default=0.0), max(scores, default=0.0)
+    return [
+        0.0
+        if mixed and not hit.reranked
+        else round((hit.score - low) / (high - low), 3)
+        if high > low
+        else 1.0
+        for hit in hits
+    ]
+
+
+def _term(term: TermMatch, highlight: Highlight) -> schemas.TermOut:
+    together = {region.box: region.strength for region in highlight.regions}
+    regions = sorted(
+        ((*region.box, together.get(region.box, region.strength)) for region in term.regions),
+        key=lambda region: -region[4],
+    )[:REGIONS]
+    return schemas.TermOut(
+        term=term.term,
+        count=len(term.regions),
+        exact=any(region.exact for region in term.regions),
+        regions=[
+            (round(x0, 5), round(y0, 5), round(x1, 5), round(y1, 5), round(strength, 5))
+            for x0, y0, x1, y1, strength in regions
+        ],
+    )
+
+
+def _heat(heat: Heat) -> schemas.HeatOut | None:
+    if not heat.terms:
+        return None
+    boxes = np.rint(np.clip(heat.boxes, 0, 1) * 65535).astype("<u2")
+    values = np.rint(heat.values * 255).astype(np.uint8)
+    return schemas.HeatOut(
+        terms=list(heat.terms),
+        boxes=base64.b64encode(boxes.tobytes()).decode(),
+        values=base64.b64encode(values.tobytes()).decode(),
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

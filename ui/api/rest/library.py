@@ -1,0 +1,157 @@
+"""The library as a whole: what it holds, the state of its index, and what readers judged."""
+
+import asyncio
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+
+import retrieval.store.verify as integrity
+from retrieval.recall.ivf import upkeep
+from retrieval.text import one_line
+from ui.api import schemas
+from ui.api.rest.common import ERRORS, user_of
+from ui.api.rest.documents import facets
+from ui.service import index_upkeep
+from ui.service.judgements import ENOUGH
+from ui.service.service import Ask, Service
+
+SHOWN_PROBLEMS = 20
+
+
+def routes(service: Service) -> APIRouter:
+    router = APIRouter(tags=["library"], responses=ERRORS)
+
+    @router.get("/library")
+    def library(request: Request) -> schemas.LibraryOut:
+        """What there is to search, and whether searching is possible yet."""
+        if service.state != "ready":
+            failure = service.failure
+            return schemas.LibraryOut(
+                state=service.state,
+                message=service.message,
+                kind=type(failure).__name__ if failure else "",
+                user=user_of(request),
+            )
+        library = service.library
+        documents = library.store.documents()
+        collections, tags = facets(documents)
+        return schemas.LibraryOut(
+            state="ready",
+            documents=len(documents),
+            pages=sum(d.pages for d in documents),
+            scanned_pages=sum(d.scanned_pages for d in documents),
+            collections=collections,
+            tags=tags,
+            samples=len(library.sample_files()),
+            questions=library.questions(),
+            reranks=library.reranks,
+            device=str(getattr(service.settings.encoder, "device", "cpu")),
+            busy=library.jobs.summary().busy,
+            folders=service.folders.any,
+            undo_s=service.settings.serve.undo_s,
+            user=user_of(request),
+        )
+
+    @router.get("/examples")
+    def examples() -> list[schemas.ExampleOut]:
+        """Questions whose answers are known, where the samples are in the library."""
+        return [
+            schemas.ExampleOut(
+                query=query,
+                answers=[
+                    schemas.AnswerOut(doc_id=page.doc_id, document=page.document, page=page.number)
+                    for page in pages
+                ],
+            )
+            for query, pages in service.library.examples()
+        ]
+
+    @router.get("/index")
+    def index() -> schemas.IndexOut:
+        """How the index stands: pages, disk, encoder, what its text index lacks."""
+        library = service.library
+        documents = library.store.documents()
+        return schemas.IndexOut(
+            documents=len(documents),
+            pages=sum(d.pages for d in documents),
+            encoder=str(library.store.fingerprint),
+            reranker=library.searcher.reranker.name if library.searcher.reranker else "",
+            disk=integrity.disk(library.uri),
+            tables=[(name, dict(facts)) for name, facts in integrity.state(library.store)],
+            recall=library.keeper.doing or index_upkeep.in_words(upkeep.stats(library.store)),
+        )
+
+    @router.post("/index/reembed")
+    async def reembed() -> schemas.Done:
+        """Where the index is of another encoder than the profile's: encode its pages again, from what is stored."""
+        service.reembed()
+        return schemas.Done(message="Encoding has begun.")
+
+    @router.post("/index/{what}")
+    def care(what: Literal["compact", "verify"]) -> schemas.Done:
+        """compact: merge small files, refresh the text index. verify: look for damage. `/jobs` tells how it goes."""
+        library = service.library
+
+        def verified() -> str:
+            report = integrity.verify(library.store)
+            told = f"{report.pages:,} pages of {report.documents:,} documents looked at"
+            if not report.problems:
+                return f"The index is sound: {told}."
+            said = "; ".join(
+                ": ".join(filter(None, (problem.document, problem.message)))
+                for problem in report.problems[:SHOWN_PROBLEMS]
+            )
+            return f"{len(report.problems)} problems, {told}: {said}"
+
+        def compacted() -> str:
+            before = sum(integrity.disk(library.uri).values())
+            library.store.optimize()
+            after = sum(integrity.disk(library.uri).values())
+            return f"Compacted: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now."
+
+        work, said = (compacted, "Compacting") if what == "compact" else (verified, "Verifying")
+        library.jobs.run(work, said)
+        return schemas.Done(message=f"{said} has begun.")
+
+    @router.get("/judgements")
+    def judgements() -> schemas.JudgementsOut:
+        """What reranking gained, by the pages that readers judged."""
+        lift, judged = service.library.judgements.lift()
+        return schemas.JudgementsOut(
+            lift=[schemas.LiftOut.model_validate(row, from_attributes=True) for row in lift],
+            judged=[schemas.JudgedOut.model_validate(row, from_attributes=True) for row in judged],
+            enough=ENOUGH,
+        )
+
+    @router.get("/judgements.txt", response_class=Response)
+    def qrels() -> Response:
+        """All judgements, a line each, in the order of TREC's qrels but with tabs: question, 0, page, grade."""
+        rows = service.library.judgements.everything()
+        text = "".join(f"{query}\t0\t{page}\t{grade}\n" for query, page, grade, _, _ in rows)
+        return PlainTextResponse(text, headers={"Content-Disposition": "attachment; filename=judgements.txt"})
+
+    @router.post("/judgements")
+    async def judge(request: Request, asked: schemas.JudgeIn) -> schemas.Done:
+        """A thumb up or down for a page, kept with both stages' order for this question.
+
+        The orders are those of the question as it was lately asked of the whole library, reranked; where it was not,
+        the thumb is kept without, and counts towards lift once one is.
+        """
+        library = service.library
+        query = one_line(asked.query)
+        page = await asyncio.to_thread(library.store.page, asked.doc_id, asked.page)
+        seen = await service.remembered(Ask(query))
+        orders: dict[str, Any] = {}
+        if seen and seen.decision.reranked:
+            orders = {
+                "first": [hit.page.page_id for hit in seen.candidates],
+                "final": [hit.page.page_id for hit in seen.hits],
+            }
+        await asyncio.to_thread(
+            library.judgements.judge, query, page.page_id, page.name, asked.grade,
+            who=user_of(request), **orders,
+        )  # fmt: skip
+        return schemas.Done(message="Noted." if asked.grade is not None else "Taken back.")
+
+    return router

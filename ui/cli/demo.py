@@ -1,0 +1,103 @@
+"""`folioscope demo`: the samples in, ten questions asked in two stages, and a report that opens from disk."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import configs.settings as configs
+from ingest.pipeline import ingest
+from retrieval.evaluation import evaluate
+from retrieval.evaluation.evaluate import Dataset, Question
+from retrieval.search import Searcher
+from retrieval.store.store import Store
+from ui import factory
+from ui.api.render import lit_page
+from ui.cli import demo_report, terminal
+from ui.service.measurement import summary
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+PAGES = 5  # shown for each question
+SAVED = 3  # of them saved as lit-up images
+JUDGED = 40
+"""Questions that both stages are judged on: enough for a first look in half a minute."""
+
+
+def run(folder: Path, settings: configs.Settings, as_json: bool) -> None:
+    """Everything goes under `folder`: the index, `pages/*.png` and `report.html`. Run again, nothing is repeated."""
+    began = time.perf_counter()
+    dataset = evaluate.read(SAMPLES)
+    chosen = questions(dataset)
+    folder.mkdir(parents=True, exist_ok=True)
+    index = str(folder / "samples.lance")
+    store, encoder = factory.store_to_write(index, settings)
+    console = terminal.errors if as_json else terminal.console
+    console.print(f"Ingesting {SAMPLES.name}/ into {index}", style="bold")
+    with terminal.work(as_json) as on_progress:
+        for event in ingest([dataset.documents], store, encoder, settings.ingest, collection="samples"):
+            on_progress(event)
+    searcher = factory.searcher_of(store, encoder, settings)
+    answers = []
+    for question in chosen:
+        given = answer(searcher, store, question, dataset.qrels[question.query_id])
+        if not as_json:
+            console.print(f"\n{given.result.query}", style="bold")
+            terminal.print_result(given.result, given.highlights)
+        save_pages(folder / "pages", given)
+        answers.append(given)
+    judged = replace(dataset, questions=dataset.questions[:: max(1, len(dataset.questions) // JUDGED)])
+    with terminal.waiting(f"judging both stages on {len(judged.questions)} questions"):
+        measured = evaluate.evaluate(judged, searcher, store, within=False)
+    rows = summary(measured)["stages"]
+    page = folder / "report.html"
+    page.write_text(demo_report.html(answers, rows, len(judged.questions)), encoding="utf-8")
+    seconds = time.perf_counter() - began
+    if as_json:
+        terminal.print_json(
+            {
+                "index": index,
+                "report": page,
+                "pages": folder / "pages",
+                "answers": [terminal.result_json(given.result, given.highlights) for given in answers],
+                "questions": len(judged.questions),
+                "stages": rows,
+                "seconds": round(seconds, 1),
+            }
+        )
+        return
+    console.print()
+    terminal.print_measures(
+        rows,
+        f"{len(judged.questions)} of the samples' {len(dataset.questions)} questions (× 100); "
+        "'folioscope evaluate samples' asks all",
+    )
+    console.print(
+        f"\nreport: {page}\npages:  {folder / 'pages'}\n"
+        f"Open the web page on this index with: folioscope serve --index {index}   (or: make serve)\n"
+        f"{seconds:.0f} s in all",
+        highlight=False,
+    )
+
+
+def questions(dataset: Dataset) -> list[Question]:
+    """The ten that `demo.txt` names."""
+    names = (dataset.folder / "demo.txt").read_text(encoding="utf-8").split()
+    by_id = {question.query_id: question for question in dataset.questions}
+    return [by_id[name] for name in names]
+
+
+def answer(
+    searcher: Searcher, store: Store, question: Question, grades: Mapping[str, int]
+) -> demo_report.Answer:
+    result = searcher.search(question.text, top=PAGES)
+    pages = [hit.page for hit in result.hits]
+    highlights = searcher.highlight(question.text, pages)
+    lit = [lit_page(c.image(), h) for c, h in zip(store.contents(pages), highlights, strict=True)]
+    return demo_report.Answer(question.query_id, result, highlights, grades, lit)
+
+
+def save_pages(folder: Path, given: demo_report.Answer) -> None:
+    folder.mkdir(exist_ok=True)
+    for hit, page in list(zip(given.result.hits, given.pages, strict=True))[:SAVED]:
+        path = terminal.save_path(folder, hit)
+        page.save(path.with_name(f"{given.query_id}-{path.name}"), compress_level=1)

@@ -1,0 +1,329 @@
+"""What the command line prints: tables and progress for a terminal, plain or JSON lines for a pipe."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bar,
+)
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from ui.api.json_text import json_text
+
+if TYPE_CHECKING:
+    from ingest.progress import Progress
+    from retrieval.confidence import Calibration
+    from retrieval.evaluation.calibrate import Reliability
+    from retrieval.evaluation.tune import Tuned
+    from retrieval.types import Document, Highlight, Hit, SearchResult
+
+console = Console(highlight=False, markup=False)  # file names may hold [brackets]
+errors = Console(stderr=True, highlight=False, markup=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one line of strict JSON, and flush it: the other end of a pipe may be waiting."""
+    print(json_text(value), flush=True)
+
+
+def result_json(result: "SearchResult", highlights: Sequence["Highlight"]) -> dict[str, Any]:
+    hits = [
+        hit_json(hit)
+        | {"snippet": lit.snippet, "regions": [asdict(r) for r in lit.regions], "note": lit.note}
+        for hit, lit in zip(result.hits, highlights, strict=True)
+    ]
+    return {
+        "query": result.query,
+        "hits": hits,
+        "decision": asdict(result.decision),
+        "stages": [asdict(stage) for stage in result.stages],
+        "notes": list(result.notes),
+    }
+
+
+def hit_json(hit: "Hit") -> dict[str, Any]:
+    return {
+        "rank": hit.rank,
+        "first_rank": hit.first_rank,
+        "page": hit.page.name,
+        "doc_id": hit.page.doc_id,
+        "score": round(hit.score, 4),
+        "reranked": hit.reranked,
+        "scores": {name: round(score, 4) for name, score in hit.scores.items()},
+        "confidence": None if hit.confidence is None else round(hit.confidence, 4),
+    }
+
+
+def movement(hit: "Hit") -> str:
+    """How reranking moved a hit: '▲3', '▼1', '=', or nothing where it was not reranked."""
+    if not hit.reranked:
+        return ""
+    steps = hit.first_rank - hit.rank
+    return f"▲{steps}" if steps > 0 else f"▼{-steps}" if steps < 0 else "="
+
+
+def print_result(result: "SearchResult", highlights: Sequence["Highlight"], explain: bool = False) -> None:
+    for hit, lit in zip(result.hits, highlights, strict=True):
+        head = Text(f"{hit.rank:>3}  ")
+        head.append(hit.page.name, style="bold")
+        head.append(f"  {hit.score:+.2f}", style="cyan")
+        if hit.reranked:
+            colour = {"▲": "green", "▼": "yellow"}.get(movement(hit)[0], "dim")
+            head.append(f"  {movement(hit)} was {hit.first_rank}", style=colour)
+        if hit.confidence is not None:
+            head.append(f"  {hit.confidence:.0%} likely", style="magenta")
+        console.print(head)
+        console.print(_snippet(lit), style=None)
+        if explain:
+            scores = ", ".join(f"{name} {score:.3f}" for name, score in hit.scores.items())
+            found = ", ".join(f"{t.term} ×{len(t.regions)}" for t in lit.terms if t.regions) or "nothing"
+            console.print(f"       scores: {scores}\n       lit up: {found}", style="dim")
+    for note in result.notes:
+        console.print(note, style="yellow")
+    times = ", ".join(f"{s.name} {s.seconds * 1000:,.0f} ms" for s in result.stages)
+    console.print(f"{result.decision.reason} ({times})", style="dim")
+    if explain:
+        for stage in result.stages:
+            console.print(f"  {stage.name}: {stage.note or 'done'}", style="dim")
+
+
+def _snippet(lit: "Highlight") -> Text:
+    text = Text("       " + (lit.snippet or "(no text on this page)"))
+    for start, end in lit.snippet_matches:
+        text.stylize("bold yellow", start + 7, end + 7)
+    return text
+
+
+def document_json(document: "Document") -> dict[str, Any]:
+    return asdict(document) | {"added_at": document.added_at.isoformat(timespec="seconds")}
+
+
+def print_documents(documents: Sequence["Document"]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (
+        ("document", "left"),
+        ("pages", "right"),
+        ("scanned", "right"),
+        ("date", "left"),
+        ("collection", "left"),
+        ("tags", "left"),
+        ("id", "left"),
+    ):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for d in documents:
+        table.add_row(
+            d.name,
+            str(d.pages),
+            str(d.scanned_pages or ""),
+            d.date,
+            d.collection,
+            ", ".join(d.tags),
+            d.doc_id,
+        )
+    console.print(table)
+    console.print(f"{len(documents)} documents, {sum(d.pages for d in documents):,} pages", style="dim")
+
+
+def follow(events: Iterable["Progress"], as_json: bool) -> list["Progress"]:
+    """Draw an ingest as it happens, or print its events as JSON Lines. Returns the failures."""
+    with ExitStack() as stack:
+        draw = _json_line if as_json else stack.enter_context(_ingest_drawing(console))
+        failures = []
+        for event in events:
+            draw(event)
+            if event.event == "failed":
+                failures.append(event)
+    return failures
+
+
+@contextmanager
+def work(as_json: bool) -> Iterator[Callable[["Progress | str"], None]]:
+    """Yields a progress callback for a computation: it draws the events of ingests, and shows sentences in a spinner.
+
+    The files that could not be ingested are listed on standard error. With `as_json` everything is drawn on
+    standard error, since standard output is for the result.
+    """
+    failures: list[Progress] = []
+    ingest, step = ExitStack(), ExitStack()  # at most one of them draws at any time
+    draw: Callable[[Progress], None] | None = None
+    status: Status | None = None
+
+    def on_progress(event: "Progress | str") -> None:
+        nonlocal draw, status
+        if isinstance(event, str):
+            if status is None:
+                status = step.enter_context(errors.status(Text(event)))
+            status.update(Text(event))
+            return
+        if draw is None:
+            step.close()
+            status = None
+            draw = ingest.enter_context(_ingest_drawing(errors if as_json else console))
+        draw(event)
+        if event.event == "failed":
+            failures.append(event)
+        if event.event == "finished":
+            ingest.close()
+            draw = None
+            if failures:
+                print_failures(failures)
+                failures.clear()
+
+    with ingest, step:
+        yield on_progress
+
+
+def print_failures(failures: Sequence["Progress"]) -> None:
+    table = Table(
+        title=f"{len(failures)} files could not be ingested", title_justify="left", box=None, pad_edge=False
+    )
+    for name in ("file", "why", "what to do"):
+        table.add_column(name, overflow="fold")
+    for failure in failures:
+        table.add_row(failure.name, failure.reason, failure.message)
+    errors.print(table)
+
+
+def _json_line(event: "Progress") -> None:
+    print_json(asdict(event) | {"seconds": round(event.seconds, 3)})
+
+
+@contextmanager
+def _ingest_drawing(where: Console) -> Iterator[Callable[["Progress"], None]]:
+    """Yields what draws an event of an ingest: as a bar on a terminal, as a line for each file in a pipe."""
+    if not where.is_terminal:
+        yield lambda event: _plain_line(event, where)
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("files"),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Bar(*columns, console=where, transient=True) as bar:
+        task = bar.add_task("ingesting", total=None, speed="")
+        under_way: dict[str, float] = {}
+
+        def draw(event: "Progress") -> None:
+            if event.event == "page":
+                under_way[event.uri] = event.page / max(1, event.pages)
+            else:
+                under_way.pop(event.uri, None)
+            bar.update(
+                task,
+                total=event.files,
+                completed=event.files_ended + sum(under_way.values()),
+                speed=f"{event.pages_done / event.seconds:.1f} pages/s" if event.seconds > 1 else "",
+                description=event.name or "ingesting",
+            )
+            if event.event in ("done", "failed", "removed"):
+                style = {"failed": "red", "removed": "yellow"}.get(event.event, "")
+                bar.console.print(Text(f"{event.event:>8}  {event.name}: {event.message}", style=style))
+            if event.event == "finished":
+                bar.console.print(_summary(event))
+
+        yield draw
+
+
+def _plain_line(event: "Progress", where: Console) -> None:
+    if event.event in ("done", "skipped", "failed", "removed"):
+        line = f"[{event.files_ended}/{event.files}] {event.event}: {event.name}: {event.message}"
+        print(line, file=where.file, flush=True)
+    elif event.event == "finished":
+        print(_summary(event), file=where.file, flush=True)
+
+
+def _summary(event: "Progress") -> str:
+    rate = event.pages_done / event.seconds if event.seconds else 0
+    return f"{event.files} files, {event.pages_done:,} pages embedded in {event.seconds:.1f} s ({rate:.1f} pages/s)"
+
+
+def print_measures(rows: Mapping[str, Mapping[str, float]], title: str) -> None:
+    """A table of stages by measures, in hundredths."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    names = list(next(iter(rows.values())))
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    for stage, values in rows.items():
+        table.add_row(stage, *(f"{100 * values[name]:.1f}" for name in names))
+    console.print(table)
+
+
+def paying(tuned: "Tuned") -> str:
+    """Whether reranking pays, in one sentence."""
+    gain = f"{100 * tuned.lift:+.1f} nDCG@10 on questions that it was not tuned on (p = {tuned.p_lift:.3f})"
+    if tuned.pays:
+        return f"Reranking pays: {gain}."
+    if tuned.lift <= 0:
+        return f"Reranking does not pay: {gain}. It is left out."
+    return f"Reranking is not shown to pay: {gain}. It is left out; more questions may show that it does."
+
+
+def print_tuned(tuned: "Tuned") -> None:
+    table = Table(title="what was tried", title_justify="left", box=None, pad_edge=False)
+    for name in ("", "text weight", "rerank weight", "depth", "gate", "nDCG@10", "pages read", "p95 ms"):
+        table.add_column(name, justify="left" if not name else "right")
+    rows = [("before", tuned.before), ("first stage alone", tuned.first), ("chosen", tuned.chosen)]
+    for name, one in [*rows, *(("on the front", one) for one in tuned.front)]:
+        gate = "" if one.spending.gate == float("inf") else f"{one.spending.gate:g}"
+        table.add_row(
+            name, f"{one.spending.text_weight:g}", f"{one.spending.rerank_weight:g}", str(one.spending.depth),
+            gate, f"{100 * one.ndcg:.1f}", f"{one.read:.1f}", f"{1000 * one.p95:,.0f}",
+        )  # fmt: skip
+    console.print(table)
+    console.print(paying(tuned))
+    console.print(
+        f"On questions that it was not tuned on: nDCG@10 {100 * tuned.held_out:.1f}, "
+        f"{100 * tuned.held_out_before:.1f} with the settings before (p = {tuned.p_before:.3f})."
+    )
+
+
+def print_calibration(fitted: "Calibration", bins: Sequence["Reliability"]) -> None:
+    table = Table(title="held out, in bins of as many pages", title_justify="left", box=None, pad_edge=False)
+    for name in ("predicted", "relevant", "pages"):
+        table.add_column(name, justify="right")
+    for row in bins:
+        table.add_row(f"{row.predicted:.3f}", f"{row.relevant:.3f}", f"{row.pages:,}")
+    console.print(table)
+    console.print(
+        f"{fitted.method}, {fitted.pages:,} pages of {fitted.questions} questions, {fitted.relevant} relevant. "
+        f"Log loss {fitted.log_loss_before:.3f} -> {fitted.log_loss:.3f}, "
+        f"expected calibration error {fitted.ece_before:.3f} -> {fitted.ece:.3f}"
+    )
+
+
+def waiting(what: str) -> AbstractContextManager[Any]:
+    """Show a spinner on standard error if it is a terminal, and nothing otherwise."""
+    return errors.status(what)
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """Yields a progress callback `(what, done, of)` that draws a bar on a terminal, and nothing otherwise."""
+    with Bar(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+             console=errors, transient=True, disable=not errors.is_terminal) as bar:  # fmt: skip
+        task = bar.add_task("")
+        yield lambda what, done, of: bar.update(task, description=what, completed=done, total=of)
+
+
+def save_path(folder: Path, hit: "Hit") -> Path:
+    """A file name for a hit's page: rank, document, page."""
+    stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(hit.page.document).stem)
+    return folder / f"{hit.rank:02d}-{stem}-p{hit.page.number}.png"

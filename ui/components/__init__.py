@@ -1,1 +1,0 @@
-"""The parts of the web page: fixed pieces of HTML, which the scripts in `ui/static` fill."""

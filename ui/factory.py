@@ -1,0 +1,85 @@
+"""From a profile and an index to the parts that the screens and commands use. Heavy imports happen in here."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import configs.settings as configs
+
+if TYPE_CHECKING:
+    from retrieval.recall.ivf.upkeep import Told
+    from retrieval.search import Searcher
+    from retrieval.store.store import Store
+    from retrieval.types import Encoder
+
+
+def store_to_read(index: str) -> "Store":
+    """Raises IndexMissing and its kin."""
+    from retrieval.store.store import Store
+
+    return Store.open(index)
+
+
+def store_to_write(index: str, settings: configs.Settings) -> tuple["Store", "Encoder"]:
+    """The index, made if it is new, and the encoder of the profile. Raises EncoderMismatch where they differ."""
+    from retrieval.store.store import Store
+
+    encoder = _encoder(settings)
+    return Store.create(index, encoder.fingerprint, settings.ingest.vectors), encoder
+
+
+def searcher(index: str, settings: configs.Settings, rerank: bool = True) -> tuple["Searcher", "Store"]:
+    """Raises IndexMissing, EncoderMismatch, ModelBroken."""
+    from retrieval.store.store import Store
+
+    encoder = _encoder(settings)
+    store = Store.open(index, encoder.fingerprint)
+    return searcher_of(store, encoder, settings, rerank), store
+
+
+def searcher_of(
+    store: "Store", encoder: "Encoder", settings: configs.Settings, rerank: bool = True
+) -> "Searcher":
+    """With the profile's reranker, unless `rerank` is false. Raises ModelBroken."""
+    import rerankers
+    from retrieval import confidence
+    from retrieval.search import Searcher
+
+    reranker = rerankers.load(settings.reranker) if rerank else None
+    if reranker is None:
+        return Searcher(store, encoder, None, settings.search)
+    _say(reranker.notes)
+    try:
+        known = confidence.load(store.uri, reranker=reranker.name, encoder=str(encoder.fingerprint))
+    except confidence.CalibrationMismatch as error:  # searching goes on, without confidences
+        _say([f"not used: {error}"])
+        known = None
+    return Searcher(store, encoder, reranker, settings.search, known)
+
+
+def keep_quick(store: "Store", settings: configs.Search, told: "Told") -> bool:
+    """Refresh the recall lists, where the index is so large that searches gain by it. Whether that was done.
+
+    Raises IndexBusy while another process is at it.
+    """
+    from retrieval.recall.ivf import upkeep
+    from retrieval.recall.maxsim import pace
+
+    if not upkeep.due(store, settings.recall_ms * pace(store.fingerprint.dim)):
+        return False
+    return upkeep.refresh(store, told)
+
+
+def _encoder(settings: configs.Settings) -> "Encoder":
+    import retrieval.encoders
+
+    encoder = retrieval.encoders.load(settings.encoder)
+    _say(encoder.notes)
+    return encoder
+
+
+def _say(notes: Sequence[str]) -> None:
+    """What was loaded and where it runs, and what its licence forbids: to stderr, once."""
+    from ui.cli import terminal
+
+    for note in notes:
+        terminal.errors.print(note)

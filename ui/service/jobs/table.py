@@ -1,0 +1,319 @@
+"""The list of jobs in SQLite, which outlives the server: beside the uploads, one row a file.
+
+Nothing that a screen polls reads more rows than it shows: an index counts the states. How far a file is, page by
+page, is not written here: whoever reads it knows, and after a restart it begins anew.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ui.service.jobs.types import ENDED, Batch, File, Job, Removal, State
+
+SHOWN: tuple[tuple[tuple[State, ...], str], ...] = (
+    (("reading",), "since, id"),
+    (("failed",), "ended DESC, id DESC"),
+    (("queued",), "ended, id"),
+    (("done", "skipped", "cancelled"), "ended DESC, id DESC"),
+    (("removing",), "ended, id"),
+)
+"""What a screen wants to see first, and the order within."""
+
+COLUMNS = {
+    "uri": "TEXT UNIQUE NOT NULL",
+    "name": "TEXT NOT NULL",
+    "state": "TEXT NOT NULL",
+    "page": "INTEGER NOT NULL DEFAULT 0",
+    "pages": "INTEGER NOT NULL DEFAULT 0",
+    "message": "TEXT NOT NULL DEFAULT ''",
+    "doc_id": "TEXT NOT NULL DEFAULT ''",
+    # A list of an earlier version lacks the following.
+    "read": "INTEGER NOT NULL DEFAULT 0",
+    "size": "INTEGER NOT NULL DEFAULT 0",
+    "reason": "TEXT NOT NULL DEFAULT ''",
+    "seconds": "REAL NOT NULL DEFAULT 0",
+    "since": "REAL NOT NULL DEFAULT 0",
+    "ended": "REAL NOT NULL DEFAULT 0",
+    "due": "REAL NOT NULL DEFAULT 0",
+    "again": "INTEGER NOT NULL DEFAULT 0",
+    "collection": "TEXT NOT NULL DEFAULT 'default'",
+    "tags": "TEXT NOT NULL DEFAULT '[]'",
+}
+INDEXES = (
+    "CREATE INDEX IF NOT EXISTS jobs_shown ON jobs (state, ended)",
+    "CREATE INDEX IF NOT EXISTS jobs_counted ON jobs (state, size)",
+    "CREATE INDEX IF NOT EXISTS jobs_due ON jobs (due) WHERE doc_id != ''",
+    "CREATE INDEX IF NOT EXISTS jobs_leaving ON jobs (doc_id) WHERE doc_id != ''",
+)
+JOB = [field.name for field in fields(Job)]
+WAITING = "state IN ('queued', 'reading')"
+SECONDS = "CASE since WHEN 0 THEN 0 ELSE MAX(0, :now - since) END"
+# `+state` keeps SQLite from going through all rows of a state, which may be very many, instead of the removals.
+LEAVING = "doc_id != '' AND +state IN ('removing', 'queued', 'reading')"
+DUE = "doc_id != '' AND +state IN ('removing', 'queued')"  # not while its file is read
+CLAIMED = -1.0  # due: it is being removed, and cannot be undone any more
+
+
+class JobTable:
+    """Safe to call from several threads. Raises sqlite3.Error, as where the disk is full."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        # A power cut may lose the last moments, which are then read again; it never tears the file.
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        with self._writing() as database:
+            declared = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+            database.execute(f"CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, {declared})")
+            present = {row[1] for row in database.execute("PRAGMA table_info(jobs)")}
+            for name, kind in COLUMNS.items():
+                if name not in present:
+                    database.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
+            for index in INDEXES:
+                database.execute(index)
+        self.requeue()
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    # Looking
+
+    def listed(self, limit: int) -> list[Job]:
+        found: list[tuple[Any, ...]] = []
+        with self._lock:
+            for states, order in SHOWN:
+                rows = [
+                    row
+                    for state in states
+                    for row in self._database.execute(
+                        f"SELECT ended, {', '.join(JOB)} FROM jobs WHERE state = ? ORDER BY {order} LIMIT ?",
+                        (state, limit - len(found)),
+                    )
+                ]
+                if len(states) > 1:
+                    rows.sort(key=lambda row: row[:2], reverse=True)  # by ended and id
+                found += rows[: limit - len(found)]
+        jobs = [dict(zip(JOB, row[1:], strict=True)) for row in found]
+        return [Job(**job | {"again": bool(job["again"])}) for job in jobs]
+
+    def totals(self) -> dict[State, tuple[int, int]]:
+        """(jobs, bytes) of every state that there are any of."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT state, COUNT(*), SUM(size) FROM jobs GROUP BY state"
+            ).fetchall()
+        return {state: (jobs, size) for state, jobs, size in rows}
+
+    def busy(self) -> bool:
+        with self._lock:
+            row = self._database.execute(
+                f"SELECT 1 FROM jobs WHERE {WAITING} OR state = 'removing' LIMIT 1"
+            ).fetchone()
+        return row is not None
+
+    def leaving(self) -> frozenset[str]:
+        """doc_ids whose removal is asked for."""
+        with self._lock:
+            rows = self._database.execute(f"SELECT doc_id FROM jobs WHERE {LEAVING}").fetchall()
+        return frozenset(doc_id for (doc_id,) in rows)
+
+    def waits(self, name: str, uri: str) -> bool:
+        """Whether another file than that at `uri` waits, or is read, under this name."""
+        with self._lock:
+            row = self._database.execute(
+                f"SELECT 1 FROM jobs WHERE {WAITING} AND name = ? AND uri != ? LIMIT 1", (name, uri)
+            ).fetchone()
+        return row is not None
+
+    # Asking
+
+    def add(self, files: Iterable[File]) -> None:
+        """Queue files; one that is in the list already starts anew, and stays if it was to be removed."""
+        rows = list(files)
+        with self._writing() as database:
+            database.executemany(
+                f"DELETE FROM jobs WHERE uri = ? AND NOT {WAITING}", [row[:1] for row in rows]
+            )
+            database.executemany(
+                "INSERT INTO jobs (uri, name, size, again, collection, tags, state) "
+                "VALUES (?, ?, ?, ?, ?, ?, 'queued') ON CONFLICT (uri) DO UPDATE SET doc_id = '', due = 0, "
+                "size = excluded.size, again = MAX(again, excluded.again), collection = excluded.collection, "
+                "tags = excluded.tags",
+                rows,
+            )
+
+    def remove(self, documents: Iterable[tuple[str, str, str]], due: float) -> None:
+        """Documents as (uri, name, doc_id), to be removed at `due`, in seconds since 1970."""
+        rows = [(*document, due) for document in documents]
+        with self._writing() as database:
+            database.executemany(
+                f"DELETE FROM jobs WHERE uri = ? AND NOT {WAITING}", [row[:1] for row in rows]
+            )
+            database.executemany(
+                "INSERT INTO jobs (uri, name, doc_id, due, state) VALUES (?, ?, ?, ?, 'removing') "
+                "ON CONFLICT (uri) DO UPDATE SET doc_id = excluded.doc_id, due = excluded.due",
+                rows,
+            )
+
+    def undo(self, doc_ids: Iterable[str]) -> int:
+        """How many removals have been dropped: all but those under way or done."""
+        dropped = 0
+        with self._writing() as database:
+            for doc_id in doc_ids:
+                asked = f"{LEAVING} AND doc_id = ? AND due != {CLAIMED}"
+                dropped += database.execute(
+                    f"DELETE FROM jobs WHERE {asked} AND +state = 'removing'", (doc_id,)
+                ).rowcount
+                dropped += database.execute(
+                    f"UPDATE jobs SET doc_id = '', due = 0 WHERE {asked}", (doc_id,)
+                ).rowcount
+        return dropped
+
+    def cancel(self, now: float, job_id: int | None = None) -> bool:
+        """All that waits or is read, or one of it; whether any was being read."""
+        chosen = f"{WAITING} AND id = {job_id:d}" if job_id is not None else WAITING
+        with self._writing() as database:
+            reading = database.execute(f"SELECT 1 FROM jobs WHERE {chosen} AND state = 'reading'").fetchone()
+            database.execute(
+                "UPDATE jobs SET state = CASE doc_id WHEN '' THEN 'cancelled' ELSE 'removing' END, "
+                f"seconds = {SECONDS}, ended = :now WHERE {chosen}",
+                {"now": now},
+            )
+        return reading is not None
+
+    def retry(self, states: Sequence[State], job_id: int | None = None) -> None:
+        """Start anew what ended in one of `states`: all of it, or one."""
+        chosen = f"state IN ({', '.join(repr(state) for state in states)})"
+        if job_id is not None:
+            chosen += f" AND id = {job_id:d}"
+        with self._writing() as database:
+            database.execute(
+                "UPDATE jobs SET state = CASE doc_id WHEN '' THEN 'queued' ELSE 'removing' END, message = '', "
+                f"reason = '', page = 0, read = 0, seconds = 0, since = 0, ended = 0, due = 0 WHERE {chosen}"
+            )
+
+    def forget_ended(self) -> list[str]:
+        """Take out all that has ended; the uris of it."""
+        ended = f"FROM jobs WHERE state IN {ENDED}"
+        with self._writing() as database:
+            uris = [uri for (uri,) in database.execute(f"SELECT uri {ended}")]
+            database.execute(f"DELETE {ended}")
+        return uris
+
+    # Working
+
+    def requeue(self) -> None:
+        """What was being read waits again, as after a run that broke off."""
+        with self._writing() as database:
+            database.execute(
+                "UPDATE jobs SET state = 'queued', page = 0, read = 0, since = 0 WHERE state = 'reading'"
+            )
+
+    def next_batch(self, limit: int) -> Batch | None:
+        """The files asked for first that can be read together, at most `limit`."""
+        with self._lock:
+            first = self._database.execute(
+                "SELECT again, collection, tags FROM jobs WHERE state = 'queued' ORDER BY ended, id LIMIT 1"
+            ).fetchone()
+            if first is None:
+                return None
+            rows = self._database.execute(
+                "SELECT uri, size FROM jobs WHERE state = 'queued' AND again = ? AND collection = ? AND tags = ? "
+                "ORDER BY ended, id LIMIT ?",
+                (*first, limit),
+            ).fetchall()
+        again, collection, tags = first
+        return Batch(dict(rows), bool(again), collection, tuple(json.loads(tags)))
+
+    def begin(self, uri: str, now: float) -> bool:
+        """Mark a file as being read; False if it no longer waits: it was cancelled or removed meanwhile."""
+        with self._writing() as database:
+            return bool(
+                database.execute(
+                    "UPDATE jobs SET since = CASE state WHEN 'reading' THEN since ELSE ? END, state = 'reading', "
+                    f"message = '' WHERE uri = ? AND {WAITING}",
+                    (now, uri),
+                ).rowcount
+            )
+
+    def end(
+        self,
+        uris: Iterable[str],
+        state: State,
+        now: float,
+        *,
+        reason: str = "",
+        message: str = "",
+        page: int = 0,
+        read: int = 0,
+        pages: int = 0,
+    ) -> None:
+        """Files have come to their end; one that was to be removed meanwhile goes on to that.
+
+        One that was cancelled stays so, unless it was done before that was heard.
+        """
+        given = {"state": state, "now": now, "reason": reason, "message": message, "page": page, "read": read,
+                 "pages": pages}  # fmt: skip
+        with self._writing() as database:
+            database.executemany(
+                "UPDATE jobs SET state = CASE doc_id WHEN '' THEN :state ELSE 'removing' END, reason = :reason, "
+                f"message = :message, page = :page, read = :read, pages = :pages, seconds = {SECONDS}, ended = :now "
+                f"WHERE uri = :uri AND ({WAITING} OR state = 'cancelled' AND :state = 'done')",
+                [given | {"uri": uri} for uri in uris],
+            )
+
+    def next_due(self) -> float | None:
+        """When the next document is to be removed, in seconds since 1970."""
+        with self._lock:
+            (due,) = self._database.execute(f"SELECT MIN(due) FROM jobs WHERE {DUE}").fetchone()
+        return None if due is None else float(due)
+
+    def claim(self, now: float, limit: int) -> list[Removal]:
+        """Removals that are due, and can no longer be undone."""
+        with self._lock:
+            due = self._database.execute(
+                f"SELECT id, uri, doc_id FROM jobs WHERE {DUE} AND due <= ? ORDER BY due LIMIT ?",
+                (now, limit),
+            ).fetchall()
+        if not due:
+            return []
+        with self._writing() as database:
+            return [
+                Removal(*row)
+                for row in due
+                if database.execute(
+                    f"UPDATE jobs SET state = 'removing', due = ? WHERE id = ? AND doc_id = ? AND {DUE}",
+                    (CLAIMED, row[0], row[2]),
+                ).rowcount
+            ]
+
+    def removed(self, removals: Iterable[Removal]) -> None:
+        with self._writing() as database:
+            database.executemany("DELETE FROM jobs WHERE id = ?", [removal[:1] for removal in removals])
+
+    def not_removed(self, removals: Iterable[Removal], now: float, message: str) -> None:
+        with self._writing() as database:
+            database.executemany(
+                "UPDATE jobs SET state = 'failed', reason = 'not removed', message = ?, ended = ? WHERE id = ?",
+                [(message, now, removal.job) for removal in removals],
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing."""
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:  # a full disk may have ended it
+                    self._database.execute("ROLLBACK")
+                raise

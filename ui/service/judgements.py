@@ -1,0 +1,176 @@
+"""What readers said of the pages they were shown: thumbs up and down, kept with both orders of the question.
+
+A thumb is a judgement of relevance (grade 1 or 0) of one page for one question. Beside it stands the order of
+each stage at that time, so that lift is computed over what readers saw, by ir_measures.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from ir_measures import RR, nDCG
+
+from retrieval.evaluation.evaluate import falling, measured, paired_p
+
+MEASURES = (nDCG @ 10, RR @ 10)
+ROUNDS = 2_000  # of the bootstrap
+NEWEST = 2_000
+"""Judged questions that are counted at most."""
+ENOUGH = 20
+"""Judged questions below which an interval says little, whatever its width."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS judgements (
+    query TEXT NOT NULL, page_id TEXT NOT NULL, page TEXT NOT NULL, grade INTEGER NOT NULL, who TEXT NOT NULL,
+    at TEXT NOT NULL, PRIMARY KEY (query, page_id, who));
+CREATE TABLE IF NOT EXISTS orders (query TEXT PRIMARY KEY, first TEXT NOT NULL, final TEXT NOT NULL);
+"""
+
+Grade = Literal[0, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """One measure of both stages over the judged questions, and their difference with its 95% interval."""
+
+    measure: str
+    first: float  # mean over the questions, in [0, 1]
+    final: float
+    difference: float
+    low: float  # percentile bootstrap over questions (Sakai, 2006), 95%
+    high: float
+    p: float  # two-sided, paired randomization test
+    wins: int
+    ties: int
+    losses: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One question with its judgements by page, and nDCG@10 of both stages."""
+
+    query: str
+    up: int
+    down: int
+    first: float
+    final: float
+
+
+class Judgements:
+    """Safe to call from several threads."""
+
+    def __init__(self, place: Path) -> None:
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(place, check_same_thread=False, isolation_level=None)
+        self._database.executescript(SCHEMA)
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    def judge(
+        self,
+        query: str,
+        page_id: str,
+        page: str,
+        grade: Grade | None,
+        *,
+        who: str = "",
+        first: Sequence[str] = (),
+        final: Sequence[str] = (),
+    ) -> None:
+        """Store one reader's word on a page, in place of what the same reader said before; None takes it back.
+
+        first, final: page_ids in the order of each stage when the question was asked.
+        """
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        with self._lock, closing(self._database.cursor()) as cursor:
+            if grade is None:
+                cursor.execute(
+                    "DELETE FROM judgements WHERE query = ? AND page_id = ? AND who = ?",
+                    (query, page_id, who),
+                )
+                return
+            cursor.execute(
+                "INSERT OR REPLACE INTO judgements VALUES (?, ?, ?, ?, ?, ?)",
+                (query, page_id, page, grade, who, at),
+            )
+            if first:
+                cursor.execute(
+                    "INSERT OR REPLACE INTO orders VALUES (?, ?, ?)",
+                    (query, json.dumps(list(first)), json.dumps(list(final))),
+                )
+
+    def of(self, query: str, who: str = "") -> dict[str, int]:
+        """This reader's grades for a question, by page_id."""
+        rows = self._rows("SELECT page_id, grade FROM judgements WHERE query = ? AND who = ?", query, who)
+        return {str(page_id): int(grade) for page_id, grade in rows}
+
+    def everything(self) -> list[tuple[str, str, int, str, str]]:
+        """(question, `report.pdf#page=12`, grade, who, when), oldest first: for export as qrels."""
+        return [
+            (str(q), str(page), int(grade), str(who), str(at))
+            for q, page, grade, who, at in self._rows(
+                "SELECT query, page, grade, who, at FROM judgements ORDER BY at, query, page"
+            )
+        ]
+
+    def lift(self) -> tuple[list[Lift], list[Judged]]:
+        """What reranking changed, over the NEWEST questions with at least one page judged relevant; newest last.
+
+        A question whose every judged page is a thumb down has no order to be right or wrong about.
+        """
+        grades: dict[str, dict[str, int]] = {}
+        for query, page_id, grade in self._rows(
+            "SELECT query, page_id, ROUND(AVG(grade)) FROM judgements GROUP BY query, page_id ORDER BY MIN(at)"
+        ):
+            grades.setdefault(str(query), {})[str(page_id)] = int(grade)
+        orders = {
+            str(query): (json.loads(first), json.loads(final))
+            for query, first, final in self._rows("SELECT query, first, final FROM orders")
+        }
+        asked = [query for query in grades if query in orders and any(grades[query].values())][-NEWEST:]
+        if not asked:
+            return [], []
+        qrels = {query: grades[query] for query in asked}
+        values = [
+            measured(MEASURES, qrels, {query: falling(orders[query][stage]) for query in asked})
+            for stage in (0, 1)
+        ]
+        lifts = [_lift(str(m), values[0][str(m)], values[1][str(m)]) for m in MEASURES]
+        ndcg = str(MEASURES[0])
+        judged = [
+            Judged(query, sum(g > 0 for g in grades[query].values()), sum(g == 0 for g in grades[query].values()),
+                   values[0][ndcg][at], values[1][ndcg][at])
+            for at, query in enumerate(asked)
+        ]  # fmt: skip
+        return lifts, judged
+
+    def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._database.execute(statement, values).fetchall()
+
+
+def _lift(measure: str, first: Sequence[float], final: Sequence[float]) -> Lift:
+    differences = np.array(final) - np.array(first)
+    draws = np.random.default_rng(0).integers(0, len(differences), (ROUNDS, len(differences)))
+    low, high = np.percentile(differences[draws].mean(axis=1), [2.5, 97.5])
+    return Lift(
+        measure,
+        float(np.mean(first)),
+        float(np.mean(final)),
+        float(differences.mean()),
+        float(low),
+        float(high),
+        paired_p(first, final, rounds=ROUNDS),
+        int((differences > 1e-9).sum()),
+        int((abs(differences) <= 1e-9).sum()),
+        int((differences < -1e-9).sum()),
+    )

@@ -1,0 +1,1 @@
+"""The server, its authentication, and the web page."""
