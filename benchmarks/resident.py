@@ -1,9 +1,9 @@
 """The scan on a GPU: exact MaxSim over all pages' vectors in its memory, beside what else could be done there.
 
 For each size, in one run: ours (`retrieval.recall.gpu_scan`: the fused kernel over every page, then float64 for those
-that may be among the best 100), the same by padded products in torch (what colpali-engine's `score_multi_vector` does, in
-float16, a chunk of pages at a time), and the floor, which is the time to read the vectors once at the speed of a copy
-measured just before. Recall is against float64 over the same vectors. Nothing is read from an index.
+that may be among the best 100), the same by padded products in torch (what colpali-engine's `score_multi_vector` does,
+in float16, a chunk of pages at a time), and the floor, which is the time to read the vectors once at the speed of a
+copy measured just before. Recall is against float64 over the same vectors. Nothing is read from an index.
 
     python -m benchmarks.resident                                                      on a GPU
     python -m benchmarks.resident --device cpu --sizes 200x16x128 --out FILE           only to see that it runs

@@ -1,5 +1,10 @@
-"""From a profile and an index to the parts that the screens and commands use. Heavy imports happen in here."""
+"""From a profile and an index to the parts that the screens and commands use. Heavy imports happen in here.
 
+What a user should know of a model that was loaded (its device, what its licence forbids) goes to the log "folioscope"
+at level INFO; the command line prints it.
+"""
+
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +15,8 @@ if TYPE_CHECKING:
     from retrieval.search import Searcher
     from retrieval.store.store import Store
     from retrieval.types import Encoder
+
+LOG = logging.getLogger("folioscope")
 
 
 def store_to_read(index: str) -> "Store":
@@ -47,11 +54,11 @@ def searcher_of(
     reranker = rerankers.load(settings.reranker) if rerank else None
     if reranker is None:
         return Searcher(store, encoder, None, settings.search)
-    _say(reranker.notes)
+    _log(reranker.notes)
     try:
         known = confidence.load(store.uri, reranker=reranker.name, encoder=str(encoder.fingerprint))
     except confidence.CalibrationMismatch as error:  # searching goes on, without confidences
-        _say([f"not used: {error}"])
+        _log([f"not used: {error}"])
         known = None
     return Searcher(store, encoder, reranker, settings.search, known)
 
@@ -73,13 +80,10 @@ def _encoder(settings: configs.Settings) -> "Encoder":
     import retrieval.encoders
 
     encoder = retrieval.encoders.load(settings.encoder)
-    _say(encoder.notes)
+    _log(encoder.notes)
     return encoder
 
 
-def _say(notes: Sequence[str]) -> None:
-    """What was loaded and where it runs, and what its licence forbids: to stderr, once."""
-    from ui.cli import terminal
-
+def _log(notes: Sequence[str]) -> None:
     for note in notes:
-        terminal.errors.print(note)
+        LOG.info(note)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ingest.ocr.engine import POOR, Reading, Turn
+from ingest.boxes import clip, covered
 from ingest.ocr.reading_order import reading_order
-from ingest.read.boxes import clip, covered
+from ingest.ocr.result import POOR, Reading, Turn
 from retrieval.errors import MissingExtra
 from retrieval.models.onnx import ModelFolder
 from retrieval.types import Box, Word

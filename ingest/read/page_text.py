@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ingest.ocr.engine import Ocr, Turn
-from ingest.read import boxes
+from ingest import boxes
+from ingest.ocr.result import Ocr, Turn
 from ingest.read.sanity import garbled
 from ingest.read.text_layer import read_layer
 from retrieval.types import Box, TextSource, Word

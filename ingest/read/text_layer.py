@@ -7,7 +7,7 @@ import numpy as np
 import pymupdf
 from PIL import Image
 
-from ingest.read import boxes
+from ingest import boxes
 from ingest.read.titles import clean
 from retrieval.types import Box, Word
 

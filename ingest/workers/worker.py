@@ -13,7 +13,8 @@ from typing import Any
 from PIL import Image
 
 import configs.settings as configs
-from ingest.ocr.engine import Ocr, Reading, load, turned_image
+from ingest.ocr.engine import load
+from ingest.ocr.result import Ocr, Reading, turned_image
 from ingest.rasterize.document import Rasterizer, info, open_document, open_other
 from ingest.rasterize.mupdf import MissingContent, MupdfDocument, out_of_memory
 from ingest.read.page_text import read_page

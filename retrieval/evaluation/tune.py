@@ -1,9 +1,9 @@
 """Settings by measurement: fusion weights, depth and gate that give the most quality for the least time.
 
 The grid is searched one group after the other (text weight; rerank weight and depth; gate), on observations that were
-made once (`retrieval.evaluation.replay`). Of all that is within one standard error of the best, the fastest is taken, as
-Breiman et al. (1984) take the smallest tree: what cannot be told from the best is not worth paying for. What is claimed of the
-choice is measured on questions that it was not made on, by cross-validation.
+made once (`retrieval.evaluation.replay`). Of all that is within one standard error of the best, the fastest is taken,
+as Breiman et al. (1984) take the smallest tree: what cannot be told from the best is not worth paying for. What is
+claimed of the choice is measured on questions that it was not made on, by cross-validation.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -22,7 +22,7 @@ import numpy as np
 import configs.settings as configs
 from retrieval import fuse
 from retrieval.errors import FolioscopeError, missing_extra
-from retrieval.recall import locators, text_query
+from retrieval.recall import locators
 from retrieval.recall.inverted import Listed
 from retrieval.recall.ivf import upkeep
 from retrieval.recall.ivf.lists import Lists
@@ -30,6 +30,7 @@ from retrieval.recall.maxsim import bare, pace
 from retrieval.recall.page_cache import PageVectors, maxsim_stored
 from retrieval.recall.part_cache import Gather, Held, HeldVectors
 from retrieval.recall.parts import COLUMNS, NoRoom, Part, Scanned
+from retrieval.store import text_query
 from retrieval.store.schema import narrowed, reading
 from retrieval.store.store import Store
 from retrieval.types import Document, Filter, Hit, Page, QueryEmbedding, Stage

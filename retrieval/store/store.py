@@ -23,8 +23,7 @@ from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur, Phrase
 
 from retrieval.errors import EncoderMismatch, IndexDamaged, IndexMissing, NotFound
 from retrieval.lru import LRU
-from retrieval.recall import text_query
-from retrieval.store import schema
+from retrieval.store import schema, text_query
 from retrieval.store.locks import locked
 from retrieval.store.schema import LedgerEntry
 from retrieval.store.swap import recover

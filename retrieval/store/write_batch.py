@@ -6,10 +6,10 @@ first, then `documents`, which lists them, then the ledger. A process that ends 
 reads, or documents whose file is looked at once more by the next run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -18,12 +18,19 @@ from retrieval.store import schema
 from retrieval.store.schema import LedgerEntry, PageRecord
 from retrieval.types import Document
 
-if TYPE_CHECKING:
-    from retrieval.store.store import Store
-
 BUFFERED = 32 * 2**20
 """Bytes of images and vectors that wait in memory at most: pages are then stored, listed or not. About a hundred pages
 of the default profile, so that a long document is written in few pieces and never held as a whole."""
+
+
+class Listing(Protocol):
+    """What a batch asks of the store whose tables it writes."""
+
+    uri: str
+
+    def has(self, doc_id: str) -> bool: ...
+    def mark_unfinished(self, doc_ids: Iterable[str]) -> None: ...
+    def list_documents(self, documents: Sequence[Document]) -> None: ...
 
 
 class WriteBatch:
@@ -33,7 +40,7 @@ class WriteBatch:
     by page, by the same pages: its id is its content.
     """
 
-    def __init__(self, store: "Store", lance: dict[str, Any], remote: bool) -> None:
+    def __init__(self, store: Listing, lance: dict[str, Any], remote: bool) -> None:
         self._store = store
         self._tables = lance
         self._remote = remote

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ingest.ocr.engine import Ocr, Tesseract, check, load, turned_image
+from ingest.ocr.engine import check, load
 from ingest.ocr.rapid import RapidOcr
+from ingest.ocr.result import Ocr, turned_image
+from ingest.ocr.tesseract import Tesseract
 from retrieval.errors import MissingExtra
 from tests.ingest.conftest import scan
 

@@ -8,8 +8,8 @@ import pymupdf
 import pytest
 from PIL import Image
 
-from ingest.ocr.engine import Reading
 from ingest.ocr.reading_order import reading_order
+from ingest.ocr.result import Reading
 from ingest.rasterize.mupdf import MupdfDocument
 from ingest.read.page_text import PageText, read_page
 from ingest.read.sanity import garbled

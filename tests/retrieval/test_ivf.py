@@ -17,8 +17,8 @@ import configs.settings as configs
 from retrieval import fuse
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import IndexBusy, ModelBroken
+from retrieval.recall.agreement import asked_of, measure
 from retrieval.recall.ivf import codebook, kernels, lists, segment, upkeep
-from retrieval.recall.ivf.agreement import asked_of, measure
 from retrieval.recall.ivf.lists import Lists
 from retrieval.recall.maxsim import maxsim
 from retrieval.recall.page_cache import PageVectors, maxsim_stored

@@ -5,8 +5,8 @@ from lancedb.index import FTS
 
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.recall.planner import Recall
-from retrieval.recall.text_query import Wording, read
 from retrieval.store.store import Store
+from retrieval.store.text_query import Wording, read
 from retrieval.types import Filter, QueryEmbedding
 from tests.build import add_document
 from tests.retrieval.test_ivf import ALWAYS

@@ -25,6 +25,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from retrieval.errors import FolioscopeError
+from ui.service.users import hash_password
 from ui.web import auth
 from ui.web.auth import (
     COOKIE,
@@ -35,7 +36,6 @@ from ui.web.auth import (
     Doors,
     Guard,
     TooManyAttempts,
-    hash_password,
     is_loopback,
     open_doors,
     require_doors,
@@ -740,7 +740,7 @@ def test_a_broken_users_file_is_told_by_its_line_without_its_text(
 
 
 def test_a_users_file_that_names_nobody_or_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FolioscopeError, match=r"names no user.*hash_password"):
+    with pytest.raises(FolioscopeError, match=r"names no user.*folioscope user NAME"):
         opened(tmp_path, "# nobody yet", token="")
     with pytest.raises(FolioscopeError, match=r"users file .*none.txt cannot be read"):
         open_doors(tmp_path, users=tmp_path / "none.txt")

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ingest.ocr.engine import Turn, turned_image
+from ingest.ocr.result import Turn, turned_image
 from ingest.rasterize.mupdf import MupdfDocument, out_of_memory
 from ingest.read.titles import clean
 from ingest.sources import content_id, state_of

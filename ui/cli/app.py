@@ -3,6 +3,7 @@
 With `--json` standard output holds JSON only, errors included: `{"error": {"code", "message"}}`.
 """
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -502,6 +503,10 @@ def main() -> None:
     """Run the command line: our errors become one line on stderr (JSON with --json) and an exit code."""
     options = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     as_json = "--json" in options
+    log = logging.getLogger("folioscope")
+    log.setLevel(logging.INFO)
+    log.addHandler(LogOnTerminal())
+    log.propagate = False
     try:
         sys.exit(app(standalone_mode=not as_json))
     except Stopped as error:
@@ -522,6 +527,15 @@ def main() -> None:
         if as_json:
             _print_error("InternalError", f"{type(error).__name__}: {first_line(error)}")
         raise
+
+
+class LogOnTerminal(logging.Handler):
+    """Prints what the parts below the command line log, on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from ui.cli import terminal
+
+        terminal.errors.print(self.format(record))
 
 
 def _end(as_json: bool, exit_code: int, code: str, message: str) -> None:

@@ -108,7 +108,8 @@ def verify(
     Exits with 1 if there is a problem.
     """
     from configs.settings import load
-    from retrieval.recall.ivf import agreement, upkeep
+    from retrieval.recall import agreement
+    from retrieval.recall.ivf import upkeep
     from retrieval.store import verify as integrity
     from ui import factory
     from ui.cli import terminal

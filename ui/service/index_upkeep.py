@@ -1,5 +1,6 @@
 """While the server runs, the recall lists follow what is added and removed, in a thread that lets searches go first."""
 
+import logging
 import os
 import sys
 import threading
@@ -10,8 +11,8 @@ from retrieval.errors import IndexBusy, first_line
 from retrieval.recall.ivf.upkeep import Stats
 from retrieval.store.store import Store
 from ui import factory
-from ui.cli import terminal
 
+LOG = logging.getLogger("folioscope")
 EVERY_S, LONGEST_S = 10.0, 3_600.0
 CLOSING_S = 5.0  # training may take longer to hear of it: the thread then ends with its process
 NICE = 15  # of 19: a search goes first
@@ -79,7 +80,7 @@ class Keeper:
             ) as error:  # searches go on without; the same trouble is told once, and tried less often
                 pause = min(2 * pause, LONGEST_S)
                 if told != (told := first_line(error)):
-                    terminal.errors.print(f"the recall lists could not be refreshed: {told}")
+                    LOG.warning("the recall lists could not be refreshed: %s", told)
             self.doing = ""
 
     def _tell(self, what: str, done: int, of: int) -> None:

@@ -1,12 +1,28 @@
-"""The file of users that `folioscope serve --users` reads: a line `name:hash` each."""
+"""The users file of `folioscope serve --users`, and its password hashes (scrypt, RFC 7914).
 
+The file has a line for each user,
+
+    name:scrypt$16384$8$1$salt$hash
+
+with salt and hash in base64, and comments that begin with #.
+"""
+
+import base64
+import hashlib
+import hmac
 import os
+import secrets
+import unicodedata
 from pathlib import Path
 
 from retrieval.errors import FolioscopeError, NotFound
-from ui.web.auth import hash_password, read_users
 
+COST = {"n": 2**14, "r": 8, "p": 1}  # of scrypt: 16 MiB and some 50 ms for each password
+PREFIX = f"scrypt${COST['n']}${COST['r']}${COST['p']}$"
+TOKEN_USER = "token"  # the name of a client that sends the token; no user may have it
 SHORTEST = 8  # characters of a password
+LONGEST_NAME, LONGEST_PASSWORD = 64, 1024  # characters
+NEW_LINE = "folioscope user NAME"
 
 
 def set_password(users: Path, name: str, password: str) -> None:
@@ -32,6 +48,45 @@ def remove_user(users: Path, name: str) -> None:
     _write(users, kept)
 
 
+def read_users(path: Path) -> dict[str, str]:
+    """Names and hashes. Raises FolioscopeError, with a line's number and not its text: it may be a password."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FolioscopeError(f"the users file {path} cannot be read: {error}") from error
+    users: dict[str, str] = {}
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if not line or line.startswith("#"):
+            continue
+        name, _, stored = (part.strip() for part in line.partition(":"))
+        where = f"line {number} of {path}"
+        if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
+            raise FolioscopeError(f"{where}: a user name has 1 to {LONGEST_NAME} characters: write name:hash")
+        if name == TOKEN_USER:
+            raise FolioscopeError(f"{where}: {name!r} is whoever comes with the token: choose another name")
+        if name in users:
+            raise FolioscopeError(f"{where}: the user {name} has a line already: delete one of the two")
+        if not _is_hash(stored):
+            raise FolioscopeError(
+                f"{where}: what follows the name is not a hash ({PREFIX}salt$hash): make a line with '{NEW_LINE}'"
+            )
+        users[name] = stored
+    return users
+
+
+def hash_password(password: str) -> str:
+    """What the users file holds for this password. Raises FolioscopeError if it is empty or too long."""
+    if not 1 <= len(password) <= LONGEST_PASSWORD:
+        raise FolioscopeError(f"a password has 1 to {LONGEST_PASSWORD:,} characters, not {len(password):,}")
+    salt = secrets.token_bytes(16)
+    return _written(salt, _scrypt(password, salt))
+
+
+def unknown_hash() -> str:
+    """A hash that no password matches: comparing with it takes as long for a name that nobody has."""
+    return _written(secrets.token_bytes(16), secrets.token_bytes(32))
+
+
 def _lines(users: Path) -> list[str]:
     try:
         return users.read_text(encoding="utf-8").splitlines()
@@ -51,3 +106,32 @@ def _write(users: Path, lines: list[str]) -> None:
         part.unlink()
         raise
     part.replace(users)
+
+
+def _is_hash(stored: str) -> bool:
+    try:
+        salt, digest = _salt_and_digest(stored)
+    except ValueError:
+        return False
+    return stored.startswith(PREFIX) and len(salt) == 16 and len(digest) == 32
+
+
+def _written(salt: bytes, digest: bytes) -> str:
+    return f"{PREFIX}{base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+
+
+def _salt_and_digest(stored: str) -> tuple[bytes, bytes]:
+    """Raises ValueError."""
+    salt, digest = stored.removeprefix(PREFIX).split("$")
+    return base64.b64decode(salt, validate=True), base64.b64decode(digest, validate=True)
+
+
+def matches(password: str, stored: str) -> bool:
+    """Whether this is the password of the hash `stored`, compared in constant time."""
+    salt, digest = _salt_and_digest(stored)
+    return hmac.compare_digest(_scrypt(password, salt), digest)
+
+
+def _scrypt(password: str, salt: bytes) -> bytes:
+    plain = unicodedata.normalize("NFC", password)  # keyboards differ in how they write an accent
+    return hashlib.scrypt(plain.encode(), salt=salt, **COST, dklen=32)

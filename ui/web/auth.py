@@ -1,18 +1,13 @@
 """Who may come in: one ASGI middleware before everything that is served, so that no route can be forgotten.
 
 People log in on a page, which gives them a signed cookie for a week. Programs send `Authorization`: Bearer
-with the token, or Basic with a name and a password. The users file has a line for each user,
-
-    name:scrypt$16384$8$1$salt$hash
-
-with salt and hash in base64 (`hash_password` makes what follows the colon), and comments that begin with #.
-It is read once, when the server starts. A session is bound to what it was given for: another password,
+with the token, or Basic with a name and a password. The users file (`ui.service.users`) is read once, when the server
+starts. A session is bound to what it was given for: another password,
 another token, or a line taken out of the file end it.
 """
 
 import asyncio
 import base64
-import hashlib
 import hmac
 import html
 import ipaddress
@@ -23,7 +18,6 @@ import re
 import secrets
 import threading
 import time
-import unicodedata
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +36,15 @@ from starlette.websockets import WebSocketClose
 
 from retrieval.errors import FolioscopeError
 from ui.api.problems import problem
+from ui.service.users import (
+    LONGEST_NAME,
+    LONGEST_PASSWORD,
+    NEW_LINE,
+    TOKEN_USER,
+    matches,
+    read_users,
+    unknown_hash,
+)
 
 OPEN = (
     (re.compile(r"/health"), frozenset({"GET", "HEAD"})),
@@ -52,11 +55,7 @@ OPEN = (
 LOG = logging.getLogger("folioscope")
 COOKIE = "folioscope"
 SESSION = 7 * 24 * 3600  # seconds
-TOKEN_USER = "token"  # the name of whoever comes with the token
 SHORTEST_TOKEN = 20  # characters
-COST = {"n": 2**14, "r": 8, "p": 1}  # of scrypt: 16 MiB and some 50 ms for each password
-PREFIX = f"scrypt${COST['n']}${COST['r']}${COST['p']}$"
-LONGEST_NAME, LONGEST_PASSWORD = 64, 1024  # characters
 LONGEST_FORM = 8192  # bytes
 LONGEST_NEXT = 2000  # characters
 KNOWN = 300.0  # seconds that a password, once found right, is not computed again
@@ -68,10 +67,6 @@ LOGIN_PAGE = Path(__file__).parent / "static" / "login.html"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 NO_STORE = {"Cache-Control": "no-store"}
 NEW_TOKEN = 'python -c "import secrets; print(secrets.token_urlsafe(24))"'
-NEW_HASH = (
-    'python -c "from getpass import getpass; from ui.web.auth import hash_password; '
-    'print(hash_password(getpass()))"'
-)
 
 
 class TooManyAttempts(FolioscopeError):
@@ -92,7 +87,7 @@ class Doors:
         self._token = token
         self._users = users
         # Computed for names that are not there, so that they take as long; no password has this digest.
-        self._nobody = _written(secrets.token_bytes(16), secrets.token_bytes(32))
+        self._nobody = unknown_hash()
         self._clock = clock
         self._failures = _Failures(clock)
         self._known: dict[str, tuple[bytes, float]] = {}  # by user: digest of the right password, until when
@@ -167,7 +162,7 @@ class Doors:
         self._failures.refuse(address)  # once more: while this one waited, others have failed,
         if self._is_known(name, password):  # or have found the same password right
             return name
-        right = _matches(password, self._users.get(name, self._nobody))
+        right = matches(password, self._users.get(name, self._nobody))
         if right:
             self._known[name] = self._mac("known", password.encode()), self._clock() + KNOWN
         return self._noted(name if right else "", address)
@@ -250,36 +245,8 @@ def open_doors(
         )
     accounts = {} if users is None else read_users(users)
     if not accounts and not token:
-        raise FolioscopeError(
-            f"{users} names no user, so nobody could log in: add a line name:hash, with a hash from {NEW_HASH}"
-        )
+        raise FolioscopeError(f"{users} names no user, so nobody could log in: add one with '{NEW_LINE}'")
     return Doors(_secret(folder), token, accounts, clock)
-
-
-def read_users(path: Path) -> dict[str, str]:
-    """Names and hashes. Raises FolioscopeError, with a line's number and not its text: it may be a password."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FolioscopeError(f"the users file {path} cannot be read: {error}") from error
-    users: dict[str, str] = {}
-    for number, line in enumerate(map(str.strip, lines), start=1):
-        if not line or line.startswith("#"):
-            continue
-        name, _, stored = (part.strip() for part in line.partition(":"))
-        where = f"line {number} of {path}"
-        if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
-            raise FolioscopeError(f"{where}: a user name has 1 to {LONGEST_NAME} characters: write name:hash")
-        if name == TOKEN_USER:
-            raise FolioscopeError(f"{where}: {name!r} is whoever comes with the token: choose another name")
-        if name in users:
-            raise FolioscopeError(f"{where}: the user {name} has a line already: delete one of the two")
-        if not _is_hash(stored):
-            raise FolioscopeError(
-                f"{where}: what follows the name is not a hash ({PREFIX}salt$hash): make one with {NEW_HASH}"
-            )
-        users[name] = stored
-    return users
 
 
 def require_doors(host: str, doors: Doors | None) -> None:
@@ -297,14 +264,6 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def hash_password(password: str) -> str:
-    """What the users file holds for this password. Raises FolioscopeError if it is empty or too long."""
-    if not 1 <= len(password) <= LONGEST_PASSWORD:
-        raise FolioscopeError(f"a password has 1 to {LONGEST_PASSWORD:,} characters, not {len(password):,}")
-    salt = secrets.token_bytes(16)
-    return _written(salt, _scrypt(password, salt))
 
 
 def routes(doors: Doors) -> APIRouter:
@@ -497,34 +456,6 @@ def _name_and_password(given: str) -> tuple[str, str] | None:
         text = raw.decode("latin-1")  # as some programs write it
     name, colon, password = text.partition(":")
     return (name, password) if colon else None
-
-
-def _is_hash(stored: str) -> bool:
-    try:
-        salt, digest = _salt_and_digest(stored)
-    except ValueError:
-        return False
-    return stored.startswith(PREFIX) and len(salt) == 16 and len(digest) == 32
-
-
-def _written(salt: bytes, digest: bytes) -> str:
-    return f"{PREFIX}{base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
-
-
-def _salt_and_digest(stored: str) -> tuple[bytes, bytes]:
-    """Raises ValueError."""
-    salt, digest = stored.removeprefix(PREFIX).split("$")
-    return base64.b64decode(salt, validate=True), base64.b64decode(digest, validate=True)
-
-
-def _matches(password: str, stored: str) -> bool:
-    salt, digest = _salt_and_digest(stored)
-    return hmac.compare_digest(_scrypt(password, salt), digest)
-
-
-def _scrypt(password: str, salt: bytes) -> bytes:
-    plain = unicodedata.normalize("NFC", password)  # keyboards differ in how they write an accent
-    return hashlib.scrypt(plain.encode(), salt=salt, **COST, dklen=32)
 
 
 def _secret(folder: Path) -> bytes:
