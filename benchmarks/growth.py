@@ -30,7 +30,7 @@ from benchmarks.recall import DEPTH, QUESTIONS, add, judged, ours, timed
 from retrieval import fuse
 from retrieval.recall.ivf import upkeep
 from retrieval.recall.maxsim import bare, maxsim_ragged
-from retrieval.store.schema import narrowed, widened
+from retrieval.store.schema import dequantize, quantize
 from retrieval.store.store import Store
 from retrieval.types import Fingerprint, QueryEmbedding, Vectors
 
@@ -64,7 +64,7 @@ def grow(store: Store, places: dict[str, int], last: int, questions: Sequence[Qu
             start = len(places)
             add(store, f"{start:016x}", vectors, regions)
             places |= {f"{start:016x}#{number + 1}": start + number for number in range(len(vectors))}
-            stored = widened(narrowed(vectors.reshape(-1, clustered.DIM).astype(np.float32), "int8"))
+            stored = dequantize(quantize(vectors.reshape(-1, clustered.DIM).astype(np.float32), "int8"))
             offsets = np.arange(len(vectors) + 1) * VECTORS
             scores.append(np.stack([maxsim_ragged(question, stored, offsets) for question in questions]))
             print(f"{len(places):,} pages", flush=True)

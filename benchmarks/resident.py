@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval.recall.gpu_scan import BLOCK, Block, Resident
+from retrieval.recall.gpu_scan import BLOCK, Block, GpuPart
 from retrieval.recall.maxsim import bare
 from retrieval.recall.parts import Pages
 from retrieval.types import Vectors
@@ -45,7 +45,7 @@ CHUNK = 1_000  # pages that torch's products take at once
 COPIED = 2**31  # bytes
 
 
-def corpus(pages: int, per_page: int, dim: int, device: torch.device) -> tuple[Resident, list[Vectors]]:
+def corpus(pages: int, per_page: int, dim: int, device: torch.device) -> tuple[GpuPart, list[Vectors]]:
     """Pages of noisy copies of 40 words each, made where they stay, and questions: noisier ones of a page's words."""
     generator = torch.Generator(device).manual_seed(0)
 
@@ -74,10 +74,10 @@ def corpus(pages: int, per_page: int, dim: int, device: torch.device) -> tuple[R
         blocks.append(Block.of(halves.view(-1, dim), lengths, first + np.arange(count)))
     none = np.zeros(pages, np.int32)
     place = Pages(("made",), none, none, np.zeros((pages, 2), np.float32), none > 0)
-    return Resident(place, tuple(blocks), device), asked
+    return GpuPart(place, tuple(blocks), device), asked
 
 
-def by_products(part: Resident, per_page: int, asked: Vectors, kind: torch.dtype) -> Tensor:
+def by_products(part: GpuPart, per_page: int, asked: Vectors, kind: torch.dtype) -> Tensor:
     """(pages,) MaxSim, with all similarities of a chunk of pages in memory."""
     query = torch.from_numpy(asked).to(part.device, kind)
     scores = []
@@ -119,10 +119,10 @@ def row(size: str, device: torch.device, bytes_a_second: float) -> dict[str, Any
     def ours(question: Vectors) -> list[int]:
         query = bare(question)
         scores = part.scores(query, every).astype(np.float64)
-        leading = part.leading(query, scores, DEPTH)
-        candidates.append(len(leading))
-        exact = part.maxsim(query, leading, scores, {})
-        return [int(at) for at in leading[np.argsort(-exact, kind="stable")[:DEPTH]]]
+        shortlist = part.shortlist(query, scores, DEPTH)
+        candidates.append(len(shortlist))
+        exact = part.maxsim(query, shortlist, scores, {})
+        return [int(at) for at in shortlist[np.argsort(-exact, kind="stable")[:DEPTH]]]
 
     def theirs(question: Vectors) -> list[int]:
         return [

@@ -22,7 +22,7 @@ from benchmarks import clustered
 from benchmarks.recall import DEPTH, QUESTIONS, judged, timed
 from retrieval import fuse
 from retrieval.recall.maxsim import bare, maxsim_ragged, offsets_of
-from retrieval.store.schema import narrowed, widened
+from retrieval.store.schema import dequantize, quantize
 from retrieval.types import QueryEmbedding, Vectors
 
 RESULTS = Path(__file__).parent / "results" / "stored.json"
@@ -36,7 +36,7 @@ def halves(page: Vectors) -> tuple[Vectors, float]:
 
 
 def in_bytes(page: Vectors) -> tuple[Vectors, float]:
-    return widened(narrowed(page, "int8")), page.size
+    return dequantize(quantize(page, "int8")), page.size
 
 
 def bits(page: Vectors) -> tuple[Vectors, float]:

@@ -49,10 +49,10 @@ def measured(
     encoder = retrieval.encoders.load(settings.encoder)
     search = settings.search.model_copy(update={"rerank": PAGES, "depth": 2 * replay.FIRST})
     searcher = Searcher(store, encoder, reranker, search)
-    spending = replay.Spending(search.text_weight, search.rerank_weight, PAGES)
+    spending = replay.RerankPolicy(search.text_weight, search.rerank_weight, PAGES)
     observed = list(replay.observe(dataset, searcher, within=within))
     replayed = replay.replay(dataset, observed, spending)
-    alone = replay.replay(dataset, observed, replay.Spending(search.text_weight, 100.0, PAGES))
+    alone = replay.replay(dataset, observed, replay.RerankPolicy(search.text_weight, 100.0, PAGES))
     seconds = [one.page_s * pages for one, pages in zip(observed, replayed.read, strict=True)]
     return {
         "nDCG@10": replayed.values,

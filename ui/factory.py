@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import configs.settings as configs
 
 if TYPE_CHECKING:
-    from retrieval.recall.ivf.upkeep import Told
+    from retrieval.recall.ivf.upkeep import OnProgress
     from retrieval.search import Searcher
     from retrieval.store.store import Store
     from retrieval.types import Encoder
@@ -63,7 +63,7 @@ def searcher_of(
     return Searcher(store, encoder, reranker, settings.search, known)
 
 
-def keep_quick(store: "Store", settings: configs.Search, told: "Told") -> bool:
+def keep_quick(store: "Store", settings: configs.Search, on_progress: "OnProgress") -> bool:
     """Refresh the recall lists, where the index is so large that searches gain by it. Whether that was done.
 
     Raises IndexBusy while another process is at it.
@@ -73,7 +73,7 @@ def keep_quick(store: "Store", settings: configs.Search, told: "Told") -> bool:
 
     if not upkeep.due(store, settings.recall_ms * pace(store.fingerprint.dim)):
         return False
-    return upkeep.refresh(store, told)
+    return upkeep.refresh(store, on_progress)
 
 
 def _encoder(settings: configs.Settings) -> "Encoder":

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ingest.boxes import clip, covered
 from ingest.ocr.reading_order import reading_order
-from ingest.ocr.result import POOR, Reading, Turn
+from ingest.ocr.result import POOR, OcrResult, Rotation
 from retrieval.errors import MissingExtra
 from retrieval.models.onnx import ModelFolder
 from retrieval.types import Box, Word
@@ -64,12 +64,12 @@ class RapidOcr:
         self._characters = ["", *listed, " "]  # 0 is CTC's blank
         self._boxes = DBPostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=1.6, use_dilation=True)
 
-    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> Reading:
+    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> OcrResult:
         pixels = np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])  # the models read BGR
         quads = self._detect(pixels)
         if skip:
             quads = [quad for quad in quads if covered(_box(quad, pixels), skip) < 0.5]
-        angle: Turn = 0
+        angle: Rotation = 0
         known: dict[int, Line] = {}
         if turn:
             angle, known = self._way_up(pixels, quads)
@@ -78,7 +78,9 @@ class RapidOcr:
                 quads, known = self._detect(pixels), {}
         return self._reading(pixels, quads, known, angle)
 
-    def _reading(self, pixels: Pixels, quads: list[Quad], known: dict[int, Line], angle: Turn) -> Reading:
+    def _reading(
+        self, pixels: Pixels, quads: list[Quad], known: dict[int, Line], angle: Rotation
+    ) -> OcrResult:
         lines = [known.get(i) or self._line(pixels, quad) for i, quad in enumerate(quads)]
         words: list[Word] = []
         confidences: list[float] = []
@@ -89,7 +91,7 @@ class RapidOcr:
             for text, start, end in line.pieces:
                 words.append(Word(text, _box(_part(line.quad, start, end), pixels)))
                 confidences.append(line.confidence)
-        return Reading(tuple(words), angle, sum(confidences) / max(len(confidences), 1))
+        return OcrResult(tuple(words), angle, sum(confidences) / max(len(confidences), 1))
 
     def _detect(self, pixels: Pixels) -> list[Quad]:
         height, width = pixels.shape[:2]
@@ -100,7 +102,7 @@ class RapidOcr:
         quads, _ = self._boxes(heat, (height, width))
         return [np.asarray(quad, np.float32) for quad in quads]
 
-    def _way_up(self, pixels: Pixels, quads: list[Quad]) -> tuple[Turn, dict[int, Line]]:
+    def _way_up(self, pixels: Pixels, quads: list[Quad]) -> tuple[Rotation, dict[int, Line]]:
         """How far the page must be turned, and the lines read as they stand, by index, on the way to know."""
         sizes = [_size(quad) for quad in quads]
         longest = sorted(range(len(quads)), key=lambda i: -max(sizes[i]))

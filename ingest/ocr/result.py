@@ -8,22 +8,22 @@ from PIL import Image
 
 from retrieval.types import Box, Word
 
-Turn = Literal[0, 90, 180, 270]
+Rotation = Literal[0, 90, 180, 270]
 POOR = 0.8
 """Mean confidence under which the page may stand on its head or lie on its side."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class OcrResult:
     """What was read. The boxes refer to the image once it has been turned by `turn` degrees clockwise."""
 
     words: tuple[Word, ...]  # in reading order
-    turn: Turn = 0
+    turn: Rotation = 0
     confidence: float = 0.0  # mean over the words, in [0, 1]; 0 where there are none
 
 
 class Ocr(Protocol):
-    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> Reading:
+    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> OcrResult:
         """The words of an RGB image.
 
         Lines that lie mostly under one of `skip` (boxes relative to the image) are not read. Only with `turn`
@@ -32,7 +32,7 @@ class Ocr(Protocol):
         ...
 
 
-def turned_image(image: Image.Image, turn: Turn) -> Image.Image:
+def turned_image(image: Image.Image, turn: Rotation) -> Image.Image:
     """The image turned clockwise by `turn` degrees."""
     match turn:
         case 0:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from ingest.boxes import clip, covered
-from ingest.ocr.result import POOR, Reading, Turn, turned_image
+from ingest.ocr.result import POOR, OcrResult, Rotation, turned_image
 from retrieval.errors import MissingExtra, UnreadableDocument
 from retrieval.types import Box, Word
 
@@ -29,18 +29,18 @@ class Tesseract:
             )
         self._seconds = seconds
 
-    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> Reading:
+    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> OcrResult:
         reading = self._read(image, skip)
         if not turn or reading.confidence >= POOR:
             return reading
-        angles: tuple[Turn, ...] = (180, 90, 270)
+        angles: tuple[Rotation, ...] = (180, 90, 270)
         for angle in angles:
             turned = self._read(turned_image(image, angle), ())
             if turned.confidence >= POOR and len(turned.words) >= len(reading.words):
-                return Reading(turned.words, angle, turned.confidence)
+                return OcrResult(turned.words, angle, turned.confidence)
         return reading
 
-    def _read(self, image: Image.Image, skip: Sequence[Box]) -> Reading:
+    def _read(self, image: Image.Image, skip: Sequence[Box]) -> OcrResult:
         file = io.BytesIO()
         image.convert("L").save(file, "BMP")
         try:
@@ -65,4 +65,4 @@ class Tesseract:
             if covered(box, skip) < 0.5:
                 words.append(Word(row["text"].strip(), box))
                 confidences.append(confidence)
-        return Reading(tuple(words), 0, sum(confidences) / max(len(confidences), 1))
+        return OcrResult(tuple(words), 0, sum(confidences) / max(len(confidences), 1))

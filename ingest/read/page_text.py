@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ingest import boxes
-from ingest.ocr.result import Ocr, Turn
+from ingest.ocr.result import Ocr, Rotation
 from ingest.read.sanity import garbled
 from ingest.read.text_layer import read_layer
 from retrieval.types import Box, TextSource, Word
@@ -33,7 +33,7 @@ class PageText:
 
     words: tuple[Word, ...]
     source: TextSource
-    turn: Turn = 0
+    turn: Rotation = 0
 
 
 def read_page(layer: Any, image: Callable[[], Image.Image], ocr: Ocr | None) -> PageText:

@@ -26,7 +26,7 @@ from ingest.workers.messages import (
     PreparedPage,
     Task,
 )
-from ingest.workers.pool import Crew, Lost
+from ingest.workers.pool import Lost, WorkerPool
 from retrieval.errors import FolioscopeError
 
 __all__ = ["Failed", "FailedPage", "Finished", "Opened", "Prepared", "PreparedPage", "Task", "prepare"]
@@ -101,7 +101,7 @@ class _Dispatch:
 
     def __init__(self, settings: configs.Ingest, workers: int) -> None:
         self._workers = workers
-        self._crew = Crew(settings, workers)
+        self._crew = WorkerPool(settings, workers)
         self._documents: dict[int, _Document] = {}  # by a number of their own, in the order they were begun
         self._begun = 0
         self._changed = threading.Condition()  # of the next four, which both threads use

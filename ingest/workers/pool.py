@@ -41,7 +41,7 @@ class Lost:
     error: UnreadableDocument
 
 
-class Crew:
+class WorkerPool:
     """Up to `size` workers. Not for use by two threads."""
 
     def __init__(self, settings: configs.Ingest, size: int) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 import configs.settings as configs
 from ingest.ocr.engine import load
-from ingest.ocr.result import Ocr, Reading, turned_image
+from ingest.ocr.result import Ocr, OcrResult, turned_image
 from ingest.rasterize.document import Rasterizer, info, open_document, open_other
 from ingest.rasterize.mupdf import MissingContent, MupdfDocument, out_of_memory
 from ingest.read.page_text import read_page
@@ -178,10 +178,10 @@ class _Engine:
         self._settings = settings
         self._engine: Ocr | None = None
 
-    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> Reading:
+    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> OcrResult:
         if self._engine is None:
             self._engine = load(self._settings.ocr, self._settings.seconds_per_page)
-        reading = self._engine.read(image, skip=skip, turn=turn) if self._engine else Reading(())
+        reading = self._engine.read(image, skip=skip, turn=turn) if self._engine else OcrResult(())
         return replace(reading, words=tuple(Word(clean(word.text), word.box) for word in reading.words))
 
 

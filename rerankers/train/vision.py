@@ -19,13 +19,13 @@ import configs.settings as configs
 from rerankers.qwen3_vl import Qwen3VLReranker
 from rerankers.vision import opened
 from retrieval.train import lora
-from retrieval.train.course import Progress, Told, check
+from retrieval.train.course import OnProgress, Progress, check
 from retrieval.train.pages import LoraOptions, PageGroup, readable
 
 
 def fit(
     settings: configs.Qwen3VL, groups: Sequence[PageGroup], out: Path, options: LoraOptions | None = None,
-    told: Told = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
 ) -> None:  # fmt: skip
     """Train an adapter for the model of these settings, on its device, into `out/adapter/`.
 
@@ -36,7 +36,7 @@ def fit(
     """
     options = options or LoraOptions()
     check(groups, options)
-    groups = readable(groups, lambda note: told(Progress(0, options.steps, note=note)))
+    groups = readable(groups, lambda note: on_progress(Progress(0, options.steps, note=note)))
     model, processor, placement, folder = opened(settings, Qwen3VLForConditionalGeneration, Qwen3VLProcessor)
     in_memory = settings.model_copy(update={"cache": configs.Cache(memory_mb=settings.cache.memory_mb)})
     reranker = Qwen3VLReranker(in_memory, model, processor, placement, folder)
@@ -45,7 +45,7 @@ def fit(
         for group in batch:
             yield group_loss(logits(reranker, group), group.scores, options) / len(batch)
 
-    lora.fit(lora.Base(model, placement, folder, settings), loss, groups, out, options, told)
+    lora.fit(lora.Base(model, placement, folder, settings), loss, groups, out, options, on_progress)
 
 
 def merge(out: Path) -> Path:

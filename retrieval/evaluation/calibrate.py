@@ -16,7 +16,7 @@ from scipy.optimize import isotonic_regression
 
 from retrieval.confidence import CLOSE, Calibration, Method, Scores, predict, sigmoid
 from retrieval.errors import FolioscopeError
-from retrieval.evaluation.replay import Observed
+from retrieval.evaluation.replay import JudgedCandidates
 
 FOLDS = 5
 BINS = 10
@@ -33,7 +33,7 @@ class Reliability:
     pages: int
 
 
-def fit(observed: Sequence[Observed], *, reranker: str, encoder: str, dataset: str) -> Calibration:
+def fit(observed: Sequence[JudgedCandidates], *, reranker: str, encoder: str, dataset: str) -> Calibration:
     """Raises FolioscopeError where there is too little to fit."""
     scores, labels, groups = _pairs(observed)
     relevant, questions = int(labels.sum()), len(observed)
@@ -55,7 +55,7 @@ def fit(observed: Sequence[Observed], *, reranker: str, encoder: str, dataset: s
     )  # fmt: skip
 
 
-def reliability(observed: Sequence[Observed], method: Method | None) -> list[Reliability]:
+def reliability(observed: Sequence[JudgedCandidates], method: Method | None) -> list[Reliability]:
     """Held-out predictions in bins of equal counts; None: of the scores as published."""
     scores, labels, groups = _pairs(observed)
     predicted = as_published(scores) if method is None else _held_out(method, scores, labels, groups)
@@ -80,7 +80,7 @@ def ece(predicted: Scores, labels: NDArray[np.bool_]) -> float:
     )
 
 
-def _pairs(observed: Sequence[Observed]) -> tuple[Scores, NDArray[np.bool_], NDArray[np.int64]]:
+def _pairs(observed: Sequence[JudgedCandidates]) -> tuple[Scores, NDArray[np.bool_], NDArray[np.int64]]:
     """Of all pages that were reranked: score, whether relevant, number of the question."""
     read = [~np.isnan(one.rerank) for one in observed]
     return (

@@ -221,11 +221,11 @@ def evaluate(
     *,
     within: bool,
     budget_ms: float | None = None,
-    told: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
     """Ask every question; judge each stage's order. `within` restricts a search to the question's document.
 
-    `told` hears how many questions are done. Raises NotFound where the index lacks a judged document.
+    `on_progress` hears how many questions are done. Raises NotFound where the index lacks a judged document.
     """
     require(dataset, store)
     runs: dict[str, dict[str, Run]] = {stage: {} for stage in STAGES}
@@ -245,7 +245,7 @@ def evaluate(
         ]
         for stage_name, pages in zip(STAGES, orders, strict=True):
             runs[stage_name][question.query_id] = as_run(pages, dataset.unit)
-        told(done)
+        on_progress(done)
     values = {stage: judge(dataset, run) for stage, run in runs.items()}
     return Evaluation(dataset.questions, values, {name: tuple(s) for name, s in seconds.items()})
 

@@ -24,7 +24,7 @@ FIRST = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class JudgedCandidates:
     """One question. Arrays have one value for each of `pages`, the first stage's candidates by name."""
 
     question: Question
@@ -45,7 +45,7 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Spending:
+class RerankPolicy:
     """How the pipeline spends: what `folioscope tune` chooses. gate inf: always rerank."""
 
     text_weight: float
@@ -55,7 +55,7 @@ class Spending:
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayResult:
     """Of each question, in the order given: nDCG@10, seconds, pages that the reranker read."""
 
     values: NDArray[np.float64]
@@ -68,8 +68,8 @@ def observe(
     searcher: Searcher,
     *,
     within: bool,
-    told: Callable[[int], None] = lambda _: None,
-) -> Iterator[Observed]:
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[JudgedCandidates]:
     """Ask every question. The searcher's `depth` and `rerank` say how many candidates are kept, and read."""
     for done, question in enumerate(dataset.questions, start=1):
         where = Filter(documents=(question.document,)) if within and question.document else Filter()
@@ -80,7 +80,7 @@ def observe(
         )  # as recall breaks ties
         grades = dataset.qrels[question.query_id]
         read = sum(hit.reranked for hit in hits)
-        yield Observed(
+        yield JudgedCandidates(
             question,
             tuple(hit.page for hit in hits),
             np.array([hit.scores["vectors"] for hit in hits]),
@@ -91,10 +91,10 @@ def observe(
             seconds["encode query"] + seconds["recall"],
             seconds.get("rerank", 0.0) / max(read, 1),
         )
-        told(done)
+        on_progress(done)
 
 
-def order(observed: Observed, spending: Spending) -> tuple[list[int], int]:
+def order(observed: JudgedCandidates, spending: RerankPolicy) -> tuple[list[int], int]:
     """Positions in `observed.pages` as the search would rank them, and how many pages the reranker would read.
 
     A page within the depth that was not read while observing ends the reading there.
@@ -110,7 +110,7 @@ def order(observed: Observed, spending: Spending) -> tuple[list[int], int]:
     return [first[at] for at in best] + first[read:], read
 
 
-def stages(dataset: Dataset, observed: Sequence[Observed], spending: Spending) -> Evaluation:
+def stages(dataset: Dataset, observed: Sequence[JudgedCandidates], spending: RerankPolicy) -> Evaluation:
     """Every stage's order under these settings, judged: text and vectors alone, both fused, and reranked."""
     runs: dict[str, dict[str, Run]] = {stage: {} for stage in STAGES}
     read: list[int] = []
@@ -131,7 +131,7 @@ def stages(dataset: Dataset, observed: Sequence[Observed], spending: Spending) -
     return Evaluation(asked.questions, values, seconds, tuple(read))
 
 
-def replay(dataset: Dataset, observed: Sequence[Observed], spending: Spending) -> Replayed:
+def replay(dataset: Dataset, observed: Sequence[JudgedCandidates], spending: RerankPolicy) -> ReplayResult:
     """What these settings would have given. Seconds are those observed: the first stage's, and so much a page read."""
     run: dict[str, Run] = {}
     read = []
@@ -142,7 +142,7 @@ def replay(dataset: Dataset, observed: Sequence[Observed], spending: Spending) -
     qrels = {one.question.query_id: dataset.qrels[one.question.query_id] for one in observed}
     values = np.array(measured([MEASURE], qrels, run)[str(MEASURE)])
     seconds = [one.first_s + pages * one.page_s for one, pages in zip(observed, read, strict=True)]
-    return Replayed(values, np.array(seconds), np.array(read))
+    return ReplayResult(values, np.array(seconds), np.array(read))
 
 
 def _kept(text: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from retrieval import fuse
 from retrieval.evaluation.evaluate import Dataset, paired_p
-from retrieval.evaluation.replay import FIRST, Observed, Replayed, Spending, replay
+from retrieval.evaluation.replay import FIRST, JudgedCandidates, ReplayResult, RerankPolicy, replay
 
 TEXT_WEIGHTS = tuple(round(0.1 * n, 1) for n in range(9))
 RERANK_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
@@ -23,15 +23,15 @@ DEPTHS = (5, 10, 15, 20, 30, 40, 60, 100)
 GATE_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 """Shares of the questions that a gate lets go without reranking, from which gates to try are taken."""
 FOLDS = 5
-At = Callable[[Spending], Replayed]
+At = Callable[[RerankPolicy], ReplayResult]
 SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class Trial:
     """One setting over all questions."""
 
-    spending: Spending
+    spending: RerankPolicy
     ndcg: float  # mean nDCG@10
     error: float  # standard error of its paired difference from the best
     p95: float  # seconds
@@ -40,12 +40,12 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
-    chosen: Tried
-    before: Tried  # the profile's settings
-    first: Tried  # the chosen first stage without reranking
-    front: tuple[Tried, ...]  # the Pareto front: nothing tried is both better and faster; fastest first
-    tried: tuple[Tried, ...]
+class TuningResult:
+    chosen: Trial
+    before: Trial  # the profile's settings
+    first: Trial  # the chosen first stage without reranking
+    front: tuple[Trial, ...]  # the Pareto front: nothing tried is both better and faster; fastest first
+    tried: tuple[Trial, ...]
     held_out: float  # nDCG@10 of choices made without the question they are judged on
     held_out_before: float  # of the profile's settings on the same questions
     p_before: float  # of no difference between the two
@@ -58,13 +58,13 @@ class Tuned:
         return _pays(self.lift, self.p_lift)
 
 
-def tune(dataset: Dataset, observed: Sequence[Observed], before: Spending) -> Tuned:
+def tune(dataset: Dataset, observed: Sequence[JudgedCandidates], before: RerankPolicy) -> TuningResult:
     """Raises ValueError for fewer than two questions to each fold."""
     if len(observed) < 2 * FOLDS:
         raise ValueError(f"{len(observed)} questions are too few to tune by: {2 * FOLDS} are the least")
-    cache: dict[Spending, Replayed] = {}
+    cache: dict[RerankPolicy, ReplayResult] = {}
 
-    def at(spending: Spending) -> Replayed:
+    def at(spending: RerankPolicy) -> ReplayResult:
         if spending not in cache:
             cache[spending] = replay(dataset, observed, spending)
         return cache[spending]
@@ -90,7 +90,7 @@ def tune(dataset: Dataset, observed: Sequence[Observed], before: Spending) -> Tu
     tried = tuple(_tried(spending, one, best) for spending, one in cache.items())
     by = {one.spending: one for one in tried}
     theirs = at(before).values
-    return Tuned(
+    return TuningResult(
         by[chosen],
         by.get(before) or _tried(before, at(before), best),
         by.get(replace(chosen, depth=0, gate=inf))
@@ -110,13 +110,13 @@ def _pays(lift: float, p: float) -> bool:
 
 
 def _choose(
-    at: At, rows: NDArray[np.int64], depths: Sequence[int], leads: NDArray[np.float64], before: Spending
-) -> Spending:
-    firsts = [Spending(weight, before.rerank_weight, 0) for weight in {*TEXT_WEIGHTS, before.text_weight}]
+    at: At, rows: NDArray[np.int64], depths: Sequence[int], leads: NDArray[np.float64], before: RerankPolicy
+) -> RerankPolicy:
+    firsts = [RerankPolicy(weight, before.rerank_weight, 0) for weight in {*TEXT_WEIGHTS, before.text_weight}]
     weight = _cheapest(at, rows, firsts, prefer=before.text_weight).text_weight
-    plain = Spending(weight, before.rerank_weight, 0)
+    plain = RerankPolicy(weight, before.rerank_weight, 0)
     reranked = [
-        Spending(weight, w, depth) for w in {*RERANK_WEIGHTS, before.rerank_weight} for depth in depths
+        RerankPolicy(weight, w, depth) for w in {*RERANK_WEIGHTS, before.rerank_weight} for depth in depths
     ]
     chosen = _cheapest(at, rows, [plain, *reranked])
     if chosen.depth == 0:
@@ -125,15 +125,17 @@ def _choose(
     return _cheapest(at, rows, [chosen, *gates], against=at(chosen))
 
 
-def _best_reranked(at: At, rows: NDArray[np.int64], depths: Sequence[int], weight: float) -> Spending | None:
-    tried = [Spending(weight, w, depth) for w in RERANK_WEIGHTS for depth in depths]
+def _best_reranked(
+    at: At, rows: NDArray[np.int64], depths: Sequence[int], weight: float
+) -> RerankPolicy | None:
+    tried = [RerankPolicy(weight, w, depth) for w in RERANK_WEIGHTS for depth in depths]
     return max(tried, key=lambda one: float(at(one).values[rows].mean()), default=None)
 
 
 def _cheapest(
-    at: At, rows: NDArray[np.int64], tried: Sequence[Spending], *, prefer: float | None = None,
-    against: Replayed | None = None,
-) -> Spending:  # fmt: skip
+    at: At, rows: NDArray[np.int64], tried: Sequence[RerankPolicy], *, prefer: float | None = None,
+    against: ReplayResult | None = None,
+) -> RerankPolicy:  # fmt: skip
     """Of those within one standard error of the best (or of `against`): the fastest, then the best.
 
     prefer: a text weight that is kept where it is among them, for weights cost no time.
@@ -153,7 +155,7 @@ def _error(values: NDArray[np.float64], best: NDArray[np.float64]) -> float:
     return float((best - values).std(ddof=1) / len(values) ** 0.5)
 
 
-def _leads(observed: Sequence[Observed]) -> NDArray[np.float64]:
+def _leads(observed: Sequence[JudgedCandidates]) -> NDArray[np.float64]:
     """The first stage's lead of each question, at the default text weight."""
     leads = []
     for one in observed:
@@ -167,9 +169,9 @@ def _gates(leads: NDArray[np.float64]) -> list[float]:
     return [round(float(np.quantile(finite, 1 - share)), 2) for share in GATE_SHARES] if len(finite) else []
 
 
-def _tried(spending: Spending, one: Replayed, best: Replayed) -> Tried:
+def _tried(spending: RerankPolicy, one: ReplayResult, best: ReplayResult) -> Trial:
     gated = float((one.read == 0).mean()) if spending.depth else 0.0
-    return Tried(
+    return Trial(
         spending,
         float(one.values.mean()),
         _error(one.values, best.values),
@@ -179,7 +181,7 @@ def _tried(spending: Spending, one: Replayed, best: Replayed) -> Tried:
     )
 
 
-def _front(tried: Sequence[Tried]) -> Iterator[Tried]:
+def _front(tried: Sequence[Trial]) -> Iterator[Trial]:
     best = -inf
     for one in sorted(tried, key=lambda one: (one.p95, -one.ndcg)):
         if one.ndcg > best + 1e-12:

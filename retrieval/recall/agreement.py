@@ -8,7 +8,7 @@ import numpy as np
 
 import configs.settings as configs
 from retrieval import fuse
-from retrieval.recall.parts import COLUMNS, Scanned
+from retrieval.recall.parts import COLUMNS, MemoryPart
 from retrieval.recall.planner import Recall
 from retrieval.store.store import Store
 from retrieval.types import Encoder, Filter, Page, QueryEmbedding
@@ -28,7 +28,7 @@ class Agreement:
     worst_100: float  # of the worst question
 
 
-def asked_of(store: Store, encoder: Encoder, count: int) -> list[QueryEmbedding]:
+def sample_queries(store: Store, encoder: Encoder, count: int) -> list[QueryEmbedding]:
     """Questions made of a few words in a row from pages chosen at random, as this encoder encodes questions."""
     documents = store.documents()
     rng = random.Random(0)
@@ -46,14 +46,14 @@ def asked_of(store: Store, encoder: Encoder, count: int) -> list[QueryEmbedding]
 def measure(
     store: Store,
     questions: Sequence[QueryEmbedding],
-    told: Callable[[int, int], None] = lambda done, of: None,
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Agreement:
-    """One pass over all vectors for all questions; `told` hears how many pages of how many have been read."""
+    """One pass over all vectors for all questions; `on_progress` hears how many pages of how many have been read."""
     documents = {d.doc_id: d for d in store.documents()}
     best: list[dict[str, float]] = [{} for _ in questions]
     done, total = 0, sum(d.pages for d in documents.values())
     for batch in store.pages(list(documents), COLUMNS):
-        part = Scanned.read(batch)
+        part = MemoryPart.read(batch)
         keep = part.pages.of(documents)
         for at, query in enumerate(questions):
             scores = part.scores(query, keep).astype(np.float64)
@@ -61,7 +61,7 @@ def measure(
                 best[at][part.pages.page(int(position), documents).page_id] = float(scores[position])
             best[at] = dict(sorted(best[at].items(), key=lambda item: -item[1])[:DEEP])
         done += len(part.pages)
-        told(done, total)
+        on_progress(done, total)
     recall = Recall(store, configs.Search(recall_ms=0, reference_weight=0, device="cpu"))
     shares = []
     for query, exact in zip(questions, best, strict=True):

@@ -21,7 +21,7 @@ from retrieval.fuse import Scores
 from retrieval.recall import gpu
 from retrieval.recall.maxsim import bare, offsets_of, weighted
 from retrieval.recall.parts import Mask, NoRoom, Pages, Positions
-from retrieval.store.schema import ragged_stored, widened
+from retrieval.store.schema import dequantize, ragged_stored
 from retrieval.types import Document, QueryEmbedding, Vectors
 
 BLOCK = 2**29
@@ -58,8 +58,8 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
-class Resident:
-    """`retrieval.recall.part_cache.Held`, on `device`."""
+class GpuPart:
+    """`retrieval.recall.part_cache.ResidentPart`, on `device`."""
 
     pages: Pages
     blocks: tuple[Block, ...]
@@ -68,7 +68,7 @@ class Resident:
     @classmethod
     def gathered(
         cls, batches: Iterable[pa.RecordBatch], room: int, device: torch.device
-    ) -> "tuple[Resident, ...]":
+    ) -> "tuple[GpuPart, ...]":
         """All in one part, or none where there are no pages. Raises NoRoom past `room` bytes, or what the GPU has."""
         pages: list[Pages] = []
         blocks: list[Block] = []
@@ -83,7 +83,7 @@ class Resident:
 
         for batch in batches:
             stored, offsets = ragged_stored(pa.Table.from_batches([batch])["vectors"])
-            halves = widened(stored).astype(np.float16) if stored.dtype == np.int8 else stored
+            halves = dequantize(stored).astype(np.float16) if stored.dtype == np.int8 else stored
             held += halves.nbytes
             if held > room:
                 raise NoRoom
@@ -105,7 +105,7 @@ class Resident:
     def count(self) -> int:
         return sum(len(block.vectors) for block in self.blocks)
 
-    def select(self, keep: Mask) -> "Resident":
+    def select(self, keep: Mask) -> "GpuPart":
         """Pages that are not kept are passed over; a block of which they are a large part is written anew."""
         gone = np.zeros(len(keep), np.bool_)
         blocks = []
@@ -121,9 +121,9 @@ class Resident:
                     blocks.append(block.select(own))
         place = np.cumsum(~gone) - 1
         blocks = [replace(block, rows=place[block.rows]) for block in blocks]
-        return Resident(self.pages.hide(keep).select(~gone), tuple(blocks), self.device)
+        return GpuPart(self.pages.hide(keep).select(~gone), tuple(blocks), self.device)
 
-    def join(self, others: Sequence["Resident"]) -> "Resident":
+    def join(self, others: Sequence["GpuPart"]) -> "GpuPart":
         parts = [self, *others]
         first = np.cumsum([0, *(len(part.pages) for part in parts)])
         kinds: dict[int, list[Block]] = {}
@@ -133,7 +133,7 @@ class Resident:
                 kinds.setdefault(_kind(block.longest), []).append(moved)
         with gpu.room(self.device):
             blocks = [one for own in kinds.values() for one in _packed(own)]
-        return Resident(Pages.joined([part.pages for part in parts]), tuple(blocks), self.device)
+        return GpuPart(Pages.joined([part.pages for part in parts]), tuple(blocks), self.device)
 
     def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
         scores = np.full(len(self.pages), -np.inf, np.float32)
@@ -156,7 +156,7 @@ class Resident:
         scores[~keep] = -np.inf
         return scores
 
-    def leading(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
+    def shortlist(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
         """All that may be among the best: a page's true score is no farther from the kernel's than the slack."""
         kept = np.flatnonzero(np.isfinite(scores))
         if len(kept) <= depth:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from retrieval import fuse
 from retrieval.fuse import Scores
-from retrieval.recall.ivf.lists import Lists
-from retrieval.recall.page_cache import PageVectors
+from retrieval.recall.ivf.lists import InvertedIndex
+from retrieval.recall.page_cache import PageVectorCache
 from retrieval.recall.parts import Mask, Pages, Positions
 from retrieval.types import Document, QueryEmbedding, Vectors
 
@@ -23,21 +23,23 @@ ALL_SCORED = 1_000
 
 
 @dataclass(frozen=True)
-class Listed:
+class InvertedPart:
     """A `retrieval.recall.parts.Part`."""
 
     pages: Pages
-    lists: Lists
-    vectors: PageVectors
+    lists: InvertedIndex
+    vectors: PageVectorCache
 
     @classmethod
-    def of(cls, lists: Lists, readings: Mapping[str, str], vectors: PageVectors) -> "Listed":
+    def of(
+        cls, lists: InvertedIndex, revisions: Mapping[str, str], vectors: PageVectorCache
+    ) -> "InvertedPart":
         """readings: of each listed document, by doc_id; pages of other readings are passed over."""
         doc_ids: list[str] = []
         documents = []
         for part in lists.segments:
             documents.append(part.pages["document"] + len(doc_ids))
-            doc_ids += [doc_id if readings.get(doc_id) == read else "" for doc_id, read in part.documents]
+            doc_ids += [doc_id if revisions.get(doc_id) == read else "" for doc_id, read in part.documents]
 
         def column(name: str) -> NDArray[Any]:
             return np.concatenate([part.pages[name] for part in lists.segments])
@@ -47,9 +49,9 @@ class Listed:
         return cls(pages, lists, vectors)
 
     def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
-        return np.where(keep, self.lists.gains(query, keep), np.float32(-np.inf))
+        return np.where(keep, self.lists.approximate_scores(query, keep), np.float32(-np.inf))
 
-    def leading(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
+    def shortlist(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
         kept = int(np.isfinite(scores).sum())
         if kept <= ALL_SCORED and kept < len(self.pages):
             return fuse.best(scores, kept)

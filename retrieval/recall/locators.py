@@ -59,7 +59,7 @@ _SIGN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class References:
+class Locators:
     """Numbers of pages, -1 for the last; (family, label) of what has captions, like ("figure", "2")."""
 
     pages: frozenset[int] = frozenset()
@@ -74,7 +74,7 @@ class References:
         return ", ".join([*named, *(f"{family} {label}" for family, label in sorted(self.labels))])
 
 
-def read(question: str) -> References:
+def read(question: str) -> Locators:
     """The places that `question` names; none where it names none."""
     text = fold(question)
     pages: set[int] = set()
@@ -89,10 +89,10 @@ def read(question: str) -> References:
         for label in _labels(first, last)
         if _DIGITS.search(label) or (family in _LETTERED and not _is_word(family, label))
     }
-    return References(frozenset(pages - {0}), frozenset(labels))
+    return Locators(frozenset(pages - {0}), frozenset(labels))
 
 
-def match(asked: References, pages: Sequence[PageContent], counts: Sequence[int]) -> list[float]:
+def match(asked: Locators, pages: Sequence[PageContent], counts: Sequence[int]) -> list[float]:
     """How much each page is what the question names: 0 for not at all, AT_PLACE, CAPTION or MENTION for each place.
 
     counts: pages of each page's document, which say what "the last page" is.
@@ -100,7 +100,7 @@ def match(asked: References, pages: Sequence[PageContent], counts: Sequence[int]
     return [_match(asked, page, count) for page, count in zip(pages, counts, strict=True)]
 
 
-def _match(asked: References, content: PageContent, count: int) -> float:
+def _match(asked: Locators, content: PageContent, count: int) -> float:
     total = 0.0
     if asked.pages:
         number = content.page.number

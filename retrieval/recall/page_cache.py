@@ -17,7 +17,7 @@ from retrieval.types import Document, Page, QueryEmbedding, Stored, Vectors
 FETCHED = 100  # pages of one read at most; two go on at once
 
 
-class PageVectors:
+class PageVectorCache:
     """Safe to use from several threads. `limit`: bytes in memory."""
 
     def __init__(self, store: Store, limit: int) -> None:
@@ -33,8 +33,8 @@ class PageVectors:
 
     def maxsim(self, query: QueryEmbedding, pages: Sequence[Page], documents: Iterable[Document]) -> Vectors:
         """(pages,) exact; NaN for a page that is no longer there. documents: theirs, each once or more often."""
-        readings = {document.doc_id: reading(document) for document in documents}
-        keys = [(page.page_id, readings[page.doc_id]) for page in pages]
+        revisions = {document.doc_id: reading(document) for document in documents}
+        keys = [(page.page_id, revisions[page.doc_id]) for page in pages]
         found = self._get(pages, keys)
         scores = np.full(len(pages), np.nan, np.float32)
         there = np.array([at for at, key in enumerate(keys) if key in found], np.int64)
@@ -47,15 +47,15 @@ class PageVectors:
 
     def fill(self, documents: Iterable[Document]) -> None:
         """Keep pages of these documents until the limit is reached."""
-        readings = {document.doc_id: reading(document) for document in documents}
-        for batch in self._store.pages(list(readings), ["page_id", "doc_id", "vectors"]):
+        revisions = {document.doc_id: reading(document) for document in documents}
+        for batch in self._store.pages(list(revisions), ["page_id", "doc_id", "vectors"]):
             stored, offsets = ragged_stored(pa.Table.from_batches([batch])["vectors"])
             for key, low, high in zip(
                 batch.select(["page_id", "doc_id"]).to_pylist(), offsets, offsets[1:], strict=False
             ):
                 if not self._kept.has_room(stored[low:high]):
                     return
-                self._kept.put((key["page_id"], readings[key["doc_id"]]), stored[low:high].copy())
+                self._kept.put((key["page_id"], revisions[key["doc_id"]]), stored[low:high].copy())
 
     def _get(self, pages: Sequence[Page], keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
         found = {key: kept for key in keys if (kept := self._kept.get(key)) is not None}

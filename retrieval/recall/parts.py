@@ -140,7 +140,7 @@ class Part(Protocol):
         """(pages,) higher is better, comparable within this part only; -inf where `keep` is false."""
         ...
 
-    def leading(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
+    def shortlist(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
         """The pages that have the best `depth` among them; scores: what `scores` has said."""
         ...
 
@@ -152,7 +152,7 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True)
-class Scanned:
+class MemoryPart:
     """Pages whose vectors are in memory: page i is vectors[offsets[i]:offsets[i + 1]]."""
 
     pages: Pages
@@ -160,14 +160,14 @@ class Scanned:
     offsets: Positions
 
     @classmethod
-    def read(cls, batch: pa.RecordBatch) -> "Scanned":
+    def read(cls, batch: pa.RecordBatch) -> "MemoryPart":
         vectors, offsets = ragged_vectors(pa.Table.from_batches([batch])["vectors"])
         return cls(Pages.read(batch), vectors, offsets)
 
     @classmethod
-    def gathered(cls, batches: Iterable[pa.RecordBatch], room: int) -> "tuple[Scanned, ...]":
+    def gathered(cls, batches: Iterable[pa.RecordBatch], room: int) -> "tuple[MemoryPart, ...]":
         """All in one part, or none where there are no pages. Raises NoRoom past `room` bytes."""
-        parts: list[Scanned] = []
+        parts: list[MemoryPart] = []
         held = 0
         for batch in batches:
             parts.append(cls.read(batch))
@@ -186,21 +186,21 @@ class Scanned:
 
     def warm(self) -> None: ...
 
-    def join(self, others: Sequence["Scanned"]) -> "Scanned":
+    def join(self, others: Sequence["MemoryPart"]) -> "MemoryPart":
         parts = [self, *others]
         lengths = np.concatenate([np.diff(part.offsets) for part in parts])
-        return Scanned(
+        return MemoryPart(
             Pages.joined([part.pages for part in parts]),
             np.concatenate([part.vectors for part in parts]),
             offsets_of(lengths),
         )
 
-    def select(self, keep: Mask) -> "Scanned":
+    def select(self, keep: Mask) -> "MemoryPart":
         if keep.all():
             return self
         lengths = np.diff(self.offsets)
         vectors = self.vectors[np.repeat(keep, lengths)]
-        return Scanned(self.pages.select(keep), vectors, offsets_of(lengths[keep]))
+        return MemoryPart(self.pages.select(keep), vectors, offsets_of(lengths[keep]))
 
     def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
         kept = self.select(keep)
@@ -208,7 +208,7 @@ class Scanned:
         scores[keep] = maxsim_ragged(query, kept.vectors, kept.offsets)
         return scores
 
-    def leading(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
+    def shortlist(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
         return fuse.best(scores, depth)
 
     def maxsim(

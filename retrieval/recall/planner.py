@@ -23,15 +23,15 @@ import configs.settings as configs
 from retrieval import fuse
 from retrieval.errors import FolioscopeError, missing_extra
 from retrieval.recall import locators
-from retrieval.recall.inverted import Listed
+from retrieval.recall.inverted import InvertedPart
 from retrieval.recall.ivf import upkeep
-from retrieval.recall.ivf.lists import Lists
+from retrieval.recall.ivf.lists import InvertedIndex
 from retrieval.recall.maxsim import bare, pace
-from retrieval.recall.page_cache import PageVectors, maxsim_stored
-from retrieval.recall.part_cache import Gather, Held, HeldVectors
-from retrieval.recall.parts import COLUMNS, NoRoom, Part, Scanned
+from retrieval.recall.page_cache import PageVectorCache, maxsim_stored
+from retrieval.recall.part_cache import Gather, PartCache, ResidentPart
+from retrieval.recall.parts import COLUMNS, MemoryPart, NoRoom, Part
 from retrieval.store import text_query
-from retrieval.store.schema import narrowed, reading
+from retrieval.store.schema import quantize, reading
 from retrieval.store.store import Store
 from retrieval.types import Document, Filter, Hit, Page, QueryEmbedding, Stage
 
@@ -46,7 +46,7 @@ DECIMALS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled:
+class RecallResult:
     """The first stage's list, and each kind of evidence's own, all best first and at most `depth` long."""
 
     hits: list[Hit]
@@ -59,8 +59,8 @@ class Plan:
     """How the pages of one state of the index are looked through."""
 
     state: tuple[object, ...] = ()
-    listed: Listed | None = None
-    held: tuple[Held, ...] = ()
+    listed: InvertedPart | None = None
+    held: tuple[ResidentPart, ...] = ()
     streamed: tuple[str, ...] = ()  # doc_ids, read from disk at each search
     place: str = "in memory"
     why: str = ""
@@ -73,11 +73,11 @@ class Recall:
         self._store = store
         self._settings = settings
         self._plan = Plan()
-        self._lists: tuple[object, Lists | None] = (None, None)  # with the manifest's state
-        self._vectors = PageVectors(store, settings.exact_mb * 2**20)
-        self._in_memory = HeldVectors(store, Scanned.gathered, settings.exact_mb, "search.exact_mb", PARTS)
+        self._lists: tuple[object, InvertedIndex | None] = (None, None)  # with the manifest's state
+        self._vectors = PageVectorCache(store, settings.exact_mb * 2**20)
+        self._in_memory = PartCache(store, MemoryPart.gathered, settings.exact_mb, "search.exact_mb", PARTS)
         self._gpu, gather, self._no_gpu = on_gpu(settings.device)
-        self._on_gpu = gather and HeldVectors(store, gather, settings.gpu_mb, "search.gpu_mb", PARTS_ON_GPU)
+        self._on_gpu = gather and PartCache(store, gather, settings.gpu_mb, "search.gpu_mb", PARTS_ON_GPU)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="bm25")
 
@@ -88,7 +88,7 @@ class Recall:
             nothing = np.zeros((1, self._store.fingerprint.dim), np.float32)
             query = bare(nothing)
             listed.scores(query, np.arange(len(listed.pages)) == 0)  # all is compiled before the first search
-            maxsim_stored(query, [narrowed(nothing, self._store.precision)])
+            maxsim_stored(query, [quantize(nothing, self._store.precision)])
             there = set(listed.pages.doc_ids)
             self._vectors.fill(d for d in self._store.documents() if d.doc_id in there)
 
@@ -109,17 +109,17 @@ class Recall:
                 self._plan = Plan()
         return work()
 
-    def candidates(self, text: str, query: QueryEmbedding, depth: int, where: Filter) -> Recalled:
+    def candidates(self, text: str, query: QueryEmbedding, depth: int, where: Filter) -> RecallResult:
         """The best `depth` pages that `where` allows, by vectors and text together; ranks from 1."""
         return self._with_room(lambda: self._candidates(text, query, depth, where))
 
-    def _candidates(self, text: str, query: QueryEmbedding, depth: int, where: Filter) -> Recalled:
+    def _candidates(self, text: str, query: QueryEmbedding, depth: int, where: Filter) -> RecallResult:
         began = time.perf_counter()
         plan = self._planned()
         documents = {d.doc_id: d for d in self._store.documents(where)}
         restricted = None if replace(where, without=frozenset()) == Filter() else list(documents)
         bm25 = self._pool.submit(self._store.search_text, text, depth, restricted, where.scanned)
-        asked = locators.read(text) if self._settings.reference_weight else locators.References()
+        asked = locators.read(text) if self._settings.reference_weight else locators.Locators()
         ends = {d.doc_id: d.pages for d in documents.values() if -1 in asked.pages}
         deep = depth * (DEEPER if asked else 1)
         found: dict[str, tuple[Page, float]] = {}  # by page_id
@@ -129,7 +129,7 @@ class Recall:
         for part in self._parts(plan, documents):
             keep = part.pages.of(documents, where.scanned)
             scores = part.scores(query, keep).astype(np.float64).round(DECIMALS)
-            best = part.leading(query, scores, deep) if len(query.vectors) else np.zeros(0, np.int64)
+            best = part.shortlist(query, scores, deep) if len(query.vectors) else np.zeros(0, np.int64)
             wanted = dict(bm25.result()) if wanted is None else wanted
             places = part.pages.numbered(asked.pages, ends)
             by_place = places[fuse.best(scores[places], depth)]
@@ -151,8 +151,8 @@ class Recall:
             shortlist = _best({page_id: score for page_id, (_, score) in found.items()}, deep)
             kept = shortlist.keys() | numbered.keys() | wanted.keys()
             found = {page_id: scored for page_id, scored in found.items() if page_id in kept}
-            pages["listed" if isinstance(part, Listed) else "scanned"] += int(keep.sum())
-            pages["exactly"] += len(at) if isinstance(part, Listed) else 0
+            pages["listed" if isinstance(part, InvertedPart) else "scanned"] += int(keep.sum())
+            pages["exactly"] += len(at) if isinstance(part, InvertedPart) else 0
         wanted = dict(bm25.result()) if wanted is None else wanted
         lifted = self._lifted(asked, found, documents)
         hits, rankings = self._fuse(found, wanted, lifted, depth, has_vectors=len(query.vectors) > 0)
@@ -160,7 +160,7 @@ class Recall:
         if asked:
             note += f", {len(lifted):,} have what the question names: {asked}"
         looked_at = pages["listed"] + pages["scanned"]
-        return Recalled(hits, rankings, Stage("recall", time.perf_counter() - began, looked_at, note))
+        return RecallResult(hits, rankings, Stage("recall", time.perf_counter() - began, looked_at, note))
 
     def _fuse(
         self,
@@ -209,7 +209,7 @@ class Recall:
 
     def _lifted(
         self,
-        asked: locators.References,
+        asked: locators.Locators,
         found: dict[str, tuple[Page, float]],
         documents: Mapping[str, Document],
     ) -> dict[str, float]:
@@ -226,7 +226,7 @@ class Recall:
             yield plan.listed
         yield from plan.held
         wanted = [doc_id for doc_id in plan.streamed if doc_id in documents]
-        yield from map(Scanned.read, self._store.pages(wanted, COLUMNS))
+        yield from map(MemoryPart.read, self._store.pages(wanted, COLUMNS))
 
     def _planned(self) -> Plan:
         with self._lock:
@@ -243,10 +243,10 @@ class Recall:
     def _made(self, state: tuple[object, ...]) -> Plan:
         """What the index's size and the devices ask for."""
         documents = self._store.documents()
-        readings, pages = {d.doc_id: reading(d) for d in documents}, sum(d.pages for d in documents)
+        revisions, pages = {d.doc_id: reading(d) for d in documents}, sum(d.pages for d in documents)
         why = [self._no_gpu] if self._no_gpu else []
         if self._on_gpu:
-            resident = self._on_gpu.of(readings, pages)
+            resident = self._on_gpu.of(revisions, pages)
             if resident is not None:
                 self._in_memory.of({}, 0)
                 return Plan(state, None, resident, place=f"on {self._gpu}")
@@ -255,15 +255,15 @@ class Recall:
         quick = target * pace(self._store.fingerprint.dim)  # vectors that a scan takes in the time aimed at
         listed = None
         if lists is not None and lists.vectors > quick:
-            listed = Listed.of(lists, readings, self._vectors)
-            readings = {d: r for d, r in readings.items() if (d, r) not in lists.documents}
-            pages = sum(d.pages for d in documents if d.doc_id in readings)
+            listed = InvertedPart.of(lists, revisions, self._vectors)
+            revisions = {d: r for d, r in revisions.items() if (d, r) not in lists.documents}
+            pages = sum(d.pages for d in documents if d.doc_id in revisions)
             why.append(f"a scan of {lists.vectors:,} vectors would take longer than {target:g} ms")
-        scanned = self._in_memory.of(readings, pages)
+        scanned = self._in_memory.of(revisions, pages)
         if scanned is None:
             if not listed:
                 why.append(f"{self._in_memory.why}: {QUICKER}")
-            return Plan(state, listed, (), tuple(readings), "from disk", "; ".join(why))
+            return Plan(state, listed, (), tuple(revisions), "from disk", "; ".join(why))
         if not listed and sum(part.count for part in scanned) > quick:
             why.append(f"longer than the {target:g} ms aimed at: {QUICKER}")
         return Plan(state, listed, scanned, why="; ".join(why))
@@ -294,7 +294,7 @@ def on_gpu(device: str) -> tuple[str, Gather | None, str]:
         return "", None, str(error)
     if chosen is None:
         return "", None, ""
-    return gpu.named(chosen), partial(gpu_scan.Resident.gathered, device=chosen), ""
+    return gpu.named(chosen), partial(gpu_scan.GpuPart.gathered, device=chosen), ""
 
 
 def _told(plan: Plan, pages: Mapping[str, int]) -> str:

@@ -143,7 +143,7 @@ def page_rows(records: Sequence[PageRecord], schema: pa.Schema) -> pa.Table:
     flat = np.concatenate([np.zeros((0, kind.list_size), np.float32), *vectors]).astype(
         np.float32, copy=False
     )
-    stored = narrowed(flat, "int8" if kind.value_type == pa.int8() else "float16")
+    stored = quantize(flat, "int8" if kind.value_type == pa.int8() else "float16")
     arrays = {
         "page_id": column(lambda r: r.page.page_id),
         "doc_id": column(lambda r: r.page.doc_id),
@@ -227,7 +227,7 @@ def read_embeddings(table: pa.Table) -> list[PageEmbedding]:
 def ragged_vectors(column: pa.ChunkedArray) -> tuple[Vectors, NDArray[np.int64]]:
     """(vectors (n, d) float32, offsets (pages + 1,)) of a `vectors` column."""
     stored, offsets = ragged_stored(column)
-    return widened(stored), offsets
+    return dequantize(stored), offsets
 
 
 def ragged_stored(column: pa.ChunkedArray) -> tuple[Stored, NDArray[np.int64]]:
@@ -240,7 +240,7 @@ def ragged_stored(column: pa.ChunkedArray) -> tuple[Stored, NDArray[np.int64]]:
     return flat.reshape(-1, inner.type.list_size), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-def widened(stored: Stored) -> Vectors:
+def dequantize(stored: Stored) -> Vectors:
     """(n, d) float32, of length 1."""
     vectors: Vectors = stored.astype(np.float32)
     if stored.dtype == np.int8:
@@ -248,7 +248,7 @@ def widened(stored: Stored) -> Vectors:
     return vectors
 
 
-def narrowed(vectors: Vectors, precision: Precision) -> Stored:
+def quantize(vectors: Vectors, precision: Precision) -> Stored:
     """The other way: int8 has each vector's largest value as 127, and nothing else of its length, which is known."""
     if precision == "float16":
         return vectors.astype(np.float16)

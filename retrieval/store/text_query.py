@@ -22,13 +22,13 @@ MOST_PREFIXES = 2  # each may cost a reading of all text, and all searches wait 
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
+class TextQuery:
     words: str  # folded, any of which may be found; "" where there is none
     phrases: tuple[str, ...]  # folded, two words at least
     prefixes: tuple[str, ...]  # folded
 
 
-def read(query: str) -> Wording:
+def read(query: str) -> TextQuery:
     asked = words(query)
     kept = [word for word in asked if word not in STOP_WORDS] or asked
     plain = ungrouped(query)
@@ -36,7 +36,7 @@ def read(query: str) -> Wording:
     phrases = [fold(phrase).strip(" .,;:!?*§\u00a0") for phrase in named]
     several = [phrase for phrase in phrases if len(re.findall(r"[^\W_]+", phrase)) > 1]
     prefixes = [fold(prefix) for prefix in _PREFIX.findall(query)]
-    return Wording(
+    return TextQuery(
         " ".join(kept),
         tuple(dict.fromkeys(several))[:MOST_PHRASES],
         tuple(dict.fromkeys(prefixes))[:MOST_PREFIXES],

@@ -61,13 +61,13 @@ class _Seen:
     decoded: int = 0
 
 
-def verify(store: Store, told: Callable[[int, int], None] = lambda done, of: None) -> Report:
-    """Check the whole index. `told` hears how many rows of how many have been read.
+def verify(store: Store, on_progress: Callable[[int, int], None] = lambda done, of: None) -> Report:
+    """Check the whole index. `on_progress` hears how many rows of how many have been read.
 
     A writer that is at work meanwhile can make documents look broken: the report then says so.
     """
     before, seen = store.version(), _Seen()
-    found = list(islice(_problems(store, seen, told), MOST + 1))
+    found = list(islice(_problems(store, seen, on_progress), MOST + 1))
     if len(found) > MOST:
         found[MOST:] = [Problem("", 0, f"there are more than {MOST:,} problems: {COPY}")]
     if store.version() != before:
@@ -98,11 +98,11 @@ def state(store: Store) -> list[tuple[str, dict[str, int]]]:
     return facts
 
 
-def _problems(store: Store, seen: _Seen, told: Callable[[int, int], None]) -> Iterator[Problem]:
+def _problems(store: Store, seen: _Seen, on_progress: Callable[[int, int], None]) -> Iterator[Problem]:
     try:
         documents = {document.doc_id: document for document in store.documents()}
         seen.listed = len(documents)
-        yield from _read(store, documents, seen, told)
+        yield from _read(store, documents, seen, on_progress)
         unindexed = _unindexed(store)
     except (OSError, ValueError, RuntimeError) as error:
         yield Problem("", 0, f"the index cannot be read to its end ({first_line(error)}): {COPY}")
@@ -123,7 +123,7 @@ def _problems(store: Store, seen: _Seen, told: Callable[[int, int], None]) -> It
 
 
 def _read(
-    store: Store, documents: Mapping[str, Document], seen: _Seen, told: Callable[[int, int], None]
+    store: Store, documents: Mapping[str, Document], seen: _Seen, on_progress: Callable[[int, int], None]
 ) -> Iterator[Problem]:
     total = sum(store._tables[name].count_rows() for name in ("pages", "images"))
     done = 0
@@ -139,11 +139,11 @@ def _read(
                 message = f"this row is page {number} of {doc_id}, its key {row['page_id']}"
             if message:
                 yield Problem(documents[doc_id].name, number, f"{message}: {AGAIN}")
-        told(done := done + batch.num_rows, total)
+        on_progress(done := done + batch.num_rows, total)
     for batch in store._tables["images"].search().select(["page_id", "doc_id"]).to_batches(1_000):
         for row in batch.to_pylist():
             seen.images[row["doc_id"]].append(_number(row["page_id"]))
-        told(done := done + batch.num_rows, total)
+        on_progress(done := done + batch.num_rows, total)
     yield from _images(store, documents, seen)
 
 

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from retrieval.train import run, small
-from retrieval.train.course import Options, Told
+from retrieval.train.course import OnProgress, Options
 from retrieval.train.groups import Group
 from retrieval.train.minilm import CLS, SEP, load_bert, load_tokenizer, pad, pieces
 
@@ -167,7 +167,7 @@ def fit(
     *,
     start: Path | None = None,
     held_out: Sequence[Group] = (),
-    told: Told = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
 ) -> None:
     """Train into `out/model.safetensors`, as `retrieval.train.small.fit` does.
 
@@ -190,7 +190,7 @@ def fit(
 
         return small.Trainee(model, optimizer, loss, lambda held: validate(model, tokenizer, held))
 
-    small.fit("words", make, groups, out, options, start, held_out, told)
+    small.fit("words", make, groups, out, options, start, held_out, on_progress)
 
 
 def batch_loss(

@@ -86,7 +86,7 @@ class Progress:
     note: str = ""
 
 
-Told = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
 
 
 def check(groups: Sequence[TrainingGroup], options: Options) -> None:

@@ -23,7 +23,7 @@ from retrieval.errors import missing_extra
 from retrieval.models import checkpoints
 from retrieval.models.checkpoints import Placement
 from retrieval.train import run
-from retrieval.train.course import Told, TrainingRefused, batch_at, curriculum
+from retrieval.train.course import OnProgress, TrainingRefused, batch_at, curriculum
 from retrieval.train.pages import LoraOptions, PageGroup, digest_of
 
 try:
@@ -55,7 +55,12 @@ class Base:
 
 
 def fit(
-    base: Base, loss: Loss, groups: Sequence[PageGroup], out: Path, options: LoraOptions, told: Told
+    base: Base,
+    loss: Loss,
+    groups: Sequence[PageGroup],
+    out: Path,
+    options: LoraOptions,
+    on_progress: OnProgress,
 ) -> None:
     """Train until `options.steps` are done, and write `out/adapter/`. What was done before is not done again.
 
@@ -78,7 +83,7 @@ def fit(
         def parts(step: int) -> Iterator[Tensor]:
             return loss(batch_at(course, step, options))
 
-        run.train(model, optimizer, parts, out, options, told, device)
+        run.train(model, optimizer, parts, out, options, on_progress, device)
     _write_adapter(model, out)
 
 

@@ -44,7 +44,7 @@ class LoraOptions(Options):
         return found
 
 
-def readable(groups: Sequence[PageGroup], told: Callable[[str], None]) -> list[PageGroup]:
+def readable(groups: Sequence[PageGroup], on_progress: Callable[[str], None]) -> list[PageGroup]:
     """The groups whose pages can all be shown; each of the others is told.
 
     Raises TrainingRefused where none is left.
@@ -57,7 +57,7 @@ def readable(groups: Sequence[PageGroup], told: Callable[[str], None]) -> list[P
         broken = [page for page in (group.positive, *group.negatives) if faults[id(page)]]
         if broken:
             why = faults[id(broken[0])]
-            told(
+            on_progress(
                 f"left out: the question {group.question!r}, as {broken[0].page.name} cannot be shown ({why})"
             )
         else:

@@ -20,11 +20,11 @@ AT_ONCE = 256
 
 
 def add_passages(
-    store: Store, encoder: Encoder, groups: Sequence[Group], told: Callable[[int, int], None]
+    store: Store, encoder: Encoder, groups: Sequence[Group], on_progress: Callable[[int, int], None]
 ) -> dict[str, Page]:
     """One document for each source, one page for each passage that answers; the page of each passage.
 
-    A source that is there already with the same passages is not encoded again. told: (done, all) passages.
+    A source that is there already with the same passages is not encoded again. on_progress: (done, all) passages.
     """
     passages_of = {
         corpus: list(dict.fromkeys(group.positive for group in same))
@@ -38,9 +38,9 @@ def add_passages(
             found.update(zip(passages, pages, strict=True))
             if not store.has(pages[0].doc_id):
                 for written in _written(store, encoder, corpus, pages, passages):
-                    told(done + written, total)
+                    on_progress(done + written, total)
             done += len(pages)
-            told(done, total)
+            on_progress(done, total)
         store.optimize()
     return found
 

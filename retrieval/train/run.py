@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retrieval.train.course import Options, Progress, Told, TrainingRefused, question_hash
+from retrieval.train.course import OnProgress, Options, Progress, TrainingRefused, question_hash
 
 WARM_UP = 0.1
 CLIP = 1.0
@@ -46,7 +46,7 @@ def train(
     parts: Parts,
     out: Path,
     options: Options,
-    told: Told,
+    on_progress: OnProgress,
     device: torch.device,
     kept: Callable[[int], None] = lambda _: None,
 ) -> None:
@@ -71,7 +71,7 @@ def train(
             _keep(out, model, optimizer, done, device)
             if done < options.steps:
                 kept(done)
-        told(Progress(done, options.steps, value))
+        on_progress(Progress(done, options.steps, value))
 
 
 def trained(model: nn.Module) -> dict[str, Tensor]:

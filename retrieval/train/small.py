@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from retrieval.train import run
-from retrieval.train.course import Options, Progress, Told, batch_at, check, curriculum
+from retrieval.train.course import OnProgress, Options, Progress, batch_at, check, curriculum
 from retrieval.train.groups import Group, digest_of
 
 CPU = torch.device("cpu")
@@ -35,7 +35,7 @@ def fit(
     options: Options,
     start: Path | None,
     held_out: Sequence[Group],
-    told: Told,
+    on_progress: OnProgress,
 ) -> None:
     """Train into `out`; called again with the same `out`, it goes on where it was stopped.
 
@@ -61,9 +61,9 @@ def fit(
 
         def judged(step: int) -> None:
             if held_out:
-                told(Progress(step, options.steps, note=f"held out: {trainee.judge(held_out)}"))
+                on_progress(Progress(step, options.steps, note=f"held out: {trainee.judge(held_out)}"))
 
-        run.train(trainee.model, trainee.optimizer, parts, out, options, told, CPU, judged)
+        run.train(trainee.model, trainee.optimizer, parts, out, options, on_progress, CPU, judged)
     judged(options.steps)
     save(trainee.model, out)
 

@@ -25,7 +25,7 @@ from retrieval.encoders.vision import Family, Inputs
 from retrieval.models import checkpoints
 from retrieval.models.token_batches import TokenBudget
 from retrieval.train import lora
-from retrieval.train.course import Progress, Told, TrainingRefused, check
+from retrieval.train.course import OnProgress, Progress, TrainingRefused, check
 from retrieval.train.pages import LoraOptions, PageGroup, readable
 
 TEMPERATURE = 0.02
@@ -40,7 +40,7 @@ FAMILIES = ("colqwen2", "colqwen2_5", "colqwen3", "colqwen3_5")
 
 def fit(
     settings: configs.ColVision, groups: Sequence[PageGroup], out: Path, options: LoraOptions | None = None,
-    told: Told = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
 ) -> None:  # fmt: skip
     """Train an adapter for the model of these settings, on its device, into `out/adapter/`.
 
@@ -55,7 +55,7 @@ def fit(
         raise TrainingRefused(
             f"{settings.family} cannot be trained here: choose one of {', '.join(FAMILIES)}"
         )
-    groups = readable(groups, lambda note: told(Progress(0, options.steps, note=note)))
+    groups = readable(groups, lambda note: on_progress(Progress(0, options.steps, note=note)))
     family: Any = colvision.load(settings)._family
     folder = checkpoints.fetch(settings.model, settings.revision)
     budget = TokenBudget(settings.batch_tokens)
@@ -69,7 +69,7 @@ def fit(
             shown = vectors(family, budget, pages)
             yield batch_loss(vectors(family, budget, questions), _split(shown, batch), batch, options)
 
-        lora.fit(base, loss, groups, out, options, told)
+        lora.fit(base, loss, groups, out, options, on_progress)
 
 
 def merge(out: Path) -> Path:

@@ -18,7 +18,7 @@ from PIL import Image
 from configs.settings import Ingest
 from ingest.workers.dispatch import Failed, FailedPage, Finished, Opened, PreparedPage, Task, prepare
 from ingest.workers.messages import Chunk, ChunkDone, Idle, OfDocument
-from ingest.workers.pool import GRACE, Crew
+from ingest.workers.pool import GRACE, WorkerPool
 from tests.ingest.conftest import bomb, raw_pdf, scan, source
 
 Make = Callable[..., Path]
@@ -190,7 +190,7 @@ def test_what_is_said_of_a_file_can_be_written_anywhere(tmp_path: Path) -> None:
 
 def test_a_worker_goes_on_with_the_document_it_has_open(make_pdf: Make) -> None:
     a, b = (Task(source(make_pdf(name, 20))) for name in ("a.pdf", "b.pdf"))
-    crew = Crew(Ingest(dpi=20, ocr="off"), size=2)
+    crew = WorkerPool(Ingest(dpi=20, ocr="off"), size=2)
     try:
         of_a, of_b = Chunk(1, a, 1, 1), Chunk(2, b, 1, 1)
         crew.give(of_a)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ingest.ocr.reading_order import reading_order
-from ingest.ocr.result import Reading
+from ingest.ocr.result import OcrResult
 from ingest.rasterize.mupdf import MupdfDocument
 from ingest.read.page_text import PageText, read_page
 from ingest.read.sanity import garbled
@@ -23,9 +23,9 @@ class Spy:
     def __init__(self) -> None:
         self.asked: list[tuple[tuple[int, int], int]] = []
 
-    def read(self, image: Image.Image, *, skip: Any = (), turn: bool = True) -> Reading:
+    def read(self, image: Image.Image, *, skip: Any = (), turn: bool = True) -> OcrResult:
         self.asked.append((image.size, len(skip)))
-        return Reading(tuple(Word(f"read{k}", (0.1, 0.1, 0.2, 0.2)) for k in range(20)), 0, 0.9)
+        return OcrResult(tuple(Word(f"read{k}", (0.1, 0.1, 0.2, 0.2)) for k in range(20)), 0, 0.9)
 
 
 def _read(document: Any, path: Path, ocr: Spy | None = None) -> tuple[PageText, Image.Image]:

@@ -25,11 +25,11 @@ from benchmarks import resident as benchmark
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import DeviceMissing, MissingExtra
 from retrieval.recall import gpu, gpu_scan, part_cache, planner
-from retrieval.recall.gpu_scan import Resident
+from retrieval.recall.gpu_scan import GpuPart
 from retrieval.recall.ivf import upkeep
 from retrieval.recall.maxsim import maxsim
 from retrieval.recall.parts import COLUMNS, NoRoom
-from retrieval.recall.planner import Recall, Recalled
+from retrieval.recall.planner import Recall, RecallResult
 from retrieval.store.store import Store
 from retrieval.types import Filter, QueryEmbedding, Vectors
 from tests.retrieval.test_ivf import DIM, exactly, filled, made, names, put, question, unit
@@ -55,10 +55,12 @@ def large(tmp_path: Path) -> Store:
 @pytest.fixture(autouse=True)
 def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the code looks for one, it finds the processor."""
-    monkeypatch.setattr(planner, "on_gpu", lambda _: ("the GPU", partial(Resident.gathered, device=CPU), ""))
+    monkeypatch.setattr(planner, "on_gpu", lambda _: ("the GPU", partial(GpuPart.gathered, device=CPU), ""))
 
 
-def ask(searching: Recall, query: QueryEmbedding, depth: int = 20, where: Filter | None = None) -> Recalled:
+def ask(
+    searching: Recall, query: QueryEmbedding, depth: int = 20, where: Filter | None = None
+) -> RecallResult:
     return searching.candidates("", query, depth, where or Filter())
 
 
@@ -111,15 +113,15 @@ def test_pages_that_float16_cannot_tell_apart_come_in_their_true_order(tmp_path:
     with store.writing():
         put(store, "near", [as_near() for _ in range(300)])
         put(store, "other", made(100))
-    (part,) = Resident.gathered(store.pages(["near", "other"], COLUMNS), 2**30, CPU)
+    (part,) = GpuPart.gathered(store.pages(["near", "other"], COLUMNS), 2**30, CPU)
     everything = np.ones(400, np.bool_)
     scores = part.scores(query, everything).astype(np.float64)
     depth, true = 10, part.maxsim(query, np.arange(400), scores, {})
     best_of_all = set(np.argsort(-true, kind="stable")[:depth].tolist())
     assert best_of_all != set(np.argsort(-scores, kind="stable")[:depth].tolist())
-    leading = part.leading(query, scores, depth)
-    assert best_of_all <= set(leading.tolist())
-    assert len(leading) <= 300
+    shortlist = part.shortlist(query, scores, depth)
+    assert best_of_all <= set(shortlist.tolist())
+    assert len(shortlist) <= 300
     assert names(ask(Recall(store, SETTINGS), query, depth)) == exact(store, query, depth)
 
 
@@ -197,8 +199,8 @@ def test_removed_pages_are_passed_over_until_they_are_many(large: Store) -> None
     with large.writing():
         large.remove(["d02", "d03"])
     (after,) = searching._planned().held
-    assert isinstance(before, Resident)
-    assert isinstance(after, Resident)
+    assert isinstance(before, GpuPart)
+    assert isinstance(after, GpuPart)
     assert [b.vectors.data_ptr() for b in after.blocks] == [b.vectors.data_ptr() for b in before.blocks]
     assert names(ask(searching, question(1), 70)) == exact(large, question(1), 70)
     with large.writing():
@@ -271,7 +273,7 @@ def test_what_fits_only_without_what_was_there_before_is_read_afresh(
     searching = Recall(large, SETTINGS)
     ask(searching, question(0))
     monkeypatch.setattr(searching._on_gpu, "_most_parts", 1)
-    monkeypatch.setattr(Resident, "join", lambda *_: (_ for _ in ()).throw(NoRoom("full")))
+    monkeypatch.setattr(GpuPart, "join", lambda *_: (_ for _ in ()).throw(NoRoom("full")))
     with large.writing():
         put(large, "one", made(1))
     assert note(searching).startswith("exact scan on the GPU of 605 pages, BM25")
@@ -280,7 +282,7 @@ def test_what_fits_only_without_what_was_there_before_is_read_afresh(
 def test_more_than_the_room_is_refused_before_all_is_read(large: Store) -> None:
     batches = large.pages([d.doc_id for d in large.documents()], COLUMNS)
     with pytest.raises(NoRoom):
-        Resident.gathered(batches, 1_000, CPU)
+        GpuPart.gathered(batches, 1_000, CPU)
 
 
 def test_warming_scans_with_questions_of_the_usual_lengths(

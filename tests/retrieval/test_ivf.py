@@ -17,12 +17,12 @@ import configs.settings as configs
 from retrieval import fuse
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import IndexBusy, ModelBroken
-from retrieval.recall.agreement import asked_of, measure
+from retrieval.recall.agreement import measure, sample_queries
 from retrieval.recall.ivf import codebook, kernels, lists, segment, upkeep
-from retrieval.recall.ivf.lists import Lists
+from retrieval.recall.ivf.lists import InvertedIndex
 from retrieval.recall.maxsim import maxsim
-from retrieval.recall.page_cache import PageVectors, maxsim_stored
-from retrieval.recall.planner import Recall, Recalled
+from retrieval.recall.page_cache import PageVectorCache, maxsim_stored
+from retrieval.recall.planner import Recall, RecallResult
 from retrieval.store.schema import READ_AGAIN, PageRecord
 from retrieval.store.store import Store
 from retrieval.store.verify import verify
@@ -93,11 +93,11 @@ def unpacked(signs: NDArray[np.uint64]) -> NDArray[np.float64]:
     return 2.0 * bits.astype(np.float64) - 1
 
 
-def ask(store: Store, query: QueryEmbedding, depth: int = 20, where: Filter | None = None) -> Recalled:
+def ask(store: Store, query: QueryEmbedding, depth: int = 20, where: Filter | None = None) -> RecallResult:
     return Recall(store, ALWAYS).candidates("", query, depth, where or Filter())
 
 
-def names(recalled: Recalled) -> list[str]:
+def names(recalled: RecallResult) -> list[str]:
     return [hit.page.name for hit in recalled.hits]
 
 
@@ -159,10 +159,10 @@ def test_what_the_lists_estimate_is_what_the_codes_say(large: Store) -> None:
         np.maximum.at(best, part.page, estimate)
         expected += np.maximum(best - none, 0)
         assert weight > 0
-    gains = found.gains(query, np.ones(len(part), np.bool_))
+    approximate_scores = found.approximate_scores(query, np.ones(len(part), np.bool_))
     assert found._probes(1.0) == len(book.centroids)  # so small an index is visited whole
-    shift = gains.mean() - expected.mean()  # each thread has its own floor below all lists
-    assert np.allclose(gains - shift, expected, atol=1e-3)
+    shift = approximate_scores.mean() - expected.mean()  # each thread has its own floor below all lists
+    assert np.allclose(approximate_scores - shift, expected, atol=1e-3)
 
 
 def test_codes_estimate_dot_products_without_bias() -> None:
@@ -339,10 +339,12 @@ def test_merged_segments_give_each_page_what_they_gave_apart(large: Store, tmp_p
     assert len(apart.segments) == 2
     keep = [part.pages["document"] % 2 == 0 for part in apart.segments]
     segment.merge(tmp_path / "one", apart.segments, keep)
-    one = Lists(apart.manifest, apart.book, (segment.load(tmp_path / "one"),))
+    one = InvertedIndex(apart.manifest, apart.book, (segment.load(tmp_path / "one"),))
     mask = np.concatenate(keep)
-    expected = apart.gains(question(0), mask)[mask]
-    assert one.gains(question(0), np.ones(int(mask.sum()), np.bool_)) == pytest.approx(expected, abs=1e-4)
+    expected = apart.approximate_scores(question(0), mask)[mask]
+    assert one.approximate_scores(question(0), np.ones(int(mask.sum()), np.bool_)) == pytest.approx(
+        expected, abs=1e-4
+    )
 
 
 def test_an_index_that_has_outgrown_its_lists_gets_others(
@@ -493,7 +495,7 @@ def test_memory_is_filled_to_its_limit_without_reading_on(large: Store) -> None:
 
     large.pages = counted  # type: ignore[method-assign]
     limit = 200 * 16 * DIM * 2
-    kept = PageVectors(large, limit)
+    kept = PageVectorCache(large, limit)
     kept.fill(large.documents())
     assert 0 < kept.bytes <= limit
     assert sum(read) < 600
@@ -538,7 +540,7 @@ def test_the_lists_are_compared_with_exact_search(store: Store, encoder: Hashing
             pages = [" ".join(rng.choice(vocabulary, 30)) for _ in range(20)]
             add_document(store, encoder, f"d{number}.pdf", pages)
     upkeep.build(store)
-    asked = asked_of(store, encoder, 12)
+    asked = sample_queries(store, encoder, 12)
     assert len(asked) == 12
     agreed = measure(store, asked)
     assert (agreed.questions, agreed.pages) == (12, 200)

@@ -5,7 +5,7 @@ from retrieval.errors import ModelBroken
 from retrieval.highlight import focus
 from retrieval.recall.maxsim import maxsim, maxsim_many, maxsim_ragged, weighted
 from retrieval.recall.page_cache import maxsim_stored
-from retrieval.recall.parts import Pages, Scanned
+from retrieval.recall.parts import MemoryPart, Pages
 from retrieval.types import PageEmbedding, QueryEmbedding, Vectors
 
 
@@ -54,7 +54,7 @@ def test_every_way_of_scoring_reads_the_weights_alike() -> None:
     # first vector: best 0.6, times 2; second: best 1, times 0.5; the third has no weight: 1.2 + 0.5
     asked = query([[1, 0], [0, 1], [-1, 0]], [2, 0.5, 0])
     stored = page([0.6, 0.8], [0, 1])
-    part = Scanned(
+    part = MemoryPart(
         Pages(
             ("a",),
             np.zeros(1, np.int32),

@@ -6,7 +6,7 @@ from lancedb.index import FTS
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.recall.planner import Recall
 from retrieval.store.store import Store
-from retrieval.store.text_query import Wording, read
+from retrieval.store.text_query import TextQuery, read
 from retrieval.types import Filter, QueryEmbedding
 from tests.build import add_document
 from tests.retrieval.test_ivf import ALWAYS
@@ -35,25 +35,28 @@ def filled(store: Store, encoder: HashingEncoder) -> Store:
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ("net interest margin", Wording("net interest margin", (), ())),
+        ("net interest margin", TextQuery("net interest margin", (), ())),
         (
             'the "net interest margin" in 2023',
-            Wording("net interest margin 2023", ("net interest margin",), ()),
+            TextQuery("net interest margin 2023", ("net interest margin",), ()),
         ),
-        ("„Netto Marge“ und «le chiffre»", Wording("netto marge chiffre", ("netto marge", "le chiffre"), ())),
-        ("ISO 9001?", Wording("iso 9001", ("iso 9001",), ())),
-        ("what says § 4.2", Wording("says 4.2", ("4.2",), ())),
-        ("part AB-12/4", Wording("part ab-12/4", ("ab-12/4",), ())),
-        ("12.3%", Wording("12.3", ("12.3",), ())),
-        ("1,234.50 EUR", Wording("1234.50 eur", ("1234.50",), ())),
-        ("amorti* and Übertra*", Wording("amorti ubertra", (), ("amorti", "ubertra"))),
-        ("a* ** x*", Wording("x", (), ())),
-        ('"one" said', Wording("one said", (), ())),
-        ("state-of-the-art method", Wording("state-of-the-art method", (), ())),
-        ("", Wording("", (), ())),
+        (
+            "„Netto Marge“ und «le chiffre»",
+            TextQuery("netto marge chiffre", ("netto marge", "le chiffre"), ()),
+        ),
+        ("ISO 9001?", TextQuery("iso 9001", ("iso 9001",), ())),
+        ("what says § 4.2", TextQuery("says 4.2", ("4.2",), ())),
+        ("part AB-12/4", TextQuery("part ab-12/4", ("ab-12/4",), ())),
+        ("12.3%", TextQuery("12.3", ("12.3",), ())),
+        ("1,234.50 EUR", TextQuery("1234.50 eur", ("1234.50",), ())),
+        ("amorti* and Übertra*", TextQuery("amorti ubertra", (), ("amorti", "ubertra"))),
+        ("a* ** x*", TextQuery("x", (), ())),
+        ('"one" said', TextQuery("one said", (), ())),
+        ("state-of-the-art method", TextQuery("state-of-the-art method", (), ())),
+        ("", TextQuery("", (), ())),
     ],
 )
-def test_a_question_is_read_as_words_phrases_and_beginnings(query: str, expected: Wording) -> None:
+def test_a_question_is_read_as_words_phrases_and_beginnings(query: str, expected: TextQuery) -> None:
     assert read(query) == expected
 
 

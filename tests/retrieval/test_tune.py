@@ -18,7 +18,7 @@ from retrieval.errors import BadQuery, FolioscopeError
 from retrieval.evaluation import calibrate, evaluate
 from retrieval.evaluation.calibrate import ece, fit, reliability
 from retrieval.evaluation.evaluate import Dataset, Question
-from retrieval.evaluation.replay import Observed, Spending, observe, order, replay
+from retrieval.evaluation.replay import JudgedCandidates, RerankPolicy, observe, order, replay
 from retrieval.evaluation.tune import tune
 from retrieval.search import Searcher
 from retrieval.store.store import Store
@@ -30,7 +30,7 @@ PAGES = 30
 
 def made(
     count: int, *, rerank_noise: float, first_noise: float, seed: int = 0
-) -> tuple[Dataset, list[Observed]]:
+) -> tuple[Dataset, list[JudgedCandidates]]:
     """Questions with one relevant page each, at a random place; scores are 1 for it, 0 for others, plus noise."""
     rng = np.random.default_rng(seed)
     questions, qrels, observed = [], {}, []
@@ -42,7 +42,9 @@ def made(
         vectors = relevant + rng.normal(0, first_noise, PAGES) + 10
         rerank = 4 * relevant - 2 + rng.normal(0, rerank_noise, PAGES)
         observed.append(
-            Observed(question, pages, vectors, np.zeros(PAGES), np.zeros(PAGES), rerank, relevant, 0.05, 0.02)
+            JudgedCandidates(
+                question, pages, vectors, np.zeros(PAGES), np.zeros(PAGES), rerank, relevant, 0.05, 0.02
+            )
         )
         questions.append(question)
         qrels[f"q{n}"] = {pages[int(relevant.argmax())].name: 1}
@@ -64,7 +66,7 @@ def test_a_replay_gives_the_order_that_the_search_gives(store: Store, encoder: H
             result = Searcher(store, encoder, OverlapReranker(), settings).search(
                 "pump failed", budget_ms=1e9
             )
-            ranked, read = order(seen, Spending(weight, 2.0, depth))
+            ranked, read = order(seen, RerankPolicy(weight, 2.0, depth))
             assert [seen.pages[at].name for at in ranked] == [hit.page.name for hit in result.hits]
             assert read == sum(hit.reranked for hit in result.hits)
 
@@ -88,12 +90,12 @@ def test_reading_ends_at_the_first_page_that_was_not_observed() -> None:
     first, _ = fuse.first_stage(one.vectors, one.text, 100, 0.4)
     rerank = one.rerank.copy()
     rerank[first[3]] = np.nan
-    ranked, read = order(replace(one, rerank=rerank), Spending(0.4, 1.0, 10))
+    ranked, read = order(replace(one, rerank=rerank), RerankPolicy(0.4, 1.0, 10))
     assert (read, ranked[3:]) == (3, first[3:])
 
 
 def test_a_reranker_that_knows_pays_and_one_that_guesses_does_not() -> None:
-    before = Spending(0.4, 0.5, 20)
+    before = RerankPolicy(0.4, 0.5, 20)
     dataset, knows = made(60, rerank_noise=0.3, first_noise=1.0)
     tuned = tune(dataset, knows, before)
     assert tuned.pays
@@ -113,7 +115,7 @@ def test_a_first_stage_that_is_sure_half_of_the_time_gets_a_gate() -> None:
     renamed = [replace(one, question=Question(f"u{n}", "")) for n, one in enumerate(unsure)]
     grades = {f"u{n}": {one.pages[int(one.relevant.argmax())].name: 1} for n, one in enumerate(unsure)}
     both = Dataset(Path("x"), Path("x"), (), {**dataset.qrels, **grades})
-    tuned = tune(both, [*sure, *renamed], Spending(0.4, 0.5, 20))
+    tuned = tune(both, [*sure, *renamed], RerankPolicy(0.4, 0.5, 20))
     assert tuned.chosen.spending.gate < inf
     assert 0.3 < tuned.chosen.gated <= 0.6
     ungated = replay(both, [*sure, *renamed], replace(tuned.chosen.spending, gate=inf))
@@ -122,18 +124,18 @@ def test_a_first_stage_that_is_sure_half_of_the_time_gets_a_gate() -> None:
 
 def test_the_front_holds_what_nothing_else_beats_and_too_few_questions_are_refused() -> None:
     dataset, observed = made(30, rerank_noise=0.5, first_noise=1.0)
-    tuned = tune(dataset, observed, Spending(0.4, 0.5, 20))
+    tuned = tune(dataset, observed, RerankPolicy(0.4, 0.5, 20))
     for one in tuned.front:
         assert not any(other.ndcg > one.ndcg and other.p95 <= one.p95 for other in tuned.tried)
     assert [one.p95 for one in tuned.front] == sorted(one.p95 for one in tuned.front)
     with pytest.raises(ValueError, match="9 questions are too few"):
-        tune(dataset, observed[:9], Spending(0.4, 0.5, 20))
+        tune(dataset, observed[:9], RerankPolicy(0.4, 0.5, 20))
 
 
 # Calibration
 
 
-def fitted(observed: Sequence[Observed]) -> Calibration:
+def fitted(observed: Sequence[JudgedCandidates]) -> Calibration:
     return fit(observed, reranker="ours", encoder="theirs", dataset="made")
 
 

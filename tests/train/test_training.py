@@ -178,10 +178,10 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
 
         chosen: dict[str, Any] = {**SMALL, "bf16": False, "frozen_layers": 0, **changed}
         if kind == "text":
-            cross_encoder.fit(minilm, groups, folder, cross_encoder.TextOptions(**chosen), told=told)
+            cross_encoder.fit(minilm, groups, folder, cross_encoder.TextOptions(**chosen), on_progress=told)
         else:
             words = bi_encoder.WordsOptions(dim=8, **chosen)
-            bi_encoder.fit(minilm, groups, folder, words, told=told)
+            bi_encoder.fit(minilm, groups, folder, words, on_progress=told)
 
     fitted(tmp_path / "whole")
     with pytest.raises(Stopped):
@@ -232,11 +232,11 @@ def test_trained_exported_and_loaded_the_models_agree_with_torch(
     words = bi_encoder.WordsOptions(
         steps=30, batch=8, learning_rate=0.003, dim=16, frozen_layers=0, bf16=False
     )
-    bi_encoder.fit(minilm, training, tmp_path / "bi", words, held_out=held, told=told.append)
+    bi_encoder.fit(minilm, training, tmp_path / "bi", words, held_out=held, on_progress=told.append)
     text = cross_encoder.TextOptions(
         steps=30, batch=8, learning_rate=0.003, frozen_layers=0, bf16=False, surroundings=0
     )
-    cross_encoder.fit(minilm, training, tmp_path / "cross", text, held_out=held, told=told.append)
+    cross_encoder.fit(minilm, training, tmp_path / "cross", text, held_out=held, on_progress=told.append)
     for half in (told[: len(told) // 2], told[len(told) // 2 :]):
         losses = [progress.loss for progress in half if progress.loss is not None]
         assert np.mean(losses[-5:]) < np.mean(losses[:5])

@@ -15,7 +15,7 @@ from retrieval.store.store import Store
 from tests.build import add_document
 from ui.service.library import Library, open_library
 from ui.service.service import Service
-from ui.web.auth import Doors
+from ui.web.auth import Authentication
 from ui.web.server import create_app, server
 
 TIDES = b"%PDF-1.4 tides"
@@ -74,7 +74,7 @@ def client(service: Service) -> TestClient:
     return TestClient(server(service))
 
 
-def whole(service: Service, guard: Doors | None = None, host: str = "") -> FastAPI:
+def whole(service: Service, guard: Authentication | None = None, host: str = "") -> FastAPI:
     """Gradio's mount included."""
 
     async def make() -> FastAPI:

@@ -33,7 +33,7 @@ from ui.web.auth import (
     SESSION,
     WAITING,
     WINDOW,
-    Doors,
+    Authentication,
     Guard,
     TooManyAttempts,
     is_loopback,
@@ -58,7 +58,7 @@ class Clock:
         return self.now
 
 
-def opened(folder: Path, *lines: str, token: str = TOKEN, clock: Clock | None = None) -> Doors:
+def opened(folder: Path, *lines: str, token: str = TOKEN, clock: Clock | None = None) -> Authentication:
     users = folder / "users.txt"
     users.write_text("\n".join(("# who may come in", "", *lines)), encoding="utf-8")
     made = open_doors(folder, token=token, users=users, clock=clock or Clock())
@@ -66,7 +66,7 @@ def opened(folder: Path, *lines: str, token: str = TOKEN, clock: Clock | None = 
     return made
 
 
-def site(doors: Doors) -> FastAPI:
+def site(doors: Authentication) -> FastAPI:
     """`/where/ever` says who asks; so does every other address, whatever the method."""
     app = FastAPI(openapi_url=None)
     app.add_middleware(Guard, doors=doors)
@@ -101,7 +101,9 @@ def site(doors: Doors) -> FastAPI:
     return app
 
 
-def visitor(doors: Doors, *, root_path: str = "", base_url: str = "http://folio.example") -> TestClient:
+def visitor(
+    doors: Authentication, *, root_path: str = "", base_url: str = "http://folio.example"
+) -> TestClient:
     return TestClient(site(doors), base_url=base_url, root_path=root_path, follow_redirects=False)
 
 
@@ -123,12 +125,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def ours(tmp_path: Path, clock: Clock) -> Doors:
+def ours(tmp_path: Path, clock: Clock) -> Authentication:
     return opened(tmp_path, f"ada:{HASH}", clock=clock)
 
 
 @pytest.fixture
-def client(ours: Doors) -> TestClient:
+def client(ours: Authentication) -> TestClient:
     return visitor(ours)
 
 
@@ -176,11 +178,11 @@ def test_three_addresses_are_open_by_the_methods_they_need(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-def test_no_spelling_of_an_open_address_leads_inside(ours: Doors, method: str, path: str) -> None:
+def test_no_spelling_of_an_open_address_leads_inside(ours: Authentication, method: str, path: str) -> None:
     assert straight(ours, method, path) == "refused"
 
 
-def straight(doors: Doors, method: str, target: str) -> str:
+def straight(doors: Authentication, method: str, target: str) -> str:
     """What becomes of this request line, taken apart as uvicorn does it, with no client to tidy it first."""
     path, _, query = target.partition("?")
     scope = {
@@ -233,7 +235,7 @@ def test_a_websocket_is_closed_before_it_is_accepted(client: TestClient) -> None
             pass
 
 
-def test_the_servers_start_and_end_pass_through(ours: Doors) -> None:
+def test_the_servers_start_and_end_pass_through(ours: Authentication) -> None:
     with TestClient(site(ours)) as client:
         assert client.get("/health").status_code == 200
 
@@ -290,7 +292,7 @@ def test_without_a_token_the_empty_one_is_wrong(tmp_path: Path) -> None:
 
 
 def test_a_password_found_right_is_not_computed_again_for_five_minutes(
-    ours: Doors, clock: Clock, client: TestClient
+    ours: Authentication, clock: Clock, client: TestClient
 ) -> None:
     def seconds() -> float:
         began = time.perf_counter()
@@ -306,7 +308,7 @@ def test_a_password_found_right_is_not_computed_again_for_five_minutes(
     assert PASSWORD not in repr(vars(ours))
 
 
-def test_an_unknown_name_costs_as_much_as_a_wrong_password(ours: Doors) -> None:
+def test_an_unknown_name_costs_as_much_as_a_wrong_password(ours: Authentication) -> None:
     def seconds(name: str, address: str) -> float:
         async def once() -> float:
             began = time.perf_counter()
@@ -319,7 +321,7 @@ def test_an_unknown_name_costs_as_much_as_a_wrong_password(ours: Doors) -> None:
     assert 1 / 3 < unknown / known < 3  # it would be a thousandth
 
 
-def test_streams_and_websockets_are_open_to_users(ours: Doors, client: TestClient) -> None:
+def test_streams_and_websockets_are_open_to_users(ours: Authentication, client: TestClient) -> None:
     with client.stream("GET", "/stream", headers=bearer(TOKEN)) as answer:
         assert "".join(answer.iter_text()) == "inside token end"
     with client.websocket_connect("/socket", headers=bearer(TOKEN)) as chat:
@@ -350,7 +352,7 @@ def test_logging_in_gives_a_cookie_that_scripts_and_other_sites_cannot_use(clien
     ],
 )
 def test_the_cookie_of_a_secure_page_stays_on_secure_pages(
-    ours: Doors, address: str, forwarded: str, secure: bool
+    ours: Authentication, address: str, forwarded: str, secure: bool
 ) -> None:
     client = visitor(ours, base_url=address)
     headers = {"X-Forwarded-Proto": forwarded} if forwarded else {}
@@ -375,11 +377,11 @@ def test_logging_out_clears_the_cookie(client: TestClient) -> None:
     assert client.get("/x").status_code == 401
 
 
-def session_of(doors: Doors, user: str = "ada") -> dict[str, str]:
+def session_of(doors: Authentication, user: str = "ada") -> dict[str, str]:
     return {"Cookie": f"{COOKIE}={doors.session(user)}"}
 
 
-def test_a_session_ends_after_a_week(ours: Doors, client: TestClient, clock: Clock) -> None:
+def test_a_session_ends_after_a_week(ours: Authentication, client: TestClient, clock: Clock) -> None:
     cookie = session_of(ours)
     clock.now += SESSION - 1
     assert client.get("/x", headers=cookie).text == "inside ada"
@@ -405,7 +407,7 @@ def test_a_session_ends_with_its_password_its_user_and_its_token(tmp_path: Path)
     assert without.get("/x", headers=token).status_code == 401
 
 
-def test_nobody_makes_or_changes_a_session(ours: Doors, client: TestClient, tmp_path: Path) -> None:
+def test_nobody_makes_or_changes_a_session(ours: Authentication, client: TestClient, tmp_path: Path) -> None:
     good = ours.session("ada")
     text, mac = good.split(".")
     elsewhere = tmp_path / "elsewhere"
@@ -424,7 +426,7 @@ def test_nobody_makes_or_changes_a_session(ours: Doors, client: TestClient, tmp_
     assert client.get("/x", headers={"Cookie": f"{COOKIE}={good}"}).text == "inside ada"
 
 
-def test_the_session_is_found_among_other_cookies(ours: Doors, client: TestClient) -> None:
+def test_the_session_is_found_among_other_cookies(ours: Authentication, client: TestClient) -> None:
     good = f"{COOKIE}={ours.session('ada')}".encode()
     assert (
         client.get("/x", headers=[(b"cookie", b"a=1; folioscope2=x;" + good + b"; b=2")]).text == "inside ada"
@@ -433,7 +435,7 @@ def test_the_session_is_found_among_other_cookies(ours: Doors, client: TestClien
     assert client.get("/x", headers=[(b"cookie", b"x" + good)]).status_code == 401
 
 
-def test_a_session_stands_beside_a_wrong_authorization(ours: Doors, client: TestClient) -> None:
+def test_a_session_stands_beside_a_wrong_authorization(ours: Authentication, client: TestClient) -> None:
     for _ in range(FAILURES + 1):
         assert client.get("/x", headers=session_of(ours) | bearer("wrong")).text == "inside ada"
 
@@ -457,7 +459,7 @@ def test_after_the_login_nobody_is_sent_to_another_site(client: TestClient, onwa
     assert client.get("/login", params={"next": onward}).headers["location"] == "/"
 
 
-def test_a_page_whose_address_looks_like_another_site_is_not_returned_to(ours: Doors) -> None:
+def test_a_page_whose_address_looks_like_another_site_is_not_returned_to(ours: Authentication) -> None:
     client = visitor(ours)
     answer = client.get("http://folio.example//evil.example/x", headers=HTML)
     assert answer.headers["location"] == "/login?next=/"
@@ -470,7 +472,7 @@ def test_pages_of_this_site_are_returned_to(client: TestClient, onward: str) -> 
     assert log_in(client, "", TOKEN, onward).headers["location"] == onward
 
 
-def test_behind_a_prefix_everything_stays_behind_it(ours: Doors) -> None:
+def test_behind_a_prefix_everything_stays_behind_it(ours: Authentication) -> None:
     client = visitor(ours, root_path="/team/folio")
     answer = client.get("/x?q=1", headers=HTML)
     assert answer.headers["location"] == "/team/folio/login?next=/team/folio/x%3Fq%3D1"
@@ -574,7 +576,7 @@ def test_failures_long_ago_do_not_count(client: TestClient, clock: Clock) -> Non
         clock.now += WINDOW / FAILURES + 1
 
 
-def test_one_address_does_not_shut_out_another_nor_those_who_are_in(ours: Doors) -> None:
+def test_one_address_does_not_shut_out_another_nor_those_who_are_in(ours: Authentication) -> None:
     app = site(ours)
     bad = TestClient(app, client=("192.0.2.1", 1))
     for _ in range(FAILURES):
@@ -595,7 +597,9 @@ def test_one_address_does_not_shut_out_another_nor_those_who_are_in(ours: Doors)
         ("testclient", "testclient", 429),
     ],
 )
-def test_a_network_of_ipv6_is_one_address(ours: Doors, failing: str, asking: str, status: int) -> None:
+def test_a_network_of_ipv6_is_one_address(
+    ours: Authentication, failing: str, asking: str, status: int
+) -> None:
     app = site(ours)
     for _ in range(FAILURES):
         TestClient(app, client=(failing, 1)).get("/x", headers=bearer("wrong"))
@@ -603,7 +607,7 @@ def test_a_network_of_ipv6_is_one_address(ours: Doors, failing: str, asking: str
 
 
 def test_a_proxy_that_is_not_believed_is_warned_of_once(
-    ours: Doors, caplog: pytest.LogCaptureFixture
+    ours: Authentication, caplog: pytest.LogCaptureFixture
 ) -> None:
     forwarded = {"X-Forwarded-For": "192.0.2.7"}
     client = TestClient(site(ours), client=("127.0.0.1", 1))
@@ -642,7 +646,7 @@ def test_the_guard_sees_the_path_that_the_router_matches(root: str, path: str, s
     assert seen == "/health" or Route("/health", lambda _: None).matches(scope)[0] is Match.NONE
 
 
-def test_a_limited_number_of_addresses_is_remembered(ours: Doors) -> None:
+def test_a_limited_number_of_addresses_is_remembered(ours: Authentication) -> None:
     async def fail(addresses: int) -> None:
         for number in range(addresses):
             await ours.check("", "wrong", f"address {number}")
@@ -652,7 +656,7 @@ def test_a_limited_number_of_addresses_is_remembered(ours: Doors) -> None:
     assert "address 4" not in ours._failures._times
 
 
-def test_attempts_that_come_at_once_are_counted_one_by_one(ours: Doors) -> None:
+def test_attempts_that_come_at_once_are_counted_one_by_one(ours: Authentication) -> None:
     async def flood() -> list[str | BaseException]:
         attempts = (ours.check("ada", f"guess {n}", "192.0.2.1") for n in range(25))
         return await asyncio.gather(*attempts, return_exceptions=True)
@@ -662,7 +666,7 @@ def test_attempts_that_come_at_once_are_counted_one_by_one(ours: Doors) -> None:
     assert all(isinstance(answer, TooManyAttempts) for answer in answers[FAILURES:])
 
 
-def test_the_same_right_password_at_once_is_computed_once_and_is_no_flood(ours: Doors) -> None:
+def test_the_same_right_password_at_once_is_computed_once_and_is_no_flood(ours: Authentication) -> None:
     async def many() -> tuple[list[str], float, float]:
         began = time.perf_counter()
         await ours.check("ada", "wrong", "192.0.2.1")
@@ -675,7 +679,7 @@ def test_the_same_right_password_at_once_is_computed_once_and_is_no_flood(ours: 
     assert all_of_them < one * WAITING / 4
 
 
-def test_a_flood_from_everywhere_is_turned_away_and_leaves_the_server_answering(ours: Doors) -> None:
+def test_a_flood_from_everywhere_is_turned_away_and_leaves_the_server_answering(ours: Authentication) -> None:
     async def flood() -> tuple[list[str | BaseException], float, float]:
         attempts = [
             asyncio.create_task(ours.check("ada", "guess", f"192.0.2.{n}")) for n in range(WAITING + 20)
@@ -789,7 +793,7 @@ def test_a_damaged_secret_or_a_folder_that_is_none_is_told(tmp_path: Path) -> No
     [("127.0.0.1", True), ("127.3.2.1", True), ("::1", True), ("localhost", True), ("LOCALHOST", True),
      ("0.0.0.0", False), ("::", False), ("", False), ("192.168.1.2", False), ("localhost.evil.example", False)],
 )  # fmt: skip
-def test_off_this_machine_a_login_is_required(ours: Doors, host: str, alone: bool) -> None:
+def test_off_this_machine_a_login_is_required(ours: Authentication, host: str, alone: bool) -> None:
     assert is_loopback(host) is alone
     require_doors(host, ours)
     if alone:
@@ -805,7 +809,7 @@ def test_off_this_machine_a_login_is_required(ours: Doors, host: str, alone: boo
 
 
 @pytest.fixture
-def address(ours: Doors) -> Iterator[str]:
+def address(ours: Authentication) -> Iterator[str]:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(site(ours), log_level="warning", ws="none"))

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from ui.service.fair_queue import Busy, Turns
+from ui.service.fair_queue import Busy, FairQueue
 
 
 def test_clients_take_turns_however_many_questions_one_of_them_has() -> None:
     async def order() -> list[str]:
-        turns, served = Turns(1, waiting=10, each=10), []
+        turns, served = FairQueue(1, waiting=10, each=10), []
 
         async def ask(client: str, name: str) -> None:
             async with turns.turn(client):
@@ -25,7 +25,7 @@ def test_clients_take_turns_however_many_questions_one_of_them_has() -> None:
 
 def test_no_more_are_under_way_at_once_than_may_be() -> None:
     async def most() -> int:
-        turns, now, seen = Turns(3, waiting=50, each=50), 0, 0
+        turns, now, seen = FairQueue(3, waiting=50, each=50), 0, 0
 
         async def ask() -> None:
             nonlocal now, seen
@@ -43,7 +43,7 @@ def test_no_more_are_under_way_at_once_than_may_be() -> None:
 
 def test_past_its_bounds_the_queue_says_how_many_wait() -> None:
     async def full() -> None:
-        turns = Turns(1, waiting=2, each=1)
+        turns = FairQueue(1, waiting=2, each=1)
         async with turns.turn("a"):
             waiting = [asyncio.ensure_future(_hold(turns, client)) for client in "ab"]
             await asyncio.sleep(0)
@@ -62,7 +62,7 @@ def test_past_its_bounds_the_queue_says_how_many_wait() -> None:
 
 def test_who_goes_away_while_waiting_leaves_no_gap() -> None:
     async def leaving() -> None:
-        turns = Turns(1, waiting=5, each=5)
+        turns = FairQueue(1, waiting=5, each=5)
         async with turns.turn("a"):
             gone, stays = (asyncio.ensure_future(_hold(turns, client)) for client in "bc")
             await asyncio.sleep(0)
@@ -80,6 +80,6 @@ def test_who_goes_away_while_waiting_leaves_no_gap() -> None:
     asyncio.run(leaving())
 
 
-async def _hold(turns: Turns, client: str) -> None:
+async def _hold(turns: FairQueue, client: str) -> None:
     async with turns.turn(client):
         await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from retrieval.encoders.hashing import HashingEncoder
 from retrieval.recall.ivf import upkeep
 from retrieval.store.store import Store
 from tests.build import add_document
-from ui.service.index_upkeep import Keeper, in_words
+from ui.service.index_upkeep import IndexUpkeep, in_words
 
 PAGES = [f"alpha{number} beta gamma delta epsilon zeta{number % 7}" for number in range(40)]
 
@@ -64,7 +64,7 @@ def test_a_problem_is_told_with_exit_code_1(filled: Store, tmp_path: Path) -> No
 
 def test_the_server_keeps_the_lists_as_the_index_is(filled: Store, encoder: HashingEncoder) -> None:
     heard: list[int] = []
-    keeper = Keeper(
+    keeper = IndexUpkeep(
         filled, configs.Search(recall_ms=0), lambda: heard.append(upkeep.stats(filled).pages), every_s=0.05
     )
     assert in_words(upkeep.stats(filled)) == "no lists: all pages are scanned"
@@ -83,7 +83,7 @@ def test_the_server_keeps_the_lists_as_the_index_is(filled: Store, encoder: Hash
 
 
 def test_a_keeper_that_is_closed_gives_up_and_leaves_nothing(filled: Store, encoder: HashingEncoder) -> None:
-    keeper = Keeper(filled, configs.Search(recall_ms=0), every_s=3600)
+    keeper = IndexUpkeep(filled, configs.Search(recall_ms=0), every_s=3600)
     keeper.start()
     began = time.perf_counter()
     keeper.close()

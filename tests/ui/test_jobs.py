@@ -20,7 +20,7 @@ from tests.build import add_document
 from tests.pdfs import filler, make_pdf
 from tests.permissions import shut
 from ui.service.jobs import thread as job_thread
-from ui.service.jobs.eta import Pace
+from ui.service.jobs.eta import ThroughputEstimate
 from ui.service.jobs.queue import BadChange, Ingest, Job, Jobs
 from ui.service.jobs.table import JobTable
 from ui.service.jobs.types import File
@@ -784,7 +784,7 @@ def test_a_summary_tells_speed_and_time_left_by_the_bytes_read(make: Make, folde
 
 def test_the_speed_is_of_the_last_half_minute_at_work() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = ThroughputEstimate(clock)
     pace.work()
     for second in range(1, 101):  # 1 page a second, then 3
         clock.now += 1

@@ -16,13 +16,13 @@ from mcp.client.streamable_http import streamable_http_client
 
 from tests.ui.conftest import DOC, HOSTILE, filled, serving
 from ui.service.service import Service
-from ui.web.auth import Doors, open_doors
+from ui.web.auth import Authentication, open_doors
 from ui.web.server import server
 
 TOKEN = "a-token-that-is-long-enough"
 
 
-def running(service: Service, guard: Doors | None) -> Iterator[str]:
+def running(service: Service, guard: Authentication | None) -> Iterator[str]:
     """The server closes the service when it ends."""
     app = server(service, guard, "127.0.0.1")
     with socket.socket() as place:

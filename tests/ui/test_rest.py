@@ -22,7 +22,7 @@ from tests.ui.conftest import DOC, GONE, HOSTILE, SMALL, filled, serving, whole
 from ui.api.rest import description
 from ui.service.folders import Folders
 from ui.service.library import open_library
-from ui.service.service import Ask, Service, opened_later
+from ui.service.service import SearchRequest, Service, opened_later
 from ui.web.server import server
 
 API = "/api/v1"
@@ -431,11 +431,13 @@ def test_a_full_queue_is_told_and_the_others_are_served(tmp_path: Path) -> None:
     service.library.searcher.steps = slowly  # type: ignore[method-assign]
 
     async def three() -> list[Any]:
-        first = asyncio.ensure_future(service.search(Ask("harbour one"), "a"))
+        first = asyncio.ensure_future(service.search(SearchRequest("harbour one"), "a"))
         await asyncio.to_thread(begun.wait, 10)
-        second = asyncio.ensure_future(service.search(Ask("harbour two"), "b"))
+        second = asyncio.ensure_future(service.search(SearchRequest("harbour two"), "b"))
         await asyncio.sleep(0.05)
-        third = await asyncio.gather(service.search(Ask("harbour three"), "c"), return_exceptions=True)
+        third = await asyncio.gather(
+            service.search(SearchRequest("harbour three"), "c"), return_exceptions=True
+        )
         go_on.set()
         return [await first, await second, *third]
 
@@ -482,11 +484,11 @@ def test_a_reader_who_leaves_gives_up_the_turn_and_stops_the_reranker(tmp_path: 
 
     async def leaving() -> SearchResult:
         service.library.searcher.steps = slowly  # type: ignore[method-assign,assignment]
-        gone = asyncio.ensure_future(service.search(Ask("harbour one"), "a"))
+        gone = asyncio.ensure_future(service.search(SearchRequest("harbour one"), "a"))
         await asyncio.to_thread(begun.wait, 10)
         gone.cancel()
         service.library.searcher.steps = steps  # type: ignore[method-assign]
-        after = await asyncio.wait_for(service.search(Ask("harbour two"), "b"), 5)
+        after = await asyncio.wait_for(service.search(SearchRequest("harbour two"), "b"), 5)
         assert ended.is_set()  # the turn was kept until its thread had ended
         return after
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ingest.ocr.result import Turn, turned_image
+from ingest.ocr.result import Rotation, turned_image
 from ingest.rasterize.mupdf import MupdfDocument, out_of_memory
 from ingest.read.titles import clean
 from ingest.sources import content_id, state_of
@@ -38,7 +38,7 @@ try:
 except ImportError as error:
     raise MissingExtra("PyMuPDF is not installed: pip install pymupdf") from error
 
-TURNS: tuple[Turn, ...] = (0, 90, 180, 270)
+TURNS: tuple[Rotation, ...] = (0, 90, 180, 270)
 LETTERS = "FolioscopeLetters"
 
 PAGE = {"Type", "Parent", "MediaBox", "CropBox", "Rotate", "UserUnit", "Resources", "Contents"}
@@ -68,7 +68,7 @@ words that were read from it are still to be written on it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class ExportPage:
     """One page of the new PDF."""
 
     page: Page
@@ -83,7 +83,7 @@ class Leaf:
 class Job:
     """What `main` reads, pickled, from its parent."""
 
-    leaves: Sequence[Leaf]
+    leaves: Sequence[ExportPage]
     target: Path
     title: str
     seconds: float
@@ -154,7 +154,7 @@ def _copied(job: Job) -> Copies:
     return copied
 
 
-def _copies(doc_id: str, leaves: Sequence[Leaf], seconds: float) -> Copies:
+def _copies(doc_id: str, leaves: Sequence[ExportPage], seconds: float) -> Copies:
     with time_limit(seconds):
         source = _opened(doc_id, leaves[0].original)
     copied: Copies = {}
@@ -208,7 +208,7 @@ def _page(source: MupdfDocument, number: int) -> Any:
     return page
 
 
-def _turn(source: MupdfDocument, leaf: Leaf) -> Turn:
+def _turn(source: MupdfDocument, leaf: ExportPage) -> Rotation:
     """Degrees clockwise by which ingest turned the page, a scan that lay on its side."""
     upright = _small(_image(leaf))
     shown = source.render(leaf.page.number, 20, 250_000)
@@ -288,7 +288,7 @@ def _keys(thing: Any) -> set[str]:
     return {thing.pdf_dict_get_key(n).pdf_to_name() for n in range(thing.pdf_dict_len())}
 
 
-def _add_image(made: Any, leaf: Leaf) -> None:
+def _add_image(made: Any, leaf: ExportPage) -> None:
     """A page of the size of the original one with the stored image, as JPEG: PDF knows no WebP."""
     file = io.BytesIO()
     _image(leaf).save(file, "JPEG", quality=85)
@@ -296,7 +296,7 @@ def _add_image(made: Any, leaf: Leaf) -> None:
     page.insert_image(page.rect, stream=file.getvalue(), keep_proportion=False)
 
 
-def _image(leaf: Leaf) -> Image.Image:
+def _image(leaf: ExportPage) -> Image.Image:
     try:
         return Image.open(leaf.image).convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:

@@ -96,7 +96,7 @@ def as_pdf(
             image.write_bytes(store.image(page.page_id))
             file = original(store.document(page.doc_id))
             heading = f"{rank}. {page.document}, page {page.number}"
-            leaves.append(bind.Leaf(page, heading, file, image, content.words, content.source == "ocr"))
+            leaves.append(bind.ExportPage(page, heading, file, image, content.words, content.source == "ocr"))
         replaced = _bind(leaves, folder / "made.pdf", title, seconds, memory_mb)
         shutil.move(folder / "made.pdf", target)
     names = {page.doc_id: page.document for page in pages}
@@ -132,7 +132,7 @@ class _Outcome:
 
 
 def _bind(
-    leaves: Sequence[bind.Leaf], target: Path, title: str, seconds: float, memory_mb: int
+    leaves: Sequence[bind.ExportPage], target: Path, title: str, seconds: float, memory_mb: int
 ) -> dict[str, str]:
     """By doc_id, why images stand for pages. An original that ends the process is left out of the next attempt."""
     lost: dict[str, str] = {}

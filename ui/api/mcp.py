@@ -20,10 +20,10 @@ from starlette.routing import BaseRoute
 
 from retrieval.errors import FolioscopeError
 from retrieval.types import Filter
-from ui.api.render import lit_jpeg
+from ui.api.render import highlighted_jpeg
 from ui.api.responses import page_out, search_out
 from ui.api.rest.common import client_of
-from ui.service.service import Ask, Service
+from ui.service.service import SearchRequest, Service
 
 Tool = TypeVar("Tool", bound=Callable[..., Awaitable[Any]])
 
@@ -33,7 +33,7 @@ LISTED = 500  # documents of one answer
 
 
 @dataclass(frozen=True)
-class Tools:
+class McpTools:
     server: MCPServer[Any]
     routes: list[BaseRoute]
 
@@ -56,7 +56,7 @@ def _told(tool: Tool) -> Tool:
     return telling  # type: ignore[return-value]
 
 
-def tools(service: Service) -> Tools:
+def tools(service: Service) -> McpTools:
     server: MCPServer[Any] = MCPServer(
         "folioscope",
         instructions="Finds the page that answers a question in a library of PDFs, scans, tables and charts. "
@@ -79,7 +79,7 @@ def tools(service: Service) -> Tools:
     ) -> dict[str, Any]:
         """Find the pages that answer a question, best first, with the passage that matches."""
         where = Filter(tuple(documents), tuple(collections), tuple(tags), since, until, scanned)
-        result = await service.search(Ask(query, where), _client(context))
+        result = await service.search(SearchRequest(query, where), _client(context))
         out = await service.aside(lambda: search_out(service.library, result, top), _client(context))
         return {
             "pages": [
@@ -117,7 +117,7 @@ def tools(service: Service) -> Tools:
                 return [text]
             highlight = library.searcher.highlight(query, [page])[0] if query.strip() else None
             picture = library.store.contents([page])[0].image()
-            return [text, Image(data=lit_jpeg(picture, highlight), format="jpeg")]
+            return [text, Image(data=highlighted_jpeg(picture, highlight), format="jpeg")]
 
         return await service.with_model(query, _client(context), looked)
 
@@ -146,7 +146,7 @@ def tools(service: Service) -> Tools:
     app = server.streamable_http_app(
         streamable_http_path="/mcp", stateless_http=True, json_response=True, transport_security=anyone
     )
-    return Tools(server, list(app.routes))
+    return McpTools(server, list(app.routes))
 
 
 def _client(context: Context[Any, Any]) -> str:

@@ -13,7 +13,7 @@ LIT = 40  # regions drawn at most, strongest first
 OUTLINED = 3
 
 
-def lit_page(image: Image.Image, highlight: Highlight) -> Image.Image:
+def highlighted_page(image: Image.Image, highlight: Highlight) -> Image.Image:
     """`image` with the regions of `highlight` marked: yellow where a word stands, blue where the meaning is near."""
     glow = Image.new("RGB", image.size, "white")
     draw = ImageDraw.Draw(glow)
@@ -31,10 +31,10 @@ def lit_page(image: Image.Image, highlight: Highlight) -> Image.Image:
     return lit
 
 
-def lit_jpeg(image: Image.Image, highlight: Highlight | None) -> bytes:
+def highlighted_jpeg(image: Image.Image, highlight: Highlight | None) -> bytes:
     """For programs that want a small picture: JPEG, lit up where there is a highlight."""
     buffer = BytesIO()
-    (lit_page(image, highlight) if highlight else image).save(buffer, "JPEG", quality=85)
+    (highlighted_page(image, highlight) if highlight else image).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
 
 

@@ -170,13 +170,13 @@ def search(
     else:
         terminal.print_result(result, highlights, explain)
     if save_pages:
-        from ui.api.render import lit_page
+        from ui.api.render import highlighted_page
 
         save_pages.mkdir(parents=True, exist_ok=True)
         for hit, lit, content in zip(
             result.hits, highlights, store.contents([h.page for h in result.hits]), strict=True
         ):
-            lit_page(content.image(), lit).save(terminal.save_path(save_pages, hit))
+            highlighted_page(content.image(), lit).save(terminal.save_path(save_pages, hit))
         terminal.errors.print(f"{len(result.hits)} highlighted pages are saved in {save_pages}")
 
 

@@ -12,7 +12,7 @@ from retrieval.evaluation.evaluate import Dataset, Question
 from retrieval.search import Searcher
 from retrieval.store.store import Store
 from ui import factory
-from ui.api.render import lit_page
+from ui.api.render import highlighted_page
 from ui.cli import demo_report, terminal
 from ui.service.measurement import summary
 
@@ -92,7 +92,7 @@ def answer(
     result = searcher.search(question.text, top=PAGES)
     pages = [hit.page for hit in result.hits]
     highlights = searcher.highlight(question.text, pages)
-    lit = [lit_page(c.image(), h) for c, h in zip(store.contents(pages), highlights, strict=True)]
+    lit = [highlighted_page(c.image(), h) for c, h in zip(store.contents(pages), highlights, strict=True)]
     return demo_report.Answer(question.query_id, result, highlights, grades, lit)
 
 

@@ -15,7 +15,7 @@ from retrieval.errors import FolioscopeError
 from retrieval.evaluation import calibrate, evaluate, tune
 from retrieval.store.store import Store
 from ui.cli import evaluation_report, terminal
-from ui.service.measurement import Measured, measured, slices, summary
+from ui.service.measurement import EvaluationRun, measured, slices, summary
 
 # evaluate
 
@@ -62,7 +62,7 @@ def run(
         terminal.errors.print(f"the report is in {html}")
 
 
-def _print(one: Measured, facts: dict[str, Any], where: str) -> None:
+def _print(one: EvaluationRun, facts: dict[str, Any], where: str) -> None:
     title = f"{one.dataset.name}, {one.profile}: {len(one.result.questions)} questions {where} (× 100)"
     terminal.print_measures(facts["stages"], title)
     if facts["slices"]:
@@ -77,7 +77,7 @@ def _print(one: Measured, facts: dict[str, Any], where: str) -> None:
         )
 
 
-def _pair(first: Measured, other: Measured) -> dict[str, Any]:
+def _pair(first: EvaluationRun, other: EvaluationRun) -> dict[str, Any]:
     ours, theirs = (one.result.values["reranked"]["nDCG@10"] for one in (first, other))
     return {
         "first": first.profile, "other": other.profile, "questions": len(ours),
@@ -123,7 +123,7 @@ def run_tune(
         terminal.errors.print(f"the report is in {html}")
 
 
-def tuned_profile(one: Measured, tuned: tune.Tuned) -> str:
+def tuned_profile(one: EvaluationRun, tuned: tune.TuningResult) -> str:
     """YAML with what differs from the defaults, and above it what it was measured on."""
     chosen = tuned.chosen.spending
     search: dict[str, Any] = {"text_weight": chosen.text_weight, "rerank_weight": chosen.rerank_weight}

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from retrieval.confidence import Calibration, Method
 from retrieval.evaluation import calibrate
-from retrieval.evaluation.replay import Observed, Spending, order, replay
-from retrieval.evaluation.tune import DEPTHS, Tried, Tuned
+from retrieval.evaluation.replay import JudgedCandidates, RerankPolicy, order, replay
+from retrieval.evaluation.tune import DEPTHS, Trial, TuningResult
 from retrieval.types import Page
 from ui.cli import plots, terminal
 from ui.cli.demo_report import STYLE
-from ui.service.measurement import SHOWN, Measured, slices, summary
+from ui.service.measurement import SHOWN, EvaluationRun, slices, summary
 
 EXAMPLES = 12  # wins, and as many losses
 MORE = """
@@ -33,7 +33,10 @@ grid-template-columns:repeat(auto-fit,minmax(380px,1fr))}
 
 
 def html(
-    runs: Sequence[Measured], where: str, tuned: Tuned | None = None, fitted: Calibration | None = None
+    runs: Sequence[EvaluationRun],
+    where: str,
+    tuned: TuningResult | None = None,
+    fitted: Calibration | None = None,
 ) -> str:
     """The last three say which parts there are: a comparison, tuning, calibration."""
     title = f"{runs[0].dataset.name}: {', '.join(run.profile for run in runs)}"
@@ -48,7 +51,7 @@ def html(
     )
 
 
-def _run(run: Measured, where: str) -> str:
+def _run(run: EvaluationRun, where: str) -> str:
     facts = summary(run.result)
     names = "".join(f"<th>{escape(name)}</th>" for name in SHOWN)
     rows = "".join(
@@ -75,7 +78,7 @@ def _run(run: Measured, where: str) -> str:
     )
 
 
-def _scores(run: Measured) -> str:
+def _scores(run: EvaluationRun) -> str:
     """First-stage scores crowd, a cross-encoder's spread: both over the same candidates."""
     read = [~np.isnan(one.rerank) for one in run.observed]
     pairs = list(zip(run.observed, read, strict=True))
@@ -92,7 +95,7 @@ def _scores(run: Measured) -> str:
     )
 
 
-def _costs(run: Measured) -> str:
+def _costs(run: EvaluationRun) -> str:
     """Quality against depth and against time, replayed from the same observations."""
     most = max((int((~np.isnan(one.rerank)).sum()) for one in run.observed), default=0)
     if not most:
@@ -112,7 +115,7 @@ def _costs(run: Measured) -> str:
     ) + plots.chart("Quality against time", "p95 ms", "nDCG@10", [plots.Line("", by_time, labels=labels)])
 
 
-def _reliability(run: Measured) -> str:
+def _reliability(run: EvaluationRun) -> str:
     """Of the scores as they are, and held out by each curve; needs enough relevant pages to mean something."""
     relevant = sum(int((one.relevant & ~np.isnan(one.rerank)).sum()) for one in run.observed)
     if relevant < calibrate.LEAST or len(run.observed) < calibrate.LEAST:
@@ -131,7 +134,7 @@ def _reliability(run: Measured) -> str:
     return plots.chart("Is a score a probability?", "predicted", "relevant", lines, diagonal=True)
 
 
-def _cases(run: Measured) -> str:
+def _cases(run: EvaluationRun) -> str:
     first, whole = (np.array(run.result.values[stage]["nDCG@10"]) for stage in ("first stage", "reranked"))
     parts = []
     for title, gain in (("Won by reranking", whole - first), ("Lost by reranking", first - whole)):
@@ -141,7 +144,7 @@ def _cases(run: Measured) -> str:
     return "".join(parts)
 
 
-def _case(run: Measured, one: Observed, first: float, whole: float) -> str:
+def _case(run: EvaluationRun, one: JudgedCandidates, first: float, whole: float) -> str:
     before, _ = order(one, replace(run.spending, depth=0))
     after, _ = order(one, run.spending)
     pictures = _page(run, one, before[0], "first stage") + _page(run, one, after[0], "reranked")
@@ -151,7 +154,7 @@ def _case(run: Measured, one: Observed, first: float, whole: float) -> str:
     )
 
 
-def _page(run: Measured, one: Observed, at: int, said: str) -> str:
+def _page(run: EvaluationRun, one: JudgedCandidates, at: int, said: str) -> str:
     page: Page = one.pages[at]
     picture = b64encode(run.store.thumbnail(page.page_id)).decode()
     right = "<b class=right>✓</b>" if one.relevant[at] else ""
@@ -161,8 +164,8 @@ def _page(run: Measured, one: Observed, at: int, said: str) -> str:
     )
 
 
-def _tuned(tuned: Tuned) -> str:
-    def line(name: str, joined: bool, *tried: Tried) -> plots.Line:
+def _tuned(tuned: TuningResult) -> str:
+    def line(name: str, joined: bool, *tried: Trial) -> plots.Line:
         points = [(1000 * one.p95, 100 * one.ndcg) for one in tried]
         return plots.Line(name, points, joined, [_said(one.spending) for one in tried])
 
@@ -181,12 +184,12 @@ def _tuned(tuned: Tuned) -> str:
     )
 
 
-def _said(spending: Spending) -> str:
+def _said(spending: RerankPolicy) -> str:
     gate = "" if spending.gate == inf else f", gate {spending.gate:g}"
     return f"text {spending.text_weight:g}, rerank {spending.rerank_weight:g}, depth {spending.depth}{gate}"
 
 
-def _calibrated(run: Measured, fitted: Calibration) -> str:
+def _calibrated(run: EvaluationRun, fitted: Calibration) -> str:
     low, high = np.nanpercentile(np.concatenate([one.rerank for one in run.observed]), [0.5, 99.5])
     scores = np.linspace(float(low), float(high), 60)
     curve = [(float(s), float(p)) for s, p in zip(scores, fitted.probability(scores), strict=True)]

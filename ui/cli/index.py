@@ -120,7 +120,7 @@ def verify(
     with terminal.steps() as on_progress:
         report = integrity.verify(store, lambda done, of: on_progress("reading rows", done, of))
         if searcher:
-            asked = agreement.asked_of(store, searcher.encoder, questions)
+            asked = agreement.sample_queries(store, searcher.encoder, questions)
             compared = agreement.measure(store, asked, lambda done, of: on_progress("exact search", done, of))
     if as_json:
         terminal.print_json(asdict(report) | {"recall": compared})

@@ -19,7 +19,7 @@ from retrieval.store.store import Store
 from retrieval.train.course import TrainingRefused, question_hash
 from ui import factory
 from ui.cli import terminal
-from ui.service.measurement import Measured, OnProgress, measured, own_index
+from ui.service.measurement import EvaluationRun, OnProgress, measured, own_index
 
 LEVEL = 0.05
 """A model is promoted if the paired randomization test gives a smaller p."""
@@ -55,7 +55,7 @@ def run_promote(
     _unseen(ModelFolder(candidate).path, kind, open_dataset(place, Path(folder).with_suffix(".documents")))
     with terminal.work(as_json) as on_progress:
 
-        def measure(folder: str, settings: configs.Settings) -> Measured:
+        def measure(folder: str, settings: configs.Settings) -> EvaluationRun:
             return measured(
                 place, index=folder, profile=profile, within=within, read=settings.search.rerank,
                 on_progress=on_progress, settings=settings,

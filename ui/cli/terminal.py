@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ingest.progress import Progress
     from retrieval.confidence import Calibration
     from retrieval.evaluation.calibrate import Reliability
-    from retrieval.evaluation.tune import Tuned
+    from retrieval.evaluation.tune import TuningResult
     from retrieval.types import Document, Highlight, Hit, SearchResult
 
 console = Console(highlight=False, markup=False)  # file names may hold [brackets]
@@ -266,7 +266,7 @@ def print_measures(rows: Mapping[str, Mapping[str, float]], title: str) -> None:
     console.print(table)
 
 
-def paying(tuned: "Tuned") -> str:
+def paying(tuned: "TuningResult") -> str:
     """Whether reranking pays, in one sentence."""
     gain = f"{100 * tuned.lift:+.1f} nDCG@10 on questions that it was not tuned on (p = {tuned.p_lift:.3f})"
     if tuned.pays:
@@ -276,7 +276,7 @@ def paying(tuned: "Tuned") -> str:
     return f"Reranking is not shown to pay: {gain}. It is left out; more questions may show that it does."
 
 
-def print_tuned(tuned: "Tuned") -> None:
+def print_tuned(tuned: "TuningResult") -> None:
     table = Table(title="what was tried", title_justify="left", box=None, pad_edge=False)
     for name in ("", "text weight", "rerank weight", "depth", "gate", "nDCG@10", "pages read", "p95 ms"):
         table.add_column(name, justify="left" if not name else "right")

@@ -178,12 +178,12 @@ def _fit_small(
     if kind == "text":
         options = cross_encoder.TextOptions(**chosen)
         cross_encoder.fit(
-            minilm_folder(minilm), training, out, options, start=start, held_out=held, told=on_progress
+            minilm_folder(minilm), training, out, options, start=start, held_out=held, on_progress=on_progress
         )
     else:
         words = bi_encoder.WordsOptions(**chosen)
         bi_encoder.fit(
-            minilm_folder(minilm), training, out, words, start=start, held_out=held, told=on_progress
+            minilm_folder(minilm), training, out, words, start=start, held_out=held, on_progress=on_progress
         )
 
 

@@ -17,7 +17,7 @@ class Busy(FolioscopeError):
     exit_code = 3
 
 
-class Turns:
+class FairQueue:
     """For one event loop. At most `at_once` turns are held at a time; at most `waiting` wait, `each` of one client."""
 
     def __init__(self, at_once: int, waiting: int, each: int) -> None:

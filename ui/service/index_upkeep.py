@@ -30,7 +30,7 @@ class _Closed(Exception):
     """The server ends."""
 
 
-class Keeper:
+class IndexUpkeep:
     """Looks every few seconds whether the index has changed; refreshing takes 5 ms of one core for each new page."""
 
     def __init__(

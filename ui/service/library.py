@@ -18,7 +18,7 @@ from retrieval.store.store import Store
 from retrieval.store.swap import neighbours, put_in_place
 from retrieval.types import Page
 from ui import factory
-from ui.service.index_upkeep import Keeper
+from ui.service.index_upkeep import IndexUpkeep
 from ui.service.jobs.queue import Jobs
 from ui.service.judgements import Judgements
 
@@ -32,7 +32,7 @@ class Library:
     searcher: Searcher
     jobs: Jobs
     judgements: Judgements
-    keeper: Keeper
+    keeper: IndexUpkeep
     samples: Path
     """A folder with `pdfs/`, `queries.jsonl` and `demo.txt`; it need not exist."""
 
@@ -101,7 +101,7 @@ def open_library(
     jobs = Jobs(folder, store, run)
     judgements, keeper = (
         Judgements(folder / ".judgements.sqlite"),
-        Keeper(store, settings.search, searcher.warm),
+        IndexUpkeep(store, settings.search, searcher.warm),
     )
     return Library(uri, store, searcher, jobs, judgements, keeper, samples)
 

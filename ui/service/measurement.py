@@ -18,7 +18,7 @@ from ingest.progress import Progress
 from retrieval.evaluation import evaluate
 from retrieval.evaluation.datasets import open_dataset
 from retrieval.evaluation.evaluate import Dataset, Evaluation
-from retrieval.evaluation.replay import FIRST, Observed, Spending, observe, stages
+from retrieval.evaluation.replay import FIRST, JudgedCandidates, RerankPolicy, observe, stages
 from retrieval.store.store import Store
 from ui import factory
 
@@ -30,7 +30,7 @@ OnProgress = Callable[[Progress | str], None]
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvaluationRun:
     """A data set through one profile."""
 
     profile: str
@@ -38,18 +38,18 @@ class Measured:
     dataset: Dataset
     store: Store
     reranker: str  # "" without one
-    observed: tuple[Observed, ...]
+    observed: tuple[JudgedCandidates, ...]
     result: Evaluation
 
     @property
-    def spending(self) -> Spending:
-        return spending_of(self.settings)
+    def spending(self) -> RerankPolicy:
+        return policy_of(self.settings)
 
 
-def spending_of(settings: configs.Settings) -> Spending:
+def policy_of(settings: configs.Settings) -> RerankPolicy:
     search = settings.search
     depth = 0 if isinstance(settings.reranker, configs.NoReranker) else search.rerank
-    return Spending(search.text_weight, search.rerank_weight, depth, search.gate or inf)
+    return RerankPolicy(search.text_weight, search.rerank_weight, depth, search.gate or inf)
 
 
 def own_index(place: str, name: str) -> Path:
@@ -66,7 +66,7 @@ def measured(
     read: int,
     on_progress: OnProgress,
     settings: configs.Settings | None = None,
-) -> Measured:
+) -> EvaluationRun:
     """Ingest the documents that are missing, and search for every question of the data set at `place`.
 
     index: "" for the data set's own. read: candidates of each question that the reranker scores. settings: replace
@@ -90,12 +90,12 @@ def measured(
             dataset,
             searcher,
             within=within,
-            told=lambda done: on_progress(f"asked {done} of {total} questions"),
+            on_progress=lambda done: on_progress(f"asked {done} of {total} questions"),
         )
     )
-    result = stages(dataset, observed, spending_of(settings))
+    result = stages(dataset, observed, policy_of(settings))
     name = searcher.reranker.name if searcher.reranker else ""
-    return Measured(profile, settings, dataset, store, name, observed, result)
+    return EvaluationRun(profile, settings, dataset, store, name, observed, result)
 
 
 def summary(result: Evaluation) -> dict[str, Any]:

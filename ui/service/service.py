@@ -18,7 +18,7 @@ from retrieval.lru import LRU
 from retrieval.search import PENDING
 from retrieval.text import one_line
 from retrieval.types import Filter, SearchResult
-from ui.service.fair_queue import Busy, Turns
+from ui.service.fair_queue import Busy, FairQueue
 from ui.service.folders import Folders
 from ui.service.library import SAMPLES, Library, open_library, reembedded
 from ui.service.metrics import Metrics
@@ -39,7 +39,7 @@ class NotReady(FolioscopeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class SearchRequest:
     """One question as it was asked: equal ones have equal answers while the library stays as it is."""
 
     query: str
@@ -49,7 +49,7 @@ class Ask:
     min_confidence: float | None = None
 
 
-Key = tuple[Ask, int, frozenset[str]]
+Key = tuple[SearchRequest, int, frozenset[str]]
 
 
 class Service:
@@ -69,10 +69,10 @@ class Service:
         self._opening = opening
         self._reembedding = reembedding
         self._library: Library | None = None
-        self._turns = Turns(serve.at_once, serve.waiting, serve.waiting_each)  # before the reranker
+        self._turns = FairQueue(serve.at_once, serve.waiting, serve.waiting_each)  # before the reranker
         # Before the first stage, which is quick: its results never wait behind rerankings.
-        self._quick = Turns(serve.at_once, serve.waiting, serve.waiting_each)
-        self._drawing = Turns(ASIDE, serve.waiting, serve.waiting_each)
+        self._quick = FairQueue(serve.at_once, serve.waiting, serve.waiting_each)
+        self._drawing = FairQueue(ASIDE, serve.waiting, serve.waiting_each)
         self._pool = ThreadPoolExecutor(2 * serve.at_once, thread_name_prefix="search")
         self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
         self._looking = ThreadPoolExecutor(LOOKS, thread_name_prefix="look")
@@ -167,12 +167,12 @@ class Service:
 
     # Searching
 
-    async def search(self, ask: Ask, client: str) -> SearchResult:
+    async def search(self, ask: SearchRequest, client: str) -> SearchResult:
         """All candidates, in the final order. Raises BadQuery, Busy, NotReady."""
         *_, last = [result async for result in self.steps(ask, client)]
         return last
 
-    async def steps(self, ask: Ask, client: str) -> AsyncGenerator[SearchResult, None]:
+    async def steps(self, ask: SearchRequest, client: str) -> AsyncGenerator[SearchResult, None]:
         """The first stage's order, then the reranked one; only the last where it is remembered. Raises as `search`.
 
         client: who asks, for the queue's fairness.
@@ -221,7 +221,7 @@ class Service:
         async with self._quick.turn(client):
             return await self._to_its_end(work, self._pool)
 
-    async def remembered(self, ask: Ask) -> SearchResult | None:
+    async def remembered(self, ask: SearchRequest) -> SearchResult | None:
         """The answer to an equal question, if it was asked lately and the library is as it was."""
         return self._results.get(await self._look(lambda: self._key(ask)))
 
@@ -247,7 +247,7 @@ class Service:
             await asyncio.wait([working])
             raise
 
-    def _key(self, ask: Ask) -> Key:
+    def _key(self, ask: SearchRequest) -> Key:
         """What an answer depends on: the question, the library as it is, and what is about to leave it."""
         library = self.library
         return replace(ask, query=one_line(ask.query)), library.store.version(), library.jobs.leaving()

@@ -75,7 +75,7 @@ class TooManyAttempts(FolioscopeError):
         self.seconds = seconds  # until the next attempt is heard
 
 
-class Doors:
+class Authentication:
     """Decides who asks. Everything it remembers is bounded; no password is kept."""
 
     def __init__(
@@ -194,7 +194,7 @@ class Doors:
 class Guard:
     """ASGI middleware: what is not OPEN is for users only. Their name is put into scope["state"]["user"]."""
 
-    def __init__(self, app: ASGIApp, doors: Doors, *, has_proxy: bool = False) -> None:
+    def __init__(self, app: ASGIApp, doors: Authentication, *, has_proxy: bool = False) -> None:
         self._app = app
         self._doors = doors
         self._warns = not has_proxy
@@ -228,7 +228,7 @@ class Guard:
 
 def open_doors(
     folder: Path, *, token: str = "", users: Path | None = None, clock: Callable[[], float] = time.time
-) -> Doors | None:
+) -> Authentication | None:
     """None where neither a token nor a users file is given: then there is no authentication.
 
     `folder` keeps the secret that sessions are signed with, so that they outlive the server. Raises
@@ -246,10 +246,10 @@ def open_doors(
     accounts = {} if users is None else read_users(users)
     if not accounts and not token:
         raise FolioscopeError(f"{users} names no user, so nobody could log in: add one with '{NEW_LINE}'")
-    return Doors(_secret(folder), token, accounts, clock)
+    return Authentication(_secret(folder), token, accounts, clock)
 
 
-def require_doors(host: str, doors: Doors | None) -> None:
+def require_doors(host: str, doors: Authentication | None) -> None:
     """Raises FolioscopeError where other machines could come in and there is no login."""
     if doors is None and not is_loopback(host):
         raise FolioscopeError(
@@ -266,7 +266,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def routes(doors: Doors) -> APIRouter:
+def routes(doors: Authentication) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/login")
@@ -376,7 +376,7 @@ def _turned_away(connection: HTTPConnection, error: TooManyAttempts) -> ASGIApp:
 
 
 def _page(
-    doors: Doors,
+    doors: Authentication,
     onward: str,
     message: str = "",
     status: int = 200,

@@ -27,7 +27,7 @@ from ui.api.rest.common import add_handlers, unmatched
 from ui.service.library import uploads_folder
 from ui.service.service import Service, opened_later
 from ui.web import auth
-from ui.web.auth import Doors
+from ui.web.auth import Authentication
 from ui.web.components import assets
 from ui.web.page import mounted
 from ui.web.security import Bounded, SameOrigin, SecurityHeaders
@@ -64,7 +64,7 @@ def serve(
     """
     # Before the MCP server sets up a handler of its own, which opens files to speak.
     logging.basicConfig(level=logging.WARNING)
-    logging.getLogger("asyncio").addFilter(Seldom())
+    logging.getLogger("asyncio").addFilter(RepeatFilter())
     guard = auth.open_doors(uploads_folder(uri), token=token, users=users)
     auth.require_doors(host, guard)
     with _bound(host, port) as bound:
@@ -103,7 +103,7 @@ def serve(
 
 
 def create_app(
-    service: Service, guard: Doors | None = None, *, host: str = "", has_proxy: bool = False
+    service: Service, guard: Authentication | None = None, *, host: str = "", has_proxy: bool = False
 ) -> FastAPI:
     """The whole as an ASGI app; whoever made the service starts it. `host` is what it will be bound to: on a
     loopback address it answers only to that machine's own names, so that no foreign site reaches it by DNS.
@@ -112,7 +112,7 @@ def create_app(
 
 
 def server(
-    service: Service, guard: Doors | None = None, host: str = "", *, has_proxy: bool = False
+    service: Service, guard: Authentication | None = None, host: str = "", *, has_proxy: bool = False
 ) -> FastAPI:
     """All but the screens."""
     mcp = tools(service)
@@ -153,7 +153,7 @@ def server(
     return app
 
 
-class Seldom(logging.Filter):
+class RepeatFilter(logging.Filter):
     """Says the same once in REPEAT_S: where no more connections can be taken, asyncio says so for each of thousands."""
 
     def __init__(self) -> None:

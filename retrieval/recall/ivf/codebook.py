@@ -105,11 +105,11 @@ def size(vectors: int) -> int:
 
 
 def train(
-    sample: NDArray[Any], centroids: int, told: Callable[[int, int], None] = lambda done, of: None
+    sample: NDArray[Any], centroids: int, on_progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Codebook:
     """sample (n, d), of length 1, any float; about `centroids` centroids, at most one for eight vectors.
 
-    The same sample gives the same codebook. `told` hears how many cells of how many are done.
+    The same sample gives the same codebook. `on_progress` hears how many cells of how many are done.
     """
     dim = sample.shape[1]
     wanted = max(1, min(centroids, len(sample) // 8))
@@ -129,7 +129,7 @@ def train(
     found: list[Vectors] = []
     for few in range(0, cells, TOLD):
         found += on_all_cores(children, range(few, min(few + TOLD, cells)))
-        told(len(found), cells)
+        on_progress(len(found), cells)
     padded = -(-dim // 64) * 64
     rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((padded, padded)))[0][:dim]
     book = Codebook(

@@ -45,15 +45,15 @@ def probe(
     factors: NDArray[np.uint8],
     step: np.float32,
     keep: NDArray[np.bool_],
-    gains: Vectors,
+    approximate_scores: Vectors,
 ) -> None:
-    """Adds to gains (pages,) how far each page's best vector in the lists lies above each query vector's floor.
+    """Adds to approximate_scores (pages,) how far each page's best vector lies above each query vector's floor.
 
-    lists, similar, floors, planes, scales: of `Asked`; starts, pages, signs, factors: of `Segment`, factors in units of
-    `step`; keep (pages,): pages that are looked at.
+    lists, similar, floors, planes, scales: of `ProbedQuery`; starts, pages, signs, factors: of `Segment`, factors in
+    units of `step`; keep (pages,): pages that are looked at.
     """
-    best = np.full(len(gains), NOWHERE, np.float32)
-    touched = np.empty(len(gains), np.uint32)
+    best = np.full(len(approximate_scores), NOWHERE, np.float32)
+    touched = np.empty(len(approximate_scores), np.uint32)
     for query in range(lists.shape[0]):
         count = 0
         low, unit, offset = scales[query, 0], scales[query, 1], scales[query, 2]
@@ -82,7 +82,7 @@ def probe(
         for at in range(count):
             page = touched[at]
             if best[page] > floors[query]:
-                gains[page] += best[page] - floors[query]
+                approximate_scores[page] += best[page] - floors[query]
             best[page] = NOWHERE
 
 

@@ -65,7 +65,7 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProbedQuery:
     """What q vectors of a question ask of p lists each."""
 
     lists: NDArray[np.int64]  # (q, p)
@@ -76,13 +76,13 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Lists:
+class InvertedIndex:
     manifest: Manifest
     book: Codebook
     segments: tuple[Segment, ...]
 
     @classmethod
-    def load(cls, folder: Path, encoder: str) -> "Lists | None":
+    def load(cls, folder: Path, encoder: str) -> "InvertedIndex | None":
         """What stands in `folder` for this encoder; None where nothing does."""
         for _ in range(5):  # a refresh may drop a segment between two of our reads
             manifest = Manifest.read(folder)
@@ -107,7 +107,7 @@ class Lists:
     def vectors(self) -> int:
         return sum(len(part.page) for part in self.segments)
 
-    def gains(self, query: QueryEmbedding, keep: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def approximate_scores(self, query: QueryEmbedding, keep: NDArray[np.bool_]) -> NDArray[np.float32]:
         """(pages of all segments, in their order) by how much each is likely to exceed one with nothing near the query.
 
         keep (pages,): other pages get 0. A question with more vectors takes longer in proportion.
@@ -117,10 +117,10 @@ class Lists:
             raise ModelBroken(
                 "the encoder's vectors of this question hold values that are no numbers: check its model"
             )
-        gains = np.zeros(len(keep), np.float32)
+        approximate_scores = np.zeros(len(keep), np.float32)
         shown = float(keep.mean()) if len(keep) else 0.0
         if not len(vectors) or not shown:
-            return gains
+            return approximate_scores
         probes = self._probes(shown)
         ends = np.cumsum([0, *map(len, self.segments)])
         threads = min(CORES, len(vectors))
@@ -130,7 +130,7 @@ class Lists:
             parts = zip(self.segments, ends, ends[1:], strict=False)
             return np.concatenate([self._probe(part, keep[low:high], asked) for part, low, high in parts])
 
-        found: NDArray[np.float32] = sum(on_all_cores(some, range(threads)), gains)
+        found: NDArray[np.float32] = sum(on_all_cores(some, range(threads)), approximate_scores)
         return found
 
     def _probes(self, shown: float) -> int:
@@ -139,7 +139,7 @@ class Lists:
         wanted = max(PROBES, POSTINGS * lists / max(self.vectors, 1)) / shown
         return min(MOST_PROBES, round(wanted), lists)
 
-    def _asked(self, vectors: Vectors, probes: int) -> Asked:
+    def _asked(self, vectors: Vectors, probes: int) -> ProbedQuery:
         similar = vectors @ self.book.centroids.T
         none = np.full((len(vectors), 1), similar.min() - 1, np.float32)  # a list for pages without vectors
         similar = np.hstack([similar, none])
@@ -147,21 +147,21 @@ class Lists:
         near = np.argpartition(similar, last, axis=1)[:, last:]
         values = np.take_along_axis(similar, near, axis=1)
         planes, scales = _levels(vectors @ self.book.rotation)
-        return Asked(near[:, 1:].copy(), values[:, 1:].copy(), values[:, 0].copy(), planes, scales)
+        return ProbedQuery(near[:, 1:].copy(), values[:, 1:].copy(), values[:, 0].copy(), planes, scales)
 
-    def _probe(self, part: Segment, keep: NDArray[np.bool_], asked: Asked) -> NDArray[np.float32]:
+    def _probe(self, part: Segment, keep: NDArray[np.bool_], asked: ProbedQuery) -> NDArray[np.float32]:
         from retrieval.recall.ivf.kernels import probe
 
-        gains = np.zeros(len(part), np.float32)
+        approximate_scores = np.zeros(len(part), np.float32)
         probe(
             asked.lists, asked.similar, asked.floors, asked.planes, asked.scales, part.starts, part.page, part.signs,
-            part.factor, np.float32(self.book.largest / 255), keep, gains,
+            part.factor, np.float32(self.book.largest / 255), keep, approximate_scores,
         )  # fmt: skip
-        return gains
+        return approximate_scores
 
 
 def _levels(rotated: Vectors) -> tuple[NDArray[np.uint64], Vectors]:
-    """Planes and scales of `Asked`: with them the dot product of values and signs is a matter of counting bits.
+    """Planes and scales of `ProbedQuery`: with them the dot product of values and signs is a matter of counting bits.
 
     The sum of s_i q_i, s_i being 1 or -1, is twice the sum of q_i where s_i is 1, less the sum of all q_i.
     """

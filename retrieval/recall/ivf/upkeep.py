@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from retrieval.recall.ivf import codebook, segment
 from retrieval.recall.ivf.codebook import Codebook, Codes
-from retrieval.recall.ivf.lists import MANIFEST, Lists, Manifest
+from retrieval.recall.ivf.lists import MANIFEST, InvertedIndex, Manifest
 from retrieval.recall.ivf.segment import Segment
 from retrieval.store.locks import locked
-from retrieval.store.schema import ragged_stored, reading, widened
+from retrieval.store.schema import dequantize, ragged_stored, reading
 from retrieval.store.store import Store, is_remote
 from retrieval.types import Document, Page, Stored, Vectors
 
@@ -36,7 +36,7 @@ SMALL = 0.25  # of all postings
 DEAD = 0.3  # share of a segment's pages that were removed: then it is written anew
 SAMPLED = 64  # pages from which the mean number of vectors is taken
 
-Told = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Hears what is being done, and how much of how much is done; what it raises ends the work and changes nothing."""
 
 
@@ -73,18 +73,18 @@ def state(store: Store) -> object:
     return facts.st_ino, facts.st_mtime_ns
 
 
-def load(store: Store) -> Lists | None:
-    return Lists.load(folder(store.uri), str(store.fingerprint))
+def load(store: Store) -> InvertedIndex | None:
+    return InvertedIndex.load(folder(store.uri), str(store.fingerprint))
 
 
-def current(lists: Lists, documents: Sequence[Document]) -> set[str]:
+def current(lists: InvertedIndex, documents: Sequence[Document]) -> set[str]:
     """The doc_ids whose pages the lists hold as they are now."""
     return {d.doc_id for d in documents if (d.doc_id, reading(d)) in lists.documents}
 
 
-def live(part: Segment, readings: Mapping[str, str]) -> NDArray[np.bool_]:
+def live(part: Segment, revisions: Mapping[str, str]) -> NDArray[np.bool_]:
     """(pages,) which of a segment's pages are of documents in their present reading; readings: by doc_id."""
-    alive = [readings.get(doc_id) == read for doc_id, read in part.documents]
+    alive = [revisions.get(doc_id) == read for doc_id, read in part.documents]
     mask: NDArray[np.bool_] = np.array(alive, np.bool_)[part.pages["document"]]
     return mask
 
@@ -94,8 +94,8 @@ def stats(store: Store) -> Stats:
     pages = sum(d.pages for d in documents)
     if lists is None:
         return Stats(missing=pages)
-    readings = {d.doc_id: reading(d) for d in documents}
-    alive = sum(int(live(part, readings).sum()) for part in lists.segments)
+    revisions = {d.doc_id: reading(d) for d in documents}
+    alive = sum(int(live(part, revisions).sum()) for part in lists.segments)
     there = current(lists, documents)
     return Stats(
         alive,
@@ -120,13 +120,13 @@ def drop(store: Store) -> None:
         (place / MANIFEST).unlink(missing_ok=True)
 
 
-def build(store: Store, told: Told = lambda what, done, of: None) -> None:
+def build(store: Store, on_progress: OnProgress = lambda what, done, of: None) -> None:
     """Train on a sample of the stored vectors, and make the lists of all documents. Raises IndexBusy."""
     with _upkeep(store) as place:
-        _build(store, place, told)
+        _build(store, place, on_progress)
 
 
-def refresh(store: Store, told: Told = lambda what, done, of: None) -> bool:
+def refresh(store: Store, on_progress: OnProgress = lambda what, done, of: None) -> bool:
     """Add what is missing; drop what was removed, once it is much. False where there was nothing to do.
 
     Builds where there are no lists yet, or where the index has outgrown them. Raises IndexBusy.
@@ -136,12 +136,12 @@ def refresh(store: Store, told: Told = lambda what, done, of: None) -> bool:
         if lists is None or _mean(store, documents) * sum(d.pages for d in documents) > OUTGROWN * max(
             lists.manifest.trained_for, 1
         ):
-            return _build(store, place, told)
+            return _build(store, place, on_progress)
         there = current(lists, documents)
         missing = [d for d in documents if d.doc_id not in there]
         names = list(lists.manifest.segments)
-        names += _encode(store, place, lists.book, missing, told)
-        tidied = _tidy(store, place, replace(lists.manifest, segments=tuple(names)), told)
+        names += _encode(store, place, lists.book, missing, on_progress)
+        tidied = _tidy(store, place, replace(lists.manifest, segments=tuple(names)), on_progress)
         if tidied == lists.manifest:
             return False
         tidied.write(place)
@@ -161,12 +161,12 @@ def due(store: Store, quick: float) -> bool:
         return True
     there = current(lists, documents)
     missing = sum(d.pages for d in documents if d.doc_id not in there) / sum(d.pages for d in documents)
-    readings = {d.doc_id: reading(d) for d in documents}
-    dead = max((1 - live(part, readings).mean() for part in lists.segments), default=0.0)
+    revisions = {d.doc_id: reading(d) for d in documents}
+    dead = max((1 - live(part, revisions).mean() for part in lists.segments), default=0.0)
     return bool(missing * vectors > quick / 4 or dead > DEAD)
 
 
-def _build(store: Store, place: Path, told: Told) -> bool:
+def _build(store: Store, place: Path, on_progress: OnProgress) -> bool:
     documents = store.documents()
     pages = sum(d.pages for d in documents)
     if not pages:
@@ -176,30 +176,30 @@ def _build(store: Store, place: Path, told: Told) -> bool:
     sample = _sample(store, documents, min(codebook.PER_CENTROID * wanted, MOST_SAMPLED) / max(vectors, 1))
     if not len(sample):
         return False
-    book = codebook.train(sample, wanted, lambda done, of: told("training", done, of))
+    book = codebook.train(sample, wanted, lambda done, of: on_progress("training", done, of))
     del sample
     name = f"codebook-{uuid.uuid4().hex[:8]}.npz"
     book.save(place / name)
-    names = _encode(store, place, book, documents, told)
+    names = _encode(store, place, book, documents, on_progress)
     manifest = Manifest(str(store.fingerprint), name, vectors, tuple(names))
     if len(names) > 1:
-        manifest = replace(manifest, segments=(_merged(store, place, names, told),))
+        manifest = replace(manifest, segments=(_merged(store, place, names, on_progress),))
     manifest.write(place)
     return True
 
 
 def _encode(
-    store: Store, place: Path, book: Codebook, documents: Sequence[Document], told: Told,
+    store: Store, place: Path, book: Codebook, documents: Sequence[Document], on_progress: OnProgress,
 ) -> list[str]:  # fmt: skip
     """The names of new segments of these documents."""
     total, done = sum(d.pages for d in documents), 0
     names: list[str] = []
     for group in _groups(documents, GROUP / _mean(store, documents)):
-        readings = {d.doc_id: reading(d) for d in group}
-        at = {doc_id: position for position, doc_id in enumerate(readings)}
+        revisions = {d.doc_id: reading(d) for d in group}
+        at = {doc_id: position for position, doc_id in enumerate(revisions)}
         columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in segment.COLUMNS}
         codes: list[Codes] = []
-        for table, stored in _read(store, list(readings), ["doc_id", "number", "width", "height", "source"]):
+        for table, stored in _read(store, list(revisions), ["doc_id", "number", "width", "height", "source"]):
             codes += [book.encode(block) for block in _blocks(stored)]
             lengths = table["vectors"].combine_chunks().value_lengths().fill_null(0)
             columns["vectors"].append(lengths.to_numpy(zero_copy_only=False))
@@ -208,13 +208,13 @@ def _encode(
             for name in ("number", "width", "height"):
                 columns[name].append(table[name].to_numpy())
             done += len(table)
-            told("encoding", done, total)
+            on_progress("encoding", done, total)
         if columns["number"]:
             names.append(f"segment-{uuid.uuid4().hex[:8]}")
             whole = {name: np.concatenate(parts) for name, parts in columns.items()}
             segment.write(
                 place / names[-1],
-                list(readings.items()),
+                list(revisions.items()),
                 whole,
                 _joined(codes, book.rotation.shape[1] // 64),
                 len(book.centroids),
@@ -222,11 +222,11 @@ def _encode(
     return names
 
 
-def _tidy(store: Store, place: Path, manifest: Manifest, told: Told) -> Manifest:
+def _tidy(store: Store, place: Path, manifest: Manifest, on_progress: OnProgress) -> Manifest:
     """Segments with many removed pages are written anew; of too many, the small ones become one."""
     parts = {name: segment.load(place / name) for name in manifest.segments}
-    readings = {d.doc_id: reading(d) for d in store.documents()}
-    alive = {name: live(part, readings) for name, part in parts.items()}
+    revisions = {d.doc_id: reading(d) for d in store.documents()}
+    alive = {name: live(part, revisions) for name, part in parts.items()}
     names = [name for name, mask in alive.items() if mask.any()]
     again = [name for name in names if alive[name].mean() < 1 - DEAD]
     if len(names) > MOST_SEGMENTS:
@@ -235,17 +235,17 @@ def _tidy(store: Store, place: Path, manifest: Manifest, told: Told) -> Manifest
         again = sorted({*again, *small})
     if again:
         names = [name for name in names if name not in again]
-        names.append(_merged(store, place, again, told))
+        names.append(_merged(store, place, again, on_progress))
     return replace(manifest, segments=tuple(names))
 
 
-def _merged(store: Store, place: Path, names: Sequence[str], told: Told) -> str:
-    told("merging", 0, 1)
+def _merged(store: Store, place: Path, names: Sequence[str], on_progress: OnProgress) -> str:
+    on_progress("merging", 0, 1)
     parts = [segment.load(place / name) for name in names]
-    readings = {d.doc_id: reading(d) for d in store.documents()}
+    revisions = {d.doc_id: reading(d) for d in store.documents()}
     name = f"segment-{uuid.uuid4().hex[:8]}"
-    segment.merge(place / name, parts, [live(part, readings) for part in parts])
-    told("merging", 1, 1)
+    segment.merge(place / name, parts, [live(part, revisions) for part in parts])
+    on_progress("merging", 1, 1)
     return name
 
 
@@ -257,7 +257,7 @@ def _read(store: Store, doc_ids: Sequence[str], columns: Sequence[str]) -> Itera
 
 def _blocks(stored: Stored) -> Iterator[Vectors]:
     for first in range(0, len(stored), BLOCK):
-        yield widened(stored[first : first + BLOCK])
+        yield dequantize(stored[first : first + BLOCK])
 
 
 def _joined(codes: Sequence[Codes], words: int) -> Codes:
@@ -294,7 +294,7 @@ def _sample(store: Store, documents: Sequence[Document], share: float) -> NDArra
     parts = [np.zeros((0, store.fingerprint.dim), np.float16)]
     for first in range(0, len(pages), 500):
         for own in store.vectors(pages[first : first + 500]).values():
-            halves = widened(own).astype(np.float16) if own.dtype == np.int8 else own.view(np.float16)
+            halves = dequantize(own).astype(np.float16) if own.dtype == np.int8 else own.view(np.float16)
             parts.append(halves[np.isfinite(halves).all(axis=1)])
     return np.concatenate(parts)
 

@@ -14,7 +14,7 @@ from ui.api.rest.common import ERRORS, user_of
 from ui.api.rest.documents import facets
 from ui.service import index_upkeep
 from ui.service.judgements import ENOUGH
-from ui.service.service import Ask, Service
+from ui.service.service import SearchRequest, Service
 
 SHOWN_PROBLEMS = 20
 
@@ -141,7 +141,7 @@ def routes(service: Service) -> APIRouter:
         library = service.library
         query = one_line(asked.query)
         page = await asyncio.to_thread(library.store.page, asked.doc_id, asked.page)
-        seen = await service.remembered(Ask(query))
+        seen = await service.remembered(SearchRequest(query))
         orders: dict[str, Any] = {}
         if seen and seen.decision.reranked:
             orders = {

@@ -20,10 +20,10 @@ from retrieval.types import Filter, Page, SearchResult
 from ui.api import export, schemas
 from ui.api.json_text import json_text
 from ui.api.problems import unexpected
-from ui.api.render import lit_page
+from ui.api.render import highlighted_page
 from ui.api.responses import page_out, search_out
 from ui.api.rest.common import ERRORS, answer_of, client_of, user_of
-from ui.service.service import Ask, Service
+from ui.service.service import SearchRequest, Service
 
 NDJSON = "application/x-ndjson"
 MOST = 1000  # hits of one answer
@@ -50,12 +50,12 @@ def asked(
         float | None,
         Query(ge=0, le=1, description="Only pages this likely to answer, where the index is calibrated."),
     ] = None,
-) -> Ask:
+) -> SearchRequest:
     where = Filter(tuple(document), tuple(collection), tuple(tag), since, until, scanned)
-    return Ask(q, where, rerank, budget_ms, min_confidence)
+    return SearchRequest(q, where, rerank, budget_ms, min_confidence)
 
 
-Asked = Annotated[Ask, Depends(asked)]
+SearchQuery = Annotated[SearchRequest, Depends(asked)]
 Top = Annotated[int, Query(ge=1, le=MOST, description="Pages in the answer, at most.")]
 
 
@@ -70,7 +70,7 @@ def routes(service: Service) -> APIRouter:
     )  # fmt: skip
     async def search(
         request: Request,
-        ask: Asked,
+        ask: SearchQuery,
         top: Top = 10,
         candidates: Annotated[bool, Query(description="Also list every candidate, with both ranks.")] = False,
     ) -> Response:
@@ -94,7 +94,7 @@ def routes(service: Service) -> APIRouter:
     @router.get("/export", response_class=Response)
     async def save(
         request: Request,
-        ask: Asked,
+        ask: SearchQuery,
         format: Annotated[Literal["csv", "json", "pdf"], Query()] = "csv",
         top: Top = 50,
     ) -> Response:
@@ -166,7 +166,7 @@ def routes(service: Service) -> APIRouter:
             picture = library.store.contents([page])[0].image()
             picture.thumbnail((DRAWN, DRAWN))
             if q.strip():
-                picture = lit_page(picture, library.searcher.highlight(q, [page])[0])
+                picture = highlighted_page(picture, library.searcher.highlight(q, [page])[0])
             buffer = io.BytesIO()
             picture.save(buffer, format.upper())
             return buffer.getvalue()

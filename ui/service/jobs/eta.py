@@ -10,7 +10,7 @@ LEFT_AFTER = (
 )
 
 
-class Pace:
+class ThroughputEstimate:
     """Of one run, from its start to its end. Not for use by two threads at once. `clock` gives seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

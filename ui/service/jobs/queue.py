@@ -20,7 +20,7 @@ from retrieval.errors import IndexBusy, NotFound
 from retrieval.labels import BadChange, checked
 from retrieval.store.store import Store
 from retrieval.types import Document
-from ui.service.jobs.requests import Errands
+from ui.service.jobs.requests import PendingRequests
 from ui.service.jobs.table import JobTable
 from ui.service.jobs.thread import Ingest, JobThread, delete_upload
 from ui.service.jobs.types import ENDED, STATES, File, Job, State
@@ -57,7 +57,7 @@ class Jobs:
         self._clock = clock
         self._table = JobTable(folder / ".jobs.sqlite")
         self._wake = threading.Event()
-        self._errands = Errands(self._wake.set)
+        self._errands = PendingRequests(self._wake.set)
         self._thread = JobThread(folder, store, ingest, self._table, self._errands, self._wake, clock)
 
     def start(self) -> None:

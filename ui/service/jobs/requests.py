@@ -13,7 +13,7 @@ Edit = Callable[[], Document]
 Task = Callable[[], str | None]
 
 
-class Errands:
+class PendingRequests:
     """`wake` is called where there is something new to do; `do_edits` and `do_task` are for the thread that writes."""
 
     def __init__(self, wake: Callable[[], None]) -> None:

@@ -15,8 +15,8 @@ from ingest.progress import Progress
 from ingest.sources import path_of
 from retrieval.errors import BadSource, IndexBusy
 from retrieval.store.store import Store
-from ui.service.jobs.eta import Pace
-from ui.service.jobs.requests import Errands, in_words
+from ui.service.jobs.eta import ThroughputEstimate
+from ui.service.jobs.requests import PendingRequests, in_words
 from ui.service.jobs.table import JobTable
 from ui.service.jobs.types import Batch, Removal, State
 
@@ -49,7 +49,7 @@ class JobThread:
         store: Store,
         ingest: Ingest,
         table: JobTable,
-        errands: Errands,
+        errands: PendingRequests,
         wake: threading.Event,
         clock: Callable[[], float],
     ) -> None:
@@ -64,7 +64,7 @@ class JobThread:
         self._clock = clock
         self._lock = threading.Lock()  # of the next two
         self._under_way: dict[str, Progress] = {}  # by uri
-        self._pace = Pace(clock)
+        self._pace = ThroughputEstimate(clock)
         self._run_over = True  # the next file begins a new run
         self._halt = threading.Event()  # of the pipeline's run
         self._stop = threading.Event()
@@ -176,7 +176,7 @@ class JobThread:
             return False
         if self._run_over:
             with self._lock:
-                self._pace = Pace(self._clock)
+                self._pace = ThroughputEstimate(self._clock)
             self._run_over = False
         left = dict(batch.sizes)
         try:
