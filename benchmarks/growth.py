@@ -29,7 +29,7 @@ from benchmarks import clustered
 from benchmarks.recall import DEPTH, QUESTIONS, add, judged, ours, timed
 from retrieval import fuse
 from retrieval.recall.ivf import upkeep
-from retrieval.recall.maxsim import bare, maxsim_ragged
+from retrieval.recall.maxsim import maxsim_ragged, unweighted_query
 from retrieval.store.schema import dequantize, quantize
 from retrieval.store.store import Store
 from retrieval.types import Fingerprint, QueryEmbedding, Vectors
@@ -53,7 +53,7 @@ def files(first: int, last: int) -> Iterator[NDArray[np.float16]]:
 def asked() -> list[QueryEmbedding]:
     """Of the first pages, which every size has."""
     vectors, ids = clustered.block(0, clustered.BLOCK, VECTORS)
-    return [bare(question) for question in clustered.questions(vectors, ids, QUESTIONS)]
+    return [unweighted_query(question) for question in clustered.questions(vectors, ids, QUESTIONS)]
 
 
 def grow(store: Store, places: dict[str, int], last: int, questions: Sequence[QueryEmbedding]) -> Vectors:

@@ -101,7 +101,7 @@ class Peak:
 
 def measure(files: Sequence[Path], settings: configs.Settings, index: Path) -> dict[str, Any]:
     shutil.rmtree(index, ignore_errors=True)
-    encoder = retrieval.encoders.load(settings.encoder)
+    encoder = retrieval.encoders.load_encoder(settings.encoder)
     store = Store.create(str(index), encoder.fingerprint)
     began, pages = time.perf_counter(), 0
     with Peak() as peak:
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     digital = born_digital(options.pdfs, options.work, options.pages)
     scans = scanned(digital, options.work, options.scans)
-    settings = configs.load("cpu")
+    settings = configs.load_profile("cpu")
     rows = {"born digital": measure(digital, settings, options.work / "digital.lance")}
     engines = ["rapidocr", *(["tesseract"] if shutil.which("tesseract") else [])]
     for engine in engines:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ingest.ocr.engine import load
+from ingest.ocr.engine import load_ocr
 from ingest.rasterize.mupdf import MupdfDocument
 from ingest.read.page_text import read_page
 from retrieval.errors import FolioscopeError
@@ -109,7 +109,7 @@ def engines(wanted: list[str]) -> Iterator[tuple[str, Engine]]:
                 case "rapidocr defaults":
                     yield name, _rapidocr()
                 case "ours":
-                    ours = load("rapidocr")
+                    ours = load_ocr("rapidocr")
                     assert ours is not None
                     yield name, lambda image, engine=ours: [w.text for w in engine.read(image).words]  # type: ignore[misc]
                 case "ours, published weights":
@@ -118,7 +118,7 @@ def engines(wanted: list[str]) -> Iterator[tuple[str, Engine]]:
                     published = RapidOcr(session(MODELS / "PP-OCRv6_rec_small.onnx"))
                     yield name, lambda image, engine=published: [w.text for w in engine.read(image).words]  # type: ignore[misc]
                 case "tesseract":
-                    theirs = load("tesseract")
+                    theirs = load_ocr("tesseract")
                     assert theirs is not None
                     yield name, lambda image, engine=theirs: [w.text for w in engine.read(image).words]  # type: ignore[misc]
         except FolioscopeError as error:

@@ -145,7 +145,7 @@ def show(rows: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def filled(uri: str, dataset: Dataset, settings: configs.Settings) -> tuple[Store, Encoder]:
-    encoder = retrieval.encoders.load(settings.encoder)
+    encoder = retrieval.encoders.load_encoder(settings.encoder)
     store = Store.create(uri, encoder.fingerprint)
     for event in ingest([dataset.documents], store, encoder, settings.ingest):
         if event.event in ("done", "failed"):
@@ -166,13 +166,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", default="quality", help="of the file in benchmarks/results")
     options = parser.parse_args(arguments)
     options.work.mkdir(parents=True, exist_ok=True)
-    dataset = evaluate.read(options.dataset)
-    settings = configs.load("cpu")
+    dataset = evaluate.read_dataset(options.dataset)
+    settings = configs.load_profile("cpu")
     store, encoder = filled(str(options.work / "full.lance"), dataset, settings)
-    no_ocr = configs.load("smoke").model_copy(update={"ingest": configs.Ingest(ocr="off")})
+    no_ocr = configs.load_profile("smoke").model_copy(update={"ingest": configs.Ingest(ocr="off")})
     text_only, _ = filled(str(options.work / "text.lance"), dataset, no_ocr)
     baselines = Baselines(store, text_only, PublishedMiniLM(options.minilm), options.work / "windows.npz")
-    searcher = Searcher(store, encoder, rerankers.load(settings.reranker), settings.search)
+    searcher = Searcher(store, encoder, rerankers.load_reranker(settings.reranker), settings.search)
     names = {d.doc_id: d.name for d in store.documents()}
     scanned = {
         f"{names[row['doc_id']]}#page={row['number']}"

@@ -35,7 +35,7 @@ from benchmarks.peers import measured
 from retrieval import fuse
 from retrieval.evaluation import evaluate
 from retrieval.recall.ivf import upkeep
-from retrieval.recall.maxsim import bare, maxsim_ragged
+from retrieval.recall.maxsim import maxsim_ragged, unweighted_query
 from retrieval.recall.planner import Recall
 from retrieval.store.schema import PageRecord, now, ragged_stored
 from retrieval.store.store import Store
@@ -229,7 +229,7 @@ def made(size: str, options: argparse.Namespace) -> dict[str, Any]:
     pages, per_page = map(int, size.split("x"))
     vectors, ids = clustered.write(options.work, pages, per_page)
     store = fill(options.work / f"made-{size}.lance", vectors)
-    asked = [bare(question) for question in clustered.questions(vectors, ids, QUESTIONS)]
+    asked = [unweighted_query(question) for question in clustered.questions(vectors, ids, QUESTIONS)]
     in_order = [
         Page(f"{first:016x}", number + 1, "")
         for first in range(0, pages, PER_FILE)
@@ -338,7 +338,7 @@ def real(options: argparse.Namespace) -> dict[str, Any]:
     import retrieval.encoders
 
     index, dataset = options.words
-    encoder = retrieval.encoders.load(configs.load("cpu").encoder)
+    encoder = retrieval.encoders.load_encoder(configs.load_profile("cpu").encoder)
     store = Store.open(index, encoder.fingerprint)
     pages, parts, ends = [], [], [0]
     names = {d.doc_id: d.name for d in store.documents()}
@@ -350,7 +350,7 @@ def real(options: argparse.Namespace) -> dict[str, Any]:
         ]
         parts.append(halves.astype(np.float16, copy=False))
         ends += (offsets[1:] + ends[-1]).tolist()
-    questions = encoder.encode_queries([q.text for q in evaluate.read(Path(dataset)).questions])
+    questions = encoder.encode_queries([q.text for q in evaluate.read_dataset(Path(dataset)).questions])
     return compared("words", store, pages, np.concatenate(parts), np.array(ends), questions, options)
 
 

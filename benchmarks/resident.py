@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from retrieval.recall.gpu_scan import BLOCK, Block, GpuPart
-from retrieval.recall.maxsim import bare
+from retrieval.recall.maxsim import unweighted_query
 from retrieval.recall.parts import Pages
 from retrieval.types import Vectors
 
@@ -117,7 +117,7 @@ def row(size: str, device: torch.device, bytes_a_second: float) -> dict[str, Any
     candidates: list[int] = []
 
     def ours(question: Vectors) -> list[int]:
-        query = bare(question)
+        query = unweighted_query(question)
         scores = part.scores(query, every).astype(np.float64)
         shortlist = part.shortlist(query, scores, DEPTH)
         candidates.append(len(shortlist))

@@ -93,16 +93,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pages", type=int, default=10_000)
     parser.add_argument("--work", type=Path, required=True)
     options = parser.parse_args(arguments)
-    settings = configs.load("cpu")
-    encoder = retrieval.encoders.load(settings.encoder)
+    settings = configs.load_profile("cpu")
+    encoder = retrieval.encoders.load_encoder(settings.encoder)
     contents, embeddings = sample_pages(options.work, settings, encoder)
     uri = options.work / f"grown-{options.pages}.lance"
     fresh = not uri.exists()
     store = Store.create(str(uri), encoder.fingerprint)
     if fresh:
         grow(store, contents, embeddings, options.pages)
-    searcher = Searcher(store, encoder, rerankers.load(settings.reranker), settings.search)
-    questions = [q.text for q in evaluate.read(SAMPLES).questions]
+    searcher = Searcher(store, encoder, rerankers.load_reranker(settings.reranker), settings.search)
+    questions = [q.text for q in evaluate.read_dataset(SAMPLES).questions]
     load = timed(lambda: searcher.search("warm up", rerank=False))
     batches = store.pages([d.doc_id for d in store.documents()], ["vectors"])
     parts = [ragged_vectors(pa.Table.from_batches([batch])["vectors"]) for batch in batches]

@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks import clustered
 from benchmarks.recall import DEPTH, QUESTIONS, judged, timed
 from retrieval import fuse
-from retrieval.recall.maxsim import bare, maxsim_ragged, offsets_of
+from retrieval.recall.maxsim import maxsim_ragged, offsets_of, unweighted_query
 from retrieval.store.schema import dequantize, quantize
 from retrieval.types import QueryEmbedding, Vectors
 
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stored, ids = clustered.write(options.work, 2_000, PER_PAGE)
     pages = list(stored[: options.pages].astype(np.float32))
     made = clustered.questions(stored[: options.pages], ids[: options.pages], QUESTIONS)
-    asked = [bare(question) for question in made]
+    asked = [unweighted_query(question) for question in made]
     truth: list[list[int]] = []
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:

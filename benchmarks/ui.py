@@ -189,12 +189,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     options.work.mkdir(parents=True, exist_ok=True)
     index = options.work / "ui.lance"
-    settings = configs.load(options.profile)
-    store, encoder = factory.store_to_write(str(index), settings)
+    settings = configs.load_profile(options.profile)
+    store, encoder = factory.create_store(str(index), settings)
     for _ in ingest([SAMPLES / "pdfs"], store, encoder, settings.ingest):
         pass
     longest = max(store.documents(), key=lambda document: document.pages)
-    questions = [question.text for question in evaluate.read(SAMPLES).questions]
+    questions = [question.text for question in evaluate.read_dataset(SAMPLES).questions]
     documents = more_documents(options.work / "more", 60)
     with served(index, "--profile", options.profile) as server:
         with sync_playwright() as playwright:

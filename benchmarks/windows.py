@@ -46,7 +46,7 @@ def measured(
     dataset: evaluate.Dataset, store: Store, settings: configs.Settings, windows: int, within: bool
 ) -> dict[str, Any]:
     reranker = TextReranker(configs.Text(windows=windows))
-    encoder = retrieval.encoders.load(settings.encoder)
+    encoder = retrieval.encoders.load_encoder(settings.encoder)
     search = settings.search.model_copy(update={"rerank": PAGES, "depth": 2 * replay.FIRST})
     searcher = Searcher(store, encoder, reranker, search)
     spending = replay.RerankPolicy(search.text_weight, search.rerank_weight, PAGES)
@@ -71,10 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--within", action="store_true")
     parser.add_argument("--name", default="windows")
     options = parser.parse_args(arguments)
-    settings = configs.load("cpu")
+    settings = configs.load_profile("cpu")
     assert isinstance(settings.reranker, configs.Text)
-    dataset, store = evaluate.read(options.dataset), Store.open(options.index)
-    reranker = rerankers.load(settings.reranker)
+    dataset, store = evaluate.read_dataset(options.dataset), Store.open(options.index)
+    reranker = rerankers.load_reranker(settings.reranker)
     assert isinstance(reranker, TextReranker)
     found: dict[str, Any] = {"windows of 128 pieces a second": round(windows_a_second(reranker), 1)}
     print(f"{found['windows of 128 pieces a second']} windows of 128 pieces a second")

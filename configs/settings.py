@@ -373,7 +373,7 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
-def load(profile: str) -> Settings:
+def load_profile(profile: str) -> Settings:
     """The settings of a shipped profile by name, or of a YAML file by path."""
     path = Path(profile) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
     try:

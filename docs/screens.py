@@ -71,9 +71,9 @@ def main() -> None:
     work: Path = parser.parse_args().work
     work.mkdir(parents=True, exist_ok=True)
     SCREENS.mkdir(exist_ok=True)
-    settings = configs.load("cpu")
+    settings = configs.load_profile("cpu")
     index = work / "screens.lance"
-    store, encoder = factory.store_to_write(str(index), settings)
+    store, encoder = factory.create_store(str(index), settings)
     for _ in ingest([SAMPLES], store, encoder, settings.ingest, collection="samples"):
         pass
     with sync_playwright() as playwright:

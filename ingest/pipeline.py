@@ -24,7 +24,7 @@ from ingest.workers.dispatch import prepare
 from ingest.workers.messages import Failed, FailedPage, Finished, Idle, Opened, Task
 from ingest.writer import Done, Writer
 from retrieval.errors import UnreadableDocument
-from retrieval.labels import checked
+from retrieval.labels import checked_labels
 from retrieval.store.schema import now
 from retrieval.store.store import Store
 from retrieval.types import Encoder
@@ -55,7 +55,7 @@ def ingest(
     where another process writes, BadChange for a collection or tag that a document cannot have; a bad file raises
     nothing, it becomes a `failed` event.
     """
-    labels = checked(collection=collection, tags=tags)
+    labels = checked_labels(collection=collection, tags=tags)
     stop = stop or threading.Event()
     unread: dict[Path, str] = {}
     sources = list(discover(paths, unread.__setitem__))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 switch_off_reports()
 
 
-def load(settings: "configs.RerankerSettings") -> Reranker | None:
+def load_reranker(settings: "configs.RerankerSettings") -> Reranker | None:
     """The reranker of the profile; None where it has none. Raises MissingExtra where its libraries are absent."""
     try:
         return _load(settings)

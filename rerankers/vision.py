@@ -222,7 +222,7 @@ def opened(
     """(model, processor, where it runs, its folder). Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
     placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision)
-    model = checkpoints.load(model_class, folder, placement, **options)
+    model = checkpoints.load_checkpoint(model_class, folder, placement, **options)
     return model, checkpoints.load_processor(processor_class, folder), placement, folder
 
 

@@ -47,7 +47,7 @@ class Calibration:
         return predict(self.method, np.array(self.x), np.array(self.y), scores)
 
 
-def save(calibration: Calibration, index: str) -> Path:
+def save_calibration(calibration: Calibration, index: str) -> Path:
     """Raises FolioscopeError for an index in an object store."""
     if "://" in index:
         raise FolioscopeError(f"{index} is in an object store: calibrations are kept in local indexes only")
@@ -56,7 +56,7 @@ def save(calibration: Calibration, index: str) -> Path:
     return place
 
 
-def load(index: str, *, reranker: str, encoder: str) -> Calibration | None:
+def load_calibration(index: str, *, reranker: str, encoder: str) -> Calibration | None:
     """None where the index has none. Raises CalibrationMismatch, FolioscopeError for a file that cannot be read."""
     place = Path(index) / FILE
     if "://" in index or not place.is_file():

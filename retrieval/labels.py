@@ -23,7 +23,7 @@ class BadChange(FolioscopeError):
     """A name, title, collection, tag or date that a document cannot have."""
 
 
-def checked(
+def checked_labels(
     *,
     name: str | None = None,
     title: str | None = None,

@@ -21,7 +21,7 @@ Read = Callable[[Sequence[Page]], Mapping[str, PageContent]]
 """Contents by page_id; of a page that was removed meanwhile there are none, and nothing is folded into it."""
 
 
-def apply(
+def apply_rules(
     rules: Sequence[configs.Rule], hits: Sequence[Hit], documents: Mapping[str, Document], read: Read
 ) -> tuple[list[Hit], list[str]]:
     """The hits in their new order, ranks from 1, and what each rule did, in words.

@@ -147,7 +147,7 @@ class Searcher:
             return result
         began = time.perf_counter()
         documents = {document.doc_id: document for document in self._store.documents()}
-        hits, notes = rules.apply(self._settings.rules, result.hits, documents, self._store.present)
+        hits, notes = rules.apply_rules(self._settings.rules, result.hits, documents, self._store.present)
         stage = rules.stage(notes, time.perf_counter() - began, len(result.hits))
         return replace(result, hits=tuple(hits), stages=(*result.stages, stage))
 

@@ -8,22 +8,22 @@ from configs.errors import ProfileError
 
 @pytest.mark.parametrize("name", configs.profile_names())
 def test_every_profile_that_ships_fits_the_schema(name: str) -> None:
-    assert configs.load(name)
+    assert configs.load_profile(name)
 
 
 def test_the_default_profile_is_the_embedded_one() -> None:
-    assert configs.load("cpu").encoder == configs.Words()
+    assert configs.load_profile("cpu").encoder == configs.Words()
 
 
 def test_an_unknown_profile_names_those_that_exist() -> None:
     with pytest.raises(ProfileError, match=r"cpu, .*smoke"):
-        configs.load("gpu-900gb")
+        configs.load_profile("gpu-900gb")
 
 
 def test_a_profile_is_also_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("search: {depth: 50}\nencoder: {kind: hashing, dim: 8}\n")
-    assert configs.load(str(file)).search.depth == 50
+    assert configs.load_profile(str(file)).search.depth == 50
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_a_wrong_setting_is_named_with_its_value(tmp_path: Path, text: str, mess
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     with pytest.raises(ProfileError, match=message):
-        configs.load(str(file))
+        configs.load_profile(str(file))

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("folioscope")
 
 
-def store_to_read(index: str) -> "Store":
+def open_store(index: str) -> "Store":
     """Raises IndexMissing and its kin."""
     from retrieval.store.store import Store
 
     return Store.open(index)
 
 
-def store_to_write(index: str, settings: configs.Settings) -> tuple["Store", "Encoder"]:
+def create_store(index: str, settings: configs.Settings) -> tuple["Store", "Encoder"]:
     """The index, made if it is new, and the encoder of the profile. Raises EncoderMismatch where they differ."""
     from retrieval.store.store import Store
 
@@ -34,16 +34,16 @@ def store_to_write(index: str, settings: configs.Settings) -> tuple["Store", "En
     return Store.create(index, encoder.fingerprint, settings.ingest.vectors), encoder
 
 
-def searcher(index: str, settings: configs.Settings, rerank: bool = True) -> tuple["Searcher", "Store"]:
+def open_searcher(index: str, settings: configs.Settings, rerank: bool = True) -> tuple["Searcher", "Store"]:
     """Raises IndexMissing, EncoderMismatch, ModelBroken."""
     from retrieval.store.store import Store
 
     encoder = _encoder(settings)
     store = Store.open(index, encoder.fingerprint)
-    return searcher_of(store, encoder, settings, rerank), store
+    return build_searcher(store, encoder, settings, rerank), store
 
 
-def searcher_of(
+def build_searcher(
     store: "Store", encoder: "Encoder", settings: configs.Settings, rerank: bool = True
 ) -> "Searcher":
     """With the profile's reranker, unless `rerank` is false. Raises ModelBroken."""
@@ -51,27 +51,29 @@ def searcher_of(
     from retrieval import confidence
     from retrieval.search import Searcher
 
-    reranker = rerankers.load(settings.reranker) if rerank else None
+    reranker = rerankers.load_reranker(settings.reranker) if rerank else None
     if reranker is None:
         return Searcher(store, encoder, None, settings.search)
     _log(reranker.notes)
     try:
-        known = confidence.load(store.uri, reranker=reranker.name, encoder=str(encoder.fingerprint))
+        known = confidence.load_calibration(
+            store.uri, reranker=reranker.name, encoder=str(encoder.fingerprint)
+        )
     except confidence.CalibrationMismatch as error:  # searching goes on, without confidences
         _log([f"not used: {error}"])
         known = None
     return Searcher(store, encoder, reranker, settings.search, known)
 
 
-def keep_quick(store: "Store", settings: configs.Search, on_progress: "OnProgress") -> bool:
+def refresh_inverted_index(store: "Store", settings: configs.Search, on_progress: "OnProgress") -> bool:
     """Refresh the recall lists, where the index is so large that searches gain by it. Whether that was done.
 
     Raises IndexBusy while another process is at it.
     """
     from retrieval.recall.ivf import upkeep
-    from retrieval.recall.maxsim import pace
+    from retrieval.recall.maxsim import vectors_per_ms
 
-    if not upkeep.due(store, settings.recall_ms * pace(store.fingerprint.dim)):
+    if not upkeep.due(store, settings.recall_ms * vectors_per_ms(store.fingerprint.dim)):
         return False
     return upkeep.refresh(store, on_progress)
 
@@ -79,7 +81,7 @@ def keep_quick(store: "Store", settings: configs.Search, on_progress: "OnProgres
 def _encoder(settings: configs.Settings) -> "Encoder":
     import retrieval.encoders
 
-    encoder = retrieval.encoders.load(settings.encoder)
+    encoder = retrieval.encoders.load_encoder(settings.encoder)
     _log(encoder.notes)
     return encoder
 

@@ -8,7 +8,7 @@ from ingest.ocr.tesseract import Tesseract
 from retrieval.errors import MissingExtra
 
 
-def load(kind: Literal["rapidocr", "tesseract", "off"], seconds: float = 60.0) -> Ocr | None:
+def load_ocr(kind: Literal["rapidocr", "tesseract", "off"], seconds: float = 60.0) -> Ocr | None:
     """The engine, or None for "off". `seconds` limits one run of Tesseract.
 
     Raises MissingExtra where the engine is not installed.
@@ -24,7 +24,7 @@ def load(kind: Literal["rapidocr", "tesseract", "off"], seconds: float = 60.0) -
             return None
 
 
-def check(kind: Literal["rapidocr", "tesseract", "off"]) -> None:
+def check_ocr(kind: Literal["rapidocr", "tesseract", "off"]) -> None:
     """Raises MissingExtra where the engine is not installed, without loading it."""
     if kind == "tesseract":
         Tesseract()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ingest import boxes
 from ingest.ocr.result import Ocr, Rotation
-from ingest.read.sanity import garbled
+from ingest.read.sanity import is_garbled
 from ingest.read.text_layer import read_layer
 from retrieval.types import Box, TextSource, Word
 
@@ -48,7 +48,7 @@ def read_page(layer: Any, image: Callable[[], Image.Image], ocr: Ocr | None) -> 
     pictures: list[Box] = []
     if layer is not None:
         words, pictures = read_layer(layer, image)
-    bad = garbled([word.text for word in words])
+    bad = is_garbled([word.text for word in words])
     if ocr is None:
         return _page_text(() if bad else words)
     if bad or (len(words) < FEW_WORDS and _spare_ink(image(), words) > SPARE_INK):

@@ -21,7 +21,7 @@ tables, part numbers and source code 0.88 or more; a text whose letters are shif
 every shift."""
 
 
-def garbled(words: Sequence[str]) -> bool:
+def is_garbled(words: Sequence[str]) -> bool:
     """True if the words are not worth keeping: no characters, cid codes, or letters put in for others."""
     text = "".join(words)
     if not text:

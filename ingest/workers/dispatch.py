@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import configs.settings as configs
-from ingest.ocr.engine import check
+from ingest.ocr.engine import check_ocr
 from ingest.workers.messages import (
     PAGES_AT_ONCE,
     Chunk,
@@ -50,7 +50,7 @@ def prepare(tasks: Iterable[Task], settings: configs.Ingest) -> Generator[Prepar
     Closing the generator, or an exception in the caller such as KeyboardInterrupt, ends the workers at once.
     Raises MissingExtra where the OCR engine of the settings is not installed.
     """
-    check(settings.ocr)
+    check_ocr(settings.ocr)
     workers = settings.workers or _cores()
     dispatch = _Dispatch(settings, workers)
     thread = threading.Thread(target=dispatch.run, name="folioscope-workers", daemon=True)

@@ -161,11 +161,10 @@ class WorkerPool:
 
 
 def _work(connection: Any, settings: configs.Ingest) -> None:
-    from ingest.workers.worker import (
-        run,  # here, so that this process need not load what only its workers use
-    )
+    # Imported here, so that the parent process need not load what only its workers use.
+    from ingest.workers.worker import run_worker
 
-    run(connection, settings)
+    run_worker(connection, settings)
 
 
 def _context() -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 import configs.settings as configs
-from ingest.ocr.engine import load
+from ingest.ocr.engine import load_ocr
 from ingest.ocr.result import Ocr, OcrResult, turned_image
 from ingest.rasterize.document import Rasterizer, info, open_document, open_other
 from ingest.rasterize.mupdf import MissingContent, MupdfDocument, out_of_memory
@@ -39,7 +39,7 @@ WEBP_METHOD = 2
 """libwebp's effort, 0 to 6: 1.2 times the time of 1 for five sixths of the bytes; 4 takes 2.6 times as long."""
 
 
-def run(connection: "Connection[Any, Any]", settings: configs.Ingest) -> None:
+def run_worker(connection: "Connection[Any, Any]", settings: configs.Ingest) -> None:
     """Answer chunks until the parent closes the connection or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends its workers
     os.setsid()  # poppler's and tesseract's processes die with this group
@@ -180,7 +180,7 @@ class _Engine:
 
     def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> OcrResult:
         if self._engine is None:
-            self._engine = load(self._settings.ocr, self._settings.seconds_per_page)
+            self._engine = load_ocr(self._settings.ocr, self._settings.seconds_per_page)
         reading = self._engine.read(image, skip=skip, turn=turn) if self._engine else OcrResult(())
         return replace(reading, words=tuple(Word(clean(word.text), word.box) for word in reading.words))
 

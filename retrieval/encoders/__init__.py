@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import configs.settings as configs
 
 
-def load(settings: "configs.EncoderSettings") -> Encoder:
+def load_encoder(settings: "configs.EncoderSettings") -> Encoder:
     """The encoder of the profile. Raises MissingExtra where its libraries are absent."""
     try:
         return _load(settings)

@@ -181,7 +181,7 @@ def load(settings: "configs.ColVision") -> VisionEncoder:
     placement = checkpoints.place(settings.device, settings.dtype, attention)
     folder = checkpoints.fetch(settings.model, settings.revision)
     model_class, processor_class = CLASSES[settings.family]
-    model = checkpoints.load(
+    model = checkpoints.load_checkpoint(
         model_class,
         folder,
         placement,

@@ -73,7 +73,7 @@ def load(settings: "configs.NeoMME") -> VisionEncoder:
     """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
     placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision)
-    model = checkpoints.load(NeoMMEForRetrieval, folder, placement)
+    model = checkpoints.load_checkpoint(NeoMMEForRetrieval, folder, placement)
     processor = checkpoints.load_processor(NeoMMEProcessor, folder)
     if settings.max_side is not None:
         processor.image_processor.max_side = settings.max_side

@@ -33,7 +33,9 @@ class Reliability:
     pages: int
 
 
-def fit(observed: Sequence[JudgedCandidates], *, reranker: str, encoder: str, dataset: str) -> Calibration:
+def fit_calibration(
+    observed: Sequence[JudgedCandidates], *, reranker: str, encoder: str, dataset: str
+) -> Calibration:
     """Raises FolioscopeError where there is too little to fit."""
     scores, labels, groups = _pairs(observed)
     relevant, questions = int(labels.sum()), len(observed)

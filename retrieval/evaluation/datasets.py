@@ -44,7 +44,7 @@ def open_dataset(place: str, work: Path) -> Dataset:
                 f"{place} is not a data set: there is no such folder, nor is it an id like owner/name"
             )
     if (folder / "pdfs").is_dir():
-        return evaluate.read(folder)
+        return evaluate.read_dataset(folder)
     if (folder / "corpus.jsonl").is_file():
         return _beir(folder, work)
     if next(folder.rglob("*.parquet"), None):

@@ -67,7 +67,7 @@ class Evaluation:
         return float(np.mean(chosen)) if chosen else float("nan")
 
 
-def read(folder: Path) -> Dataset:
+def read_dataset(folder: Path) -> Dataset:
     """Raises NotFound where a part is missing, BadDataset where a line cannot be used."""
     for part in ("pdfs", "queries.jsonl", "qrels.txt"):
         if not (folder / part).exists():
@@ -284,10 +284,10 @@ def split_name(name: str) -> tuple[str, int]:
 
 def judge(dataset: Dataset, run: Mapping[str, Run]) -> dict[str, tuple[float, ...]]:
     """Each measure's value for each question, in the data set's order; 0 where a question found nothing."""
-    return measured(MEASURES, {q.query_id: dataset.qrels[q.query_id] for q in dataset.questions}, run)
+    return measure_runs(MEASURES, {q.query_id: dataset.qrels[q.query_id] for q in dataset.questions}, run)
 
 
-def measured(
+def measure_runs(
     measures: Sequence[Any], qrels: Mapping[str, Mapping[str, int]], run: Mapping[str, Run]
 ) -> dict[str, tuple[float, ...]]:
     """Each measure's value for each query of `qrels`, in its order; 0 where a query found nothing."""

@@ -14,7 +14,16 @@ from ir_measures import nDCG
 from numpy.typing import NDArray
 
 from retrieval import fuse
-from retrieval.evaluation.evaluate import STAGES, Dataset, Evaluation, Question, Run, as_run, judge, measured
+from retrieval.evaluation.evaluate import (
+    STAGES,
+    Dataset,
+    Evaluation,
+    Question,
+    Run,
+    as_run,
+    judge,
+    measure_runs,
+)
 from retrieval.search import Searcher
 from retrieval.types import Filter, Page
 
@@ -140,7 +149,7 @@ def replay(dataset: Dataset, observed: Sequence[JudgedCandidates], spending: Rer
         run[one.question.query_id] = as_run([one.pages[at] for at in ranked], dataset.unit)
         read.append(pages)
     qrels = {one.question.query_id: dataset.qrels[one.question.query_id] for one in observed}
-    values = np.array(measured([MEASURE], qrels, run)[str(MEASURE)])
+    values = np.array(measure_runs([MEASURE], qrels, run)[str(MEASURE)])
     seconds = [one.first_s + pages * one.page_s for one, pages in zip(observed, read, strict=True)]
     return ReplayResult(values, np.array(seconds), np.array(read))
 

@@ -237,7 +237,7 @@ def check_files(folder: Path) -> None:
             ) from error
 
 
-def load(
+def load_checkpoint(
     cls: Any, folder: Path, placement: Placement, *, may_lack: Iterable[str] = (), may_have: Iterable[str] = (),
     prepare: Callable[[Any], None] = lambda _: None, **options: Any,
 ) -> Any:  # fmt: skip

@@ -43,7 +43,7 @@ def sample_queries(store: Store, encoder: Encoder, count: int) -> list[QueryEmbe
     return [query for query in encoder.encode_queries(texts[:count]) if len(query.vectors)]
 
 
-def measure(
+def measure_agreement(
     store: Store,
     questions: Sequence[QueryEmbedding],
     on_progress: Callable[[int, int], None] = lambda done, of: None,

@@ -17,7 +17,7 @@ _LAUNCHING = threading.Lock()
 """Triton's search for the best settings is not made for several threads."""
 
 
-def choose(device: str) -> torch.device | None:
+def choose_gpu(device: str) -> torch.device | None:
     """Where vectors are kept for `search.device`, after a first scan there; None for "auto" where there is no GPU.
 
     Raises DeviceMissing, MissingExtra.
@@ -36,7 +36,7 @@ def choose(device: str) -> torch.device | None:
             "here: check nvidia-smi and the driver, or set search.device: cpu"
         )
     try:
-        tried(chosen)
+        try_gpu(chosen)
     except Exception as error:
         why = f"{type(error).__name__}: {first_line(error).rstrip('.')}"
         raise DeviceMissing(
@@ -46,7 +46,7 @@ def choose(device: str) -> torch.device | None:
     return chosen
 
 
-def tried(device: torch.device) -> None:
+def try_gpu(device: torch.device) -> None:
     """One page is scanned. Raises whatever the kernel, its compiler or the GPU have against it."""
     one = torch.ones(1, STEP, dtype=torch.float16, device=device)
     ends = torch.tensor([0, 1], dtype=torch.int32, device=device)
@@ -56,7 +56,7 @@ def tried(device: torch.device) -> None:
         raise ValueError(f"the kernel gives {found} for a page of which the score is {STEP}")
 
 
-def named(device: torch.device) -> str:
+def gpu_name(device: torch.device) -> str:
     return f"{torch.cuda.get_device_name(device)} ({device})" if device.type == "cuda" else str(device)
 
 
@@ -74,7 +74,7 @@ def room(device: torch.device) -> Iterator[None]:
     except RuntimeError as error:  # torch.OutOfMemoryError, or the driver's own, which has another class
         if "out of memory" not in str(error):
             raise
-        raise NoRoom(f"{named(device)} is full: {first_line(error)}") from error
+        raise NoRoom(f"{gpu_name(device)} is full: {first_line(error)}") from error
 
 
 def kernel(device: torch.device) -> Any:

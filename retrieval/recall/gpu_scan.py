@@ -19,7 +19,7 @@ from torch import Tensor
 
 from retrieval.fuse import Scores
 from retrieval.recall import gpu
-from retrieval.recall.maxsim import bare, offsets_of, weighted
+from retrieval.recall.maxsim import offsets_of, unweighted_query, weighted
 from retrieval.recall.parts import Mask, NoRoom, Pages, Positions
 from retrieval.store.schema import dequantize, ragged_stored
 from retrieval.types import Document, QueryEmbedding, Vectors
@@ -186,7 +186,7 @@ class GpuPart:
         everything = np.ones(len(self.pages), np.bool_)
         for length in WARMED if self.blocks else ():
             some = np.full((length, self.blocks[0].vectors.shape[1]), 0.1, np.float32)
-            self.scores(bare(some), everything)
+            self.scores(unweighted_query(some), everything)
 
     def _vectors(self, position: int) -> Tensor:
         block, row = self.blocks[self._place[position, 0]], self._place[position, 1]

@@ -74,7 +74,7 @@ class Locators:
         return ", ".join([*named, *(f"{family} {label}" for family, label in sorted(self.labels))])
 
 
-def read(question: str) -> Locators:
+def parse_locators(question: str) -> Locators:
     """The places that `question` names; none where it names none."""
     text = fold(question)
     pages: set[int] = set()
@@ -92,7 +92,7 @@ def read(question: str) -> Locators:
     return Locators(frozenset(pages - {0}), frozenset(labels))
 
 
-def match(asked: Locators, pages: Sequence[PageContent], counts: Sequence[int]) -> list[float]:
+def match_locators(asked: Locators, pages: Sequence[PageContent], counts: Sequence[int]) -> list[float]:
     """How much each page is what the question names: 0 for not at all, AT_PLACE, CAPTION or MENTION for each place.
 
     counts: pages of each page's document, which say what "the last page" is.

@@ -34,11 +34,11 @@ def maxsim_many(query: QueryEmbedding, pages: Sequence[Vectors]) -> NDArray[np.f
 
 
 @cache
-def pace(dim: int) -> float:
+def vectors_per_ms(dim: int) -> float:
     """Vectors of `dim` dimensions that this machine scans in a millisecond, for a question of 20 vectors."""
     rng = np.random.default_rng(0)
     vectors, columns = (rng.standard_normal((rows, dim)).astype(np.float32) for rows in (PACED, 20))
-    query = bare(columns)
+    query = unweighted_query(columns)
     offsets = np.arange(0, PACED + 1, 128)
     seconds = []
     for _ in range(4):
@@ -59,7 +59,7 @@ def weighted(query: QueryEmbedding) -> Vectors:
     return np.ascontiguousarray((query.vectors * query.weights[:, None])[query.weights != 0], np.float32)
 
 
-def bare(vectors: Vectors) -> QueryEmbedding:
+def unweighted_query(vectors: Vectors) -> QueryEmbedding:
     """A question of these vectors (q, d), all of one weight, without words."""
     return QueryEmbedding(vectors, ("",) * len(vectors), (True,) * len(vectors))
 

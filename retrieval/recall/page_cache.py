@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from retrieval.lru import LRU
 from retrieval.recall.maxsim import weighted
 from retrieval.recall.threads import CORES, on_all_cores
-from retrieval.store.schema import ragged_stored, reading
+from retrieval.store.schema import ragged_stored, revision
 from retrieval.store.store import Store
 from retrieval.types import Document, Page, QueryEmbedding, Stored, Vectors
 
@@ -33,7 +33,7 @@ class PageVectorCache:
 
     def maxsim(self, query: QueryEmbedding, pages: Sequence[Page], documents: Iterable[Document]) -> Vectors:
         """(pages,) exact; NaN for a page that is no longer there. documents: theirs, each once or more often."""
-        revisions = {document.doc_id: reading(document) for document in documents}
+        revisions = {document.doc_id: revision(document) for document in documents}
         keys = [(page.page_id, revisions[page.doc_id]) for page in pages]
         found = self._get(pages, keys)
         scores = np.full(len(pages), np.nan, np.float32)
@@ -47,7 +47,7 @@ class PageVectorCache:
 
     def fill(self, documents: Iterable[Document]) -> None:
         """Keep pages of these documents until the limit is reached."""
-        revisions = {document.doc_id: reading(document) for document in documents}
+        revisions = {document.doc_id: revision(document) for document in documents}
         for batch in self._store.pages(list(revisions), ["page_id", "doc_id", "vectors"]):
             stored, offsets = ragged_stored(pa.Table.from_batches([batch])["vectors"])
             for key, low, high in zip(

@@ -26,12 +26,12 @@ from retrieval.recall import locators
 from retrieval.recall.inverted import InvertedPart
 from retrieval.recall.ivf import upkeep
 from retrieval.recall.ivf.lists import InvertedIndex
-from retrieval.recall.maxsim import bare, pace
+from retrieval.recall.maxsim import unweighted_query, vectors_per_ms
 from retrieval.recall.page_cache import PageVectorCache, maxsim_stored
 from retrieval.recall.part_cache import Gather, PartCache, ResidentPart
 from retrieval.recall.parts import COLUMNS, MemoryPart, NoRoom, Part
 from retrieval.store import text_query
-from retrieval.store.schema import quantize, reading
+from retrieval.store.schema import quantize, revision
 from retrieval.store.store import Store
 from retrieval.types import Document, Filter, Hit, Page, QueryEmbedding, Stage
 
@@ -76,7 +76,7 @@ class Recall:
         self._lists: tuple[object, InvertedIndex | None] = (None, None)  # with the manifest's state
         self._vectors = PageVectorCache(store, settings.exact_mb * 2**20)
         self._in_memory = PartCache(store, MemoryPart.gathered, settings.exact_mb, "search.exact_mb", PARTS)
-        self._gpu, gather, self._no_gpu = on_gpu(settings.device)
+        self._gpu, gather, self._no_gpu = gpu_scan_for(settings.device)
         self._on_gpu = gather and PartCache(store, gather, settings.gpu_mb, "search.gpu_mb", PARTS_ON_GPU)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="bm25")
@@ -86,7 +86,7 @@ class Recall:
         listed = self._with_room(self._warmed).listed
         if listed:
             nothing = np.zeros((1, self._store.fingerprint.dim), np.float32)
-            query = bare(nothing)
+            query = unweighted_query(nothing)
             listed.scores(query, np.arange(len(listed.pages)) == 0)  # all is compiled before the first search
             maxsim_stored(query, [quantize(nothing, self._store.precision)])
             there = set(listed.pages.doc_ids)
@@ -119,7 +119,7 @@ class Recall:
         documents = {d.doc_id: d for d in self._store.documents(where)}
         restricted = None if replace(where, without=frozenset()) == Filter() else list(documents)
         bm25 = self._pool.submit(self._store.search_text, text, depth, restricted, where.scanned)
-        asked = locators.read(text) if self._settings.reference_weight else locators.Locators()
+        asked = locators.parse_locators(text) if self._settings.reference_weight else locators.Locators()
         ends = {d.doc_id: d.pages for d in documents.values() if -1 in asked.pages}
         deep = depth * (DEEPER if asked else 1)
         found: dict[str, tuple[Page, float]] = {}  # by page_id
@@ -197,7 +197,7 @@ class Recall:
 
     def _together(self, text: str) -> str:
         """What BM25 was asked beside single words."""
-        asked = text_query.read(text)
+        asked = text_query.parse_text_query(text)
         told = [f'"{phrase}"' for phrase in asked.phrases]
         if told and not self._store.has_positions():
             told = ["no phrases, for which 'folioscope index optimize' makes a text index"]
@@ -218,7 +218,7 @@ class Recall:
             return {}
         contents = list(self._store.present([page for page, _ in found.values()]).values())
         counts = [documents[content.page.doc_id].pages for content in contents]
-        matches = zip(contents, locators.match(asked, contents, counts), strict=True)
+        matches = zip(contents, locators.match_locators(asked, contents, counts), strict=True)
         return {c.page.page_id: self._settings.reference_weight * m for c, m in matches if m}
 
     def _parts(self, plan: Plan, documents: Mapping[str, Document]) -> Iterable[Part]:
@@ -235,7 +235,7 @@ class Recall:
             if self._plan.state == state:
                 return self._plan
             if self._lists[0] != manifest:
-                self._lists = manifest, upkeep.load(self._store)
+                self._lists = manifest, upkeep.load_inverted_index(self._store)
             self._plan = Plan()  # what is let go meanwhile is free
             self._plan = self._made(state)
             return self._plan
@@ -243,7 +243,7 @@ class Recall:
     def _made(self, state: tuple[object, ...]) -> Plan:
         """What the index's size and the devices ask for."""
         documents = self._store.documents()
-        revisions, pages = {d.doc_id: reading(d) for d in documents}, sum(d.pages for d in documents)
+        revisions, pages = {d.doc_id: revision(d) for d in documents}, sum(d.pages for d in documents)
         why = [self._no_gpu] if self._no_gpu else []
         if self._on_gpu:
             resident = self._on_gpu.of(revisions, pages)
@@ -252,7 +252,9 @@ class Recall:
                 return Plan(state, None, resident, place=f"on {self._gpu}")
             why.append(self._on_gpu.why)
         lists, target = self._lists[1], self._settings.recall_ms
-        quick = target * pace(self._store.fingerprint.dim)  # vectors that a scan takes in the time aimed at
+        quick = target * vectors_per_ms(
+            self._store.fingerprint.dim
+        )  # vectors that a scan takes in the time aimed at
         listed = None
         if lists is not None and lists.vectors > quick:
             listed = InvertedPart.of(lists, revisions, self._vectors)
@@ -275,7 +277,7 @@ def _best(scores: Mapping[str, float], count: int) -> dict[str, float]:
     return {ids[at]: scores[ids[at]] for at in fuse.best(np.array(list(scores.values()), np.float64), count)}
 
 
-def on_gpu(device: str) -> tuple[str, Gather | None, str]:
+def gpu_scan_for(device: str) -> tuple[str, Gather | None, str]:
     """For `search.device`: a GPU's name and how vectors get there, or "", None and, where there is one, why not.
 
     Raises DeviceMissing, MissingExtra where a GPU is asked for by name.
@@ -287,14 +289,14 @@ def on_gpu(device: str) -> tuple[str, Gather | None, str]:
     except ImportError as error:
         raise missing_extra(error) from error
     try:
-        chosen = gpu.choose(device)
+        chosen = gpu.choose_gpu(device)
     except FolioscopeError as error:
         if device != "auto":
             raise
         return "", None, str(error)
     if chosen is None:
         return "", None, ""
-    return gpu.named(chosen), partial(gpu_scan.GpuPart.gathered, device=chosen), ""
+    return gpu.gpu_name(chosen), partial(gpu_scan.GpuPart.gathered, device=chosen), ""
 
 
 def _told(plan: Plan, pages: Mapping[str, int]) -> str:

@@ -278,7 +278,7 @@ def _split(column: pa.ChunkedArray, kind: pa.DataType) -> list[NDArray[Any]]:
     ]
 
 
-def reading(document: Document) -> str:
+def revision(document: Document) -> str:
     """Another one each time the document's pages are read, and only then."""
     return document.meta.get(READ_AGAIN, document.added_at.isoformat())
 

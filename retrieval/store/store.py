@@ -225,7 +225,7 @@ class Store:
         Phrases count where the text index has the words' positions (`has_positions`); prefixes stand for the words that
         begin with them.
         """
-        asked = text_query.read(query)
+        asked = text_query.parse_text_query(query)
         folded = " ".join(
             [asked.words, *(word for prefix in asked.prefixes for word in self.beginning(prefix))]
         )

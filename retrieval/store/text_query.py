@@ -28,7 +28,7 @@ class TextQuery:
     prefixes: tuple[str, ...]  # folded
 
 
-def read(query: str) -> TextQuery:
+def parse_text_query(query: str) -> TextQuery:
     asked = words(query)
     kept = [word for word in asked if word not in STOP_WORDS] or asked
     plain = ungrouped(query)

@@ -85,7 +85,7 @@ def merge(out: Path) -> Path:
         folder = checkpoints.fetch(settings.model, settings.revision)
         model_class, _ = colvision.CLASSES[settings.family]
         head = colvision.LM_HEAD
-        model = checkpoints.load(model_class, folder, placement, may_lack=head, may_have=head)
+        model = checkpoints.load_checkpoint(model_class, folder, placement, may_lack=head, may_have=head)
         return lora.Base(model, placement, folder, settings)
 
     return lora.merge(out, load)

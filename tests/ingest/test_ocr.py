@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ingest.ocr.engine import check, load
+from ingest.ocr.engine import check_ocr, load_ocr
 from ingest.ocr.rapid import RapidOcr
 from ingest.ocr.result import Ocr, turned_image
 from ingest.ocr.tesseract import Tesseract
@@ -80,11 +80,11 @@ def test_an_image_without_text_has_no_words(engine: Ocr, size: tuple[int, int]) 
 
 
 def test_off_has_no_engine() -> None:
-    assert load("off") is None
+    assert load_ocr("off") is None
 
 
 def test_a_missing_engine_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(MissingExtra, match="apt install tesseract-ocr"):
-        check("tesseract")
-    check("rapidocr")
+        check_ocr("tesseract")
+    check_ocr("rapidocr")

@@ -12,7 +12,7 @@ from ingest.ocr.reading_order import reading_order
 from ingest.ocr.result import OcrResult
 from ingest.rasterize.mupdf import MupdfDocument
 from ingest.read.page_text import PageText, read_page
-from ingest.read.sanity import garbled
+from ingest.read.sanity import is_garbled
 from retrieval.types import Box, Word
 from tests.ingest.conftest import PROSE, scan
 
@@ -119,7 +119,7 @@ def test_the_invisible_layer_of_a_scan_is_kept(tmp_path: Path) -> None:
     ],
 )
 def test_a_layer_is_garbled_if_it_is_no_language(words: list[str], bad: bool) -> None:
-    assert garbled(words) == bad
+    assert is_garbled(words) == bad
 
 
 def test_a_garbled_layer_is_read_anew_and_without_ocr_dropped(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_an_ensemble_of_a_profile_is_loaded_searched_with_and_checked(
     settings = configs.Ensemble(
         members=(configs.Overlap(), configs.Overlap()), fuse="rrf", weights=(1.0, 2.0)
     )
-    ranker = rerankers.load(settings)
+    ranker = rerankers.load_reranker(settings)
     assert ranker
     assert ranker.name == "rrf of overlap, overlap"
     with store.writing():

@@ -59,7 +59,7 @@ def test_a_window_never_exceeds_what_the_model_was_trained_on(text: TextReranker
 
 
 def test_overlap_is_the_share_of_the_questions_words() -> None:
-    overlap = rerankers.load(configs.Overlap())
+    overlap = rerankers.load_reranker(configs.Overlap())
     assert overlap is not None
     assert overlap.score("which gates passed?", [content("gate passed"), content("gate"), content("")]) == [
         1.0,
@@ -70,4 +70,4 @@ def test_overlap_is_the_share_of_the_questions_words() -> None:
 
 
 def test_a_profile_may_have_no_reranker() -> None:
-    assert rerankers.load(configs.NoReranker()) is None
+    assert rerankers.load_reranker(configs.NoReranker()) is None

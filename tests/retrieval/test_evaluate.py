@@ -26,14 +26,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_data_set_is_read_and_unjudged_questions_are_left_out(folder: Path) -> None:
-    dataset = evaluate.read(folder)
+    dataset = evaluate.read_dataset(folder)
     assert [q.query_id for q in dataset.questions] == ["q1", "q2"]
     assert dataset.qrels["q2"] == {"b c.pdf#page=1": 2, "a.pdf#page=1": 0}
 
 
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="it has no pdfs"):
-        evaluate.read(tmp_path)
+        evaluate.read_dataset(tmp_path)
 
 
 QUERIES = '{"query_id": "q1", "text": "pump"}\n'
@@ -74,21 +74,21 @@ def test_a_line_that_cannot_be_used_is_named_with_what_is_expected(
     (tmp_path / "queries.jsonl").write_text(queries)
     (tmp_path / "qrels.txt").write_text(qrels)
     with pytest.raises(BadDataset, match=message):
-        evaluate.read(tmp_path)
+        evaluate.read_dataset(tmp_path)
 
 
 def test_a_data_set_in_another_encoding_is_refused_and_a_byte_order_mark_is_not(tmp_path: Path) -> None:
     (tmp_path / "pdfs").mkdir()
     (tmp_path / "queries.jsonl").write_bytes(b"\xef\xbb\xbf" + QUERIES.encode())
     (tmp_path / "qrels.txt").write_text("q1\t0\ta.pdf#page=2\t1\n")
-    assert evaluate.read(tmp_path).qrels == {"q1": {"a.pdf#page=2": 1}}
+    assert evaluate.read_dataset(tmp_path).qrels == {"q1": {"a.pdf#page=2": 1}}
     (tmp_path / "queries.jsonl").write_bytes(QUERIES.encode() + '{"text": "Überprüfung"}'.encode("latin-1"))
     with pytest.raises(BadDataset, match=r"queries\.jsonl, line 2: b.* is no UTF-8; expected text in UTF-8"):
-        evaluate.read(tmp_path)
+        evaluate.read_dataset(tmp_path)
 
 
 def test_measures_are_those_worked_out_by_hand(folder: Path) -> None:
-    dataset = evaluate.read(folder)
+    dataset = evaluate.read_dataset(folder)
     run = {"q1": {"x#page=1": 3.0, "a.pdf#page=2": 2.0}, "q2": {"b c.pdf#page=1": 1.0}}
     values = evaluate.judge(dataset, run)
     assert values["RR@10"] == (0.5, 1.0)
@@ -101,7 +101,7 @@ def test_every_stage_is_judged(folder: Path, store: Store, encoder: HashingEncod
         add_document(store, encoder, "a.pdf", ["pump passed", "pump failed"])
         add_document(store, encoder, "b c.pdf", ["revenue"])
     searcher = Searcher(store, encoder, OverlapReranker(), configs.Search())
-    result = evaluate.evaluate(evaluate.read(folder), searcher, store, within=True)
+    result = evaluate.evaluate(evaluate.read_dataset(folder), searcher, store, within=True)
     assert {stage: result.mean(stage, "nDCG@10") for stage in result.values} == dict.fromkeys(
         evaluate.STAGES, 1.0
     )
@@ -113,7 +113,10 @@ def test_an_index_without_the_judged_documents_is_refused(
 ) -> None:
     with pytest.raises(NotFound, match="lacks 2 judged documents"):
         evaluate.evaluate(
-            evaluate.read(folder), Searcher(store, encoder, None, configs.Search()), store, within=True
+            evaluate.read_dataset(folder),
+            Searcher(store, encoder, None, configs.Search()),
+            store,
+            within=True,
         )
 
 

@@ -37,7 +37,7 @@ from tests.retrieval.test_ivf import DIM, exactly, filled, made, names, put, que
 if sys.platform != "linux":
     pytest.skip("the kernel's package is for Linux", allow_module_level=True)
 CPU = torch.device("cpu")
-ON_GPU = planner.on_gpu
+ON_GPU = planner.gpu_scan_for
 SETTINGS = configs.Search(reference_weight=0)
 
 
@@ -335,22 +335,22 @@ def test_no_score_is_farther_off_than_the_slack(seed: int, dim: int, weight: flo
 
 def test_a_gpu_that_is_not_there_or_cannot_scan_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceMissing, match=r"search\.device is cuda:1, and torch .* sees 0 CUDA GPUs here"):
-        gpu.choose("cuda:1")
-    assert gpu.choose("auto") is None
+        gpu.choose_gpu("cuda:1")
+    assert gpu.choose_gpu("auto") is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(gpu, "tried", no_compiler)
     with pytest.raises(
         DeviceMissing, match=r"a first scan there fails: RuntimeError: Failed to find C compiler.*; mend"
     ):
-        gpu.choose("cuda")
+        gpu.choose_gpu("cuda")
     assert ON_GPU("auto")[:2] == ("", None)
     assert "search.device is auto, and a first scan there fails" in ON_GPU("auto")[2]
     monkeypatch.setattr(gpu, "find_spec", lambda _: None)
     with pytest.raises(
         MissingExtra, match="late-interaction-kernels, which scans on a GPU, is not installed"
     ):
-        gpu.choose("cuda")
+        gpu.choose_gpu("cuda")
 
 
 def no_compiler(_: torch.device) -> None:
@@ -365,10 +365,10 @@ def test_why_auto_scans_on_no_gpu_is_told(large: Store, monkeypatch: pytest.Monk
 
 
 def test_a_kernel_that_gives_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu.tried(CPU)
+    gpu.try_gpu(CPU)
     monkeypatch.setattr(gpu, "kernel", lambda _: lambda *given: torch.zeros(1, 1))
     with pytest.raises(ValueError, match=r"gives \[\[0.0\]\] for a page of which the score is 16"):
-        gpu.tried(CPU)
+        gpu.try_gpu(CPU)
 
 
 INTERPRETED = """

@@ -17,7 +17,7 @@ import configs.settings as configs
 from retrieval import fuse
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import IndexBusy, ModelBroken
-from retrieval.recall.agreement import measure, sample_queries
+from retrieval.recall.agreement import measure_agreement, sample_queries
 from retrieval.recall.ivf import codebook, kernels, lists, segment, upkeep
 from retrieval.recall.ivf.lists import InvertedIndex
 from retrieval.recall.maxsim import maxsim
@@ -139,7 +139,7 @@ def test_a_filter_that_keeps_few_pages_returns_all_of_them_that_it_keeps(large: 
 def test_what_the_lists_estimate_is_what_the_codes_say(large: Store) -> None:
     """The definition, slowly: the centroid's similarity and the signs' estimate of the rest, the best of each page."""
     upkeep.build(large)
-    found = upkeep.load(large)
+    found = upkeep.load_inverted_index(large)
     assert found is not None
     (part,), book, query = found.segments, found.book, question(5)
     assert query.weights is not None
@@ -168,7 +168,7 @@ def test_what_the_lists_estimate_is_what_the_codes_say(large: Store) -> None:
 def test_codes_estimate_dot_products_without_bias() -> None:
     rng = np.random.default_rng(0)
     vectors = np.concatenate(made(400))
-    book = codebook.train(vectors.astype(np.float16), 64)
+    book = codebook.train_codebook(vectors.astype(np.float16), 64)
     codes = book.encode(vectors)
     signs = unpacked(codes.signs)
     rotated = signs * (codes.factors * (book.largest / 255))[:, None]
@@ -185,7 +185,7 @@ def test_codes_estimate_dot_products_without_bias() -> None:
 def test_codes_are_what_their_definition_says(dim: int) -> None:
     rng = np.random.default_rng(dim)
     vectors = unit(rng.standard_normal((2_000, dim)))
-    book = codebook.train(vectors, 50)
+    book = codebook.train_codebook(vectors, 50)
     centroids, signs, factors = book.apart(vectors)
     left = (vectors - book.centroids[centroids]) @ book.rotation
     assert ((unpacked(signs) > 0) == (left > 0))[np.abs(left) > 1e-6].all()
@@ -317,7 +317,7 @@ def test_many_refreshes_leave_few_segments_that_say_the_same(
         with large.writing():
             put(large, f"n{number:02}", pages[5 * number : 5 * number + 5])
         assert upkeep.refresh(large)
-    found = upkeep.load(large)
+    found = upkeep.load_inverted_index(large)
     assert found is not None
     assert len(found.segments) <= upkeep.MOST_SEGMENTS + 1
     assert upkeep.stats(large).pages == 660
@@ -334,12 +334,12 @@ def test_merged_segments_give_each_page_what_they_gave_apart(large: Store, tmp_p
     with large.writing():
         put(large, "new", made(40, seed=3))
     upkeep.refresh(large)
-    apart = upkeep.load(large)
+    apart = upkeep.load_inverted_index(large)
     assert apart is not None
     assert len(apart.segments) == 2
     keep = [part.pages["document"] % 2 == 0 for part in apart.segments]
-    segment.merge(tmp_path / "one", apart.segments, keep)
-    one = InvertedIndex(apart.manifest, apart.book, (segment.load(tmp_path / "one"),))
+    segment.merge_segments(tmp_path / "one", apart.segments, keep)
+    one = InvertedIndex(apart.manifest, apart.book, (segment.load_segment(tmp_path / "one"),))
     mask = np.concatenate(keep)
     expected = apart.approximate_scores(question(0), mask)[mask]
     assert one.approximate_scores(question(0), np.ones(int(mask.sum()), np.bool_)) == pytest.approx(
@@ -351,13 +351,13 @@ def test_an_index_that_has_outgrown_its_lists_gets_others(
     large: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upkeep.build(large)
-    before = upkeep.load(large)
+    before = upkeep.load_inverted_index(large)
     monkeypatch.setattr(upkeep, "OUTGROWN", 1.2)
     with large.writing():
         for number in range(10):
             put(large, f"n{number}", made(30, seed=number))
     assert upkeep.refresh(large)
-    after = upkeep.load(large)
+    after = upkeep.load_inverted_index(large)
     assert before is not None
     assert after is not None
     assert after.manifest.codebook != before.manifest.codebook
@@ -388,15 +388,15 @@ upkeep.build(Store.open(sys.argv[1]), told)
 @pytest.mark.parametrize("moment", ["training", "encoding"])
 def test_a_killed_build_leaves_the_lists_before_it(large: Store, moment: str) -> None:
     upkeep.build(large)
-    before = upkeep.load(large)
+    before = upkeep.load_inverted_index(large)
     killed = subprocess.run([sys.executable, "-c", KILLED, large.uri, moment], check=False)
     assert killed.returncode == -9
-    after = upkeep.load(large)
+    after = upkeep.load_inverted_index(large)
     assert before is not None
     assert after is not None
     assert after.manifest == before.manifest
     upkeep.build(large)  # the lock died with its process
-    now = upkeep.load(large)
+    now = upkeep.load_inverted_index(large)
     assert now is not None
     there = {path.name for path in upkeep.folder(large.uri).iterdir()}
     assert there == {".upkeep", lists.MANIFEST, now.manifest.codebook, *now.manifest.segments}
@@ -419,7 +419,7 @@ def test_two_builds_at_once_are_refused_in_words(large: Store) -> None:
 def test_damaged_lists_are_not_used_and_are_made_anew(large: Store, damage: str, kept: float) -> None:
     upkeep.build(large)
     place = upkeep.folder(large.uri)
-    found = upkeep.load(large)
+    found = upkeep.load_inverted_index(large)
     assert found is not None
     names_of = {"manifest": lists.MANIFEST, "codebook": found.manifest.codebook}
     broken = place / names_of.get(damage, f"{found.manifest.segments[0]}/{damage}")
@@ -542,7 +542,7 @@ def test_the_lists_are_compared_with_exact_search(store: Store, encoder: Hashing
     upkeep.build(store)
     asked = sample_queries(store, encoder, 12)
     assert len(asked) == 12
-    agreed = measure(store, asked)
+    agreed = measure_agreement(store, asked)
     assert (agreed.questions, agreed.pages) == (12, 200)
     assert agreed.recall_10 > 0.9
     assert 0.5 < agreed.worst_100 <= agreed.recall_100 <= 1

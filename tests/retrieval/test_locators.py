@@ -39,7 +39,7 @@ from tests.build import add_document
     ],
 )
 def test_places_are_read_from_questions(question: str, pages: set[int], labels: set[tuple[str, str]]) -> None:
-    asked = locators.read(question)
+    asked = locators.parse_locators(question)
     assert asked.pages == pages
     assert asked.labels == labels
     assert bool(asked) == bool(pages or labels)
@@ -58,7 +58,7 @@ def content(number: int, *lines: str, at: Sequence[float] = ()) -> PageContent:
 
 
 def matched(question: str, *pages: PageContent, count: int = 20) -> list[float]:
-    return locators.match(locators.read(question), pages, [count] * len(pages))
+    return locators.match_locators(locators.parse_locators(question), pages, [count] * len(pages))
 
 
 def test_a_page_is_meant_by_its_place_in_the_file_and_by_its_printed_number() -> None:

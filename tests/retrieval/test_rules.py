@@ -7,7 +7,7 @@ import pytest
 import configs.settings as configs
 from rerankers.overlap import OverlapReranker
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.rules import apply
+from retrieval.rules import apply_rules
 from retrieval.search import Searcher
 from retrieval.store.store import Store
 from retrieval.types import Document, Hit, Page, PageContent
@@ -48,7 +48,7 @@ def test_pages_that_repeat_a_better_one_stand_with_it() -> None:
         ("d", 1): "short",
         ("e", 1): "short",
     }
-    found, (note,) = apply(
+    found, (note,) = apply_rules(
         [configs.Fold(likeness=0.8)],
         hits(("a", 1, 5), ("c", 1, 4), ("b", 1, 3), ("d", 1, 2), ("e", 1, 1)),
         {},
@@ -62,20 +62,20 @@ def test_pages_that_repeat_a_better_one_stand_with_it() -> None:
 
 def test_a_page_that_was_removed_meanwhile_repeats_nothing() -> None:
     texts = {("a", 1): LONG, ("c", 1): LONG}
-    found, _ = apply([configs.Fold()], hits(("a", 1, 3), ("b", 1, 2), ("c", 1, 1)), {}, reading(texts))
+    found, _ = apply_rules([configs.Fold()], hits(("a", 1, 3), ("b", 1, 2), ("c", 1, 1)), {}, reading(texts))
     assert order(found) == [("a", 1), ("b", 1)]
 
 
 def test_a_document_has_at_most_so_many_pages_in_front() -> None:
     given = hits(("a", 1, 9), ("a", 2, 8), ("a", 3, 7), ("b", 1, 6), ("a", 4, 5))
-    found, (note,) = apply([configs.PerDocument(most=2)], given, {}, reading({}))
+    found, (note,) = apply_rules([configs.PerDocument(most=2)], given, {}, reading({}))
     assert order(found) == [("a", 1), ("a", 2), ("b", 1), ("a", 3), ("a", 4)]
     assert note == "2 pages of documents with more than 2 put behind the others"
 
 
 def test_of_nearly_equal_pages_the_newer_comes_first() -> None:
     given = hits(("old", 1, 2.0), ("new", 1, 1.9), ("newest", 1, 1.0), ("undated", 1, 0.99))
-    found, (note,) = apply(
+    found, (note,) = apply_rules(
         [configs.NewerFirst(within=0.2)],
         given,
         dated(old="2019", new="2023-05", newest="2024", undated=""),
@@ -93,7 +93,7 @@ def test_rules_work_one_after_the_other() -> None:
         ("b", 1): "and more besides " * 9,
     }
     given = hits(("a", 1, 4), ("a", 2, 3), ("a", 3, 2), ("b", 1, 1))
-    found, notes = apply([configs.Fold(), configs.PerDocument(most=1)], given, {}, reading(texts))
+    found, notes = apply_rules([configs.Fold(), configs.PerDocument(most=1)], given, {}, reading(texts))
     assert order(found) == [("a", 1), ("b", 1), ("a", 3)]
     assert len(notes) == 2
 

@@ -6,7 +6,7 @@ from lancedb.index import FTS
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.recall.planner import Recall
 from retrieval.store.store import Store
-from retrieval.store.text_query import TextQuery, read
+from retrieval.store.text_query import TextQuery, parse_text_query
 from retrieval.types import Filter, QueryEmbedding
 from tests.build import add_document
 from tests.retrieval.test_ivf import ALWAYS
@@ -57,7 +57,7 @@ def filled(store: Store, encoder: HashingEncoder) -> Store:
     ],
 )
 def test_a_question_is_read_as_words_phrases_and_beginnings(query: str, expected: TextQuery) -> None:
-    assert read(query) == expected
+    assert parse_text_query(query) == expected
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_beginning_is_not_looked_for_inside_words(
 
 
 def test_a_question_asks_for_few_beginnings(filled: Store) -> None:
-    assert len(read(" ".join(f"abc{number}*" for number in range(50))).prefixes) == 2
+    assert len(parse_text_query(" ".join(f"abc{number}*" for number in range(50))).prefixes) == 2
 
 
 def test_a_new_document_has_new_words(filled: Store, encoder: HashingEncoder) -> None:

@@ -17,7 +17,7 @@ from rerankers.text import TextReranker
 from retrieval import text
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.encoders.words import WordsEncoder
-from retrieval.evaluation.evaluate import measured
+from retrieval.evaluation.evaluate import measure_runs
 from retrieval.search import Searcher
 from retrieval.store.store import Store
 from retrieval.types import Highlight, Hit, Page
@@ -155,7 +155,7 @@ def test_measures_worked_out_at_once_are_those_of_one_thread() -> None:
         draw = random.Random(seed)
         qrels = {f"q{i}": {f"d{j}": draw.randint(0, 2) for j in range(20)} for i in range(20)}
         run = {query: {name: draw.random() for name in grades} for query, grades in qrels.items()}
-        return measured([[nDCG @ 5], [R @ 10, AP], [nDCG @ 10, R @ 5]][seed % 3], qrels, run)
+        return measure_runs([[nDCG @ 5], [R @ 10, AP], [nDCG @ 10, R @ 5]][seed % 3], qrels, run)
 
     seeds = list(range(12))
     expected = [case(seed) for seed in seeds]

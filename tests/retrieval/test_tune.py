@@ -16,7 +16,7 @@ from retrieval.confidence import Calibration, CalibrationMismatch
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadQuery, FolioscopeError
 from retrieval.evaluation import calibrate, evaluate
-from retrieval.evaluation.calibrate import ece, fit, reliability
+from retrieval.evaluation.calibrate import ece, fit_calibration, reliability
 from retrieval.evaluation.evaluate import Dataset, Question
 from retrieval.evaluation.replay import JudgedCandidates, RerankPolicy, observe, order, replay
 from retrieval.evaluation.tune import tune
@@ -136,7 +136,7 @@ def test_the_front_holds_what_nothing_else_beats_and_too_few_questions_are_refus
 
 
 def fitted(observed: Sequence[JudgedCandidates]) -> Calibration:
-    return fit(observed, reranker="ours", encoder="theirs", dataset="made")
+    return fit_calibration(observed, reranker="ours", encoder="theirs", dataset="made")
 
 
 def test_a_calibrated_score_is_the_share_of_relevant_pages() -> None:
@@ -180,16 +180,16 @@ def test_the_calibration_error_is_the_distance_from_the_diagonal() -> None:
 def test_a_calibration_is_kept_with_the_index_and_refused_for_another_reranker(tmp_path: Path) -> None:
     _, observed = made(60, rerank_noise=1.0, first_noise=1.0)
     calibration = fitted(observed)
-    assert confidence.load(str(tmp_path), reranker="ours", encoder="theirs") is None
-    place = confidence.save(calibration, str(tmp_path))
-    assert confidence.load(str(tmp_path), reranker="ours", encoder="theirs") == calibration
+    assert confidence.load_calibration(str(tmp_path), reranker="ours", encoder="theirs") is None
+    place = confidence.save_calibration(calibration, str(tmp_path))
+    assert confidence.load_calibration(str(tmp_path), reranker="ours", encoder="theirs") == calibration
     with pytest.raises(CalibrationMismatch, match="of the reranker ours, this is another"):
-        confidence.load(str(tmp_path), reranker="another", encoder="theirs")
+        confidence.load_calibration(str(tmp_path), reranker="another", encoder="theirs")
     with pytest.raises(CalibrationMismatch, match="of the encoder theirs, this is another"):
-        confidence.load(str(tmp_path), reranker="ours", encoder="another")
+        confidence.load_calibration(str(tmp_path), reranker="ours", encoder="another")
     place.write_text(json.dumps({"x": [1]}))
     with pytest.raises(FolioscopeError, match="run 'folioscope calibrate' again"):
-        confidence.load(str(tmp_path), reranker="ours", encoder="theirs")
+        confidence.load_calibration(str(tmp_path), reranker="ours", encoder="theirs")
 
 
 def test_too_little_to_calibrate_by_is_refused() -> None:

@@ -67,10 +67,10 @@ def trainer(kind: str) -> Any:
 def scorer(asked: Any) -> Score:
     """What search would score with these settings."""
     if isinstance(asked, configs.Qwen3VL):
-        reranker = rerankers.load(asked)
+        reranker = rerankers.load_reranker(asked)
         assert reranker is not None
         return reranker.score
-    encoder = retrieval.encoders.load(asked)
+    encoder = retrieval.encoders.load_encoder(asked)
 
     def score(question: str, pages: list[PageContent]) -> list[float]:
         query = encoder.encode_queries([question])[0]

@@ -22,7 +22,7 @@ TIDES = b"%PDF-1.4 tides"
 DOC = hashlib.sha256(TIDES).hexdigest()[:16]
 GONE = "f" * 16
 HOSTILE = "a ${alert(1)} <img src=x onerror=alert(2)> {{b}}.pdf"
-SMALL = configs.load("smoke").model_copy(
+SMALL = configs.load_profile("smoke").model_copy(
     update={"ingest": configs.Ingest(max_file_mb=1), "serve": configs.Serve(undo_s=0.3)}
 )
 

@@ -37,8 +37,8 @@ from ui.web.auth import (
     Guard,
     TooManyAttempts,
     is_loopback,
-    open_doors,
-    require_doors,
+    open_authentication,
+    require_authentication,
     routes,
 )
 
@@ -61,7 +61,7 @@ class Clock:
 def opened(folder: Path, *lines: str, token: str = TOKEN, clock: Clock | None = None) -> Authentication:
     users = folder / "users.txt"
     users.write_text("\n".join(("# who may come in", "", *lines)), encoding="utf-8")
-    made = open_doors(folder, token=token, users=users, clock=clock or Clock())
+    made = open_authentication(folder, token=token, users=users, clock=clock or Clock())
     assert made is not None
     return made
 
@@ -703,7 +703,7 @@ def test_a_flood_from_everywhere_is_turned_away_and_leaves_the_server_answering(
 
 
 def test_with_neither_token_nor_users_there_are_no_doors(tmp_path: Path) -> None:
-    assert open_doors(tmp_path) is None
+    assert open_authentication(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -713,7 +713,7 @@ def test_with_neither_token_nor_users_there_are_no_doors(tmp_path: Path) -> None
 )  # fmt: skip
 def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(tmp_path: Path, token: str) -> None:
     with pytest.raises(FolioscopeError, match=r"20 or more.*secrets.token_urlsafe") as refused:
-        open_doors(tmp_path, token=token)
+        open_authentication(tmp_path, token=token)
     assert token not in str(refused.value)
 
 
@@ -747,10 +747,10 @@ def test_a_users_file_that_names_nobody_or_is_not_there_is_told(tmp_path: Path) 
     with pytest.raises(FolioscopeError, match=r"names no user.*folioscope user NAME"):
         opened(tmp_path, "# nobody yet", token="")
     with pytest.raises(FolioscopeError, match=r"users file .*none.txt cannot be read"):
-        open_doors(tmp_path, users=tmp_path / "none.txt")
+        open_authentication(tmp_path, users=tmp_path / "none.txt")
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(FolioscopeError, match=r"bad.txt cannot be read"):
-        open_doors(tmp_path, users=tmp_path / "bad.txt")
+        open_authentication(tmp_path, users=tmp_path / "bad.txt")
     assert visitor(opened(tmp_path)).get("/", headers=bearer(TOKEN)).status_code == 200
 
 
@@ -761,7 +761,7 @@ def test_the_same_password_has_another_hash_each_time() -> None:
 
 def test_the_secret_is_made_once_and_read_by_its_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
-    made = [open_doors(folder, token=TOKEN) for _ in range(2)]
+    made = [open_authentication(folder, token=TOKEN) for _ in range(2)]
     (secret,) = folder.iterdir()
     assert (secret.name, stat.S_IMODE(secret.stat().st_mode)) == (".secret", 0o600)
     assert len(secret.read_bytes()) == 32
@@ -783,9 +783,9 @@ def test_servers_that_start_together_share_one_secret(tmp_path: Path) -> None:
 def test_a_damaged_secret_or_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / ".secret").write_bytes(b"short")
     with pytest.raises(FolioscopeError, match=r"has 5 bytes, not 32: delete it"):
-        open_doors(tmp_path, token=TOKEN)
+        open_authentication(tmp_path, token=TOKEN)
     with pytest.raises(FolioscopeError, match=r"cannot be made or read"):
-        open_doors(tmp_path / ".secret", token=TOKEN)
+        open_authentication(tmp_path / ".secret", token=TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -795,14 +795,14 @@ def test_a_damaged_secret_or_a_folder_that_is_none_is_told(tmp_path: Path) -> No
 )  # fmt: skip
 def test_off_this_machine_a_login_is_required(ours: Authentication, host: str, alone: bool) -> None:
     assert is_loopback(host) is alone
-    require_doors(host, ours)
+    require_authentication(host, ours)
     if alone:
-        require_doors(host, None)
+        require_authentication(host, None)
         return
     with pytest.raises(
         FolioscopeError, match=r"refuses to listen on .* without a login.*--users.*127\.0\.0\.1"
     ):
-        require_doors(host, None)
+        require_authentication(host, None)
 
 
 # A real server

@@ -7,10 +7,10 @@ import pymupdf
 import pytest
 
 import configs.settings as configs
-from configs.settings import load
+from configs.settings import load_profile
 from retrieval.errors import FolioscopeError, NotFound
 from ui import factory
-from ui.cli.evaluation import run, run_calibrate, run_tune
+from ui.cli.evaluation import run_calibrate, run_evaluation, run_tune
 
 QUESTIONS = 40
 
@@ -55,7 +55,7 @@ def test_stages_slices_and_profiles_are_compared_on_the_same_questions(
     plain = tmp_path / "plain.yaml"
     plain.write_text(Path(profile).read_text().replace("overlap", "none"))
     page = tmp_path / "report.html"
-    run(
+    run_evaluation(
         str(dataset), index="", profiles=[profile, str(plain)], within=False, read=10, as_json=True, html=page
     )
     first, second, pair = map(json.loads, capsys.readouterr().out.splitlines())
@@ -90,7 +90,7 @@ def test_tuning_writes_a_profile_that_says_what_it_was_measured_on(
     assert "Reranking" in said
     head = tuned.read_text().splitlines()[0]
     assert head.startswith("# Tuned on harbours, 40 questions, from the profile ")
-    settings = load(str(tuned))
+    settings = load_profile(str(tuned))
     assert settings.encoder == configs.Hashing()
     assert settings.ingest.ocr == "off"
     assert "Pareto front" in page.read_text()
@@ -132,14 +132,14 @@ def test_after_calibrating_searches_tell_how_likely_a_page_answers(
     )
     said = " ".join(capsys.readouterr().out.split())
     assert "expected calibration error" in said
-    settings = load(profile)
-    searcher, _ = factory.searcher(index, settings)
+    settings = load_profile(profile)
+    searcher, _ = factory.open_searcher(index, settings)
     best = searcher.search("what has harbour07 with common0?").hits[0]
     assert best.page.number == 8
     assert best.confidence is not None
     assert best.confidence > 0.5
     other = settings.model_copy(update={"encoder": configs.Hashing(dim=32)})
-    elsewhere, _ = factory.store_to_write(str(tmp_path / "other.lance"), other)
+    elsewhere, _ = factory.create_store(str(tmp_path / "other.lance"), other)
     with pytest.raises(FolioscopeError, match="calibrate with the profile of that index"):
         run_calibrate(
             str(dataset),
@@ -161,14 +161,14 @@ def test_a_calibration_of_another_reranker_is_said_and_not_used(
     )
     kept = tmp_path / "d.lance" / "calibration.json"
     kept.write_text(kept.read_text().replace('"reranker": "overlap"', '"reranker": "another"'))
-    searcher, _ = factory.searcher(index, load(profile))
+    searcher, _ = factory.open_searcher(index, load_profile(profile))
     assert "not used:" in capsys.readouterr().err
     assert searcher.search("harbour07").hits[0].confidence is None
 
 
 def test_what_is_no_data_set_is_told(profile: str, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="is not a data set"):
-        run(
+        run_evaluation(
             str(tmp_path),
             index=str(tmp_path / "n.lance"),
             profiles=[profile],

@@ -88,7 +88,7 @@ def test_a_keeper_that_is_closed_gives_up_and_leaves_nothing(filled: Store, enco
     began = time.perf_counter()
     keeper.close()
     assert time.perf_counter() - began < 5
-    assert upkeep.load(filled) is None
+    assert upkeep.load_inverted_index(filled) is None
 
 
 def until(true: object, seconds: float = 30) -> None:

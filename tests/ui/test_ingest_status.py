@@ -16,7 +16,7 @@ import pytest
 from ingest.progress import Progress
 from retrieval.errors import IndexBusy
 from tests.pdfs import filler, make_pdf
-from ui.service.ingest_status import NAME, STOPPED, Run, current, recorded
+from ui.service.ingest_status import NAME, STOPPED, Run, current_status, record_status
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,9 +51,9 @@ def written(folder: Path, **changes: object) -> None:
 def test_a_run_is_told_while_it_goes_and_for_a_minute_after(tmp_path: Path) -> None:
     clock = Clock()
     uri, passed, told = str(tmp_path), [], []
-    for event in recorded(events(), uri, clock):
+    for event in record_status(events(), uri, clock):
         passed.append(event)
-        told.append(current(uri, clock))
+        told.append(current_status(uri, clock))
         clock.now += 0.5
     assert passed == list(events())
     assert all(told)
@@ -63,17 +63,17 @@ def test_a_run_is_told_while_it_goes_and_for_a_minute_after(tmp_path: Path) -> N
         "running", 3, 1, 1, 1, 2.5)  # fmt: skip
     assert run.names == (("a.pdf", 3, 1, 9), ("b.pdf", 1, 0, 2))
     assert run.host == socket.gethostname()
-    after = current(uri, clock)
+    after = current_status(uri, clock)
     assert after
     assert (after.state, after.files_ended, after.names, after.message) == ("finished", 3, (), "")
     clock.now += 61
-    assert current(uri, clock) is None
+    assert current_status(uri, clock) is None
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
 def test_it_is_written_twice_a_second_at_most(tmp_path: Path) -> None:
     clock = Clock()
-    run = recorded(events(), str(tmp_path), clock)
+    run = record_status(events(), str(tmp_path), clock)
     seen = set()
     for _ in range(5):
         next(run)
@@ -83,11 +83,11 @@ def test_it_is_written_twice_a_second_at_most(tmp_path: Path) -> None:
 
 
 def test_an_ingest_that_ends_early_is_stopped_and_says_how_to_go_on(tmp_path: Path) -> None:
-    run = recorded(events(), str(tmp_path))
+    run = record_status(events(), str(tmp_path))
     next(run)
     next(run)
     run.close()  # type: ignore[attr-defined]
-    stopped = current(str(tmp_path))
+    stopped = current_status(str(tmp_path))
     assert stopped
     assert (stopped.state, stopped.message, stopped.names) == ("stopped", STOPPED, ())
 
@@ -102,17 +102,17 @@ def test_an_ingest_that_never_got_the_lock_leaves_the_file_of_the_one_that_has_i
         yield Progress("found")
 
     with pytest.raises(IndexBusy):
-        list(recorded(refused(), str(tmp_path)))
+        list(record_status(refused(), str(tmp_path)))
     assert (tmp_path / NAME).read_bytes() == before
 
 
 def test_where_the_file_cannot_be_written_the_ingest_goes_on(tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
     for place in (tmp_path, tmp_path / "nowhere"):
-        assert list(recorded(events(), str(place))) == list(events())
-        assert current(str(place)) is None
-    assert list(recorded(events(), "s3://bucket/index")) == list(events())
-    assert current("s3://bucket/index") is None
+        assert list(record_status(events(), str(place))) == list(events())
+        assert current_status(str(place)) is None
+    assert list(record_status(events(), "s3://bucket/index")) == list(events())
+    assert current_status("s3://bucket/index") is None
 
 
 def test_a_run_whose_process_is_gone_is_stopped(tmp_path: Path) -> None:
@@ -120,18 +120,18 @@ def test_a_run_whose_process_is_gone_is_stopped(tmp_path: Path) -> None:
     gone.wait()
     for pid in (gone.pid, -1, 0, 2**80):
         written(tmp_path, pid=pid)
-        run = current(str(tmp_path))
+        run = current_status(str(tmp_path))
         assert run
         assert (run.state, run.message, run.names) == ("stopped", STOPPED, ())
 
 
 def test_a_number_that_went_to_a_later_process_is_not_taken_for_the_run(tmp_path: Path) -> None:
     written(tmp_path, started=psutil.Process().create_time() - 60)
-    run = current(str(tmp_path))
+    run = current_status(str(tmp_path))
     assert run
     assert run.state == "stopped"
     written(tmp_path, started=psutil.Process().create_time() + 60)
-    run = current(str(tmp_path))
+    run = current_status(str(tmp_path))
     assert run
     assert run.state == "running"
 
@@ -139,11 +139,11 @@ def test_a_number_that_went_to_a_later_process_is_not_taken_for_the_run(tmp_path
 def test_a_run_on_another_machine_is_believed_while_it_is_heard_of(tmp_path: Path) -> None:
     for silent, state in ((60, "running"), (3600, "stopped")):
         written(tmp_path, host="elsewhere", pid=1, at=time.time() - silent)
-        run = current(str(tmp_path))
+        run = current_status(str(tmp_path))
         assert run
         assert run.state == state
     written(tmp_path, host="elsewhere", at=time.time() - 48 * 3600)
-    assert current(str(tmp_path)) is None
+    assert current_status(str(tmp_path)) is None
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_run_on_another_machine_is_believed_while_it_is_heard_of(tmp_path: Pat
 )
 def test_rubbish_in_the_file_is_no_run(tmp_path: Path, rubbish: bytes) -> None:
     (tmp_path / NAME).write_bytes(rubbish)
-    assert current(str(tmp_path)) is None
+    assert current_status(str(tmp_path)) is None
 
 
 def test_the_command_line_tells_of_its_ingest_and_reads_again_on_request(tmp_path: Path) -> None:
@@ -184,18 +184,18 @@ def test_the_command_line_tells_of_its_ingest_and_reads_again_on_request(tmp_pat
         for line in process.stdout:
             if json.loads(line)["page"] > 1:
                 break
-        run = current(str(index))
+        run = current_status(str(index))
         assert run
         assert (run.state, run.pid, run.files) == ("running", process.pid, 1)
         process.send_signal(signal.SIGINT)
         process.stdout.read()
-    run = current(str(index))
+    run = current_status(str(index))
     assert run
     assert run.state == "stopped"
     make_pdf(tmp_path / "in" / "long.pdf", [filler("short now")])
     for again in ((), ("--again",)):
         done = subprocess.run([*command, *again], cwd=ROOT, capture_output=True, text=True, check=True)
         assert "[1/1] done: long.pdf: 1 page\n" in done.stdout
-    run = current(str(index))
+    run = current_status(str(index))
     assert run
     assert (run.state, run.files_ended) == ("finished", 1)

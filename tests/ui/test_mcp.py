@@ -16,7 +16,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from tests.ui.conftest import DOC, HOSTILE, filled, serving
 from ui.service.service import Service
-from ui.web.auth import Authentication, open_doors
+from ui.web.auth import Authentication, open_authentication
 from ui.web.server import server
 
 TOKEN = "a-token-that-is-long-enough"
@@ -45,7 +45,7 @@ def url(uri: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     uri = filled(tmp_path_factory.mktemp("locked"))
-    yield from running(serving(uri), open_doors(tmp_path_factory.mktemp("doors"), token=TOKEN))
+    yield from running(serving(uri), open_authentication(tmp_path_factory.mktemp("doors"), token=TOKEN))
 
 
 def call(url: str, name: str, arguments: dict[str, Any], headers: dict[str, str] | None = None) -> Any:
@@ -129,4 +129,4 @@ def test_the_users_file_is_written_and_lets_in(tmp_path: Path) -> None:
     remove_user(users, "bob")
     with pytest.raises(FolioscopeError, match="no user 'bob'"):
         remove_user(users, "bob")
-    assert open_doors(tmp_path, users=users) is not None
+    assert open_authentication(tmp_path, users=users) is not None

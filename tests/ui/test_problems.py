@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from retrieval.errors import NotFound
 from tests.ui.conftest import DOC, filled, serving, whole
 from ui.service.service import Service
-from ui.web.auth import open_doors
+from ui.web.auth import open_authentication
 
 API = "/api/v1"
 
@@ -89,7 +89,7 @@ def test_refusals_before_the_api_have_its_shape_too(service: Service, tmp_path: 
     assert (elsewhere.status_code, elsewhere.json()["error"]["kind"]) == (403, "Refused")
     long = client.post(f"{API}/documents/undo", content=b"x" * (2**20 + 1))
     assert (long.status_code, long.json()["error"]["kind"]) == (413, "TooLong")
-    locked = TestClient(whole(service, open_doors(tmp_path, token="a-token-that-is-long-enough")))
+    locked = TestClient(whole(service, open_authentication(tmp_path, token="a-token-that-is-long-enough")))
     stranger = locked.get(f"{API}/nothing")
     assert (stranger.status_code, stranger.json()["error"]["kind"]) == (401, "LoginNeeded")
 

@@ -10,7 +10,7 @@ from retrieval.store import swap
 from retrieval.store.locks import locked
 from retrieval.store.store import Store
 from tests.ui.conftest import SMALL, filled
-from ui.service.library import reembedded
+from ui.service.library import reembed_library
 
 OTHER = SMALL.model_copy(update={"encoder": configs.Hashing(dim=32)})
 
@@ -20,7 +20,7 @@ class PowerCut(BaseException):
 
 
 def reembed(uri: str) -> None:
-    for _ in reembedded(uri, OTHER):
+    for _ in reembed_library(uri, OTHER):
         pass
 
 

@@ -22,7 +22,7 @@ from tests.ui.conftest import DOC, GONE, HOSTILE, SMALL, filled, serving, whole
 from ui.api.rest import description
 from ui.service.folders import Folders
 from ui.service.library import open_library
-from ui.service.service import SearchRequest, Service, opened_later
+from ui.service.service import SearchRequest, Service, service_for
 from ui.web.server import server
 
 API = "/api/v1"
@@ -282,7 +282,7 @@ def test_a_file_that_became_a_link_out_after_it_was_listed_is_not_read(tmp_path:
     swapped, secret_bytes = archive / "a.pdf", (Path(__file__).parents[2] / "samples").glob("pdfs/*.pdf")
     secret.write_bytes(next(secret_bytes).read_bytes())
     swapped.touch()
-    service = opened_later(filled(tmp_path), SMALL, samples=tmp_path, roots=[archive])
+    service = service_for(filled(tmp_path), SMALL, samples=tmp_path, roots=[archive])
     service.open()
     client = TestClient(server(service))
     with service.library.store.writing():  # the job waits for the lock
@@ -378,7 +378,7 @@ def test_a_library_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
 def test_an_index_of_another_encoder_is_encoded_again_and_opened(tmp_path: Path) -> None:
     uri = filled(tmp_path)
     other = SMALL.model_copy(update={"encoder": configs.Hashing(dim=32)})
-    service = opened_later(uri, other, samples=tmp_path)
+    service = service_for(uri, other, samples=tmp_path)
     failed = threading.Event()
     service.start(failed.set)
     assert failed.wait(10)
@@ -397,11 +397,11 @@ def test_an_index_of_another_encoder_is_encoded_again_and_opened(tmp_path: Path)
 
 
 def test_what_changes_while_an_index_is_encoded_again_is_caught_up(tmp_path: Path) -> None:
-    from ui.service.library import reembedded
+    from ui.service.library import reembed_library
 
     uri = filled(tmp_path)
     other = SMALL.model_copy(update={"encoder": configs.Hashing(dim=32)})
-    work = reembedded(f"{uri}/", other)
+    work = reembed_library(f"{uri}/", other)
     next(work)
     next(work)
     source = Store.open(uri)

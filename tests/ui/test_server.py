@@ -21,7 +21,7 @@ from tests.ui.conftest import DOC, GONE, SMALL, TIDES, filled, serving, whole
 from ui.service.library import Library
 from ui.service.service import Service
 from ui.service.uploads import file_name, sweep
-from ui.web.auth import open_doors
+from ui.web.auth import open_authentication
 from ui.web.components import assets
 from ui.web.page import Needed
 from ui.web.server import serve, server
@@ -225,7 +225,7 @@ def test_a_filled_library_offers_the_questions_of_the_samples_that_it_holds(tmp_
 def test_behind_a_door_nothing_is_open_but_health_login_and_the_style(
     service: Service, tmp_path: Path
 ) -> None:
-    guard = open_doors(tmp_path, token="a-token-that-is-long-enough")
+    guard = open_authentication(tmp_path, token="a-token-that-is-long-enough")
     client = TestClient(whole(service, guard))
     for path in ("/", "/config", "/gradio_api/info", "/api/v1/library", "/api/v1/openapi.json", "/openapi.json",
                  "/docs", "/metrics", "/ready", "/theme.css", f"/media/{DOC}/1.webp", "/mcp"):  # fmt: skip

@@ -26,7 +26,7 @@ MIB = 2**20
 @contextmanager
 def running(folder: Path, **serve: float) -> Iterator[tuple[str, Path]]:
     """The address of a server over an empty library, and its folder of uploads."""
-    settings = configs.load("smoke").model_copy(
+    settings = configs.load_profile("smoke").model_copy(
         update={"ingest": configs.Ingest(max_file_mb=64), "serve": configs.Serve.model_validate(serve)}
     )
     store = Store.create(str(folder / "index.lance"), HashingEncoder().fingerprint)

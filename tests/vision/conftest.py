@@ -34,7 +34,7 @@ def load(folder: Folder) -> Load:
     import retrieval.encoders
 
     def loaded(name: str, **more: object) -> VisionEncoder:
-        encoder = retrieval.encoders.load(settings_for(name, folder(name), **more))
+        encoder = retrieval.encoders.load_encoder(settings_for(name, folder(name), **more))
         assert isinstance(encoder, VisionEncoder)
         return encoder
 

@@ -399,10 +399,10 @@ def test_a_renamed_or_cut_weight_file_is_refused_for_every_family(
     weights["of_another_model"] = weights.pop(gone)
     safetensors.torch.save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelBroken, match=r"1 missing \(.*layers\.1\..*1 left over \(of_another_model"):
-        retrieval.encoders.load(settings_for(name, path))
+        retrieval.encoders.load_encoder(settings_for(name, path))
     (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:-1])
     with pytest.raises(ModelBroken, match=r"model\.safetensors is no whole weight file"):
-        retrieval.encoders.load(settings_for(name, path))
+        retrieval.encoders.load_encoder(settings_for(name, path))
 
 
 def test_a_device_or_an_attention_that_is_not_here_is_an_error_and_never_another(

@@ -31,7 +31,7 @@ KINDS: dict[str, type[configs.VisionRerankerSettings]] = {
 
 def load(kind: str, path: Path, **more: Any) -> VisionReranker:
     given = {"model": str(path), "device": "cpu", "dtype": "float32", "max_visual_tokens": 64, **more}
-    loaded = rerankers.load(KINDS[kind].model_validate(given))  # type: ignore[arg-type]
+    loaded = rerankers.load_reranker(KINDS[kind].model_validate(given))  # type: ignore[arg-type]
     assert isinstance(loaded, VisionReranker)
     return loaded
 
@@ -218,7 +218,7 @@ def test_what_a_licence_forbids_is_said_when_the_model_is_loaded(
 
     monkeypatch.setattr(checkpoints, "fetch", lambda model, revision: folder("jina_m0"))
     for model in ("jinaai/jina-reranker-m0", str(folder("jina_m0"))):
-        loaded = rerankers.load(configs.JinaM0(model=model, device="cpu", dtype="float32"))
+        loaded = rerankers.load_reranker(configs.JinaM0(model=model, device="cpu", dtype="float32"))
         assert loaded is not None
         assert sum("CC-BY-NC-4.0: not for commercial use" in note for note in loaded.notes) == 1
 
@@ -228,7 +228,7 @@ def test_what_a_licence_forbids_is_said_when_the_model_is_loaded(
 
 def st(path: Path, **more: Any) -> Reranker:
     given = {"model": str(path), "device": "cpu", "dtype": "float32", "attn": "sdpa", **more}
-    loaded = rerankers.load(configs.SentenceTransformers.model_validate(given))
+    loaded = rerankers.load_reranker(configs.SentenceTransformers.model_validate(given))
     assert loaded is not None
     return loaded
 

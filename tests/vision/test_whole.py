@@ -93,7 +93,7 @@ def test_the_shipped_profiles_are_valid_and_their_models_known(name: str) -> Non
     from configs.models import KNOWN
     from ui.cli.models import needed
 
-    rows = list(needed(configs.load(name)))
+    rows = list(needed(configs.load_profile(name)))
     assert rows
     assert all(row.model in KNOWN for row in rows)
 

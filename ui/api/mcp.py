@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute
 from retrieval.errors import FolioscopeError
 from retrieval.types import Filter
 from ui.api.render import highlighted_jpeg
-from ui.api.responses import page_out, search_out
+from ui.api.responses import page_response, search_response
 from ui.api.rest.common import client_of
 from ui.service.service import SearchRequest, Service
 
@@ -80,7 +80,7 @@ def tools(service: Service) -> McpTools:
         """Find the pages that answer a question, best first, with the passage that matches."""
         where = Filter(tuple(documents), tuple(collections), tuple(tags), since, until, scanned)
         result = await service.search(SearchRequest(query, where), _client(context))
-        out = await service.aside(lambda: search_out(service.library, result, top), _client(context))
+        out = await service.aside(lambda: search_response(service.library, result, top), _client(context))
         return {
             "pages": [
                 {
@@ -109,7 +109,7 @@ def tools(service: Service) -> McpTools:
 
         def looked() -> list[Any]:
             page = library.store.page(document, number)
-            out = page_out(library, query, page.doc_id, number)
+            out = page_response(library, query, page.doc_id, number)
             cut = f"\n[cut: {len(out.text) - TEXT:,} more characters]" if len(out.text) > TEXT else ""
             note = f"\n[{out.note}]" if out.note else ""
             text = f"{page.name} (page {number} of {out.pages})\n\n{out.text[:TEXT]}{cut}{note}"

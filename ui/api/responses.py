@@ -18,7 +18,7 @@ REGIONS = 150
 """Regions of one word at most, strongest first."""
 
 
-def search_out(
+def search_response(
     library: Library,
     result: SearchResult,
     top: int,
@@ -58,7 +58,7 @@ def search_out(
     )
 
 
-def page_out(library: Library, query: str, doc_id: str, number: int, who: str = "") -> schemas.PageOut:
+def page_response(library: Library, query: str, doc_id: str, number: int, who: str = "") -> schemas.PageOut:
     """One page; with a question, what of it matches. A number past the end is the last page's.
 
     Raises NotFound, BadQuery.
@@ -96,7 +96,7 @@ def page_out(library: Library, query: str, doc_id: str, number: int, who: str = 
     )
 
 
-def document_out(document: Document, leaving: frozenset[str]) -> schemas.DocumentOut:
+def document_response(document: Document, leaving: frozenset[str]) -> schemas.DocumentOut:
     return schemas.DocumentOut(
         doc_id=document.doc_id,
         name=document.name,

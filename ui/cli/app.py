@@ -71,20 +71,20 @@ def ingest(
 
     Files that are in the index already are skipped, and a file that cannot be read never stops the others.
     """
-    from ingest.pipeline import ingest as run
+    from ingest import pipeline
     from ingest.sources import discover
     from retrieval.errors import IndexBusy, first_line
-    from retrieval.labels import checked
+    from retrieval.labels import checked_labels
     from ui import factory
     from ui.cli import terminal
-    from ui.service.ingest_status import recorded
+    from ui.service.ingest_status import record_status
 
     settings = _load(profile)
-    checked(collection=collection, tags=tag)  # a wrong label ends here, before an index is made for it
+    checked_labels(collection=collection, tags=tag)  # a wrong label ends here, before an index is made for it
     for _ in discover(paths):  # and so does a wrong path
         break
-    store, encoder = factory.store_to_write(index, settings)
-    events = run(
+    store, encoder = factory.create_store(index, settings)
+    events = pipeline.ingest(
         paths,
         store,
         encoder,
@@ -95,12 +95,12 @@ def ingest(
         sync=sync,
         again=again,
     )
-    failures = terminal.follow(recorded(events, index), as_json)
+    failures = terminal.follow(record_status(events, index), as_json)
     if failures and not as_json:
         terminal.print_failures(failures)
     try:
         with terminal.steps() as on_progress:
-            factory.keep_quick(store, settings.search, on_progress)
+            factory.refresh_inverted_index(store, settings.search, on_progress)
     except IndexBusy:  # the process that holds the index refreshes them, or the next ingest does
         pass
     except Exception as error:  # the documents are in the index, and are found without
@@ -157,7 +157,7 @@ def search(
     from ui import factory
     from ui.cli import terminal
 
-    searcher, store = factory.searcher(index, _load(profile), rerank)
+    searcher, store = factory.open_searcher(index, _load(profile), rerank)
     for name in document or ():
         store.document(name)  # an unknown name is an error, not an empty answer
     where = Filter(tuple(document or ()), tuple(collection or ()), tuple(tag or ()), since, until, scanned)
@@ -217,7 +217,7 @@ def serve(
     With --json one line says the address as soon as the server listens.
     """
     from ui.cli import terminal
-    from ui.web.server import serve as run
+    from ui.web import server
 
     def print_address(url: str) -> None:
         if as_json:
@@ -225,7 +225,7 @@ def serve(
         else:
             print(f"Folioscope is at {url} (Ctrl-C ends it)", flush=True)
 
-    run(
+    server.serve(
         index,
         _load(profile),
         host,
@@ -273,9 +273,9 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Ingest the samples, ask ten questions in two stages, and write a report that opens in a browser."""
-    from ui.cli.demo import run
+    from ui.cli.demo import run_demo
 
-    run(folder, _load(profile), as_json)
+    run_demo(folder, _load(profile), as_json)
 
 
 @command(app, "folioscope evaluate samples --compare cpu,smoke --html report.html")
@@ -298,10 +298,12 @@ def evaluate(
 
     With --json there is a line for each profile, and then a line for each comparison.
     """
-    from ui.cli.evaluation import run
+    from ui.cli.evaluation import run_evaluation
 
     profiles = compare.split(",") if compare else [profile]
-    run(dataset, index=index, profiles=profiles, within=within, read=read, as_json=as_json, html=html)
+    run_evaluation(
+        dataset, index=index, profiles=profiles, within=within, read=read, as_json=as_json, html=html
+    )
 
 
 @command(app, "folioscope tune samples --write tuned.yaml")
@@ -361,7 +363,7 @@ def docs_list(index: Index = INDEX, as_json: AsJsonLines = False) -> None:
     from ui import factory
     from ui.cli import terminal
 
-    documents = factory.store_to_read(index).documents()
+    documents = factory.open_store(index).documents()
     if as_json:
         for document in documents:
             terminal.print_json(terminal.document_json(document))
@@ -379,7 +381,7 @@ def docs_remove(
     from ui import factory
     from ui.cli import terminal
 
-    store = factory.store_to_read(index)
+    store = factory.open_store(index)
     documents = [store.document(name) for name in names]
     with store.writing():
         store.remove([document.doc_id for document in documents])
@@ -408,12 +410,14 @@ def docs_tag(
     """
     from dataclasses import replace
 
-    from retrieval.labels import checked
+    from retrieval.labels import checked_labels
     from ui import factory
     from ui.cli import terminal
 
-    labels = checked(collection=collection, tags=None if collection is not None and not tags else tags or ())
-    store = factory.store_to_read(index)
+    labels = checked_labels(
+        collection=collection, tags=None if collection is not None and not tags else tags or ()
+    )
+    store = factory.open_store(index)
     changed = replace(store.document(name), **labels)
     with store.writing():
         store.update(changed)
@@ -429,7 +433,7 @@ def docs_ledger(index: Index = INDEX, as_json: AsJsonLines = False) -> None:
     from ui import factory
     from ui.cli import terminal
 
-    for entry in sorted(factory.store_to_read(index).ledger(), key=lambda e: e.at):
+    for entry in sorted(factory.open_store(index).ledger(), key=lambda e: e.at):
         if as_json:
             terminal.print_json(entry)
         else:
@@ -488,15 +492,15 @@ def doctor(profile: Profile = "cpu", as_json: AsJson = False) -> None:
 
     Exits with 3 if something is missing.
     """
-    from ui.cli.doctor import run
+    from ui.cli.doctor import run_doctor
 
-    raise typer.Exit(run(_load(profile), profile, as_json))
+    raise typer.Exit(run_doctor(_load(profile), profile, as_json))
 
 
 def _load(profile: str) -> "Settings":
-    from configs.settings import load
+    from configs.settings import load_profile
 
-    return load(profile)
+    return load_profile(profile)
 
 
 def main() -> None:

@@ -23,20 +23,20 @@ JUDGED = 40
 """Questions that both stages are judged on: enough for a first look in half a minute."""
 
 
-def run(folder: Path, settings: configs.Settings, as_json: bool) -> None:
+def run_demo(folder: Path, settings: configs.Settings, as_json: bool) -> None:
     """Everything goes under `folder`: the index, `pages/*.png` and `report.html`. Run again, nothing is repeated."""
     began = time.perf_counter()
-    dataset = evaluate.read(SAMPLES)
+    dataset = evaluate.read_dataset(SAMPLES)
     chosen = questions(dataset)
     folder.mkdir(parents=True, exist_ok=True)
     index = str(folder / "samples.lance")
-    store, encoder = factory.store_to_write(index, settings)
+    store, encoder = factory.create_store(index, settings)
     console = terminal.errors if as_json else terminal.console
     console.print(f"Ingesting {SAMPLES.name}/ into {index}", style="bold")
     with terminal.work(as_json) as on_progress:
         for event in ingest([dataset.documents], store, encoder, settings.ingest, collection="samples"):
             on_progress(event)
-    searcher = factory.searcher_of(store, encoder, settings)
+    searcher = factory.build_searcher(store, encoder, settings)
     answers = []
     for question in chosen:
         given = answer(searcher, store, question, dataset.qrels[question.query_id])

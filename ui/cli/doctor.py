@@ -29,7 +29,7 @@ class Check:
     message: str
 
 
-def run(settings: configs.Settings, profile: str, as_json: bool) -> int:
+def run_doctor(settings: configs.Settings, profile: str, as_json: bool) -> int:
     """Print what the profile needs and whether it is here. Returns the exit code: 0, or 3 if something is missing."""
     checks = []
     for check in _checks(settings):
@@ -81,15 +81,15 @@ def _model_checks(settings: configs.Settings) -> Iterator[Check]:
     try:
         import rerankers
         import retrieval.encoders
-        from retrieval.recall.planner import on_gpu
+        from retrieval.recall.planner import gpu_scan_for
 
-        encoder = retrieval.encoders.load(settings.encoder)
+        encoder = retrieval.encoders.load_encoder(settings.encoder)
         yield Check("ok", f"encoder {encoder.fingerprint}")
-        reranker = rerankers.load(settings.reranker)
+        reranker = rerankers.load_reranker(settings.reranker)
         yield Check("ok", f"reranker {reranker.name if reranker else 'none'}")
         for note in (*encoder.notes, *(reranker.notes if reranker else ())):
             yield Check("", note)
-        gpu, _, why = on_gpu(settings.search.device)
+        gpu, _, why = gpu_scan_for(settings.search.device)
         most = f"{settings.search.gpu_mb:,} MiB"
         where = f"vectors are scanned on {gpu}, up to {most}" if gpu else "no GPU for vectors"
         where += f": {why}" if why else ""

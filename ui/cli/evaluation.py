@@ -15,12 +15,12 @@ from retrieval.errors import FolioscopeError
 from retrieval.evaluation import calibrate, evaluate, tune
 from retrieval.store.store import Store
 from ui.cli import evaluation_report, terminal
-from ui.service.measurement import EvaluationRun, measured, slices, summary
+from ui.service.measurement import EvaluationRun, measure_dataset, slices, summary
 
 # evaluate
 
 
-def run(
+def run_evaluation(
     place: str,
     *,
     index: str,
@@ -31,11 +31,13 @@ def run(
     html: Path | None,
 ) -> None:
     """Measure one profile, or compare several on the same questions."""
-    depth = max(read, *(configs.load(profile).search.rerank for profile in profiles))
+    depth = max(read, *(configs.load_profile(profile).search.rerank for profile in profiles))
     own = index if len(profiles) == 1 else ""
     with terminal.work(as_json) as on_progress:
         done = [
-            measured(place, index=own, profile=profile, within=within, read=depth, on_progress=on_progress)
+            measure_dataset(
+                place, index=own, profile=profile, within=within, read=depth, on_progress=on_progress
+            )
             for profile in profiles
         ]
     where = "within the question's document" if within else "over all documents"
@@ -101,7 +103,9 @@ def run_tune(
 ) -> None:
     """Choose weights, depth and gate; say whether reranking pays; write the profile if asked to."""
     with terminal.work(as_json) as on_progress:
-        one = measured(place, index=index, profile=profile, within=within, read=read, on_progress=on_progress)
+        one = measure_dataset(
+            place, index=index, profile=profile, within=within, read=read, on_progress=on_progress
+        )
     if not one.reranker:
         raise FolioscopeError(
             f"profile {profile} has no reranker: there is nothing to spend and nothing to tune"
@@ -161,9 +165,9 @@ def run_calibrate(
     html: Path | None,
 ) -> None:
     """Fit the probability that a page answers, and keep it with the index `target` (the data set's own without one)."""
-    settings = configs.load(profile)
+    settings = configs.load_profile(profile)
     with terminal.work(as_json) as on_progress:
-        one = measured(
+        one = measure_dataset(
             place,
             index=index,
             profile=profile,
@@ -174,14 +178,16 @@ def run_calibrate(
     if not one.reranker:
         raise FolioscopeError(f"profile {profile} has no reranker, so it has no scores to calibrate")
     encoder = str(one.store.fingerprint)
-    fitted = calibrate.fit(one.observed, reranker=one.reranker, encoder=encoder, dataset=one.dataset.name)
+    fitted = calibrate.fit_calibration(
+        one.observed, reranker=one.reranker, encoder=encoder, dataset=one.dataset.name
+    )
     if target:
         theirs = str(Store.open(target).fingerprint)
         if theirs != encoder:
             raise confidence.CalibrationMismatch(
                 f"{target} was encoded by {theirs}, the data set by {encoder}: calibrate with the profile of that index"
             )
-    place_of = confidence.save(fitted, target or one.store.uri)
+    place_of = confidence.save_calibration(fitted, target or one.store.uri)
     if as_json:
         terminal.print_json({**asdict(replace(fitted, x=(), y=())), "file": str(place_of)})
     else:

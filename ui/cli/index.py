@@ -22,7 +22,7 @@ def info(index: Index = INDEX, as_json: AsJson = False) -> None:
     """Show the documents, pages, encoder and disk space of an index."""
     from ui import factory
 
-    store = factory.store_to_read(index)
+    store = factory.open_store(index)
     documents = store.documents()
     place = Path(index)
     files = [f.stat().st_size for f in place.rglob("*") if f.is_file()] if place.is_dir() else []
@@ -49,7 +49,7 @@ def build(index: Index = INDEX, as_json: AsJson = False) -> None:
     from ui import factory
     from ui.cli import terminal
 
-    store = factory.store_to_read(index)
+    store = factory.open_store(index)
     with _kept_on_stop(), terminal.steps() as on_progress:
         upkeep.build(store, on_progress)
     _print(_stats(store), as_json)
@@ -62,7 +62,7 @@ def refresh(index: Index = INDEX, as_json: AsJson = False) -> None:
     from ui import factory
     from ui.cli import terminal
 
-    store = factory.store_to_read(index)
+    store = factory.open_store(index)
     with _kept_on_stop(), terminal.steps() as on_progress:
         done = upkeep.refresh(store, on_progress)
     if as_json:
@@ -77,7 +77,7 @@ def stats(index: Index = INDEX, as_json: AsJson = False) -> None:
     """Show the pages in the recall lists, the pages that are not in them yet, and their size."""
     from ui import factory
 
-    _print(_stats(factory.store_to_read(index)), as_json)
+    _print(_stats(factory.open_store(index)), as_json)
 
 
 @command(index, "folioscope index drop --index library.lance")
@@ -87,7 +87,7 @@ def drop(index: Index = INDEX, as_json: AsJson = False) -> None:
     from ui import factory
     from ui.cli import terminal
 
-    upkeep.drop(factory.store_to_read(index))
+    upkeep.drop(factory.open_store(index))
     if as_json:
         terminal.print_json({"index": index, "dropped": True})
     else:
@@ -107,21 +107,23 @@ def verify(
 
     Exits with 1 if there is a problem.
     """
-    from configs.settings import load
+    from configs.settings import load_profile
     from retrieval.recall import agreement
     from retrieval.recall.ivf import upkeep
     from retrieval.store import verify as integrity
     from ui import factory
     from ui.cli import terminal
 
-    store, searcher, compared = factory.store_to_read(index), None, None
-    if questions and upkeep.load(store) is not None:
-        searcher, _ = factory.searcher(index, load(profile), rerank=False)
+    store, searcher, compared = factory.open_store(index), None, None
+    if questions and upkeep.load_inverted_index(store) is not None:
+        searcher, _ = factory.open_searcher(index, load_profile(profile), rerank=False)
     with terminal.steps() as on_progress:
         report = integrity.verify(store, lambda done, of: on_progress("reading rows", done, of))
         if searcher:
             asked = agreement.sample_queries(store, searcher.encoder, questions)
-            compared = agreement.measure(store, asked, lambda done, of: on_progress("exact search", done, of))
+            compared = agreement.measure_agreement(
+                store, asked, lambda done, of: on_progress("exact search", done, of)
+            )
     if as_json:
         terminal.print_json(asdict(report) | {"recall": compared})
     else:
@@ -146,7 +148,7 @@ def optimize(index: Index = INDEX, as_json: AsJson = False) -> None:
     from ui import factory
     from ui.cli import terminal
 
-    store = factory.store_to_read(index)
+    store = factory.open_store(index)
     with store.writing():
         store.optimize()
     if as_json:
@@ -161,13 +163,13 @@ def reembed(
     as_json: AsJsonLines = False,
 ) -> None:
     """Make a new index with the encoder of a profile from the pages of this one, without reading files or OCR."""
-    from configs.settings import load
+    from configs.settings import load_profile
     from ingest.reembed import reembed as encode_again
     from ui import factory
     from ui.cli import terminal
 
-    source = factory.store_to_read(index)
-    store, encoder = factory.store_to_write(target, load(profile))
+    source = factory.open_store(index)
+    store, encoder = factory.create_store(target, load_profile(profile))
     for document in encode_again(source, store, encoder):
         if as_json:
             terminal.print_json(terminal.document_json(document))

@@ -19,7 +19,7 @@ from retrieval.store.store import Store
 from retrieval.train.course import TrainingRefused, question_hash
 from ui import factory
 from ui.cli import terminal
-from ui.service.measurement import EvaluationRun, OnProgress, measured, own_index
+from ui.service.measurement import EvaluationRun, OnProgress, measure_dataset, own_index
 
 LEVEL = 0.05
 """A model is promoted if the paired randomization test gives a smaller p."""
@@ -44,7 +44,7 @@ def run_promote(
         raise FolioscopeError(
             f"{kind!r} is not a model that ships: name the checkpoint in a profile, and 'folioscope evaluate --compare'"
         )
-    settings = configs.load(profile)
+    settings = configs.load_profile(profile)
     ours = settings.encoder if kind == "words" else settings.reranker
     if not isinstance(ours, configs.Words | configs.Text):
         raise FolioscopeError(f"profile {profile} has no {kind} model that could be replaced")
@@ -56,7 +56,7 @@ def run_promote(
     with terminal.work(as_json) as on_progress:
 
         def measure(folder: str, settings: configs.Settings) -> EvaluationRun:
-            return measured(
+            return measure_dataset(
                 place, index=folder, profile=profile, within=within, read=settings.search.rerank,
                 on_progress=on_progress, settings=settings,
             )  # fmt: skip
@@ -107,7 +107,7 @@ def _reembedded(source: Store, settings: configs.Settings, candidate: str, on_pr
     """Make an index of the same pages with the candidate's vectors, and return its folder."""
     revision = ModelFolder(candidate).revision("words.onnx", "table.bin", "tokenizer.json")
     folder = f"{source.uri.removesuffix('.lance')}-{revision}.lance"
-    target, encoder = factory.store_to_write(folder, settings)
+    target, encoder = factory.create_store(folder, settings)
     on_progress("encoding the pages again")
     for document in reembed(source, target, encoder):
         on_progress(f"encoded {document.name} again")

@@ -53,19 +53,19 @@ def run_mine(
     as_json: bool,
 ) -> None:
     """Index the source where it is not yet, mine it, and write the groups."""
-    settings = configs.load(profile)
+    settings = configs.load_profile(profile)
     if isinstance(settings.reranker, configs.NoReranker):
         raise FolioscopeError(f"profile {profile} has no reranker: nobody says which candidates are answers")
     folder = index or str(own_index(source.removesuffix(".jsonl.gz"), "train"))
-    store, encoder = factory.store_to_write(folder, settings)
+    store, encoder = factory.create_store(folder, settings)
     with terminal.work(as_json) as on_progress:
         asked = _asked(source, store, encoder, settings, within=within, on_progress=on_progress)
     if not asked:
         raise NotFound(f"{source} has no question with an answer in the index {folder}: nothing can be mined")
-    searcher = factory.searcher_of(store, encoder, settings)
+    searcher = factory.build_searcher(store, encoder, settings)
     teacher = searcher.reranker
     assert teacher is not None
-    reader = teacher if isinstance(teacher, TextReranker) else rerankers.load(configs.Text())
+    reader = teacher if isinstance(teacher, TextReranker) else rerankers.load_reranker(configs.Text())
     miner = Miner(searcher, cast(TextReranker, reader), teacher, Mining(**options))
     counts = miner.counts
     total = min(miner.options.most or len(asked), len(asked))
@@ -197,7 +197,7 @@ def _fit_vision(
     chosen: Mapping[str, Any],
     on_progress: OnStep,
 ) -> None:
-    settings = configs.load(profile)
+    settings = configs.load_profile(profile)
     pages = page_groups(groups, Store.open(index))
     options = LoraOptions(**chosen)
     half, wanted, _ = LARGE[kind]

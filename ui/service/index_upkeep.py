@@ -67,7 +67,7 @@ class IndexUpkeep:
             try:
                 version = self._store.version()
                 if version != seen:
-                    if factory.keep_quick(self._store, self._settings, self._tell):
+                    if factory.refresh_inverted_index(self._store, self._settings, self._tell):
                         self._refreshed()
                     seen = version
                 pause = self._every_s

@@ -50,7 +50,7 @@ class Run:
 RUN = TypeAdapter(Run)
 
 
-def recorded(
+def record_status(
     events: Iterator[Progress], index_uri: str, clock: Callable[[], float] = time.time
 ) -> Iterator[Progress]:
     """Pass the events of an ingest on, and keep the file. Where it cannot be written, nothing else happens."""
@@ -69,7 +69,7 @@ def recorded(
             record.write("finished" if last.event == "finished" else "stopped")
 
 
-def current(index_uri: str, clock: Callable[[], float] = time.time) -> Run | None:
+def current_status(index_uri: str, clock: Callable[[], float] = time.time) -> Run | None:
     """The ingest of the command line that is under way, has just finished, or was ended before it had."""
     if "://" in index_uri:
         return None

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from ir_measures import RR, nDCG
 
-from retrieval.evaluation.evaluate import falling, measured, paired_p
+from retrieval.evaluation.evaluate import falling, measure_runs, paired_p
 
 MEASURES = (nDCG @ 10, RR @ 10)
 ROUNDS = 2_000  # of the bootstrap
@@ -141,7 +141,7 @@ class Judgements:
             return [], []
         qrels = {query: grades[query] for query in asked}
         values = [
-            measured(MEASURES, qrels, {query: falling(orders[query][stage]) for query in asked})
+            measure_runs(MEASURES, qrels, {query: falling(orders[query][stage]) for query in asked})
             for stage in (0, 1)
         ]
         lifts = [_lift(str(m), values[0][str(m)], values[1][str(m)]) for m in MEASURES]

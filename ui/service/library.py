@@ -76,7 +76,7 @@ def open_library(
 
     has_escaped: whether a file that waited to be read has become a link out of the folders that may be read.
     """
-    store, encoder = factory.store_to_write(uri, settings)
+    store, encoder = factory.create_store(uri, settings)
 
     def run(
         paths: Sequence[Path], *, stop: threading.Event, again: bool, collection: str, tags: Sequence[str]
@@ -96,7 +96,7 @@ def open_library(
             inside, store, encoder, settings.ingest, stop=stop, again=again, collection=collection, tags=tags
         )
 
-    searcher = factory.searcher_of(store, encoder, settings)
+    searcher = factory.build_searcher(store, encoder, settings)
     folder = uploads_folder(uri)
     jobs = Jobs(folder, store, run)
     judgements, keeper = (
@@ -106,7 +106,7 @@ def open_library(
     return Library(uri, store, searcher, jobs, judgements, keeper, samples)
 
 
-def reembedded(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:
+def reembed_library(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:
     """Put an index of the profile's encoder in the place of another encoder's, from its pages: (done, total) pages.
 
     The old one is kept beside it, as `NAME.before`. What an interrupted run did is taken up again. Raises
@@ -119,7 +119,7 @@ def reembedded(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:
     place = Path(uri)
     fresh, _ = neighbours(place)
     source = Store.open(uri)
-    target, encoder = factory.store_to_write(str(fresh), settings)
+    target, encoder = factory.create_store(str(fresh), settings)
     done = sum(document.pages for document in target.documents())
     yield done, max(done, sum(document.pages for document in source.documents()))
     for document in reembed(source, target, encoder):
@@ -154,7 +154,7 @@ def _examples(samples: Path) -> list[tuple[str, list[tuple[str, int]]]]:
     """The questions that `demo.txt` lists by id, in its order, each with (document, page) of its answers."""
     try:
         listed = (samples / "demo.txt").read_text(encoding="utf-8").split()
-        dataset = evaluate.read(samples)
+        dataset = evaluate.read_dataset(samples)
     except (FileNotFoundError, NotFound):
         return []
     texts = {question.query_id: question.text for question in dataset.questions}

@@ -57,7 +57,7 @@ def own_index(place: str, name: str) -> Path:
     return Path("evaluation") / f"{Path(place).resolve().name}-{Path(name).stem}.lance"
 
 
-def measured(
+def measure_dataset(
     place: str,
     *,
     index: str,
@@ -72,17 +72,17 @@ def measured(
     index: "" for the data set's own. read: candidates of each question that the reranker scores. settings: replace
     those of the profile.
     """
-    settings = settings or configs.load(profile)
+    settings = settings or configs.load_profile(profile)
     folder = Path(index) if index else own_index(place, profile)
     dataset = open_dataset(place, folder.with_suffix(".documents"))
-    store, encoder = factory.store_to_write(str(folder), settings)
+    store, encoder = factory.create_store(str(folder), settings)
     for event in ingest([dataset.documents], store, encoder, settings.ingest):
         on_progress(event)
     evaluate.require(dataset, store)
     generous = settings.search.model_copy(
         update={"depth": 2 * FIRST, "rerank": read, "gate": None, "rules": ()}
     )
-    searcher = factory.searcher_of(store, encoder, settings.model_copy(update={"search": generous}))
+    searcher = factory.build_searcher(store, encoder, settings.model_copy(update={"search": generous}))
     total = len(dataset.questions)
     on_progress(f"asking {total} questions")
     observed = tuple(

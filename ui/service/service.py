@@ -20,7 +20,7 @@ from retrieval.text import one_line
 from retrieval.types import Filter, SearchResult
 from ui.service.fair_queue import Busy, FairQueue
 from ui.service.folders import Folders
-from ui.service.library import SAMPLES, Library, open_library, reembedded
+from ui.service.library import SAMPLES, Library, open_library, reembed_library
 from ui.service.metrics import Metrics
 from ui.service.uploads import Uploads
 
@@ -280,7 +280,7 @@ def _in_words(error: Exception) -> str:
     return error.message if isinstance(error, FolioscopeError) else str(error)
 
 
-def opened_later(
+def service_for(
     uri: str, settings: configs.Settings, *, samples: Path = SAMPLES, roots: Sequence[Path] = ()
 ) -> Service:
     """A service over the index at `uri`, opened by `start`. Raises FolioscopeError for a root that is no folder."""
@@ -289,5 +289,5 @@ def opened_later(
         settings,
         lambda: open_library(uri, settings, samples, folders.has_escaped),
         folders,
-        lambda: reembedded(uri, settings),
+        lambda: reembed_library(uri, settings),
     )

@@ -226,7 +226,7 @@ class Guard:
         await self._app(scope, receive, send)
 
 
-def open_doors(
+def open_authentication(
     folder: Path, *, token: str = "", users: Path | None = None, clock: Callable[[], float] = time.time
 ) -> Authentication | None:
     """None where neither a token nor a users file is given: then there is no authentication.
@@ -249,7 +249,7 @@ def open_doors(
     return Authentication(_secret(folder), token, accounts, clock)
 
 
-def require_doors(host: str, doors: Authentication | None) -> None:
+def require_authentication(host: str, doors: Authentication | None) -> None:
     """Raises FolioscopeError where other machines could come in and there is no login."""
     if doors is None and not is_loopback(host):
         raise FolioscopeError(

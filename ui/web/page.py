@@ -36,7 +36,7 @@ class Needed:
             await WebSocketClose()(scope, receive, send)
 
 
-def mounted(app: FastAPI) -> FastAPI:
+def mount_page(app: FastAPI) -> FastAPI:
     """`app` with the page at its root."""
     style = f'<link rel="stylesheet" href="{assets.address("folioscope.css")}">'
     keys = f'<script type="module" src="{assets.address("keys.js")}"></script>'

@@ -25,11 +25,11 @@ from ui.api.problems import RequestIds
 from ui.api.rest import description, documents, library, search
 from ui.api.rest.common import add_handlers, unmatched
 from ui.service.library import uploads_folder
-from ui.service.service import Service, opened_later
+from ui.service.service import Service, service_for
 from ui.web import auth
 from ui.web.auth import Authentication
 from ui.web.components import assets
-from ui.web.page import mounted
+from ui.web.page import mount_page
 from ui.web.security import Bounded, SameOrigin, SecurityHeaders
 
 BACKLOG = 2048  # connections that wait for the server to take them; uvicorn's own number
@@ -65,10 +65,10 @@ def serve(
     # Before the MCP server sets up a handler of its own, which opens files to speak.
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("asyncio").addFilter(RepeatFilter())
-    guard = auth.open_doors(uploads_folder(uri), token=token, users=users)
-    auth.require_doors(host, guard)
+    guard = auth.open_authentication(uploads_folder(uri), token=token, users=users)
+    auth.require_authentication(host, guard)
     with _bound(host, port) as bound:
-        service = opened_later(uri, settings, roots=folders)
+        service = service_for(uri, settings, roots=folders)
         app = create_app(service, guard, host=host, has_proxy=bool(proxy))
         bound.listen(BACKLOG)
         shown = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
@@ -108,7 +108,7 @@ def create_app(
     """The whole as an ASGI app; whoever made the service starts it. `host` is what it will be bound to: on a
     loopback address it answers only to that machine's own names, so that no foreign site reaches it by DNS.
     """
-    return mounted(server(service, guard, host, has_proxy=has_proxy))
+    return mount_page(server(service, guard, host, has_proxy=has_proxy))
 
 
 def server(

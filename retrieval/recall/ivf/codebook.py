@@ -104,7 +104,7 @@ def size(vectors: int) -> int:
     return int(2 ** np.round(np.log2(max(2.0, 8 * vectors**0.5))))
 
 
-def train(
+def train_codebook(
     sample: NDArray[Any], centroids: int, on_progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Codebook:
     """sample (n, d), of length 1, any float; about `centroids` centroids, at most one for eight vectors.

@@ -92,7 +92,7 @@ class InvertedIndex:
                 return cls(
                     manifest,
                     Codebook.load(folder / manifest.codebook),
-                    tuple(segment.load(folder / name) for name in manifest.segments),
+                    tuple(segment.load_segment(folder / name) for name in manifest.segments),
                 )
             except (OSError, ValueError, KeyError, EOFError, BadZipFile):
                 continue

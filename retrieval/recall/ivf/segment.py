@@ -42,7 +42,7 @@ class Segment:
         return len(self.pages["number"])
 
 
-def load(folder: Path) -> Segment:
+def load_segment(folder: Path) -> Segment:
     """Raises OSError and ValueError for a folder that is no whole segment."""
     documents = [
         (doc_id, reading) for doc_id, reading in json.loads((folder / "documents.json").read_bytes())
@@ -55,7 +55,7 @@ def load(folder: Path) -> Segment:
     return Segment(documents, pages, np.load(folder / "starts.npy"), *lists)
 
 
-def write(
+def write_segment(
     folder: Path,
     documents: Sequence[tuple[str, str]],
     pages: dict[str, NDArray[Any]],
@@ -77,7 +77,7 @@ def write(
     np.save(folder / "factor.npy", codes.factors[by_list])
 
 
-def merge(folder: Path, segments: Sequence[Segment], keep: Sequence[NDArray[np.bool_]]) -> None:
+def merge_segments(folder: Path, segments: Sequence[Segment], keep: Sequence[NDArray[np.bool_]]) -> None:
     """One segment of those pages of several that are kept, written list by list; keep[i] (pages of segment i,).
 
     A document is kept whole or not at all.

@@ -22,7 +22,7 @@ from retrieval.recall.ivf.codebook import Codebook, Codes
 from retrieval.recall.ivf.lists import MANIFEST, InvertedIndex, Manifest
 from retrieval.recall.ivf.segment import Segment
 from retrieval.store.locks import locked
-from retrieval.store.schema import dequantize, ragged_stored, reading
+from retrieval.store.schema import dequantize, ragged_stored, revision
 from retrieval.store.store import Store, is_remote
 from retrieval.types import Document, Page, Stored, Vectors
 
@@ -73,13 +73,13 @@ def state(store: Store) -> object:
     return facts.st_ino, facts.st_mtime_ns
 
 
-def load(store: Store) -> InvertedIndex | None:
+def load_inverted_index(store: Store) -> InvertedIndex | None:
     return InvertedIndex.load(folder(store.uri), str(store.fingerprint))
 
 
 def current(lists: InvertedIndex, documents: Sequence[Document]) -> set[str]:
     """The doc_ids whose pages the lists hold as they are now."""
-    return {d.doc_id for d in documents if (d.doc_id, reading(d)) in lists.documents}
+    return {d.doc_id for d in documents if (d.doc_id, revision(d)) in lists.documents}
 
 
 def live(part: Segment, revisions: Mapping[str, str]) -> NDArray[np.bool_]:
@@ -90,11 +90,11 @@ def live(part: Segment, revisions: Mapping[str, str]) -> NDArray[np.bool_]:
 
 
 def stats(store: Store) -> Stats:
-    documents, lists = store.documents(), load(store)
+    documents, lists = store.documents(), load_inverted_index(store)
     pages = sum(d.pages for d in documents)
     if lists is None:
         return Stats(missing=pages)
-    revisions = {d.doc_id: reading(d) for d in documents}
+    revisions = {d.doc_id: revision(d) for d in documents}
     alive = sum(int(live(part, revisions).sum()) for part in lists.segments)
     there = current(lists, documents)
     return Stats(
@@ -132,7 +132,7 @@ def refresh(store: Store, on_progress: OnProgress = lambda what, done, of: None)
     Builds where there are no lists yet, or where the index has outgrown them. Raises IndexBusy.
     """
     with _upkeep(store) as place:
-        lists, documents = load(store), store.documents()
+        lists, documents = load_inverted_index(store), store.documents()
         if lists is None or _mean(store, documents) * sum(d.pages for d in documents) > OUTGROWN * max(
             lists.manifest.trained_for, 1
         ):
@@ -153,7 +153,7 @@ def due(store: Store, quick: float) -> bool:
 
     They do once what is scanned beside the lists costs a quarter of that time, or many of their pages were removed.
     """
-    documents, lists = store.documents(), load(store)
+    documents, lists = store.documents(), load_inverted_index(store)
     vectors = _mean(store, documents) * sum(d.pages for d in documents)
     if vectors <= quick:
         return False
@@ -161,7 +161,7 @@ def due(store: Store, quick: float) -> bool:
         return True
     there = current(lists, documents)
     missing = sum(d.pages for d in documents if d.doc_id not in there) / sum(d.pages for d in documents)
-    revisions = {d.doc_id: reading(d) for d in documents}
+    revisions = {d.doc_id: revision(d) for d in documents}
     dead = max((1 - live(part, revisions).mean() for part in lists.segments), default=0.0)
     return bool(missing * vectors > quick / 4 or dead > DEAD)
 
@@ -176,7 +176,7 @@ def _build(store: Store, place: Path, on_progress: OnProgress) -> bool:
     sample = _sample(store, documents, min(codebook.PER_CENTROID * wanted, MOST_SAMPLED) / max(vectors, 1))
     if not len(sample):
         return False
-    book = codebook.train(sample, wanted, lambda done, of: on_progress("training", done, of))
+    book = codebook.train_codebook(sample, wanted, lambda done, of: on_progress("training", done, of))
     del sample
     name = f"codebook-{uuid.uuid4().hex[:8]}.npz"
     book.save(place / name)
@@ -195,7 +195,7 @@ def _encode(
     total, done = sum(d.pages for d in documents), 0
     names: list[str] = []
     for group in _groups(documents, GROUP / _mean(store, documents)):
-        revisions = {d.doc_id: reading(d) for d in group}
+        revisions = {d.doc_id: revision(d) for d in group}
         at = {doc_id: position for position, doc_id in enumerate(revisions)}
         columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in segment.COLUMNS}
         codes: list[Codes] = []
@@ -212,7 +212,7 @@ def _encode(
         if columns["number"]:
             names.append(f"segment-{uuid.uuid4().hex[:8]}")
             whole = {name: np.concatenate(parts) for name, parts in columns.items()}
-            segment.write(
+            segment.write_segment(
                 place / names[-1],
                 list(revisions.items()),
                 whole,
@@ -224,8 +224,8 @@ def _encode(
 
 def _tidy(store: Store, place: Path, manifest: Manifest, on_progress: OnProgress) -> Manifest:
     """Segments with many removed pages are written anew; of too many, the small ones become one."""
-    parts = {name: segment.load(place / name) for name in manifest.segments}
-    revisions = {d.doc_id: reading(d) for d in store.documents()}
+    parts = {name: segment.load_segment(place / name) for name in manifest.segments}
+    revisions = {d.doc_id: revision(d) for d in store.documents()}
     alive = {name: live(part, revisions) for name, part in parts.items()}
     names = [name for name, mask in alive.items() if mask.any()]
     again = [name for name in names if alive[name].mean() < 1 - DEAD]
@@ -241,10 +241,10 @@ def _tidy(store: Store, place: Path, manifest: Manifest, on_progress: OnProgress
 
 def _merged(store: Store, place: Path, names: Sequence[str], on_progress: OnProgress) -> str:
     on_progress("merging", 0, 1)
-    parts = [segment.load(place / name) for name in names]
-    revisions = {d.doc_id: reading(d) for d in store.documents()}
+    parts = [segment.load_segment(place / name) for name in names]
+    revisions = {d.doc_id: revision(d) for d in store.documents()}
     name = f"segment-{uuid.uuid4().hex[:8]}"
-    segment.merge(place / name, parts, [live(part, revisions) for part in parts])
+    segment.merge_segments(place / name, parts, [live(part, revisions) for part in parts])
     on_progress("merging", 1, 1)
     return name
 

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from retrieval.labels import checked
+from retrieval.labels import checked_labels
 from retrieval.types import Document
 from ui.api import schemas
 from ui.api.problems import problem
-from ui.api.responses import document_out
+from ui.api.responses import document_response
 from ui.api.rest.common import ERRORS
 from ui.service import ingest_status, uploads
 from ui.service.jobs.queue import Job
@@ -42,7 +42,7 @@ def routes(service: Service) -> APIRouter:
         found = [d for d in library.store.documents() if _matches(d, find, collection, tag)]
         found.sort(key=lambda d: _sorted_by(d, sort), reverse=descending)
         return schemas.DocumentsOut(
-            documents=[document_out(d, leaving) for d in found[start : start + count]],
+            documents=[document_response(d, leaving) for d in found[start : start + count]],
             total=len(found),
             pages=sum(d.pages for d in found),
         )
@@ -50,14 +50,14 @@ def routes(service: Service) -> APIRouter:
     @router.get("/documents/{doc_id}")
     def document(doc_id: str) -> schemas.DocumentOut:
         library = service.library
-        return document_out(library.store.document(doc_id), library.jobs.leaving())
+        return document_response(library.store.document(doc_id), library.jobs.leaving())
 
     @router.patch("/documents/{doc_id}")
     def change(doc_id: str, asked: schemas.ChangeIn) -> schemas.DocumentOut:
         """Rename a document, or change its title, collection, tags or date."""
         library = service.library
         changed = library.jobs.change(doc_id, **asked.model_dump(exclude_none=True))
-        return document_out(changed, library.jobs.leaving())
+        return document_response(changed, library.jobs.leaving())
 
     @router.post("/documents/remove")
     def remove(asked: schemas.DocumentsIn) -> schemas.JobsOut:
@@ -88,7 +88,7 @@ def routes(service: Service) -> APIRouter:
         tag: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006 (FastAPI copies it)
     ) -> JSONResponse:
         """Add one file: its bytes are the body."""
-        checked(collection=collection, tags=tag)  # before anything is kept
+        checked_labels(collection=collection, tags=tag)  # before anything is kept
         library = service.library
         try:
             kept = await service.uploads.receive(request, library.jobs.folder, name)
@@ -176,7 +176,7 @@ def _sorted_by(document: Document, sort: SORTS) -> tuple[object, ...]:
 def _jobs(library: Library) -> schemas.JobsOut:
     summary = library.jobs.summary()  # first: what it calls ended has ended in the list, too
     jobs = library.jobs.listed(LISTED)
-    run = ingest_status.current(library.uri)
+    run = ingest_status.current_status(library.uri)
     return schemas.JobsOut(
         jobs=[_job(job) for job in jobs],
         counts=dict(summary.counts.items()),

@@ -21,7 +21,7 @@ from ui.api import export, schemas
 from ui.api.json_text import json_text
 from ui.api.problems import unexpected
 from ui.api.render import highlighted_page
-from ui.api.responses import page_out, search_out
+from ui.api.responses import page_response, search_response
 from ui.api.rest.common import ERRORS, answer_of, client_of, user_of
 from ui.service.service import SearchRequest, Service
 
@@ -79,7 +79,7 @@ def routes(service: Service) -> APIRouter:
         async def shown(result: SearchResult) -> bytes:
             def body() -> bytes:
                 grades = service.library.judgements.of(result.query, user_of(request))
-                out = search_out(service.library, result, top, candidates=candidates, grades=grades)
+                out = search_response(service.library, result, top, candidates=candidates, grades=grades)
                 return out.model_dump_json().encode()
 
             return await service.aside(body, client_of(request))
@@ -134,7 +134,7 @@ def routes(service: Service) -> APIRouter:
         """One page: its words, and what of it matches the question."""
         library = service.library
         return await service.with_model(
-            q, client_of(request), lambda: page_out(library, q, doc_id, number, user_of(request))
+            q, client_of(request), lambda: page_response(library, q, doc_id, number, user_of(request))
         )
 
     @router.get("/documents/{doc_id}/pages/{number}/highlights", response_model=schemas.HighlightsOut)
@@ -144,7 +144,7 @@ def routes(service: Service) -> APIRouter:
         """Only what of a page matches the question: boxes for each of its words, and a heat map."""
         library = service.library
         out = await service.with_model(
-            q, client_of(request), lambda: page_out(library, q, doc_id, number, user_of(request))
+            q, client_of(request), lambda: page_response(library, q, doc_id, number, user_of(request))
         )
         return schemas.HighlightsOut(**out.model_dump(include=set(schemas.HighlightsOut.model_fields)))
 

@@ -17,7 +17,7 @@ from ingest.known import EDITED
 from ingest.read.titles import clean
 from ingest.sources import path_of, state_of
 from retrieval.errors import IndexBusy, NotFound
-from retrieval.labels import BadChange, checked
+from retrieval.labels import BadChange, checked_labels
 from retrieval.store.store import Store
 from retrieval.types import Document
 from ui.service.jobs.requests import PendingRequests
@@ -110,7 +110,7 @@ class Jobs:
         Raises BadChange for a collection or tags that a document cannot have, and what iterating over `paths` raises:
         the files before that are queued.
         """
-        said = checked(collection=collection, tags=tags)
+        said = checked_labels(collection=collection, tags=tags)
         return self._queue((path, False, said["collection"], said["tags"]) for path in paths)
 
     def reread(self, doc_ids: Sequence[str]) -> None:
@@ -187,7 +187,7 @@ class Jobs:
         Raises BadChange for what a document cannot be called, NotFound, and IndexBusy if nothing could be written
         for `wait_s` seconds: then it stays as it is.
         """
-        said = checked(name=name, title=title, collection=collection, tags=tags, date=date)
+        said = checked_labels(name=name, title=title, collection=collection, tags=tags, date=date)
 
         def changed(document: Document) -> Document:
             new = {field for field, value in said.items() if getattr(document, field) != value}
