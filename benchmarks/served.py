@@ -1,8 +1,8 @@
 """How fast searches are through the server and the command line, for several checkouts side by side in one run.
 
 Each checkout builds its own index of N pages by its own `benchmarks.search_speed` (from the same seed), starts its own
-server, and answers the same questions; the checkouts take turns, round by round, so that a noisy machine disturbs all of
-them alike. Read the ratios, not the milliseconds. No answer comes from the server's memory of recent results, because
+server, and answers the same questions; the checkouts take turns, round by round, so that a noisy machine disturbs all
+of them alike. Read the ratios, not the milliseconds. No answer comes from the server's memory of recent results, because
 each question is asked with a budget that has not been used before.
 
     python -m benchmarks.served --checkout ../before --checkout . --work FOLDER
@@ -139,17 +139,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for address in addresses:
             round_of(address, questions, 1)  # compiles and loads what the first searches need
         for clients in CLIENTS:
-            sides = [lambda a=a, n=clients: round_of(a, questions, n) for a in addresses]  # type: ignore[misc]
+            sides = [lambda a=a, n=clients: round_of(a, questions, n) for a in addresses]
             written[f"{clients} clients"] = summary(in_turn(sides, options.rounds))
             print(json.dumps({f"{clients} clients": written[f"{clients} clients"]}), flush=True)
     samples = [work / "samples.lance" for work in works]
     sides = [
         lambda c=c, i=i: [first_search(c, i, questions[0])] for c, i in zip(checkouts, samples, strict=True)
-    ]  # type: ignore[misc]
+    ]
     written["a search by the command line, over the samples"] = summary(in_turn(sides, 2 * options.rounds))
     sides = [
         lambda c=c, i=i: [first_search(c, i, questions[0])] for c, i in zip(checkouts, indexes, strict=True)
-    ]  # type: ignore[misc]
+    ]
     written["a search by the command line"] = summary(in_turn(sides, options.rounds))
     print(json.dumps(written, indent=1))
     (RESULTS / "served.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
