@@ -2,7 +2,7 @@
 
 Each checkout builds its own index of N pages by its own `benchmarks.search_speed` (from the same seed), starts its own
 server, and answers the same questions; the checkouts take turns, round by round, so that a noisy machine disturbs all
-of them alike. Read the ratios, not the milliseconds. No answer comes from the server's memory of recent results, because
+of them alike. Read the ratios, not the milliseconds. No answer comes from the cache of recent results, because
 each question is asked with a budget that has not been used before.
 
     python -m benchmarks.served --checkout ../before --checkout . --work FOLDER

@@ -22,7 +22,7 @@ Method = Literal["z_scores", "rrf", "borda"]
 class EnsembleReranker:
     """Where one member fails, the stage fails: an order of the others would pass for one of all."""
 
-    whole = True
+    listwise = True
 
     def __init__(self, members: Sequence[Reranker], method: Method, weights: Sequence[float] = ()) -> None:
         if weights and len(weights) != len(members):
@@ -48,7 +48,7 @@ class EnsembleReranker:
 
 
 def _scores(member: Reranker, query: str, pages: Sequence[PageContent]) -> list[float]:
-    if member.whole:
+    if member.listwise:
         return member.score(query, pages)
     step = member.batch_pages
     return [s for at in range(0, len(pages), step) for s in member.score(query, pages[at : at + step])]

@@ -25,7 +25,7 @@ AGAIN = "Your reply held no page number. Reply with the numbers of all {count} p
 
 
 class ListwiseReranker:
-    whole = True
+    listwise = True
 
     def __init__(self, settings: configs.Listwise, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = f"listwise ({settings.model})"

@@ -9,7 +9,7 @@ from retrieval.types import PageContent
 class OverlapReranker:
     name = "overlap"
     batch_pages = 4
-    whole = False
+    listwise = False
     notes: tuple[str, ...] = ()
 
     def take_note(self) -> str:

@@ -11,7 +11,7 @@ from retrieval.types import PageContent
 
 
 class RemoteReranker:
-    whole = False
+    listwise = False
 
     def __init__(self, settings: configs.Remote, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = f"remote {settings.dialect} ({settings.model})"

@@ -18,7 +18,7 @@ from retrieval.types import PageContent
 
 
 class SentenceTransformersReranker:
-    whole = False
+    listwise = False
 
     def __init__(
         self, settings: configs.SentenceTransformers, model: Any, placement: checkpoints.Placement

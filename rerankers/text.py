@@ -25,7 +25,7 @@ NOTHING = -12.0
 
 class TextReranker:
     batch_pages = 4
-    whole = False
+    listwise = False
     notes: tuple[str, ...] = ()
 
     def __init__(self, settings: configs.Text) -> None:

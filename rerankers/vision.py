@@ -47,7 +47,7 @@ class Seen:
 class VisionReranker(ABC):
     """One checkpoint. Subclasses say how the prompt reads and how the score is read off the last position."""
 
-    whole = False
+    listwise = False
 
     def __init__(
         self, settings: "configs.VisionRerankerSettings", model: Any, processor: Any, placement: Placement, folder: Path

@@ -278,8 +278,8 @@ class Searcher:
         contents = self._focused(query, chosen)
         candidates = _without(candidates, chosen, contents)
         scores: list[float] = []
-        most = len(contents) if self._reranker.whole else self._reranker.batch_pages
-        step = most if self._reranker.whole else min(most, FIRST_STEP)
+        most = len(contents) if self._reranker.listwise else self._reranker.batch_pages
+        step = most if self._reranker.listwise else min(most, FIRST_STEP)
         try:
             while step and len(scores) < len(contents) and not (stop and stop.is_set()):
                 try:

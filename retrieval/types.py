@@ -178,7 +178,7 @@ class Reranker(Protocol):
         ...
 
     @property
-    def whole(self) -> bool:
+    def listwise(self) -> bool:
         """Whether its scores compare only within one call: then it is given all pages at once."""
         ...
 

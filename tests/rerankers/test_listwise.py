@@ -186,7 +186,7 @@ def test_in_a_search_it_sees_all_pages_at_once_and_a_failure_leaves_the_first_st
 class Fixed:
     """Scores by page number, as given."""
 
-    whole = False
+    listwise = False
     notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, scores: Sequence[float], batch_pages: int = 2) -> None:

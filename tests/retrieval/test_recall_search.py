@@ -303,7 +303,7 @@ class SlowReranker:
     """Takes its time, and ranks backwards."""
 
     name = "slow"
-    whole = False
+    listwise = False
     batch_pages = 4
     notes = ()
 
