@@ -26,9 +26,9 @@ from ui import factory  # noqa: E402
 SAMPLES = ROOT / "samples" / "pdfs"
 DOCS = ROOT / "docs"
 SCREENS = DOCS / "screens"
-# All three questions are in samples/queries.jsonl, and the first page found for each is a page that answers it.
+# All three are in samples/queries.jsonl. The first page found answers each; reranking lifts the second one's from 3.
 QUESTION = "What share of burst water mains is cast iron from before 1950?"
-COMPARED = "In which part of Orrin Valley do most homes have no water meter at all?"
+COMPARED = "What does the motor do when both inputs of an FX-2207 bridge are high?"
 MARKED = "Who claimed for crushed stoneware plates, and how much?", "quillon-claim-forms.tiff", 1
 LOOKS = {
     "light": {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"},
