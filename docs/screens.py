@@ -1,6 +1,9 @@
 """Makes the pictures in docs: every screen over the samples, in light, in dark and on a phone, and one marked page.
 
 python docs/screens.py --work FOLDER
+
+Run it on an idle machine: on a busy one the reranker's time budget ends before it has read all its pages, and the
+pictures say so.
 """
 
 import argparse
@@ -66,7 +69,8 @@ def shoot(page: Page, name: str) -> None:
     """Save what the tab shows as docs/screens/NAME.webp, at most 1440 x 1800 pixels."""
     image = Image.open(io.BytesIO(page.screenshot()))
     image.thumbnail((1440, 1800))
-    image.convert("RGB").save(SCREENS / f"{name}.webp", quality=82)
+    quality = 82 if image.width > image.height else 72  # a phone's pixels are half as large
+    image.convert("RGB").save(SCREENS / f"{name}.webp", quality=quality)
 
 
 def tour(page: Page, look: str) -> None:
