@@ -21,9 +21,9 @@ from PIL import Image
 from retrieval.errors import first_line
 from retrieval.store.schema import ragged_vectors
 from retrieval.store.store import Store
+from retrieval.store.tables import NAMES, in_list, indices
 from retrieval.types import Document
 
-TABLES = ("documents", "pages", "images", "ledger")
 ROWS = 64
 """Pages whose vectors are looked at together: a few MiB each for the largest models."""
 SAMPLE = 200
@@ -77,7 +77,7 @@ def verify(store: Store, on_progress: Callable[[int, int], None] = lambda done, 
 
 def disk(uri: str) -> dict[str, int]:
     """Bytes by table of a local index; 0 for each where it is a remote one."""
-    return {name: sum(map(_size, (Path(uri) / f"{name}.lance").rglob("*"))) for name in TABLES}
+    return {name: sum(map(_size, (Path(uri) / f"{name}.lance").rglob("*"))) for name in NAMES}
 
 
 def state(store: Store) -> list[tuple[str, dict[str, int]]]:
@@ -86,8 +86,7 @@ def state(store: Store) -> list[tuple[str, dict[str, int]]]:
     """
     sizes = disk(store.uri)
     facts = []
-    for name in TABLES:
-        table = store._tables[name]
+    for name, table in store.tables.by_name().items():
         fragments = table.stats()["fragment_stats"]["num_fragments"]
         counts = {"rows": table.count_rows(), "fragments": fragments, "versions": len(table.list_versions()),
                   "bytes": sizes[name]}  # fmt: skip
@@ -125,9 +124,9 @@ def _problems(store: Store, seen: _Seen, on_progress: Callable[[int, int], None]
 def _read(
     store: Store, documents: Mapping[str, Document], seen: _Seen, on_progress: Callable[[int, int], None]
 ) -> Iterator[Problem]:
-    total = sum(store._tables[name].count_rows() for name in ("pages", "images"))
+    total = store.tables.pages.count_rows() + store.tables.images.count_rows()
     done = 0
-    pages = store._tables["pages"].search().select(["page_id", "doc_id", "number", "vectors", "regions"])
+    pages = store.tables.pages.search().select(["page_id", "doc_id", "number", "vectors", "regions"])
     for batch in pages.to_batches(ROWS):
         rows = batch.select(["page_id", "doc_id", "number"]).to_pylist()
         for row, message in zip(rows, _embeddings(pa.Table.from_batches([batch])), strict=True):
@@ -140,7 +139,7 @@ def _read(
             if message:
                 yield Problem(documents[doc_id].name, number, f"{message}: {AGAIN}")
         on_progress(done := done + batch.num_rows, total)
-    for batch in store._tables["images"].search().select(["page_id", "doc_id"]).to_batches(1_000):
+    for batch in store.tables.images.search().select(["page_id", "doc_id"]).to_batches(1_000):
         for row in batch.to_pylist():
             seen.images[row["doc_id"]].append(_number(row["page_id"]))
         on_progress(done := done + batch.num_rows, total)
@@ -201,8 +200,8 @@ def _images(store: Store, documents: Mapping[str, Document], seen: _Seen) -> Ite
     chosen = random.Random(0).sample(there, min(SAMPLE, len(there)))
     if not chosen:
         return
-    keys = ", ".join(f"'{doc_id}#{number}'" for doc_id, number in chosen)
-    rows = store._tables["images"].search().where(f"page_id IN ({keys})")
+    keys = [f"{doc_id}#{number}" for doc_id, number in chosen]
+    rows = store.tables.images.search().where(in_list("page_id", keys))
     for batch in rows.select(["page_id", "doc_id", "image"]).to_batches(16):
         for row in batch.to_pylist():
             seen.decoded += 1
@@ -222,8 +221,8 @@ def _undecodable(data: bytes | None) -> str:
 
 def _unindexed(store: Store) -> int | None:
     """Pages that the text index does not have; None where there is no text index."""
-    indices = store._indices("pages", "search_text")
-    stats = store._tables["pages"].index_stats(indices[0].name) if indices else None
+    described = indices(store.tables.pages, "search_text")
+    stats = store.tables.pages.index_stats(described[0].name) if described else None
     return int(stats.num_unindexed_rows) if stats else None
 
 

@@ -6,31 +6,23 @@ first, then `documents`, which lists them, then the ledger. A process that ends 
 reads, or documents whose file is looked at once more by the next run.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
 from retrieval.errors import IndexDamaged
 from retrieval.store import schema
+from retrieval.store.documents import DocumentList, delete_pages
 from retrieval.store.schema import LedgerEntry, PageRecord
+from retrieval.store.tables import Tables, in_list, upsert
 from retrieval.types import Document
 
 BUFFERED = 32 * 2**20
 """Bytes of images and vectors that wait in memory at most: pages are then stored, listed or not. About a hundred pages
 of the default profile, so that a long document is written in few pieces and never held as a whole."""
-
-
-class Listing(Protocol):
-    """What a batch asks of the store whose tables it writes."""
-
-    uri: str
-
-    def has(self, doc_id: str) -> bool: ...
-    def mark_unfinished(self, doc_ids: Iterable[str]) -> None: ...
-    def list_documents(self, documents: Sequence[Document]) -> None: ...
 
 
 class WriteBatch:
@@ -40,9 +32,10 @@ class WriteBatch:
     by page, by the same pages: its id is its content.
     """
 
-    def __init__(self, store: Listing, lance: dict[str, Any], remote: bool) -> None:
-        self._store = store
-        self._tables = lance
+    def __init__(self, documents: DocumentList, tables: Tables, remote: bool) -> None:
+        """remote: no lock keeps other writers out, so no sweep at the start has deleted what a killed one left."""
+        self._documents = documents
+        self._tables = tables
         self._remote = remote
         self._waiting: list[PageRecord] = []
         self._size = 0
@@ -71,7 +64,7 @@ class WriteBatch:
 
     def add(self, doc_id: str, records: Sequence[PageRecord]) -> None:
         """Pages of a document. Raises ValueError for a page that has been added before."""
-        if doc_id not in self._numbers and self._store.has(doc_id):
+        if doc_id not in self._numbers and doc_id in self._documents.by_id():
             self._overwritten.add(doc_id)
         seen = self._numbers.setdefault(doc_id, set())
         numbers = [record.page.number for record in records]
@@ -92,16 +85,16 @@ class WriteBatch:
         fresh = [record for record in self._waiting if record.page.doc_id not in self._overwritten]
         again = [record for record in self._waiting if record.page.doc_id in self._overwritten]
         if fresh:
-            # Where no lock keeps other writers out, no sweep at the start has removed what a killed one left.
-            unswept = {record.page.doc_id for record in fresh} - self._stored if self._remote else set[str]()
-            self._delete(unswept)
-            self._stored |= {record.page.doc_id for record in fresh}  # before: half of it may be written
-            for name, rows in self._rows(fresh).items():
-                self._tables[name].add(rows)
+            doc_ids = {record.page.doc_id for record in fresh}
+            if self._remote:
+                delete_pages(self._tables, sorted(doc_ids - self._stored))
+            self._stored |= doc_ids  # before the writes, which may be cut short
+            for table, rows in self._rows(fresh):
+                table.add(rows)
         if again:
-            self._store.mark_unfinished({record.page.doc_id for record in again})
-            for name, rows in self._rows(again).items():
-                upsert(self._tables[name], rows, "page_id")
+            self._documents.mark_unfinished({record.page.doc_id for record in again})
+            for table, rows in self._rows(again):
+                upsert(table, rows, "page_id")
         self._waiting, self._size = [], 0
 
     def commit(self, documents: Sequence[Document] = ()) -> None:
@@ -113,46 +106,46 @@ class WriteBatch:
         if documents:
             self.store_pages()
             self._check(documents)
-            self._store.list_documents(documents)
+            self._documents.add(documents)
             for document in documents:
                 self._forget(document.doc_id)
         if self._entries:
-            upsert(self._tables["ledger"], schema.ledger_rows(self._entries.values()), "uri")
+            upsert(self._tables.ledger, schema.ledger_rows(self._entries.values()), "uri")
             self._entries = {}
 
     def abandon(self, doc_ids: Sequence[str]) -> None:
         """Drop these documents' pages. What was overwritten stays, marked as unfinished."""
         self._waiting = [record for record in self._waiting if record.page.doc_id not in doc_ids]
         self._size = sum(map(_size, self._waiting))
-        self._delete(self._stored.intersection(doc_ids))
+        delete_pages(self._tables, sorted(self._stored.intersection(doc_ids)))
         for doc_id in doc_ids:
             self._forget(doc_id)
 
     def _check(self, documents: Sequence[Document]) -> None:
         """Raises IndexDamaged where a document has other pages in the tables than were added."""
         mine = in_list("doc_id", [document.doc_id for document in documents])
-        rows = self._tables["pages"].search().where(mine).select(["doc_id"]).to_arrow()
+        rows = self._tables.pages.search().where(mine).select(["doc_id"]).to_arrow()
         counts = {row["values"]: row["counts"] for row in rows["doc_id"].value_counts().to_pylist()}
         for document in documents:
             added, stored = len(self._numbers.get(document.doc_id, ())), counts.get(document.doc_id, 0)
             if added != stored:
                 raise IndexDamaged(
-                    f"{document.name}: {added} pages were written, {stored} are in {self._store.uri}: does "
+                    f"{document.name}: {added} pages were written, {stored} are in {self._documents.uri}: does "
                     "another process write to it? Ingest the document again"
                 )
 
-    def _rows(self, records: Sequence[PageRecord]) -> dict[str, pa.Table]:
-        layout = self._tables["pages"].schema
-        return {"images": schema.image_rows(records), "pages": schema.page_rows(records, layout)}
+    def _rows(self, records: Sequence[PageRecord]) -> list[tuple[Any, pa.Table]]:
+        """Return each table with the rows to write to it, in this order."""
+        tables = self._tables
+        return [
+            (tables.images, schema.image_rows(records)),
+            (tables.pages, schema.page_rows(records, tables.pages.schema)),
+        ]
 
     def _forget(self, doc_id: str) -> None:
         self._numbers.pop(doc_id, None)
         self._stored.discard(doc_id)
         self._overwritten.discard(doc_id)
-
-    def _delete(self, doc_ids: set[str]) -> None:
-        for name in ("pages", "images") if doc_ids else ():
-            self._tables[name].delete(in_list("doc_id", sorted(doc_ids)))
 
 
 class PendingDocument:
@@ -180,14 +173,3 @@ class PendingDocument:
 
 def _size(record: PageRecord) -> int:
     return len(record.image) + len(record.thumbnail) + record.embedding.vectors.nbytes
-
-
-def upsert(table: Any, rows: pa.Table, key: str) -> None:
-    """Add rows, or put them in the place of those with the same `key`."""
-    table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
-
-
-def in_list(column: str, values: Sequence[str]) -> str:
-    """A condition of SQL that is true for rows with one of `values`."""
-    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-    return f"{column} IN ({quoted})" if quoted else "false"

@@ -91,7 +91,7 @@ def test_stopping_commits_the_documents_that_are_complete_and_reports_them(
             done.append(event.name)
     assert 1 <= len(done) <= 5  # of the last pages, the end of their document may not have been heard of
     assert sorted(document.name for document in store.documents()) == sorted(done)
-    assert store._tables["pages"].count_rows() == len(done)
+    assert store.tables.pages.count_rows() == len(done)
 
 
 def test_an_edit_made_between_the_last_page_and_the_commit_is_kept(
@@ -140,4 +140,4 @@ def test_killed_in_the_middle_of_a_group_the_index_has_whole_groups_and_the_next
     undisturbed = Store.create(str(tmp_path / "undisturbed.lance"), encoder.fingerprint)
     list(ingest([folder], undisturbed, encoder, SETTINGS))
     assert snapshot(store) == snapshot(undisturbed)
-    assert store._tables["pages"].count_rows() == FILES
+    assert store.tables.pages.count_rows() == FILES

@@ -273,7 +273,7 @@ def test_a_document_that_cannot_be_embedded_fails_alone(store: Store, folder: Pa
         "b.pdf": ("done", "new"),
         "picture.png": ("done", "new"),
     }
-    assert store._tables["pages"].count_rows() == 2
+    assert store.tables.pages.count_rows() == 2
 
 
 # Reading again
@@ -306,7 +306,7 @@ def test_known_files_are_read_again_on_request_and_keep_what_was_said_of_them(
     (content,) = store.contents([store.page("A.pdf", 2)])
     assert content.image().size == pytest.approx((595 * 90 / 72, 842 * 90 / 72), abs=1)
     assert content.title == "A title"
-    assert store._tables["pages"].count_rows() == 4
+    assert store.tables.pages.count_rows() == 4
     assert len(store.search_text("gamma", 5)) == 1
     assert {event for event, _ in ends(run(store, encoder, folder)).values()} == {"skipped"}
 
@@ -370,7 +370,7 @@ def test_pages_that_were_read_before_and_fail_now_leave_the_document_as_it_was(
         patched.setattr(pipeline, "prepare", loses_a_page)
         (failed,) = (e for e in run(store, encoder, path, again=True) if e.event == "failed")
     assert "could not be rendered this time (2)" in failed.message
-    assert store._tables["pages"].count_rows() == 2
+    assert store.tables.pages.count_rows() == 2
     assert ends(run(store, encoder, path, again=True)) == {"a.pdf": ("done", "read again")}
 
 
@@ -475,7 +475,7 @@ def test_stopping_keeps_whole_documents_and_drops_the_rest(
         if event.event == "page" and event.name == "long.pdf":
             stop.set()
     assert "long.pdf" not in {d.name for d in store.documents()}
-    assert store._tables["pages"].count_rows() == sum(d.pages for d in store.documents())
+    assert store.tables.pages.count_rows() == sum(d.pages for d in store.documents())
     assert ends(run(store, encoder, folder))["long.pdf"] == ("done", "new")
 
 
@@ -487,7 +487,7 @@ def test_closing_the_generator_early_leaves_the_index_in_order(
     events.close()  # type: ignore[attr-defined]
     with store.writing():
         pass  # the lock was given back
-    assert store._tables["pages"].count_rows() == sum(d.pages for d in store.documents())
+    assert store.tables.pages.count_rows() == sum(d.pages for d in store.documents())
 
 
 def start(index: Path, folder: Path) -> "subprocess.Popen[bytes]":

@@ -11,15 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import numpy as np
 import pytest
 
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import EncoderMismatch, IndexBusy, IndexDamaged, IndexMissing, NotFound, SchemaMismatch
+from retrieval.store.reading import in_order
 from retrieval.store.schema import PageRecord
-from retrieval.store.store import FRESH, Store, in_order
-from retrieval.types import Document, Filter, Page
+from retrieval.store.store import Store
+from retrieval.store.tables import connect, indices
+from retrieval.types import Document, Filter, Page, PageContent, PageEmbedding
 from tests.build import ADDED, add_document, content, webp
 
 
@@ -79,7 +80,7 @@ class CountedConnection:
     """A connection of LanceDB whose tables count their queries."""
 
     def __init__(self, uri: str) -> None:
-        self._connection = lancedb.connect(uri, read_consistency_interval=FRESH)
+        self._connection = connect(uri)
         self.tables: dict[str, CountedTable] = {}
 
     def open_table(self, name: str) -> CountedTable:
@@ -128,13 +129,24 @@ def test_a_page_removed_meanwhile_is_missing_from_what_is_read(store: Store, enc
     assert reader.read([]) == {}
 
 
+def record(page: PageContent, embedding: PageEmbedding) -> PageRecord:
+    return PageRecord(
+        page=page.page,
+        words=page.words,
+        source=page.source,
+        title="",
+        embedding=embedding,
+        image=webp(),
+        thumbnail=b"t",
+    )
+
+
 def records(encoder: HashingEncoder, doc_id: str, texts: list[str]) -> list[PageRecord]:
     pages = [
         replace(content(text), page=Page(doc_id, n, f"{doc_id}.pdf")) for n, text in enumerate(texts, start=1)
     ]
     return [
-        PageRecord(c.page, c.words, c.source, "", e, webp(), b"t")
-        for c, e in zip(pages, encoder.encode_pages(pages), strict=True)
+        record(page, embedding) for page, embedding in zip(pages, encoder.encode_pages(pages), strict=True)
     ]
 
 
@@ -158,7 +170,7 @@ def test_a_document_whose_pages_are_not_all_there_is_not_listed(
     with store.writing():
         pending = store.begin("b")
         pending.add(records(encoder, "b", ["alpha", "beta"]))
-        store._tables["pages"].delete("page_id = 'b#2'")
+        store.tables.pages.delete("page_id = 'b#2'")
         with pytest.raises(IndexDamaged, match="2 pages were written, 1 are in"):
             pending.commit(Document("b", "b.pdf", "file:///b.pdf", 2, ADDED))
     assert names(store) == []
@@ -187,14 +199,14 @@ def test_a_document_that_moves_onto_another_ones_place_replaces_it(
 
 def test_what_an_interrupted_writer_left_is_swept_away(store: Store, encoder: HashingEncoder) -> None:
     add_document(store, encoder, "a.pdf", ["alpha"])
-    store._tables["documents"].delete("doc_id = 'a'")  # pages without their document, as after a kill
+    store.tables.documents.delete("doc_id = 'a'")  # pages without their document, as after a kill
     assert store.search_text("alpha", 10) == []
     with pytest.raises(NotFound):
         store.contents([Page("a", 1, "a.pdf")])
-    assert store._tables["pages"].count_rows() == 1
+    assert store.tables.pages.count_rows() == 1
     with store.writing():
-        assert store._tables["pages"].count_rows() == 0
-        assert store._tables["images"].count_rows() == 0
+        assert store.tables.pages.count_rows() == 0
+        assert store.tables.images.count_rows() == 0
 
 
 def test_the_same_uri_again_replaces_the_document(store: Store, encoder: HashingEncoder) -> None:
@@ -203,22 +215,22 @@ def test_the_same_uri_again_replaces_the_document(store: Store, encoder: Hashing
         add_document(store, encoder, "a.pdf", ["new words", "more"], doc_id="two", uri="file:///a.pdf")
     assert [d.doc_id for d in store.documents()] == ["two"]
     assert store.search_text("old", 10) == []
-    assert store._tables["pages"].count_rows() == 2
+    assert store.tables.pages.count_rows() == 2
 
 
 def test_writing_the_same_document_twice_is_the_same_as_once(store: Store, encoder: HashingEncoder) -> None:
     with store.writing():
         for _ in range(2):
             add_document(store, encoder, "a.pdf", ["alpha", "beta"])
-    assert store._tables["pages"].count_rows() == 2
+    assert store.tables.pages.count_rows() == 2
     assert names(store) == ["a.pdf"]
 
 
 def test_a_page_twice_in_a_document_is_refused(store: Store, encoder: HashingEncoder) -> None:
     one = content("alpha")
-    record = PageRecord(one.page, one.words, one.source, "", encoder.encode_pages([one])[0], webp(), b"t")
+    twice = [record(one, encoder.encode_pages([one])[0])] * 2
     with pytest.raises(ValueError, match="came twice"):
-        store.begin("a").add([record, record])
+        store.begin("a").add(twice)
 
 
 def test_a_removed_document_leaves_nothing(store: Store, encoder: HashingEncoder) -> None:
@@ -230,7 +242,7 @@ def test_a_removed_document_leaves_nothing(store: Store, encoder: HashingEncoder
     assert [page_id for page_id, _ in store.search_text("alpha", 10)] == ["b#1"]
     with pytest.raises(NotFound, match="removed"):
         store.image("a#1")
-    assert {name: store._tables[name].count_rows() for name in ("pages", "images")} == {
+    assert {name: getattr(store.tables, name).count_rows() for name in ("pages", "images")} == {
         "pages": 1,
         "images": 1,
     }
@@ -277,6 +289,44 @@ def test_text_search_respects_documents_and_scans(store: Store, encoder: Hashing
     assert [p for p, _ in store.search_text("alpha", 9, scanned=False)] == ["a#1"]
     assert [p for p, _ in store.search_text("alpha", 9, ["s"])] == ["s#1"]
     assert store.search_text("alpha", 9, []) == []
+
+
+def test_a_filter_gives_the_same_pages_by_condition_and_after_the_search(
+    store: Store, encoder: HashingEncoder
+) -> None:
+    """Page n has the word once among n others, so that BM25 ranks it n-th."""
+    doc_ids = [f"d{number}" for number in range(300)]
+    contents = [
+        replace(content("alpha " + "other " * number), page=Page(doc_id, 1, f"{doc_id}.pdf"))
+        for number, doc_id in enumerate(doc_ids)
+    ]
+    with store.writing(), store.write() as batch:
+        for page, embedding in zip(contents, encoder.encode_pages(contents), strict=True):
+            doc_id = page.page.doc_id
+            batch.add(doc_id, [record(page, embedding)])
+        batch.commit([Document(d, f"{d}.pdf", f"file:///{d}.pdf", 1, ADDED) for d in doc_ids])
+        store.optimize()
+    connection = CountedConnection(store.uri)
+    counted = Store(store.uri, connection)
+    pages = connection.tables["pages"]
+    scores = dict(store.search_text("alpha", 300))
+    assert list(scores) == [f"{doc_id}#1" for doc_id in doc_ids]
+    for allowed, queries in [
+        (doc_ids, 1),  # wide: the best 69 rows are read
+        (doc_ids[::2] + doc_ids[-40:], 1),
+        (
+            doc_ids[::-1][:200],
+            2,
+        ),  # none of the best rows is allowed, and reading four times more would cost too much
+        (doc_ids[::100], 1),  # narrow: LanceDB gets the condition
+        ([*doc_ids[:7], "elsewhere"], 1),
+    ]:
+        pages.queries = 0
+        best = sorted((d for d in set(allowed) if d in doc_ids), key=doc_ids.index)[:5]
+        assert counted.search_text("alpha", 5, allowed) == [(f"{d}#1", scores[f"{d}#1"]) for d in best]
+        assert pages.queries == queries
+        assert counted.search_text("alpha", 5, allowed, scanned=True) == []
+    assert counted.search_text("alpha", 5, ["elsewhere"]) == []
 
 
 @pytest.mark.parametrize("query", ["règlement", "REGLEMENTS", "1234.5", "(règlement) AND \"OR ' -- ;"])
@@ -388,33 +438,27 @@ def test_after_a_kill_the_index_opens_and_every_listed_document_is_whole(tmp_pat
     for document in listed:
         assert sum(batch.num_rows for batch in store.pages([document.doc_id], ["number"])) == 3
     with store.writing():  # the lock died with its process
-        assert store._tables["pages"].count_rows() == 3 * len(listed)
+        assert store.tables.pages.count_rows() == 3 * len(listed)
 
 
 def test_a_page_image_is_read_once_however_often_it_is_looked_at(
-    store: Store, encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch
+    store: Store, encoder: HashingEncoder
 ) -> None:
-    document = add_document(store, encoder, "a.pdf", ["one"])
-    read: list[str] = []
-    image = store.image
-
-    def counted(page_id: str) -> bytes:
-        read.append(page_id)
-        return image(page_id)
-
-    monkeypatch.setattr(store, "image", counted)
-    (content,) = store.contents([store.page("a.pdf", 1)])
-    assert read == []  # only where somebody looks
+    add_document(store, encoder, "a.pdf", ["one"])
+    connection = CountedConnection(store.uri)
+    counted = Store(store.uri, connection)
+    (content,) = counted.contents([counted.page("a.pdf", 1)])
+    assert connection.tables["images"].queries == 0  # only where somebody looks
     assert content.image_key() == content.image_key()
     assert content.image().size == (60, 80)
-    assert read == [f"{document.doc_id}#1"]
+    assert connection.tables["images"].queries == 1
 
 
 def test_an_index_of_the_ids_changes_nothing_that_is_read(
     store: Store, encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through all that can happen to rows after it was made: more of them, fewer, other ones, unfinished ones."""
-    monkeypatch.setattr("retrieval.store.store.MANY", 4)
+    monkeypatch.setattr("retrieval.store.upkeep.ID_INDEX_FROM", 4)
 
     def as_written(expected: dict[str, list[str]]) -> None:
         for one in (store, Store.open(store.uri)):
@@ -431,12 +475,12 @@ def test_an_index_of_the_ids_changes_nothing_that_is_read(
         add_document(store, encoder, "a.pdf", ["alpha", "beta"])
         add_document(store, encoder, "b.pdf", ["gamma"])
         store.optimize()
-    assert not store._indices("pages", "page_id")
+    assert not indices(store.tables.pages, "page_id")
     with store.writing():
         add_document(store, encoder, "c.pdf", ["delta", "epsilon"])
         store.optimize()
-    assert store._indices("pages", "page_id")
-    assert store._indices("images", "page_id")
+    assert indices(store.tables.pages, "page_id")
+    assert indices(store.tables.images, "page_id")
     as_written({"a": ["alpha", "beta"], "b": ["gamma"], "c": ["delta", "epsilon"]})
     with store.writing():
         add_document(store, encoder, "d.pdf", ["zeta"])  # not in the index of the ids
@@ -448,13 +492,7 @@ def test_an_index_of_the_ids_changes_nothing_that_is_read(
     with store.writing():
         pending = store.begin("e")
         words = content("half", "e.pdf", 1)
-        pending.add(
-            [
-                PageRecord(
-                    words.page, words.words, "text layer", "", encoder.encode_pages([words])[0], b"", b""
-                )
-            ]
-        )
+        pending.add([record(words, encoder.encode_pages([words])[0])])
     as_written({"a": ["omega", "psi"], "c": ["delta", "epsilon"], "d": ["zeta"]})
     with store.writing():
         store.optimize()
@@ -465,4 +503,4 @@ def test_an_index_of_the_ids_changes_nothing_that_is_read(
         add_document(store, encoder, "b.pdf", ["gamma again"])
         store.optimize()
     as_written({"b": ["gamma again"], "c": ["delta", "epsilon"], "d": ["eta"]})
-    assert store._tables["pages"].count_rows() == 4
+    assert store.tables.pages.count_rows() == 4

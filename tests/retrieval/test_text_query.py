@@ -87,7 +87,7 @@ def test_a_word_is_found_by_its_beginning(filled: Store) -> None:
 def test_a_beginning_is_not_looked_for_inside_words(
     store: Store, encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.store.store.PREFIX_PAGES", 3)
+    monkeypatch.setattr("retrieval.store.text_search.PREFIX_PAGES", 3)
     with store.writing():
         add_document(store, encoder, "a.pdf", ["report"] * 8 + ["the portfolio"])
     assert store.beginning("port") == ("portfolio",)
@@ -116,7 +116,7 @@ def test_the_stage_tells_what_was_asked_beside_words(filled: Store) -> None:
 
 def test_an_index_without_positions_says_so_and_gets_them(filled: Store) -> None:
     plain = FTS(base_tokenizer="icu", language="English", stem=True, remove_stop_words=False)
-    filled._tables["pages"].create_index("search_text", config=plain, replace=True)
+    filled.tables.pages.create_index("search_text", config=plain, replace=True)
     nothing = QueryEmbedding(HashingEncoder(64).encode_queries([""])[0].vectors, (), ())
     assert filled.search_text("ISO 9001", 5)
     note = Recall(filled, ALWAYS).candidates("ISO 9001", nothing, 5, Filter()).stage.note

@@ -21,7 +21,7 @@ def sound(store: Store, encoder: HashingEncoder) -> Store:
         add_document(store, encoder, "a.pdf", ["alpha beta", "gamma", ""])
         add_document(store, encoder, "b.pdf", ["delta", "", "epsilon"], meta={"failed_pages": "2"})
         for name in ("pages", "images"):
-            store._tables[name].delete("page_id = 'b#2'")
+            getattr(store.tables, name).delete("page_id = 'b#2'")
         store.optimize()
     return store
 
@@ -32,7 +32,7 @@ def said(store: Store) -> list[tuple[str, int, str]]:
 
 def change(store: Store, table: str, page_id: str, **values: Any) -> None:
     """Write a row again with other values, as LanceDB holds it."""
-    lance = store._tables[table]
+    lance = getattr(store.tables, table)
     row = lance.search().where(f"page_id = '{page_id}'").to_arrow()
     for name, value in values.items():
         kind = row.schema.field(name)
@@ -43,7 +43,7 @@ def change(store: Store, table: str, page_id: str, **values: Any) -> None:
 
 
 def copy(store: Store, table: str, page_id: str) -> None:
-    lance = store._tables[table]
+    lance = getattr(store.tables, table)
     lance.add(lance.search().where(f"page_id = '{page_id}'").to_arrow())
     store.optimize()
 
@@ -62,7 +62,7 @@ def test_an_empty_index_has_no_problem(store: Store) -> None:
 
 def test_pages_that_are_missing_are_named(sound: Store) -> None:
     for table in ("pages", "images"):
-        sound._tables[table].delete("page_id IN ('a#1', 'a#3', 'b#3')")
+        getattr(sound.tables, table).delete("page_id IN ('a#1', 'a#3', 'b#3')")
     assert said(sound) == [
         ("a.pdf", 0, f"pages 1, 3 are missing, of 3: {AGAIN}"),
         ("b.pdf", 3, f"page 3 is missing, of 2: {AGAIN}"),
@@ -72,7 +72,7 @@ def test_pages_that_are_missing_are_named(sound: Store) -> None:
 def test_many_missing_pages_are_one_problem(store: Store, encoder: HashingEncoder) -> None:
     add_document(store, encoder, "a.pdf", [f"word{n}" for n in range(30)])
     for table in ("pages", "images"):
-        store._tables[table].delete("page_id NOT IN ('a#1', 'a#2')")
+        getattr(store.tables, table).delete("page_id NOT IN ('a#1', 'a#2')")
     store.optimize()
     (problem,) = verify(store).problems
     assert problem.message.startswith(
@@ -81,12 +81,12 @@ def test_many_missing_pages_are_one_problem(store: Store, encoder: HashingEncode
 
 
 def test_a_page_that_should_not_be_there_is_named(sound: Store) -> None:
-    sound._tables["documents"].update(where="doc_id = 'a'", values={"pages": 2})
+    sound.tables.documents.update(where="doc_id = 'a'", values={"pages": 2})
     assert said(sound) == [("a.pdf", 3, f"page 3 is there, but the document has 2 pages: {AGAIN}")]
 
 
 def test_a_page_that_was_said_to_have_failed_should_not_be_there(sound: Store) -> None:
-    sound._tables["documents"].update(where="doc_id = 'a'", values={"meta": '{"failed_pages": "1, 3"}'})
+    sound.tables.documents.update(where="doc_id = 'a'", values={"meta": '{"failed_pages": "1, 3"}'})
     (problem,) = verify(sound).problems
     assert (problem.page, problem.message) == (
         0,
@@ -115,8 +115,8 @@ def test_a_row_whose_key_and_number_differ_is_named(sound: Store) -> None:
 
 
 def test_pages_of_no_listed_document_are_counted(sound: Store) -> None:
-    sound._tables["documents"].delete("doc_id = 'b'")
-    sound._tables["images"].delete("page_id = 'b#1'")
+    sound.tables.documents.delete("doc_id = 'b'")
+    sound.tables.images.delete("page_id = 'b#1'")
     assert said(sound) == [
         ("", 0, "2 pages and 1 images belong to no listed document, as after an interrupted ingest: the next one "
                 "sweeps them away")
@@ -127,12 +127,12 @@ def test_pages_of_no_listed_document_are_counted(sound: Store) -> None:
 
 
 def test_a_page_without_its_image_is_named(sound: Store) -> None:
-    sound._tables["images"].delete("page_id = 'a#2'")
+    sound.tables.images.delete("page_id = 'a#2'")
     assert said(sound) == [("a.pdf", 2, f"page 2 has no image: {AGAIN}")]
 
 
 def test_an_image_without_its_page_is_named(sound: Store) -> None:
-    sound._tables["pages"].delete("page_id = 'a#2'")
+    sound.tables.pages.delete("page_id = 'a#2'")
     sound.optimize()
     assert said(sound) == [
         ("a.pdf", 2, f"page 2 is missing, of 3: {AGAIN}"),
@@ -210,7 +210,7 @@ def test_of_many_images_the_same_200_are_decoded_each_time(store: Store, encoder
     add_document(store, encoder, "a.pdf", ["alpha"] * 250)
     store.optimize()
     assert verify(store).images == 200
-    store._tables["images"].update(where="true", values={"image": b"broken"})
+    store.tables.images.update(where="true", values={"image": b"broken"})
     first = verify(store).problems
     assert len(first) == 200
     assert set(verify(store).problems) == set(first)
@@ -218,7 +218,7 @@ def test_of_many_images_the_same_200_are_decoded_each_time(store: Store, encoder
 
 def test_more_than_a_thousand_problems_are_cut_off(store: Store, encoder: HashingEncoder) -> None:
     add_document(store, encoder, "a.pdf", ["alpha"] * 1100)
-    pages = store._tables["pages"]
+    pages = store.tables.pages
     rows = pages.to_arrow()
     at = rows.schema.get_field_index("regions")
     pages.delete("true")
@@ -243,7 +243,7 @@ def test_rows_that_the_text_index_lacks_are_counted(sound: Store, encoder: Hashi
 
 
 def test_a_missing_text_index_is_a_problem(sound: Store) -> None:
-    sound._tables["pages"].drop_index("search_text_idx")
+    sound.tables.pages.drop_index("search_text_idx")
     ((_, _, message),) = said(sound)
     assert message.startswith("the text index is missing")
     assert dict(state(sound))["pages"]["unindexed rows"] == 5

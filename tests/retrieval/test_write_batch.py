@@ -9,8 +9,10 @@ import pytest
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import IndexDamaged
 from retrieval.store import write_batch
+from retrieval.store.documents import DocumentList
 from retrieval.store.schema import LedgerEntry, PageRecord
 from retrieval.store.store import Store
+from retrieval.store.tables import connect
 from retrieval.store.write_batch import WriteBatch
 from retrieval.types import Document, Page
 from tests.build import ADDED, add_document, content, webp
@@ -37,11 +39,11 @@ def entry(doc_id: str) -> LedgerEntry:
 
 
 def versions(store: Store) -> dict[str, int]:
-    return {name: table.version for name, table in store._tables.items()}
+    return {name: table.version for name, table in store.tables.by_name().items()}
 
 
 def rows(store: Store) -> dict[str, int]:
-    return {name: table.count_rows() for name, table in store._tables.items()}
+    return {name: table.count_rows() for name, table in store.tables.by_name().items()}
 
 
 def test_a_commit_makes_one_version_of_each_table_however_many_documents_it_lists(store: Store) -> None:
@@ -84,7 +86,7 @@ def test_a_long_document_is_stored_piece_by_piece_and_never_held_as_a_whole(
         for number in range(20):
             batch.add("long", records("long", ["alpha"] * 10, first=1 + 10 * number))
             assert batch.size < 3 * size
-        assert store._tables["pages"].count_rows() == 180  # six pieces of thirty
+        assert store.tables.pages.count_rows() == 180  # six pieces of thirty
         assert store.documents() == []
         batch.commit([document("long", 200)])
     assert rows(store) == {"documents": 1, "pages": 200, "images": 200, "ledger": 0}
@@ -95,7 +97,7 @@ def test_a_document_that_misses_a_page_is_named_and_none_of_its_group_is_listed(
         batch.add("a", records("a", ["alpha", "beta"]))
         batch.add("b", records("b", ["gamma", "delta"]))
         batch.store_pages()
-        store._tables["pages"].delete("page_id = 'b#2'")
+        store.tables.pages.delete("page_id = 'b#2'")
         with pytest.raises(IndexDamaged, match=r"b\.pdf: 2 pages were written, 1 are in"):
             batch.commit([document("a", 2), document("b", 2)])
     assert rows(store) == {"documents": 0, "pages": 0, "images": 0, "ledger": 0}
@@ -105,17 +107,32 @@ class PowerCut(BaseException):
     """Ends the writer, as far as this test goes."""
 
 
-class Cut:
-    """A table of LanceDB that can be written to a number of times, together with its like."""
+class CutConnection:
+    """A connection of LanceDB whose tables can be written to `writes` times, all together."""
 
-    def __init__(self, table: Any, left: list[int]) -> None:
-        self._table, self._left = table, left
+    def __init__(self, uri: str, writes: int) -> None:
+        self._connection = connect(uri)
+        self._left = writes
+
+    def open_table(self, name: str) -> "CutTable":
+        return CutTable(self._connection.open_table(name), self)
+
+    def count_write(self) -> None:
+        if self._left == 0:
+            raise PowerCut
+        self._left -= 1
+
+
+class CutTable:
+    """A table of LanceDB whose writes are counted by its connection."""
+
+    def __init__(self, table: Any, connection: CutConnection) -> None:
+        self._table = table
+        self._connection = connection
 
     def __getattr__(self, name: str) -> Any:
         if name in ("add", "delete", "merge_insert"):
-            if self._left[0] == 0:
-                raise PowerCut
-            self._left[0] -= 1
+            self._connection.count_write()
         return getattr(self._table, name)
 
 
@@ -144,13 +161,8 @@ def test_cut_short_before_any_write_every_listed_document_is_whole(
         with (whole := Store.create(uri, ENCODER.fingerprint)).writing():
             add_document(whole, ENCODER, "old.pdf", ["old words", "more"], doc_id="old")
             add_document(whole, ENCODER, "same.pdf", ["delta", "epsilon"], doc_id="same")
-        cut, left = Store.open(uri), [writes]
-        batch = WriteBatch(cut, cut._tables, remote=False)
-        tables = {name: Cut(table, left) for name, table in cut._tables.items()}
-        batch._tables = tables
-        cut._tables = tables  # what its own methods write to is cut too
         try:
-            _write(batch)
+            _write(Store(uri, CutConnection(uri, writes)).write())
         except PowerCut:
             pass
         else:
@@ -164,9 +176,9 @@ def test_cut_short_before_any_write_every_listed_document_is_whole(
             assert numbers == Counter(range(1, each.pages + 1))
             assert all(after.image(f"{each.doc_id}#{number}") for number in numbers)
         assert {e.doc_id for e in after.ledger()} <= {each.doc_id for each in listed}
-        assert ("old" in after._by_id()) != ("next" in after._by_id())  # one of them is always there
+        assert after.has("old") != after.has("next")  # one of them is always there
         with after.writing():  # sweeps
-            assert after._tables["pages"].count_rows() == sum(each.pages for each in listed)
+            assert after.tables.pages.count_rows() == sum(each.pages for each in listed)
         seen.append(tuple(sorted(each.doc_id for each in listed)))
     assert list(dict.fromkeys(seen)) == [
         ("old", "same"),
@@ -183,7 +195,7 @@ def test_what_was_under_way_in_an_object_store_is_not_counted_twice(
         killed = store.write()
         killed.add("a", records("a", ["alpha", "beta"]))
         killed.store_pages()
-        with WriteBatch(store, store._tables, remote=True) as batch:
+        with WriteBatch(DocumentList(store.tables, store.uri), store.tables, remote=True) as batch:
             batch.add("a", records("a", ["alpha", "beta"]))
             batch.commit([document("a", 2)])
     assert rows(store) == {"documents": 1, "pages": 2, "images": 2, "ledger": 0}

@@ -885,4 +885,4 @@ def test_the_whole_pipeline_is_edited_removed_from_and_cancelled_while_it_reads(
         "s.pdf": "done",
     }
     assert {d.name: d.collection for d in store.documents()} == {"kept.pdf": "second", "s.pdf": "default"}
-    assert store._tables["pages"].count_rows() == 2
+    assert store.tables.pages.count_rows() == 2
