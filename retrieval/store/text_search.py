@@ -39,8 +39,8 @@ class TextSearch:
         allowed = listed.keys() if doc_ids is None else listed.keys() & set(doc_ids)
         if not allowed:
             return []
-        # A document's id in the condition costs about as much time as a row that is read and passed over. Read rows
-        # while fewer than ids are needed: of 100,000 allowed documents, that takes 50 ms in place of 1.5 s.
+        # A document's id in the condition costs about as much time as a row that is read and passed over. So
+        # rows are read while there are fewer of them than ids: with 100,000 ids, 30 ms in place of 600.
         limit = (depth + SPARE_ROWS) * len(listed) // len(allowed)
         while doc_ids is None or limit <= len(allowed):
             rows = self._rows(text, limit, scanned)
