@@ -22,6 +22,8 @@ from retrieval.store.text_search import TextSearch, has_positions
 from retrieval.store.write_batch import PendingDocument, WriteBatch
 from retrieval.types import Document, Filter, Fingerprint, Page, PageContent, PageEmbedding, Precision, Stored
 
+__all__ = ["Store", "in_order"]
+
 
 class Store:
     """Make one with `open` or `create`; change the index only within `writing()`."""
@@ -125,7 +127,7 @@ class Store:
     def read(self, pages: Sequence[Page]) -> dict[str, tuple[PageContent, PageEmbedding]]:
         """Read contents and embeddings of `pages` together, by page_id, in one query of the pages table.
 
-        A page that is no longer in the index is missing from the result; `reading.in_order` turns that into NotFound.
+        A page that is no longer in the index is missing from the result; `in_order` turns that into NotFound.
         Each content and embedding is equal to what `present` and `present_embeddings` return. The page's image is only
         read when somebody calls `image()`.
         """
