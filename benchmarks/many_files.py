@@ -1,11 +1,11 @@
-"""What an archive of many small files costs: PDFs of one page with a text layer, by the encoder that counts words.
+"""The cost of ingesting many small files: PDFs of one page with a text layer, with the `hashing` encoder.
 
     python -m benchmarks.many_files --files 200 1000 --checkout . --checkout ../before
 
-Reading such a page is cheap, so what is left is the work of the store: commits, and the files that they make. Each
-checkout is measured in a process of its own, with its own Python, in turn with the others. Only the command line of
-the program is used, and the index is looked at with LanceDB alone, so older versions can be measured too. `optimize`
-runs at the end of an ingest (and every 2,000 pages); files on disk are counted just before it starts.
+Reading such a page is cheap, so most of the time is the store's: commits, and the files that they make. Each checkout
+is measured in a process of its own with its own Python, alternating with the others. Only the program's command line
+and `Store.optimize` are used, and the index is inspected with LanceDB alone, so older versions can be measured too.
+`optimize` runs at the end of an ingest (and every 2,000 pages); files on disk are counted just before it starts.
 """
 
 import argparse
@@ -41,7 +41,7 @@ main()
 
 
 def make(folder: Path, count: int) -> None:
-    """PDFs of one page, each with words of its own."""
+    """Write PDFs of one page, each with different words."""
     for number in range(count):
         document = pymupdf.open()
         page = document.new_page()
@@ -53,17 +53,20 @@ def make(folder: Path, count: int) -> None:
 
 
 def ingest(checkout: Path, folder: Path, index: Path) -> dict[str, Any]:
-    """Seconds of the whole command, files and MiB before the last optimize, and versions made of each table."""
+    """Run one ingest; return its seconds, files and MiB before the last optimize, and each table's versions."""
     arguments = ["ingest", str(folder), "--index", str(index), "--profile", "smoke", "--json"]
     command = [str(checkout / ".venv" / "bin" / "python"), "-c", INGEST, *arguments]
     began, cpu = time.perf_counter(), _cpu()
-    ended = subprocess.run(
-        command, cwd=checkout, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-    )  # fmt: skip
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    process = subprocess.run(
+        command, cwd=checkout, capture_output=True, text=True, check=False, env=environment
+    )
     seconds = time.perf_counter() - began
-    if ended.returncode:
-        raise SystemExit(f"{checkout}: the ingest ended with {ended.returncode}\n{ended.stderr}")
-    last = [line for line in ended.stdout.splitlines() if line.startswith("before optimize")][-1].split()
+    if process.returncode:
+        raise SystemExit(
+            f"{checkout}: the ingest ended with exit code {process.returncode}\n{process.stderr}"
+        )
+    last = [line for line in process.stdout.splitlines() if line.startswith("before optimize")][-1].split()
     connection = lancedb.connect(str(index))
     return {
         "checkout": str(checkout),
@@ -78,21 +81,22 @@ def ingest(checkout: Path, folder: Path, index: Path) -> dict[str, Any]:
 
 
 def _cpu() -> float:
-    """Seconds of processor time of the ingests so far, without their worker processes, which end by themselves."""
+    """Return the CPU seconds of the ingests so far, without their worker processes, which nobody waits for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def measure(checkouts: Sequence[Path], counts: Sequence[int], rounds: int) -> list[dict[str, Any]]:
+    """Ingest each number of files with each checkout, `rounds` times, printing and returning the rows."""
     rows = []
     with tempfile.TemporaryDirectory() as work:
         for count in counts:
             folder = Path(work) / f"in-{count}"
             folder.mkdir()
             make(folder, count)
-            for turn in range(rounds):
+            for repetition in range(rounds):
                 for number, checkout in enumerate(checkouts):
-                    row = ingest(checkout, folder, Path(work) / f"{count}-{turn}-{number}.lance")
+                    row = ingest(checkout, folder, Path(work) / f"{count}-{repetition}-{number}.lance")
                     print(json.dumps(row), flush=True)
                     rows.append(row)
     return rows

@@ -318,7 +318,7 @@ def byte_rows(
     stores = [
         fill(options.work / f"made-{size}{end}.lance", vectors, kind) for end, kind in PRECISIONS.items()
     ]
-    tables = [store._tables["pages"] for store in stores]
+    tables = [store.tables.pages for store in stores]
     sizes = [table.stats()["total_bytes"] / len(pages) for table in tables]  # of this version
     flat, offsets = vectors.reshape(-1, vectors.shape[2]), np.arange(len(pages) + 1) * vectors.shape[1]
     truth, store = exact(questions, flat, offsets), stores[1]

@@ -1,4 +1,4 @@
-"""Documents in, pages out: discover, rasterize, read, embed, write, and say what happened."""
+"""Ingest: find files, rasterize and read their pages, embed them, write them to the index, and report progress."""
 
 from configs.privacy import switch_off_reports
 

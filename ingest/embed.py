@@ -1,7 +1,7 @@
-"""Pages to vectors while others are being read: one thread computes, and takes what has come in meanwhile.
+"""Embedding pages in one thread while the workers read further pages.
 
-A batch holds pages of any documents, as many as wait (up to the encoder's `batch_pages`): an encoder that is faster
-than the readers gets each page at once, one that is slower gets full batches and never waits for a page.
+A batch has the pages, of any documents, that arrived during the batch before it, up to the encoder's `batch_pages`. An
+encoder that is faster than the workers gets each page at once; a slower one gets full batches and never waits.
 """
 
 from collections import Counter
@@ -17,11 +17,13 @@ from retrieval.errors import FolioscopeError, UnreadableDocument
 from retrieval.types import Encoder, PageContent, PageEmbedding
 
 SIGN_OF_LIFE = 1.0
-"""Seconds of waiting for the encoder after which the caller hears that it is at work, and may do something else."""
+"""Seconds of waiting for the encoder after which the caller gets a `Computing`, and may do something else."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPage:
+    """A page as a worker prepared it, as the encoder saw it, and its embedding."""
+
     prepared: PreparedPage
     content: PageContent
     embedding: PageEmbedding
@@ -29,7 +31,7 @@ class EmbeddedPage:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Pages of one document, in their order."""
+    """Pages of one document, in order."""
 
     source: Source
     pages: tuple[EmbeddedPage, ...]
@@ -37,7 +39,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Computing:
-    """The encoder is still at work on a batch that begins with a page of this document."""
+    """The encoder is still working on a batch that begins with a page of this document."""
 
     source: Source
 
@@ -50,24 +52,25 @@ Event = OfDocument | Idle
 def embed(
     events: Iterator[Prepared], encoder: Encoder, content_of: Callable[[PreparedPage], PageContent | None]
 ) -> Generator[Event, None, None]:
-    """The workers' events, with embedded pages in place of prepared ones, and a document's end after its last page.
+    """Yield the workers' events with embedded pages in place of prepared ones; Finished follows a document's last page.
 
-    `content_of` gives None for a page that is no longer wanted. A document whose pages cannot be embedded becomes
-    Failed; the others of its batch do not suffer. Raises the FolioscopeError that an encoder raises.
+    `content_of` returns None for a page that is not to be embedded, because its document has failed. A document whose
+    pages cannot be embedded becomes Failed, without effect on the other documents of its batch. Raises the
+    FolioscopeError that an encoder raises.
     """
     waiting: list[Waiting] = []
-    under_way: Counter[str] = Counter()  # by uri: pages that wait or are computed
-    ended: dict[str, Finished] = {}  # documents that are read, and wait for their pages
+    pending: Counter[str] = Counter()  # by uri: pages that wait for the encoder, or are in its batch
+    finished: dict[str, Finished] = {}  # by uri: documents that are read, but have pending pages
     batch: list[Waiting] = []
     computing: Future[list[Embedded | Failed]] | None = None
 
-    def taken(done: "Future[list[Embedded | Failed]]") -> Iterator[Event]:
-        while not wait([done], SIGN_OF_LIFE).done:
+    def results(future: "Future[list[Embedded | Failed]]") -> Iterator[Event]:
+        while not wait([future], SIGN_OF_LIFE).done:
             yield Computing(batch[0][0].source)
-        yield from done.result()
-        under_way.subtract(Counter(page.source.uri for page, _ in batch))
-        for uri in [uri for uri in ended if not under_way[uri]]:
-            yield ended.pop(uri)
+        yield from future.result()
+        pending.subtract(Counter(page.source.uri for page, _ in batch))
+        for uri in [uri for uri in finished if not pending[uri]]:
+            yield finished.pop(uri)
 
     with ThreadPoolExecutor(1, thread_name_prefix="embed") as thread:
         for event in events:
@@ -77,28 +80,28 @@ def embed(
                     if content is not None:
                         encoder.expect([content])
                         waiting.append((event, content))
-                        under_way[event.source.uri] += 1
-                case Finished() if under_way[event.source.uri]:
-                    ended[event.source.uri] = event
+                        pending[event.source.uri] += 1
+                case Finished() if pending[event.source.uri]:
+                    finished[event.source.uri] = event
                 case _:
                     yield event
             if computing and (computing.done() or len(waiting) >= encoder.batch_pages):
-                yield from taken(computing)
+                yield from results(computing)
                 computing = None
             if waiting and not computing:
                 batch, waiting = waiting[: encoder.batch_pages], waiting[encoder.batch_pages :]
                 computing = thread.submit(_encode, encoder, batch)
         while computing:
-            yield from taken(computing)
+            yield from results(computing)
             batch, waiting = waiting[: encoder.batch_pages], waiting[encoder.batch_pages :]
             computing = thread.submit(_encode, encoder, batch) if batch else None
 
 
 def _encode(encoder: Encoder, batch: Sequence[Waiting]) -> list[Embedded | Failed]:
-    """By document. Where the batch fails, each document's pages are tried by themselves."""
-    documents = [list(pages) for _, pages in groupby(batch, key=lambda waiting: waiting[0].source.uri)]
+    """Return results by document. If the batch fails, the pages of each document are embedded by themselves."""
+    documents = [list(pages) for _, pages in groupby(batch, key=lambda page: page[0].source.uri)]
     try:
-        return _embedded(encoder, batch, documents)
+        return _encode_batch(encoder, batch, documents)
     except FolioscopeError:
         raise
     except Exception as error:
@@ -109,11 +112,14 @@ def _encode(encoder: Encoder, batch: Sequence[Waiting]) -> list[Embedded | Faile
         return [Failed(source, UnreadableDocument("not embedded", message))]
 
 
-def _embedded(
+def _encode_batch(
     encoder: Encoder, batch: Sequence[Waiting], documents: Sequence[Sequence[Waiting]]
 ) -> list[Embedded | Failed]:
     embeddings = iter(encoder.encode_pages([content for _, content in batch]))
     return [
-        Embedded(pages[0][0].source, tuple(EmbeddedPage(page, c, next(embeddings)) for page, c in pages))
+        Embedded(
+            source=pages[0][0].source,
+            pages=tuple(EmbeddedPage(prepared, content, next(embeddings)) for prepared, content in pages),
+        )
         for pages in documents
     ]

@@ -1,4 +1,4 @@
-"""What is to be done with a file: read it, or skip it because the index or this run has its content already."""
+"""Deciding for each file whether to read it, or to skip it because the index or this run has its content already."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ from retrieval.store.store import Store
 from retrieval.types import Document
 
 EDITED = "edited"
-"""In a document's `meta`: which of its name, title and date a person has changed. Reading its file again keeps them."""
+"""Key in a document's `meta`: which of name, title and date a person has edited. Reading the file again keeps them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The file is to be read, as the document with this id and name."""
+    """The decision to read a file, as the document with this id and name."""
 
     doc_id: str
     name: str
@@ -25,17 +25,17 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """The file is not read, for a `reason` in two words and a `message` in a sentence."""
+    """The decision not to read a file, with a `reason` in two words and a `message` in a sentence."""
 
     doc_id: str
     reason: str
     message: str
-    recorded: bool = True  # in the ledger; it need not be where the ledger says the same already
+    recorded: bool = True  # whether to record it in the ledger; False if the ledger has the file already
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A document whose file is not there. `gone`: it shall be removed; else only its folder cannot be seen."""
+    """A document whose file was not found. `gone`: the file is deleted; otherwise it only cannot be reached."""
 
     document: Document
     path: Path
@@ -43,10 +43,9 @@ class Missing:
 
 
 class Known:
-    """What the index and its ledger knew when the run began, and what the run has taken up since.
+    """Knows the content of the index and its ledger at the start of the run, and what the run has decided since.
 
-    A document whose file has moved is renamed in the index at once. `again`: known content is read again, from the
-    file that the document stands for.
+    Renames a document whose file has moved, at once. again: read known content again, from its document's own file.
     """
 
     def __init__(self, store: Store, names: Names, again: bool) -> None:
@@ -54,34 +53,36 @@ class Known:
         self._names = names
         self._again = again
         self._ledger = {entry.uri: entry for entry in store.ledger()}
-        self._taken: dict[str, str] = {}  # doc_id -> uri: content that this run is reading or has read
+        self._claimed: dict[str, str] = {}  # doc_id -> uri of the file from which this run reads this content
 
     def decide(self, source: Source) -> Read | Skip:
-        """What is to be done with the file. Raises UnreadableDocument where it cannot be opened."""
+        """Decide what to do with the file. Raises UnreadableDocument if it cannot be opened."""
         entry = self._ledger.get(source.uri)
         unchanged = entry and (entry.size, entry.modified) == (source.size, source.modified)
-        settled = entry and unchanged and entry.outcome != "failed" and self._store.has(entry.doc_id)
-        if entry and settled and not self._again:
-            return Skip(entry.doc_id, "unchanged", "unchanged since it was ingested", recorded=False)
+        is_indexed = entry and unchanged and entry.outcome != "failed" and self._store.has(entry.doc_id)
+        if entry and is_indexed and not self._again:
+            message = "unchanged since it was ingested"
+            return Skip(doc_id=entry.doc_id, reason="unchanged", message=message, recorded=False)
         doc_id = _content_id(source)
         if self._store.has(doc_id) and not (self._again and self._is_at(source, doc_id)):
             return self._skip(source, doc_id)
-        if doc_id in self._taken:
-            twin = clean(path_of(self._taken[doc_id]).name)
-            return Skip(doc_id, "same content", f"the same content as {twin}, which is ingested once")
-        self._taken[doc_id] = source.uri
-        return Read(doc_id, self._names.assign(source.uri))  # now, in the order of the sources
+        if doc_id in self._claimed:
+            twin = clean(path_of(self._claimed[doc_id]).name)
+            message = f"the same content as {twin}, which is ingested in its place"
+            return Skip(doc_id=doc_id, reason="same content", message=message)
+        self._claimed[doc_id] = source.uri
+        # The name is assigned now, so that names depend on the order of the sources alone.
+        return Read(doc_id=doc_id, name=self._names.assign(source.uri))
 
     def release(self, doc_id: str) -> None:
-        """The file with this content has failed: another one with the same content may be read."""
-        self._taken.pop(doc_id, None)
+        """Allow another file with this content to be read, because the one that was read has failed."""
+        self._claimed.pop(doc_id, None)
 
     def missing(self, roots: Sequence[Path], present: set[str], unread: Sequence[Path]) -> Iterator[Missing]:
-        """Documents under `roots` whose file is not there. One whose content is `present` (uris) under another name is
-        renamed instead.
+        """Yield the documents under `roots` whose file was not found; rename those whose content is in another file.
 
-        A folder that is there but empty may be a disk that is not mounted, and one that may not be entered says nothing
-        of its files: `gone` is false for those, as for the folders `unread`.
+        present: uris of the files that were found. unread: folders that could not be read. `gone` is false in `unread`,
+        in a folder without permission, and in an empty folder, which may be a disk that is not mounted.
         """
         twins = {entry.doc_id: entry.uri for entry in self._store.ledger() if entry.uri in present}
         for document in self._store.documents():
@@ -92,13 +93,13 @@ class Known:
             if state == "gone" and document.doc_id in twins:
                 self._rename(document, twins[document.doc_id])
             elif state in ("gone", "unreachable"):
-                unseen = any(path.is_relative_to(folder) for folder in unread) or _is_hidden(path)
-                yield Missing(document, path, gone=state == "gone" and not unseen)
+                hidden = any(path.is_relative_to(folder) for folder in unread) or _is_hidden(path)
+                yield Missing(document=document, path=path, gone=state == "gone" and not hidden)
 
     def _is_at(self, source: Source, doc_id: str) -> bool:
-        """Whether the document with this content is read from this file: since now, if the file has moved here."""
+        """Return whether this file is that of the document with this content; if its file has moved here, it is now."""
         document = self._store.document(doc_id)
-        if document.uri != source.uri and not _may_hold(path_of(document.uri), doc_id):
+        if document.uri != source.uri and not _may_have(path_of(document.uri), doc_id):
             self._rename(document, source.uri)
             return True
         return document.uri == source.uri
@@ -106,12 +107,14 @@ class Known:
     def _skip(self, source: Source, doc_id: str) -> Skip:
         document = self._store.document(doc_id)
         if document.uri == source.uri:
-            return Skip(doc_id, "unchanged", "touched, but its content is unchanged")
-        if not _may_hold(path_of(document.uri), doc_id):
+            message = "its modification time has changed, its content has not"
+            return Skip(doc_id=doc_id, reason="unchanged", message=message)
+        if not _may_have(path_of(document.uri), doc_id):
             self._rename(document, source.uri)
-            return Skip(doc_id, "moved", f"known as {document.name}, whose file has moved here")
+            message = f"the file of {document.name}, which has moved here"
+            return Skip(doc_id=doc_id, reason="moved", message=message)
         message = f"the same content as {document.name}, which is in the index"
-        return Skip(doc_id, "same content", message)
+        return Skip(doc_id=doc_id, reason="same content", message=message)
 
     def _rename(self, document: Document, uri: str) -> None:
         name = self._names.move(document.name, uri, keep="name" in edited(document))
@@ -119,7 +122,7 @@ class Known:
 
 
 def edited(document: Document) -> list[str]:
-    """Which of its name, title and date a person has changed."""
+    """Return which of the document's name, title and date a person has edited."""
     return list(filter(None, document.meta.get(EDITED, "").split(", ")))
 
 
@@ -133,8 +136,8 @@ def _content_id(source: Source) -> str:
         ) from error
 
 
-def _may_hold(path: Path, doc_id: str) -> bool:
-    """Whether the file at `path` has the content of `doc_id`, or may have it, as it cannot be reached now."""
+def _may_have(path: Path, doc_id: str) -> bool:
+    """Return whether the file at `path` has this content, or cannot be reached and so may have it."""
     try:
         return content_id(path) == doc_id
     except OSError:
@@ -142,7 +145,7 @@ def _may_hold(path: Path, doc_id: str) -> bool:
 
 
 def _is_hidden(path: Path) -> bool:
-    """Whether the folder of `path` is there but shows nothing."""
+    """Return whether the folder of `path` exists, but is empty or cannot be read."""
     try:
         return not any(path.parent.iterdir())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Which name a document gets: its file's, with as many folders in front as tell it from all others."""
+"""Naming documents: the file's name, preceded by as many folders as make it unique in the index."""
 
 from collections.abc import Iterable
 
@@ -8,13 +8,13 @@ from retrieval.types import Document
 
 
 class Names:
-    """Names that are taken, and by which file; a file keeps the name that it was given first."""
+    """Keeps the names in use and their files. A file keeps its first name."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
         self._owners = {document.name: document.uri for document in documents}
 
     def assign(self, uri: str) -> str:
-        """The name of the document that is read from `uri`, which nobody else gets from now on."""
+        """Return the name for the document read from `uri`, and reserve it."""
         parts = path_of(uri).parts
         names = (clean("/".join(parts[-count:])) for count in range(1, len(parts) + 1))
         name = next((name for name in names if self._owners.get(name, uri) == uri), uri)
@@ -22,7 +22,7 @@ class Names:
         return name
 
     def move(self, name: str, uri: str, keep: bool) -> str:
-        """The name of a document called `name` whose file has moved to `uri`; with `keep`, the one it had."""
+        """Return the name for a document `name` whose file has moved to `uri`: a new one, or with `keep` the same."""
         self._owners.pop(name, None)
         if not keep:
             return self.assign(uri)

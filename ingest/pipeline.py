@@ -1,9 +1,9 @@
-"""The ingest: files in, an index out, and an event for everything that happens.
+"""Ingest: from files to an index, yielding an event for each step.
 
-Discover, hash, skip what is known, prepare pages in worker processes, embed, write, record. A document is
-written whole or not at all, and the ledger says what became of every file. Documents are committed in groups, and
-reported as done when they are committed: stopping at any moment and starting again repeats at most the documents of
-the group that was under way.
+Files are found, hashed and skipped if their content is known; worker processes prepare the pages of the others, which
+are embedded and written. A document is written completely or not at all, and the ledger records the status of every
+file. Documents are committed in groups and reported as done when they are committed, so that stopping at any moment and
+starting again repeats at most the documents of one group.
 """
 
 import os
@@ -30,7 +30,7 @@ from retrieval.store.store import Store
 from retrieval.types import Encoder
 
 OPTIMIZE_EVERY = 2_000
-"""Pages between two clean-ups during a run: small files slow LanceDB down."""
+"""Pages, counting a commit as one, between two optimizations during a run: many small files slow LanceDB down."""
 
 
 def ingest(
@@ -46,14 +46,15 @@ def ingest(
     again: bool = False,
     stop: threading.Event | None = None,
 ) -> Iterator[Progress]:
-    """Read files, folders and glob patterns into the index, yielding what happens as it happens.
+    """Read files, folders and glob patterns into the index, yielding events while the work goes on.
 
-    `sync` also removes documents whose file has gone from the given folders. `again` also reads files whose content
-    is known, as after a change of the settings: their documents keep their collection, tags and what a person has
-    edited. Set `stop` to end early: what is under way is dropped, what is done stays. Between two events the caller
-    may write to the store itself, in the same thread. Raises BadSource for a path that matches nothing, IndexBusy
-    where another process writes, BadChange for a collection or tag that a document cannot have; a bad file raises
-    nothing, it becomes a `failed` event.
+    sync: also remove documents whose file is gone from the given folders. again: also read files whose content is
+    known, as after a change of settings; their documents keep their collection, tags and a person's edits. stop: set it
+    to end early; complete documents are committed, the others are dropped. Between two events the caller may write to
+    the store itself, in the same thread.
+
+    Raises BadSource for a path that matches nothing, IndexBusy if another process writes to the index, BadChange for a
+    collection or tag that a document cannot have. A bad file raises nothing: it becomes a `failed` event.
     """
     labels = checked_labels(collection=collection, tags=tags)
     stop = stop or threading.Event()
@@ -64,23 +65,22 @@ def ingest(
         known = Known(store, Names(store.documents()), again)
         yield report.event("found")
         with Writer(store, labels["collection"], labels["tags"]) as writer:
-            yield from _Reading(store, known, writer, report, password, stop).events(
-                sources, encoder, settings
-            )
+            run = _Run(store, known, writer, report, password, stop)
+            yield from run.events(sources, encoder, settings)
         for folder, reason in unread.items():
-            source = Source(folder, folder.as_posix(), 0, now())
+            source = Source(path=folder, uri=folder.as_posix(), size=0, modified=now())
             message = f"{clean(str(folder))} cannot be read: {reason}"
             yield report.end("failed", source, reason="unreadable", message=message)
         if sync and not stop.is_set():
-            roots = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 (links stay as they were named)
+            roots = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 (resolve() follows links)
             for missing in known.missing(roots, {source.uri for source in sources}, list(unread)):
                 yield _sync(store, missing, report)
         store.optimize()
         yield report.event("finished")
 
 
-class _Reading:
-    """Files that are read, from what is decided about each to its end."""
+class _Run:
+    """Takes the files of one run from the decision to read them to their last event."""
 
     def __init__(
         self,
@@ -97,9 +97,9 @@ class _Reading:
         self._report = report
         self._password = password
         self._stop = stop
-        self._reading: dict[str, Read] = {}  # by uri: files that have not come to their end
-        self._aside: deque[Progress] = deque()  # what was decided while the workers asked for more to do
-        self._to_optimize = 0  # pages, and commits, since the last clean-up
+        self._reading: dict[str, Read] = {}  # by uri: files whose last event is still to come
+        self._queued: deque[Progress] = deque()  # last events of files that the workers do not get
+        self._since_optimize = 0  # pages and commits since the last optimization
 
     def events(
         self, sources: Sequence[Source], encoder: Encoder, settings: configs.Ingest
@@ -109,17 +109,17 @@ class _Reading:
             closing(embed(prepared, encoder, self._writer.content)) as events,
         ):
             for event in events:
-                yield from self._set_aside()
+                yield from self._queued_events()
                 if self._stop.is_set():
                     break
-                # An Idle only gives the occasion to commit a group in time while a page takes long. Of a document
-                # that has failed, pages may still be on their way.
+                # An Idle is only an occasion to commit a group in time while a page takes long. Pages of a document
+                # that has failed may still arrive, and are ignored.
                 if not isinstance(event, Idle) and event.source.uri in self._reading:
                     yield from self._take(event)
-                # With nothing left to read, nobody need wait until the group is large or old enough.
+                # When no file is being read, the group is committed although it is neither large nor old.
                 if self._writer.due or not self._reading:
                     yield from self._commit()
-        yield from self._set_aside()
+        yield from self._queued_events()
         yield from self._commit()
 
     def _take(self, event: OfDocument) -> Iterator[Progress]:
@@ -134,10 +134,10 @@ class _Reading:
             case Embedded():
                 self._writer.add(event)
                 self._report.pages_done += len(event.pages)
-                self._to_optimize += len(event.pages)
+                self._since_optimize += len(event.pages)
                 yield self._page(source)
             case FailedPage():
-                self._writer.lose(event)
+                self._writer.leave_out(event)
             case Failed():
                 yield self._fail(source, event.error)
             case Finished():
@@ -149,14 +149,14 @@ class _Reading:
                     del self._reading[source.uri]
 
     def _tasks(self, sources: Sequence[Source]) -> Iterator[Task]:
-        """What the workers shall read. The ends of the other files are set aside: this runs within `prepare`."""
+        """Yield tasks for the workers. The events of files without a task are queued, as this runs within `prepare`."""
         for source in sources:
             if self._stop.is_set():
                 return
             try:
                 decision = self._known.decide(source)
             except UnreadableDocument as error:
-                self._aside.append(self._fail(source, error))
+                self._queued.append(self._fail(source, error))
                 continue
             if isinstance(decision, Read):
                 self._reading[source.uri] = decision
@@ -164,7 +164,7 @@ class _Reading:
                 continue
             if decision.recorded:
                 self._writer.skip(source, decision.doc_id, decision.reason, decision.message)
-            self._aside.append(
+            self._queued.append(
                 self._report.end(
                     "skipped",
                     source,
@@ -174,13 +174,13 @@ class _Reading:
                 )
             )
 
-    def _set_aside(self) -> Iterator[Progress]:
-        while self._aside:
-            yield self._aside.popleft()
+    def _queued_events(self) -> Iterator[Progress]:
+        while self._queued:
+            yield self._queued.popleft()
 
     def _page(self, source: Source) -> Progress:
         under_way = self._writer.under_way(source.uri)
-        assert under_way is not None  # it has been opened, and has not come to its end
+        assert under_way is not None  # it has been opened, and has not ended
         return self._report.event(
             "page",
             source,
@@ -201,10 +201,10 @@ class _Reading:
         if not self._writer.waits:
             return
         done = self._writer.commit()
-        self._to_optimize += 1  # it, too, makes a small file
-        if self._to_optimize >= OPTIMIZE_EVERY:
+        self._since_optimize += 1  # a commit makes small files too
+        if self._since_optimize >= OPTIMIZE_EVERY:
             self._store.optimize()
-            self._to_optimize = 0
+            self._since_optimize = 0
         for each in done:
             yield self._done(each)
 
@@ -222,16 +222,16 @@ class _Reading:
 
 
 def _sync(store: Store, missing: Missing, report: Reporter) -> Progress:
-    """Remove the document if its file is gone."""
+    """Remove the document if its file is gone; return the event."""
     document, path = missing.document, missing.path
-    source = Source(path, document.uri, 0, document.added_at)
+    source = Source(path=path, uri=document.uri, size=0, modified=document.added_at)
     if missing.gone:
         store.remove([document.doc_id])
         store.forget([document.uri])
-        message = f"{document.name}: its file is gone, so it was removed"
+        message = f"{document.name}: its file is gone, so the document was removed"
         return report.event("removed", source, doc_id=document.doc_id, reason="file gone", message=message)
     message = (
         f"{document.name}: its folder {path.parent} is empty or cannot be read, as when a disk is not "
-        "mounted, so it stays; 'folioscope docs remove' takes it out"
+        "mounted, so the document stays in the index; 'folioscope docs remove' removes it"
     )
     return report.event("skipped", source, doc_id=document.doc_id, reason="folder empty", message=message)

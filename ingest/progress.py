@@ -1,4 +1,4 @@
-"""What ingest reports while it works: one value for everything that happens, drawn by the caller."""
+"""The events that ingest yields while it works; its callers display them."""
 
 import time
 from dataclasses import dataclass
@@ -12,10 +12,12 @@ Event = Literal["found", "page", "done", "skipped", "failed", "removed", "finish
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`found`: all files are known. `page`: `name` is open, or more of its pages are read or embedded, or it is
-    still at work. `done`, `skipped`, `failed`: a file has come to its end, `reason` in a word or two, `message` in
-    a sentence; with `done`, its document is in the index. `removed`: a document whose file is gone (sync).
-    `finished`: the run is over, the index is in order.
+    """One event.
+
+    `found`: the search for files is over. `page`: the file `name` was opened, or more of its pages were read or
+    embedded, or the encoder is still working on it. `done`, `skipped`, `failed`: the file needs no more work, with a
+    `reason` in a word or two and a `message` in a sentence; after `done`, its document is in the index. `removed`: a
+    document was removed because its file is gone (sync). `finished`: the run is over and the index is optimized.
     """
 
     event: Event
@@ -27,14 +29,14 @@ class Progress:
     read: int = 0  # pages of this document rasterized and read so far, never fewer than `page`
     reason: str = ""
     message: str = ""
-    files: int = 0  # of the whole run
-    files_ended: int = 0
-    pages_done: int = 0  # of the whole run
+    files: int = 0  # in the whole run
+    files_ended: int = 0  # of these, done, skipped or failed so far
+    pages_done: int = 0  # pages of the whole run embedded so far
     seconds: float = 0.0  # since the run began
 
 
 class Reporter:
-    """Makes the events of one run, each with the run's totals so far."""
+    """Creates the events of one run, each with the run's totals so far."""
 
     def __init__(self, files: int) -> None:
         self.pages_done = 0
@@ -54,7 +56,7 @@ class Reporter:
         reason: str,
         message: str,
     ) -> Progress:
-        """The event with which one of the run's files comes to its end."""
+        """Return the last event of one of the run's files, and count the file as ended."""
         self._files_ended += 1
         return self.event(
             event, source, doc_id=doc_id, page=page, pages=pages, read=read, reason=reason, message=message
@@ -72,6 +74,7 @@ class Reporter:
         reason: str = "",
         message: str = "",
     ) -> Progress:
+        """Return any other event."""
         return Progress(
             event=event,
             uri=source.uri if source else "",

@@ -1,6 +1,6 @@
-"""The same pages under another encoder: vectors made anew from what the index holds, without reading files again.
+"""Embedding an index's pages with another encoder, from their stored images and words, without reading files again.
 
-Rasterizing and OCR cost a hundred times what embedding costs; their results are in the index.
+Rasterizing and OCR, whose results are in the index, cost a hundred times as much as embedding.
 """
 
 import time
@@ -17,9 +17,12 @@ PAGES_ENCODED = 32
 
 
 def reembed(source: Store, target: Store, encoder: Encoder) -> Iterator[Document]:
-    """Copy documents that `target` lacks from `source`, embedded by `encoder`, yielding each when it is there."""
+    """Copy the documents that `target` lacks from `source`, embedded by `encoder`; yield each one when it is committed.
+
+    Copies the ledger as well, and optimizes `target`. Raises IndexBusy if another process writes to `target`.
+    """
     with target.writing(), target.write() as batch:
-        present = {d.doc_id for d in target.documents()}
+        present = {document.doc_id for document in target.documents()}
         group: list[Document] = []
         oldest = 0.0
         for document in source.documents():
@@ -40,8 +43,9 @@ def reembed(source: Store, target: Store, encoder: Encoder) -> Iterator[Document
 
 
 def _copy(document: Document, source: Store, batch: WriteBatch, encoder: Encoder) -> None:
-    rows = [row for found in source.pages([document.doc_id], ["number"]) for row in found.to_pylist()]
-    pages = [Page(document.doc_id, number, document.name) for number in sorted(row["number"] for row in rows)]
+    batches = source.pages([document.doc_id], ["number"])
+    numbers = sorted(number for rows in batches for number in rows["number"].to_pylist())
+    pages = [Page(doc_id=document.doc_id, number=number, document=document.name) for number in numbers]
     for start in range(0, len(pages), PAGES_ENCODED):
         contents = source.contents(pages[start : start + PAGES_ENCODED])
         records = [

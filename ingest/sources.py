@@ -1,4 +1,4 @@
-"""Which files to ingest: files, folders and glob patterns, as people type them."""
+"""Finding the files to ingest from files, folders and glob patterns, as people type them."""
 
 import glob
 import hashlib
@@ -14,8 +14,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from retrieval.errors import BadSource
 
 SUFFIXES = frozenset({".pdf", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"})
-"""What is taken from a folder or a pattern. A file that is named itself is taken whatever it is called."""
-
+"""Files that are ingested from a folder or pattern. A file that is named itself is ingested whatever its suffix."""
 
 FileState = Literal["file", "folder", "other", "gone", "unreachable"]
 
@@ -33,37 +32,37 @@ class Source:
 def discover(
     paths: Sequence[str | Path], unreadable: Callable[[Path, str], None] | None = None
 ) -> Iterator[Source]:
-    """The files that `paths` name, each once, in the order given; a folder's in order of their paths.
+    """Yield the files that `paths` name, each once, in the order given; a folder's files in the order of their paths.
 
-    A path is a file, a folder (searched to the bottom; hidden files and folders are left out, a link to a
-    folder is followed once) or a glob pattern (`reports/**/*.pdf`). A folder within a folder that cannot be read
-    is left out: `unreadable` is called with it and the reason. Raises BadSource, naming the path, where one does
-    not exist, cannot be read or matches nothing; paths before it have been yielded by then.
+    A path is a file, a folder (with all subfolders, without hidden files and folders; a link to a folder is followed
+    once) or a glob pattern (`reports/**/*.pdf`). A subfolder that cannot be read is skipped, and `unreadable` is called
+    with it and the reason. Raises BadSource for a path that does not exist, cannot be read or matches nothing, after
+    yielding the files of the paths before it.
     """
     seen: set[str] = set()
     for given in paths:
-        found = False
+        has_files = False
         for path in _files(Path(given).expanduser(), unreadable or _ignore):
-            found = True
-            real = os.path.realpath(path)  # unlike resolve(), without complaint of a link to itself
+            has_files = True
+            real = os.path.realpath(path)  # unlike resolve(), does not fail for a link to itself
             if real not in seen:
                 seen.add(real)
                 yield _source(path)
-        if not found:
-            raise BadSource(_nothing(Path(given)))
+        if not has_files:
+            raise BadSource(_why_nothing(Path(given)))
 
 
 def content_id(path: Path) -> str:
-    """The first 16 hex digits of the sha256 of the file's bytes. Raises OSError as opening the file does."""
+    """Return the first 16 hex digits of the sha256 of the file's bytes. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def state_of(path: Path) -> FileState:
-    """What is at `path`, links followed. Never raises, unlike `Path.exists` and `Path.is_file`.
+    """Return what is at `path`, following links. Never raises, unlike `Path.exists` and `Path.is_file`.
 
-    "gone" only where the file system says that nothing is there. "unreachable" where it does not say: a folder that
-    may not be entered, a disk with errors, a link to itself. "other": a device, a pipe.
+    "gone": the file system says that nothing is there. "unreachable": it does not say, as for a folder without
+    permission, a disk with errors, or a link to itself. "other": a device or a pipe.
     """
     try:
         mode = path.stat().st_mode
@@ -75,7 +74,7 @@ def state_of(path: Path) -> FileState:
 
 
 def path_of(uri: str) -> Path:
-    """The path that a source's `uri` names."""
+    """Return the path that a source's `uri` names."""
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
 
 
@@ -86,11 +85,11 @@ def _ignore(folder: Path, reason: str) -> None:
 def _files(path: Path, unreadable: Callable[[Path, str], None]) -> Iterator[Path]:
     try:
         is_folder, exists = path.is_dir(), path.exists() or path.is_symlink()
-    except OSError as error:  # one of the folders that it is in may not be entered
+    except OSError as error:  # no permission for one of the folders above it
         raise BadSource(f"{path} cannot be read: {error.strerror}") from error
     if is_folder:
         yield from _folder(path, path, set(), unreadable)
-    elif exists:  # a broken link was named: let opening it say what is wrong
+    elif exists:  # for a broken link, the error of opening it says what is wrong
         yield path
     elif glob.has_magic(str(path)):
         for name in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207 (absolute patterns too)
@@ -128,7 +127,7 @@ def _folder(
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, or to where we may not look
+    except OSError:  # a link to itself, or into a folder without permission
         return False
 
 
@@ -138,20 +137,20 @@ def _source(path: Path) -> Source:
         size, modified = status.st_size, datetime.fromtimestamp(status.st_mtime, UTC)
     except OSError:
         size, modified = 0, datetime.fromtimestamp(0, UTC)
-    return Source(path, _absolute(path).as_uri(), size, modified)
+    return Source(path=path, uri=_absolute(path).as_uri(), size=size, modified=modified)
 
 
 def _absolute(path: Path) -> Path:
-    """Without `..`, so that a file has one URI; links stay as they are named."""
+    """Return the absolute path without `..`, so that a file has one URI; links are not resolved."""
     plain = Path(os.path.abspath(path))  # noqa: PTH100 (absolute() keeps `..`, resolve() follows links)
-    # `..` after a link leads elsewhere.
-    astray = ".." in path.parts and os.path.realpath(plain) != os.path.realpath(path)
-    return path.absolute() if astray else plain
+    # `..` after a link leads to the folder above the link's target, where `plain` does not.
+    is_another_file = ".." in path.parts and os.path.realpath(plain) != os.path.realpath(path)
+    return path.absolute() if is_another_file else plain
 
 
-def _nothing(path: Path) -> str:
+def _why_nothing(path: Path) -> str:
     if state_of(path.expanduser()) == "folder":
-        return f"{path}: no document in this folder (looked for {', '.join(sorted(SUFFIXES))})"
+        return f"{path}: no document in this folder (documents are {', '.join(sorted(SUFFIXES))})"
     if glob.has_magic(str(path)):
         return f"{path}: this pattern matches no document"
     return f"{path}: no such file or folder"

@@ -1,4 +1,4 @@
-"""Documents on their way into the index: opened, filled page by page, and committed in groups."""
+"""Writing documents to the index: they are opened, get their pages one by one, and are committed in groups."""
 
 import time
 from collections.abc import Sequence
@@ -15,33 +15,33 @@ from retrieval.store.write_batch import BUFFERED
 from retrieval.types import Document, Page, PageContent
 
 DOCUMENTS = 256
-"""Documents that are committed together at most: a bound for machines that read more than a hundred files a second."""
+"""Documents that are committed together at most: it limits groups where more than a hundred files are read a second."""
 SECONDS = 2.0
-"""Age of the oldest entry of a group at which it is committed: this much work is repeated after a kill, and a search in
-another process sees a document this much later. Two cores read 5 to 20 files of one page meanwhile, so that 1,000 of
-them cost 69 commits; a commit to a local disk takes tens of milliseconds, a few per cent of that time."""
+"""Age of a group's oldest entry at which the group is committed. A kill costs at most this much work, and searches in
+other processes see a document at most this much later. In this time, two cores read 5 to 20 files of one page, so that
+1,000 files need 69 commits; a commit to a local disk takes tens of milliseconds, a few per cent of this time."""
 SIZE = BUFFERED // 2
-"""Bytes of images and vectors at which a group is committed, before the batch would store its pages by themselves."""
+"""Bytes of images and vectors at which a group is committed, before the batch stores its pages without listing them."""
 
 
 @dataclass(slots=True)
 class DocumentUnderWay:
-    """A document whose pages are being read, embedded or stored. Counts are in pages."""
+    """A document whose pages are being read, embedded or stored. `read`, `embedded` and `scanned` count pages."""
 
     source: Source
     document: Document
-    reason: str  # of its `done`: new, replaced, read again
+    reason: str  # for its `done` event: new, replaced, read again
     began: float  # seconds, monotonic
     read: int = 0
     embedded: int = 0
     scanned: int = 0
     failures: list[FailedPage] = field(default_factory=list)
-    seconds: float = 0.0  # from its opening to its last page
+    seconds: float = 0.0  # from opening to its last page
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A document that is in the index."""
+    """A document that was committed."""
 
     source: Source
     document: Document
@@ -52,7 +52,7 @@ class Done:
 
 
 class Writer:
-    """A context: what is not committed at its end is thrown away."""
+    """Collects documents and ledger entries, and commits them in groups. As a context manager, it drops the rest."""
 
     def __init__(self, store: Store, collection: str, tags: Sequence[str]) -> None:
         self._store = store
@@ -61,8 +61,8 @@ class Writer:
         self._replaceable = {document.uri for document in store.documents()}
         self._batch = store.write()
         self._under_way: dict[str, DocumentUnderWay] = {}  # by uri
-        self._complete: list[DocumentUnderWay] = []  # all of whose pages are in the batch
-        self._oldest = 0.0  # when the first of what the next commit writes came; monotonic
+        self._complete: list[DocumentUnderWay] = []  # their pages are all in the batch
+        self._oldest = 0.0  # time at which the group began, in seconds, monotonic
 
     def __enter__(self) -> "Writer":
         return self
@@ -71,11 +71,11 @@ class Writer:
         self._batch.__exit__(None, None, None)
 
     def under_way(self, uri: str) -> DocumentUnderWay | None:
-        """The document that is being read from this file; None if none is, or no longer."""
+        """Return the document that is being read from this file; None before it is opened and after its end."""
         return self._under_way.get(uri)
 
     def open(self, opened: Opened, doc_id: str, name: str) -> None:
-        """Begin a document."""
+        """Begin a document when a worker has opened its file."""
         source, known = opened.source, self._store.has(doc_id)
         document = Document(
             doc_id=doc_id,
@@ -97,17 +97,28 @@ class Writer:
         )
 
     def content(self, prepared: PreparedPage) -> PageContent | None:
-        """What the encoder may ask of a page that has just been read; None for a document that has failed."""
+        """Return what the encoder needs of a page that was just read; None if its document has failed."""
         under_way = self._under_way.get(prepared.source.uri)
         if under_way is None:
             return None
         under_way.read += 1
         document = under_way.document
-        page = Page(document.doc_id, prepared.number, document.name, prepared.width, prepared.height)
-        return PageContent(page, prepared.words, prepared.text_source, lambda: prepared.image, document.title)
+        return PageContent(
+            page=Page(
+                doc_id=document.doc_id,
+                number=prepared.number,
+                document=document.name,
+                width=prepared.width,
+                height=prepared.height,
+            ),
+            words=prepared.words,
+            source=prepared.text_source,
+            read_image=lambda: prepared.image,
+            title=document.title,
+        )
 
     def add(self, embedded: Embedded) -> None:
-        """Pages of a document under way."""
+        """Add embedded pages to their document."""
         under_way = self._under_way[embedded.source.uri]
         records = [
             PageRecord(
@@ -125,39 +136,39 @@ class Writer:
         under_way.embedded += len(records)
         under_way.scanned += sum(record.source == "ocr" for record in records)
 
-    def lose(self, page: FailedPage) -> None:
-        """A page that could not be rendered: its document goes on without it."""
+    def leave_out(self, page: FailedPage) -> None:
+        """Note a page that could not be rendered: its document continues without it."""
         self._under_way[page.source.uri].failures.append(page)
 
     def complete(self, source: Source) -> None:
-        """All pages have come: the document is in the index with the next commit.
+        """Put the document, whose last page has been added, into the next commit.
 
-        Raises UnreadableDocument where none of them could be rendered, or one that the index has could not.
+        Raises UnreadableDocument if none of its pages could be rendered, or not one that the index has already.
         """
         under_way = self._under_way[source.uri]
         failures = under_way.failures
         if failures and not under_way.embedded:
             message = f"none of its {len(failures)} pages could be rendered: {failures[0].message}"
             raise UnreadableDocument("damaged", message)
-        if lost := self._lost(under_way):
+        if lost := self._lost_pages(under_way):
             raise UnreadableDocument(
                 "damaged",
                 f"{under_way.document.name}: pages that were read before could not be rendered this time "
-                f"({_first_ten(lost)}), so what is in the index stays",
+                f"({_first_ten(lost)}), so the index keeps its earlier pages",
             )
         under_way.seconds = time.monotonic() - under_way.began
         self._begin_group()
         self._complete.append(self._under_way.pop(source.uri))
 
     def fail(self, source: Source, doc_id: str, error: UnreadableDocument) -> None:
-        """Drop what there is of the file's document, and record why."""
+        """Drop the pages of the file's document, and record why."""
         if under_way := self._under_way.pop(source.uri, None):
             self._batch.abandon([under_way.document.doc_id])
-        self._record(source, doc_id, "failed", error.reason, str(error))
+        self._record(source, doc_id=doc_id, outcome="failed", reason=error.reason, message=str(error))
 
     def skip(self, source: Source, doc_id: str, reason: str, message: str) -> None:
         """Record that the file was not read."""
-        self._record(source, doc_id, "skipped", reason, message)
+        self._record(source, doc_id=doc_id, outcome="skipped", reason=reason, message=message)
 
     @property
     def waits(self) -> bool:
@@ -173,16 +184,16 @@ class Writer:
         return many or self._batch.size >= SIZE or time.monotonic() - self._oldest >= SECONDS
 
     def commit(self) -> list[Done]:
-        """Write all that waits: the documents that are complete, and the ledger."""
+        """Commit the complete documents and the ledger entries; return the documents."""
         group, self._complete = self._complete, []
         done = [self._done(under_way) for under_way in group]
         for finished, under_way in zip(done, group, strict=True):
             self._record(
                 finished.source,
-                finished.document.doc_id,
-                "done",
-                finished.reason,
-                finished.message,
+                doc_id=finished.document.doc_id,
+                outcome="done",
+                reason=finished.reason,
+                message=finished.message,
                 pages=finished.embedded,
                 seconds=under_way.seconds,
             )
@@ -190,12 +201,13 @@ class Writer:
         return done
 
     def _done(self, under_way: DocumentUnderWay) -> Done:
+        """Return the document as it is committed, with what its `done` event says."""
         failed = [page.number for page in under_way.failures]
-        document = self._as_edited(under_way.document)  # it may have been edited while it was read
+        document = self._as_edited(under_way.document)  # a person may have edited it while it was read
         meta = dict(document.meta) | ({"failed_pages": ", ".join(map(str, failed))} if failed else {})
         message = f"{under_way.embedded:,} page{'' if under_way.embedded == 1 else 's'}"
         if failed:
-            message += f"; left out, as they could not be rendered: {_first_ten(failed)}"
+            message += f"; left out because they could not be rendered: {_first_ten(failed)}"
         return Done(
             source=under_way.source,
             document=replace(document, scanned_pages=under_way.scanned, meta=meta),
@@ -206,26 +218,26 @@ class Writer:
         )
 
     def _as_edited(self, document: Document) -> Document:
-        """One that is in the index already keeps its name and what people have said of it."""
+        """Return the document with the name, labels and edits that it has in the index, if it is there already."""
         if not self._store.has(document.doc_id):
             return document
         known = self._store.document(document.doc_id)
-        by_people = edited(known)
+        edits = edited(known)
         return replace(
             document,
             name=known.name,
             added_at=known.added_at,
             collection=known.collection,
             tags=known.tags,
-            title=known.title if "title" in by_people else document.title,
-            date=known.date if "date" in by_people else document.date,
+            title=known.title if "title" in edits else document.title,
+            date=known.date if "date" in edits else document.date,
             meta=dict(document.meta)
-            | ({EDITED: known.meta[EDITED]} if by_people else {})
+            | ({EDITED: known.meta[EDITED]} if edits else {})
             | {READ_AGAIN: now().isoformat()},
         )
 
-    def _lost(self, under_way: DocumentUnderWay) -> list[int]:
-        """Pages that could not be rendered, and that the index has from an earlier reading of the same content."""
+    def _lost_pages(self, under_way: DocumentUnderWay) -> list[int]:
+        """Return the pages that could not be rendered now, but that the index has from the last time."""
         doc_id = under_way.document.doc_id
         if not self._store.has(doc_id):
             return []
@@ -235,6 +247,7 @@ class Writer:
     def _record(
         self,
         source: Source,
+        *,
         doc_id: str,
         outcome: Outcome,
         reason: str,

@@ -1,7 +1,7 @@
-"""The bounded cache of everything that is kept for a while: the least recently used entry goes first.
+"""A bounded cache that drops the least recently used entry first.
 
-`functools.lru_cache` counts entries and computes what is missing; this one can also count bytes, and leaves it to its
-caller what to put in and when. `cachetools` has the same policy without the lock.
+`functools.lru_cache` counts entries and computes missing values; this cache can also count bytes, and its callers
+decide what to put in and when. `cachetools` has the same policy without the lock.
 """
 
 import threading
@@ -14,10 +14,10 @@ V = TypeVar("V")
 
 
 class LRU(Generic[K, V]):
-    """Safe to use from several threads.
+    """Maps keys to values. Safe to use from several threads.
 
-    limit: entries; with `size`, the sum of what `size` returns for each value (an entry counts 1 at least). A value
-    that is larger than the limit by itself is not kept; 0 keeps nothing.
+    limit: number of entries; with `size`, the sum of what `size` returns for the values (each entry counts at least 1).
+    A value that is larger than the limit by itself is not cached; a limit of 0 caches nothing.
     """
 
     def __init__(self, limit: int, size: Callable[[V], int] = lambda _: 1) -> None:
@@ -28,7 +28,7 @@ class LRU(Generic[K, V]):
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        """The value, which is now the most recently used one; None if it is not here."""
+        """Return the value and mark it as the most recently used; None if the key is not cached."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
@@ -37,7 +37,7 @@ class LRU(Generic[K, V]):
             return entry[0]
 
     def put(self, key: K, value: V) -> None:
-        """Keep the value, in the place of the one that has this key."""
+        """Cache the value, in place of the key's value so far."""
         size = max(1, self._size(value))
         with self._lock:
             if key in self._entries:
@@ -50,7 +50,7 @@ class LRU(Generic[K, V]):
                 self._total -= self._entries.popitem(last=False)[1][1]
 
     def has_room(self, value: V) -> bool:
-        """Whether `put` would keep the value without dropping another."""
+        """Return whether `put` would cache the value, under a new key, without dropping another."""
         return self._total + max(1, self._size(value)) <= self._limit
 
     @property
@@ -59,7 +59,7 @@ class LRU(Generic[K, V]):
         return self._total
 
     def __contains__(self, key: K) -> bool:
-        """Does not count as a use."""
+        """Whether the key is cached. Does not count as a use."""
         return key in self._entries
 
     def __len__(self) -> int:

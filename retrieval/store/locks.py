@@ -1,4 +1,4 @@
-"""A lock between processes, which dies with the process that holds it."""
+"""Locks between processes, which end with the process that holds them."""
 
 import fcntl
 from collections.abc import Iterator
@@ -8,12 +8,31 @@ from pathlib import Path
 from retrieval.errors import IndexBusy
 
 
+def is_remote(uri: str) -> bool:
+    """Whether the index is in an object store, where no lock is possible, and not in a folder."""
+    return "://" in uri
+
+
+@contextmanager
+def write_lock(uri: str) -> Iterator[None]:
+    """Hold the lock of the index's only writer. Raises IndexBusy if another process holds it.
+
+    Does nothing for a remote index: LanceDB's commits are atomic there too.
+    """
+    if is_remote(uri):
+        yield
+        return
+    busy = f"another process is writing to {uri}: wait until it is done, or stop it; you can search meanwhile"
+    with locked(Path(uri) / ".writer", busy):
+        yield
+
+
 @contextmanager
 def locked(path: Path, busy: str) -> Iterator[None]:
-    """Holds the file's lock. A kill leaves no lock behind. Raises IndexBusy(busy) where another holds it.
+    """Hold the lock of this file. Raises IndexBusy with the message `busy` if another process holds it.
 
-    By flock itself and not by `filelock`: where flock is missing, that library goes on with a lock file, which a
-    killed process leaves behind. Here the OSError says so.
+    The lock is flock itself rather than the library `filelock`: on systems without flock, that library uses a lock
+    file, which a killed process leaves behind. Here such a system raises OSError.
     """
     with path.open("a") as file:
         try:

@@ -1,8 +1,8 @@
-"""The index's tables as Arrow, and our values to and from their rows.
+"""The layout of the index's tables in Arrow, and conversions between our types and their rows.
 
-`documents` is the list of what is there; `pages` has what is searched; `images` has what is only looked at,
-apart, so that no scan drags it; `ledger` has what became of every file. Vectors are float16, or int8 where the index
-was made so; boxes of words are 16-bit fractions of the page, regions float32.
+`documents` lists the documents; `pages` has what is searched; `images` has what is only displayed, in a table of its
+own, so that no scan reads it; `ledger` has the status of every file. Vectors are float16, or int8 in an index that was
+created with that precision; the boxes of words are 16-bit fractions of the page, regions are float32.
 """
 
 import json
@@ -34,19 +34,19 @@ from retrieval.types import (
 SCHEMA_VERSION = 1
 METADATA = b"folioscope"
 READ_AGAIN = "read again"
-"""Key of a document's `meta`: when its pages were last written over the ones it was added with."""
+"""Key in a document's `meta`: the time at which its pages were last overwritten. Missing if they never were."""
 
 Outcome = Literal["done", "skipped", "failed", "removed"]
 
 
 @dataclass(frozen=True, slots=True)
 class PageRecord:
-    """One page as it is written."""
+    """One page with everything that is stored of it."""
 
     page: Page
     words: tuple[Word, ...]
     source: TextSource
-    title: str  # the document's
+    title: str  # of the document
     embedding: PageEmbedding
     image: bytes  # WebP, at ingest's dpi
     thumbnail: bytes  # WebP
@@ -54,18 +54,18 @@ class PageRecord:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """What became of one file. `reason` is one word or two for tables, `message` a sentence for people."""
+    """The status of one file: `reason` in one or two words for tables, `message` in a sentence for people."""
 
     uri: str
     doc_id: str
     size: int  # bytes
-    modified: datetime  # UTC, of the file
+    modified: datetime  # the file's modification time, UTC
     outcome: Outcome
     reason: str
     message: str
     pages: int
     seconds: float
-    at: datetime
+    at: datetime  # when this was recorded, UTC
 
 
 def documents_schema() -> pa.Schema:
@@ -78,15 +78,16 @@ def documents_schema() -> pa.Schema:
 
 
 def pages_schema(fingerprint: Fingerprint, precision: Precision = "float16") -> pa.Schema:
+    """Return the layout of `pages`; its metadata record the layout's version and the encoder."""
     kind = pa.int8() if precision == "int8" else pa.float16()
-    described = json.dumps({"schema": SCHEMA_VERSION, "encoder": asdict(fingerprint)})
+    metadata = json.dumps({"schema": SCHEMA_VERSION, "encoder": asdict(fingerprint)})
     return pa.schema([
         pa.field("page_id", pa.string(), nullable=False), ("doc_id", pa.string()), ("number", pa.int32()),
         ("width", pa.float32()), ("height", pa.float32()), ("source", pa.string()),
         ("title", pa.string()), ("search_text", pa.string()), ("words", pa.list_(pa.string())),
         ("boxes", pa.list_(pa.uint16())), ("vectors", pa.list_(pa.list_(kind, fingerprint.dim))),
         ("regions", pa.list_(pa.float32())), ("dense", pa.list_(pa.float32())),
-    ], metadata={METADATA: described.encode()})  # fmt: skip
+    ], metadata={METADATA: metadata.encode()})  # fmt: skip
 
 
 def images_schema() -> pa.Schema:
@@ -106,18 +107,22 @@ def ledger_schema() -> pa.Schema:
 
 
 def stored_fingerprint(schema: pa.Schema, where: str) -> Fingerprint:
+    """Return the encoder recorded in the layout of `pages`; `where` is the index's uri, for messages.
+
+    Raises IndexDamaged if none is recorded, SchemaMismatch if the layout has another version than ours.
+    """
     try:
-        described = json.loads((schema.metadata or {})[METADATA])
-        version, encoder = described["schema"], described["encoder"]
+        metadata = json.loads((schema.metadata or {})[METADATA])
+        version, encoder = metadata["schema"], metadata["encoder"]
     except (KeyError, ValueError) as error:
         raise IndexDamaged(
-            f"{where} does not say which encoder wrote it: it is not an index of Folioscope, "
+            f"{where} does not record which encoder wrote it: it is not an index of Folioscope, "
             "or it is damaged; ingest into another place"
         ) from error
     if version != SCHEMA_VERSION:
         raise SchemaMismatch(
             f"{where} has table layout {version}, this program reads layout {SCHEMA_VERSION}: "
-            "use the version that wrote it, or ingest again into another place"
+            "use the version of the program that wrote it, or ingest again into another place"
         )
     return Fingerprint(**encoder)
 
@@ -135,10 +140,12 @@ def read_documents(table: pa.Table) -> list[Document]:
 
 
 def page_rows(records: Sequence[PageRecord], schema: pa.Schema) -> pa.Table:
+    """Return rows of the table `pages` in this layout, whose type of `vectors` decides the precision."""
+
     def column(get: Callable[[PageRecord], Any]) -> list[Any]:
         return [get(record) for record in records]
 
-    vectors = [r.embedding.vectors for r in records]
+    vectors = [record.embedding.vectors for record in records]
     kind = schema.field("vectors").type.value_type
     flat = np.concatenate([np.zeros((0, kind.list_size), np.float32), *vectors]).astype(
         np.float32, copy=False
@@ -192,9 +199,15 @@ EMBEDDING_COLUMNS = ["page_id", "vectors", "regions", "dense"]
 
 
 def read_pages(table: pa.Table, names: Mapping[str, str]) -> list[Page]:
-    """`names` has each document's name by its id: a renamed document's pages are not written again."""
+    """Return the page of each row. names: the documents' names by doc_id; renaming a document rewrites no page."""
     return [
-        Page(row["doc_id"], row["number"], names[row["doc_id"]], row["width"], row["height"])
+        Page(
+            doc_id=row["doc_id"],
+            number=row["number"],
+            document=names[row["doc_id"]],
+            width=row["width"],
+            height=row["height"],
+        )
         for row in table.select(PAGE_COLUMNS).to_pylist()
     ]
 
@@ -202,6 +215,7 @@ def read_pages(table: pa.Table, names: Mapping[str, str]) -> list[Page]:
 def read_contents(
     table: pa.Table, names: Mapping[str, str], image_of: Callable[[str], bytes]
 ) -> list[PageContent]:
+    """Return the content of each row. `image_of` returns the image of a page_id; it is called when needed, once."""
     contents = []
     boxes = _split(table["boxes"], pa.uint16())
     rows = table.select(["source", "title", "words"]).to_pylist()
@@ -209,7 +223,13 @@ def read_contents(
         places = (packed.reshape(-1, 4) / 65535).tolist()
         words = tuple(Word(text, tuple(box)) for text, box in zip(row["words"], places, strict=True))
         contents.append(
-            PageContent(page, words, row["source"], cache(partial(image_of, page.page_id)), row["title"])
+            PageContent(
+                page=page,
+                words=words,
+                source=row["source"],
+                read_image=cache(partial(image_of, page.page_id)),
+                title=row["title"],
+            )
         )
     return contents
 
@@ -225,13 +245,13 @@ def read_embeddings(table: pa.Table) -> list[PageEmbedding]:
 
 
 def ragged_vectors(column: pa.ChunkedArray) -> tuple[Vectors, NDArray[np.int64]]:
-    """(vectors (n, d) float32, offsets (pages + 1,)) of a `vectors` column."""
+    """Return (vectors (n, d) float32, offsets (pages + 1,)) of a `vectors` column."""
     stored, offsets = ragged_stored(column)
     return dequantize(stored), offsets
 
 
 def ragged_stored(column: pa.ChunkedArray) -> tuple[Stored, NDArray[np.int64]]:
-    """(vectors (n, d) as stored, offsets (pages + 1,)) of a `vectors` column."""
+    """Return (vectors (n, d) as stored, offsets (pages + 1,)) of a `vectors` column."""
     pages = column.combine_chunks()
     pages = pages.chunk(0) if isinstance(pages, pa.ChunkedArray) else pages
     lengths = pages.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
@@ -241,7 +261,7 @@ def ragged_stored(column: pa.ChunkedArray) -> tuple[Stored, NDArray[np.int64]]:
 
 
 def dequantize(stored: Stored) -> Vectors:
-    """(n, d) float32, of length 1."""
+    """Return stored vectors as (n, d) float32, of length 1."""
     vectors: Vectors = stored.astype(np.float32)
     if stored.dtype == np.int8:
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
@@ -249,7 +269,10 @@ def dequantize(stored: Stored) -> Vectors:
 
 
 def quantize(vectors: Vectors, precision: Precision) -> Stored:
-    """The other way: int8 has each vector's largest value as 127, and nothing else of its length, which is known."""
+    """Return unit vectors (n, d) as they are stored: float16, or int8 scaled so that each one's largest value is 127.
+
+    The scale of int8 is not stored: `dequantize` restores the length, which is 1.
+    """
     if precision == "float16":
         return vectors.astype(np.float16)
     largest = np.abs(vectors).max(axis=1, keepdims=True, initial=1e-9)
@@ -279,7 +302,7 @@ def _split(column: pa.ChunkedArray, kind: pa.DataType) -> list[NDArray[Any]]:
 
 
 def revision(document: Document) -> str:
-    """Another one each time the document's pages are read, and only then."""
+    """Return the document's revision, which changes whenever its pages are written, and at no other time."""
     return document.meta.get(READ_AGAIN, document.added_at.isoformat())
 
 

@@ -1,4 +1,4 @@
-"""One index put in the place of another, such that a power cut at any moment leaves a whole index there."""
+"""Replacing one index by another, such that a power cut at any moment leaves a complete index in place."""
 
 import ctypes
 import errno
@@ -12,19 +12,19 @@ from retrieval.store.locks import locked
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2), Linux
 RENAME_SWAP = 2  # of renamex_np(2), macOS
 NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
-"""What a system or a file system says that cannot exchange two names in one step."""
+"""Errors of a system or file system that cannot exchange two names in one step."""
 
 
 def neighbours(place: Path) -> tuple[Path, Path]:
-    """Where the index that shall replace the one at `place` is built, and where the replaced one is kept."""
+    """Return where the replacement of the index at `place` is built, and where the replaced index is kept."""
     return place.with_name(f"{place.name}.reembedding"), place.with_name(f"{place.name}.before")
 
 
 def put_in_place(place: Path) -> None:
-    """Put the index that was built beside `place` there, and keep the old one as NAME.before; an older one is deleted.
+    """Replace the index at `place` by the one built beside it, keep the old one as NAME.before, delete an older one.
 
-    The caller holds the write lock of the old one. Cut short, it leaves the old index at `place`, or there for
-    `recover`; or the new one.
+    The caller holds the write lock of the old index. If interrupted, `place` has the old or the new index, or none, in
+    which case `recover` brings back the old one.
     """
     fresh, before = neighbours(place)
     if before.exists():
@@ -37,24 +37,27 @@ def put_in_place(place: Path) -> None:
 
 
 def recover(place: Path) -> None:
-    """Put the old index back where a replacement that took two steps was cut short between them.
+    """Put the old index back if a replacement in two steps was interrupted between them.
 
-    Nothing happens in any other state: an index that somebody has moved away is not brought back. Raises IndexBusy
-    while another process is replacing it just now.
+    Does nothing in any other state: an index that somebody has moved away is not brought back. Raises IndexBusy while
+    another process is replacing the index.
     """
     fresh, before = neighbours(place)
     if place.exists() or not (fresh.is_dir() and before.is_dir()):
         return
-    busy = f"another process is putting another index in the place of {place}: try again"
+    busy = f"another process is replacing the index at {place}: try again in a moment"
     with locked(before / ".writer", busy):
         if not place.exists():
             before.rename(place)
 
 
-def exchange(one: Path, other: Path) -> bool:
-    """Exchange the names of two folders in one step; False, and nothing is done, where the system cannot."""
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange the names of two folders in one step. Returns False, with nothing done, if the system cannot.
+
+    Raises OSError for any other failure.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    names = os.fsencode(one), os.fsencode(other)
+    names = os.fsencode(first), os.fsencode(second)
     if sys.platform == "darwin":
         failed = libc.renamex_np(*names, RENAME_SWAP)
     elif hasattr(libc, "renameat2"):
@@ -65,4 +68,4 @@ def exchange(one: Path, other: Path) -> bool:
         return True
     if (number := ctypes.get_errno()) in NO_EXCHANGE:
         return False
-    raise OSError(number, os.strerror(number), str(one), None, str(other))
+    raise OSError(number, os.strerror(number), str(first), None, str(second))

@@ -1,4 +1,4 @@
-"""Pages are embedded while others are read: batches over documents, order, and failures."""
+"""Pages are embedded while others are read: batches across documents, order, and failures."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from retrieval.types import Page, PageContent, PageEmbedding
 
 
 class Recording(HashingEncoder):
-    """Notes its batches; waits for `gate` before each."""
+    """Records its batches; waits for `gate` before each."""
 
     batch_pages = 4
 
@@ -25,12 +25,12 @@ class Recording(HashingEncoder):
         self.batches: list[list[str]] = []
         self.gate = threading.Event()
         self.gate.set()
-        self.refused = ""
+        self.rejected = ""
 
     def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
         assert self.gate.wait(10)
         self.batches.append([page.page.name for page in pages])
-        if any(page.page.document == self.refused for page in pages):
+        if any(page.page.document == self.rejected for page in pages):
             raise RuntimeError("too odd")
         return super().encode_pages(pages)
 
@@ -45,7 +45,8 @@ def page(name: str, number: int) -> PreparedPage:
 
 def content_of(prepared: PreparedPage) -> PageContent:
     name = prepared.source.path.name
-    return PageContent(Page(name, prepared.number, name), (), "none", bytes)
+    page = Page(doc_id=name, number=prepared.number, document=name)
+    return PageContent(page=page, words=(), source="none", read_image=bytes)
 
 
 def document(name: str, pages: int) -> Iterator[Prepared]:
@@ -54,27 +55,27 @@ def document(name: str, pages: int) -> Iterator[Prepared]:
     yield Finished(source(name))
 
 
-def told(events: Iterator[Event]) -> list[str]:
-    found = []
+def described(events: Iterator[Event]) -> list[str]:
+    lines = []
     for event in events:
         match event:
             case Embedded():
-                found += [f"{p.content.page.name}" for p in event.pages]
+                lines += [f"{p.content.page.name}" for p in event.pages]
             case Idle():
-                found.append("Idle")
+                lines.append("Idle")
             case _:
-                found.append(f"{type(event).__name__} {event.source.path.name}")
-    return found
+                lines.append(f"{type(event).__name__} {event.source.path.name}")
+    return lines
 
 
-def test_every_page_comes_in_order_and_a_document_ends_after_its_last() -> None:
+def test_pages_come_in_order_and_a_document_ends_after_its_last_page() -> None:
     encoder = Recording()
     stream = iter([*document("a", 6), *document("b", 1), *document("c", 0)])
-    said = told(embed(stream, encoder, content_of))
-    assert said.index("Finished a") > said.index("a#page=6")
-    assert said.index("Finished b") > said.index("b#page=1")
-    assert [line for line in said if line.startswith("a#")] == [f"a#page={n}" for n in range(1, 7)]
-    assert sorted(line for line in said if line.startswith("Finished")) == [
+    lines = described(embed(stream, encoder, content_of))
+    assert lines.index("Finished a") > lines.index("a#page=6")
+    assert lines.index("Finished b") > lines.index("b#page=1")
+    assert [line for line in lines if line.startswith("a#")] == [f"a#page={n}" for n in range(1, 7)]
+    assert sorted(line for line in lines if line.startswith("Finished")) == [
         "Finished a",
         "Finished b",
         "Finished c",
@@ -82,28 +83,30 @@ def test_every_page_comes_in_order_and_a_document_ends_after_its_last() -> None:
     assert sum(map(len, encoder.batches)) == 7
 
 
-def test_what_comes_in_while_the_device_works_makes_the_next_batch_whatever_document_it_is_of() -> None:
+def test_pages_of_any_document_that_arrive_during_a_batch_make_the_next_batch() -> None:
     encoder = Recording()
     encoder.gate.clear()
 
     def stream() -> Iterator[Prepared]:
-        for name in "abcde":  # while the first page is computed, four documents of one page come in
+        for name in "abcde":  # while the first page is embedded, four documents of one page arrive
             yield from document(name, 1)
         encoder.gate.set()
         yield from document("f", 1)
 
-    timer = threading.Timer(0.5, encoder.gate.set)  # the fifth page makes a full batch: it is waited for
+    timer = threading.Timer(
+        0.5, encoder.gate.set
+    )  # the fifth page fills the batch, which waits for the encoder
     timer.start()
-    said = told(embed(stream(), encoder, content_of))
+    lines = described(embed(stream(), encoder, content_of))
     timer.cancel()
     assert encoder.batches[0] == ["a#page=1"]
     assert encoder.batches[1] == ["b#page=1", "c#page=1", "d#page=1", "e#page=1"]
-    assert said.count("Finished e") == 1
+    assert lines.count("Finished e") == 1
 
 
 def test_a_document_that_cannot_be_embedded_fails_alone() -> None:
     encoder = Recording()
-    encoder.refused = "b"
+    encoder.rejected = "b"
     encoder.gate.clear()
 
     def stream() -> Iterator[Prepared]:
@@ -120,10 +123,10 @@ def test_a_document_that_cannot_be_embedded_fails_alone() -> None:
     failures = [event for event in events if isinstance(event, Failed)]
     assert [failure.source.path.name for failure in failures] == ["b"]
     assert "b could not be embedded (RuntimeError: too odd)" in str(failures[0].error)
-    assert {"a#page=1", "c#page=1"} <= set(told(iter(events)))
+    assert {"a#page=1", "c#page=1"} <= set(described(iter(events)))
 
 
-def test_other_events_pass_and_unwanted_pages_are_left_out() -> None:
+def test_other_events_pass_through_and_pages_of_failed_documents_are_left_out() -> None:
     encoder = Recording()
     lost = Failed(source("b"), UnreadableDocument("damaged", "cut"))
     stream: list[Prepared] = [
@@ -135,20 +138,20 @@ def test_other_events_pass_and_unwanted_pages_are_left_out() -> None:
         Finished(source("a")),
     ]
 
-    def wanted(prepared: PreparedPage) -> PageContent | None:
+    def unless_gone(prepared: PreparedPage) -> PageContent | None:
         return content_of(prepared) if prepared.source.path.name != "gone" else None
 
-    said = told(embed(iter(stream), encoder, wanted))
-    assert sorted(said) == ["Failed b", "FailedPage a", "Finished a", "Opened a", "a#page=2"]
-    assert said[:2] == ["Opened a", "FailedPage a"]
-    assert said.index("Finished a") > said.index("a#page=2")
+    lines = described(embed(iter(stream), encoder, unless_gone))
+    assert sorted(lines) == ["Failed b", "FailedPage a", "Finished a", "Opened a", "a#page=2"]
+    assert lines[:2] == ["Opened a", "FailedPage a"]
+    assert lines.index("Finished a") > lines.index("a#page=2")
     assert encoder.batches == [["a#page=2"]]
 
 
-def test_an_error_of_ours_ends_the_run() -> None:
+def test_a_folioscope_error_of_the_encoder_ends_the_run() -> None:
     class Busy(Recording):
         def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
             raise IndexBusy("in use")
 
     with pytest.raises(IndexBusy):
-        told(embed(document("a", 3), Busy(), content_of))
+        described(embed(document("a", 3), Busy(), content_of))

@@ -1,4 +1,4 @@
-"""The whole ingest with real files, worker processes and LanceDB; vectors by the encoder that counts words."""
+"""Ingest with real files, worker processes and LanceDB, and the `hashing` encoder."""
 
 import itertools
 import json
@@ -49,7 +49,7 @@ def ends(events: Iterable[Progress]) -> dict[str, tuple[str, str]]:
 
 
 def snapshot(store: Store) -> dict[str, Any]:
-    """Everything that a search could see, but for the time of ingest."""
+    """Everything that a search could see, except the times of ingest."""
     state = {}
     for document in store.documents():
         rows = [
@@ -137,7 +137,7 @@ def test_a_moved_file_keeps_its_pages_and_gets_its_new_name(
     assert store.page("renamed.pdf", 1).name == "renamed.pdf#page=1"
 
 
-def test_files_of_one_name_in_two_folders_are_told_apart(
+def test_files_with_the_same_name_in_two_folders_get_different_names(
     store: Store, encoder: HashingEncoder, tmp_path: Path
 ) -> None:
     make_pdf(tmp_path / "2023" / "report.pdf", [filler("one")])
@@ -146,7 +146,7 @@ def test_files_of_one_name_in_two_folders_are_told_apart(
     assert sorted(d.name for d in store.documents()) == ["2024/report.pdf", "report.pdf"]
 
 
-def test_sync_removes_documents_whose_file_has_gone_and_only_those(
+def test_sync_removes_documents_whose_file_is_gone_and_no_others(
     store: Store, encoder: HashingEncoder, folder: Path, tmp_path: Path
 ) -> None:
     outside = make_pdf(tmp_path / "elsewhere" / "o.pdf", [filler("outside")])
@@ -159,7 +159,7 @@ def test_sync_removes_documents_whose_file_has_gone_and_only_those(
     assert {d.name for d in store.documents()} == {"b.pdf", "picture.png", "o.pdf"}
 
 
-def test_sync_keeps_content_that_still_stands_under_another_name(
+def test_sync_keeps_content_that_exists_under_another_name(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
     shutil.copy(folder / "a.pdf", folder / "twin.pdf")
@@ -174,16 +174,19 @@ def test_two_files_that_swap_their_names_keep_their_own_content(
 ) -> None:
     run(store, encoder, folder)
     first, second = folder / "a.pdf", folder / "sub" / "b.pdf"
-    kept = first.read_bytes()
+    first_content = first.read_bytes()
     first.write_bytes(second.read_bytes())
-    second.write_bytes(kept)
+    second.write_bytes(first_content)
     run(store, encoder, folder)
     assert {d.name: (d.pages, path_of(d.uri).name) for d in store.documents()} == {
-        "a.pdf": (1, "a.pdf"), "b.pdf": (2, "b.pdf"), "picture.png": (1, "picture.png")}  # fmt: skip
+        "a.pdf": (1, "a.pdf"),
+        "b.pdf": (2, "b.pdf"),
+        "picture.png": (1, "picture.png"),
+    }
     assert [p for p, _ in store.search_text("gamma", 5)] == [f"{store.document('a.pdf').doc_id}#1"]
 
 
-def test_a_rotated_report_and_its_successor_are_both_there(
+def test_a_renamed_report_and_its_successor_are_both_in_the_index(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
     run(store, encoder, folder)
@@ -208,7 +211,7 @@ def test_a_file_moved_over_another_one_leaves_one_document(
     assert store.search_text("gamma", 5) == []
 
 
-def test_sync_keeps_what_an_unmounted_disk_hides_and_files_that_were_named(
+def test_sync_keeps_documents_on_an_unmounted_disk_and_files_that_were_named(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
     shutil.copy(make_pdf(folder.parent / "x.pdf", [filler("plain")]), folder / "scan001")
@@ -219,7 +222,7 @@ def test_sync_keeps_what_an_unmounted_disk_hides_and_files_that_were_named(
     assert {d.name for d in store.documents()} == {"a.pdf", "b.pdf", "picture.png", "scan001"}
 
 
-def test_sync_keeps_documents_in_a_folder_that_may_not_be_entered(
+def test_sync_keeps_documents_in_a_folder_without_permission(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
     run(store, encoder, folder)
@@ -236,7 +239,7 @@ def test_sync_keeps_documents_in_a_folder_that_may_not_be_entered(
     assert {d.name for d in store.documents()} == {"b.pdf", "picture.png"}
 
 
-def test_a_copy_does_not_take_the_place_of_a_file_that_cannot_be_reached(
+def test_a_copy_does_not_replace_a_file_that_cannot_be_reached(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
     run(store, encoder, folder)
@@ -247,7 +250,7 @@ def test_a_copy_does_not_take_the_place_of_a_file_that_cannot_be_reached(
     assert path_of(store.document("b.pdf").uri) == folder / "sub" / "b.pdf"
 
 
-def test_names_that_are_no_unicode_are_ingested_like_others(
+def test_files_whose_names_are_not_unicode_are_ingested(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
     odd = os.fsdecode(os.fsencode(folder) + b"/r\xe9sum\xe9.pdf")
@@ -273,13 +276,13 @@ def test_a_document_that_cannot_be_embedded_fails_alone(store: Store, folder: Pa
         "b.pdf": ("done", "new"),
         "picture.png": ("done", "new"),
     }
-    assert store._tables["pages"].count_rows() == 2
+    assert store.tables.pages.count_rows() == 2
 
 
 # Reading again
 
 
-def test_known_files_are_read_again_on_request_and_keep_what_was_said_of_them(
+def test_known_files_are_read_again_on_request_and_keep_their_labels_and_edits(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
     run(store, encoder, folder, collection="books", tags=["old"])
@@ -306,12 +309,12 @@ def test_known_files_are_read_again_on_request_and_keep_what_was_said_of_them(
     (content,) = store.contents([store.page("A.pdf", 2)])
     assert content.image().size == pytest.approx((595 * 90 / 72, 842 * 90 / 72), abs=1)
     assert content.title == "A title"
-    assert store._tables["pages"].count_rows() == 4
+    assert store.tables.pages.count_rows() == 4
     assert len(store.search_text("gamma", 5)) == 1
     assert {event for event, _ in ends(run(store, encoder, folder)).values()} == {"skipped"}
 
 
-def test_reading_again_still_skips_a_copy_and_follows_a_moved_file(
+def test_reading_again_skips_a_copy_and_follows_a_moved_file(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
     run(store, encoder, folder)
@@ -353,7 +356,7 @@ def test_a_document_that_can_no_longer_be_read_stays_as_it_was(
     assert snapshot(store) == before
 
 
-def test_pages_that_were_read_before_and_fail_now_leave_the_document_as_it_was(
+def test_a_page_that_can_no_longer_be_rendered_leaves_the_document_as_it_was(
     store: Store, encoder: HashingEncoder, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder / "a.pdf"
@@ -362,7 +365,7 @@ def test_pages_that_were_read_before_and_fail_now_leave_the_document_as_it_was(
     def loses_a_page(tasks: Iterable[Task], settings: configs.Ingest) -> Iterator[Prepared]:
         for event in prepare(tasks, settings):
             if isinstance(event, PreparedPage) and event.number == 2:
-                yield FailedPage(event.source, 2, "torn")
+                yield FailedPage(source=event.source, number=2, message="torn")
             else:
                 yield event
 
@@ -370,11 +373,11 @@ def test_pages_that_were_read_before_and_fail_now_leave_the_document_as_it_was(
         patched.setattr(pipeline, "prepare", loses_a_page)
         (failed,) = (e for e in run(store, encoder, path, again=True) if e.event == "failed")
     assert "could not be rendered this time (2)" in failed.message
-    assert store._tables["pages"].count_rows() == 2
+    assert store.tables.pages.count_rows() == 2
     assert ends(run(store, encoder, path, again=True)) == {"a.pdf": ("done", "read again")}
 
 
-def test_progress_tells_pages_read_and_pages_embedded(
+def test_progress_counts_pages_read_and_pages_embedded(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
     events = [e for e in run(store, encoder, folder / "a.pdf") if e.event in ("page", "done")]
@@ -383,7 +386,7 @@ def test_progress_tells_pages_read_and_pages_embedded(
 
 
 class Slow(HashingEncoder):
-    """Waits for its gate before each batch."""
+    """Waits for `gate` before each batch."""
 
     batch_pages = 1
 
@@ -396,7 +399,7 @@ class Slow(HashingEncoder):
         return super().encode_pages(pages)
 
 
-def test_a_slow_encoder_gives_signs_of_life_that_tell_how_far_reading_is(
+def test_progress_of_reading_is_reported_while_a_slow_encoder_works(
     store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedding, "SIGN_OF_LIFE", 0.05)
@@ -412,14 +415,14 @@ def test_a_slow_encoder_gives_signs_of_life_that_tell_how_far_reading_is(
 
 
 def bad_files(folder: Path) -> dict[str, str]:
-    """Files that cannot be read, by the reason that is expected."""
+    """Create files that cannot be read, and return the expected reason for each name."""
     make_pdf(
         folder / "locked.pdf", [filler("secret")], encryption=pymupdf.PDF_ENCRYPT_AES_256, user_pw="open"
     )
     (folder / "zero.pdf").write_bytes(b"")
     (folder / "text.pdf").write_text("this is no PDF at all, it only has the name of one\n" * 20)
-    whole = make_pdf(folder.parent / "whole.pdf", [filler("cut")]).read_bytes()
-    (folder / "cut.pdf").write_bytes(whole[: len(whole) // 2])
+    complete = make_pdf(folder.parent / "whole.pdf", [filler("cut")]).read_bytes()
+    (folder / "cut.pdf").write_bytes(complete[: len(complete) // 2])
     (folder / "broken-link.pdf").symlink_to(folder / "nowhere.pdf")
     return {
         "locked.pdf": "encrypted",
@@ -430,7 +433,7 @@ def bad_files(folder: Path) -> dict[str, str]:
     }
 
 
-def test_bad_files_are_told_apart_and_never_stop_the_others(
+def test_each_bad_file_has_its_reason_and_does_not_stop_the_others(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
     expected = bad_files(folder)
@@ -453,7 +456,7 @@ def test_a_password_opens_an_encrypted_file_on_the_next_run(
     assert ends(run(store, encoder, folder / "locked.pdf", password="open"))["locked.pdf"] == ("done", "new")
 
 
-def test_a_path_that_is_not_there_is_an_error_before_anything_is_done(
+def test_a_path_that_does_not_exist_is_an_error_before_anything_is_ingested(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
     with pytest.raises(BadSource, match="nowhere"):
@@ -461,12 +464,14 @@ def test_a_path_that_is_not_there_is_an_error_before_anything_is_done(
     assert store.documents() == []
 
 
-def test_two_ingests_at_once_are_refused(store: Store, encoder: HashingEncoder, folder: Path) -> None:
+def test_a_second_ingest_at_the_same_time_is_rejected(
+    store: Store, encoder: HashingEncoder, folder: Path
+) -> None:
     with store.writing(), pytest.raises(IndexBusy):
         run(Store.open(store.uri), encoder, folder)
 
 
-def test_stopping_keeps_whole_documents_and_drops_the_rest(
+def test_stopping_keeps_complete_documents_and_drops_the_rest(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
     make_pdf(folder / "long.pdf", [filler(f"page{n}") for n in range(80)])
@@ -475,7 +480,7 @@ def test_stopping_keeps_whole_documents_and_drops_the_rest(
         if event.event == "page" and event.name == "long.pdf":
             stop.set()
     assert "long.pdf" not in {d.name for d in store.documents()}
-    assert store._tables["pages"].count_rows() == sum(d.pages for d in store.documents())
+    assert store.tables.pages.count_rows() == sum(d.pages for d in store.documents())
     assert ends(run(store, encoder, folder))["long.pdf"] == ("done", "new")
 
 
@@ -486,8 +491,8 @@ def test_closing_the_generator_early_leaves_the_index_in_order(
     next(e for e in events if e.event == "page")
     events.close()  # type: ignore[attr-defined]
     with store.writing():
-        pass  # the lock was given back
-    assert store._tables["pages"].count_rows() == sum(d.pages for d in store.documents())
+        pass  # the lock was released
+    assert store.tables.pages.count_rows() == sum(d.pages for d in store.documents())
 
 
 def start(index: Path, folder: Path) -> "subprocess.Popen[bytes]":
@@ -507,7 +512,7 @@ def start(index: Path, folder: Path) -> "subprocess.Popen[bytes]":
 
 
 @pytest.mark.parametrize(("sent", "after"), list(itertools.product([signal.SIGKILL, signal.SIGINT], [2, 5])))
-def test_killed_at_any_moment_and_started_again_it_ends_as_if_undisturbed(
+def test_an_ingest_killed_at_any_moment_and_started_again_ends_as_if_undisturbed(
     tmp_path: Path, sent: signal.Signals, after: int
 ) -> None:
     folder = tmp_path / "in"
@@ -515,7 +520,9 @@ def test_killed_at_any_moment_and_started_again_it_ends_as_if_undisturbed(
         make_pdf(folder / f"d{n}.pdf", [filler(f"topic{n}{page}") for page in range(3 + 7 * n)])
     process = start(tmp_path / "killed.lance", folder)
     assert process.stdout is not None
-    for _ in itertools.islice(process.stdout, after):  # an event a line: killed in the middle of the work
+    for _ in itertools.islice(
+        process.stdout, after
+    ):  # one event per line, so that the kill comes in the middle of the work
         pass
     process.send_signal(sent)
     assert process.wait(30) != 0
@@ -531,7 +538,7 @@ def test_killed_at_any_moment_and_started_again_it_ends_as_if_undisturbed(
     assert snapshot(killed) == snapshot(Store.open(str(tmp_path / "undisturbed.lance")))
 
 
-def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     make_pdf(folder / "long.pdf", [filler(f"p{n}") for n in range(400)])
     process = start(tmp_path / "i.lance", folder)
@@ -551,7 +558,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         time.sleep(0.2)
 
 
-def test_a_label_that_no_document_may_have_ends_the_ingest_before_a_file_is_read(
+def test_an_invalid_label_ends_the_ingest_before_a_file_is_read(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
     with pytest.raises(BadChange, match="the tag 'sea,north' has a comma"):

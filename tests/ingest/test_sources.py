@@ -1,3 +1,5 @@
+"""Finding files, their uris and ids, and titles."""
+
 import os
 from pathlib import Path
 
@@ -20,12 +22,12 @@ def _names(folder: Path, *paths: str | Path) -> list[str]:
     return [source.path.relative_to(folder).as_posix() for source in discover(paths)]
 
 
-def test_a_folder_gives_its_documents_sorted_and_leaves_hidden_and_other_files_out(tmp_path: Path) -> None:
+def test_a_folder_yields_its_documents_sorted_without_hidden_and_other_files(tmp_path: Path) -> None:
     _touch(tmp_path, "b.pdf", "a/z.PNG", "a/.secret.pdf", ".git/x.pdf", "notes.txt", "c.tiff")
     assert _names(tmp_path, tmp_path) == ["a/z.PNG", "b.pdf", "c.tiff"]
 
 
-def test_a_file_that_is_named_is_taken_whatever_its_suffix(tmp_path: Path) -> None:
+def test_a_file_that_is_named_is_ingested_whatever_its_suffix(tmp_path: Path) -> None:
     _touch(tmp_path, "notes.txt")
     assert _names(tmp_path, tmp_path / "notes.txt") == ["notes.txt"]
 
@@ -35,35 +37,35 @@ def test_a_pattern_matches_at_any_depth(tmp_path: Path) -> None:
     assert _names(tmp_path, f"{tmp_path}/**/*.pdf") == ["x/1.pdf", "x/y/2.pdf"]
 
 
-def test_a_file_given_twice_comes_once(tmp_path: Path) -> None:
+def test_a_file_given_twice_is_yielded_once(tmp_path: Path) -> None:
     _touch(tmp_path, "a.pdf")
     assert _names(tmp_path, tmp_path / "a.pdf", tmp_path) == ["a.pdf"]
 
 
-def test_a_link_back_up_does_not_loop(tmp_path: Path) -> None:
+def test_a_link_to_a_parent_folder_does_not_loop(tmp_path: Path) -> None:
     _touch(tmp_path, "a/1.pdf")
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     assert _names(tmp_path, tmp_path) == ["a/1.pdf"]
 
 
-def test_a_link_to_itself_is_left_to_be_told_when_it_is_opened(tmp_path: Path) -> None:
+def test_a_link_to_itself_is_yielded_and_fails_when_it_is_opened(tmp_path: Path) -> None:
     _touch(tmp_path, "b.pdf")
     (tmp_path / "a.pdf").symlink_to(tmp_path / "a.pdf")
     assert _names(tmp_path, tmp_path) == ["a.pdf", "b.pdf"]
 
 
-def test_a_folder_that_vanishes_meanwhile_is_told_and_the_others_are_searched(tmp_path: Path) -> None:
+def test_a_folder_that_vanishes_meanwhile_is_reported_and_the_others_are_searched(tmp_path: Path) -> None:
     _touch(tmp_path, "a/1.pdf", "b/2.pdf", "c/3.pdf")
-    told: list[tuple[Path, str]] = []
-    sources = discover([tmp_path], lambda folder, reason: told.append((folder, reason)))
+    unreadable: list[tuple[Path, str]] = []
+    sources = discover([tmp_path], lambda folder, reason: unreadable.append((folder, reason)))
     assert next(sources).path == tmp_path / "a" / "1.pdf"
     (tmp_path / "b" / "2.pdf").unlink()
     (tmp_path / "b").rmdir()
     assert [source.path for source in sources] == [tmp_path / "c" / "3.pdf"]
-    assert told == [(tmp_path / "b", "No such file or directory")]
+    assert unreadable == [(tmp_path / "b", "No such file or directory")]
 
 
-def test_a_named_folder_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_a_named_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     _touch(tmp_path, "shut/1.pdf")
     with shut(tmp_path / "shut"):
         with pytest.raises(BadSource, match="shut cannot be read"):
@@ -72,7 +74,7 @@ def test_a_named_folder_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
             list(discover([tmp_path / "shut" / "1.pdf"]))
 
 
-def test_the_state_of_a_path_is_told_without_an_error(tmp_path: Path) -> None:
+def test_the_state_of_a_path_is_returned_without_an_error(tmp_path: Path) -> None:
     _touch(tmp_path, "shut/1.pdf", "open/2.pdf")
     (tmp_path / "open" / "loop.pdf").symlink_to(tmp_path / "open" / "loop.pdf")
     os.mkfifo(tmp_path / "open" / "pipe.pdf")
@@ -89,21 +91,21 @@ def test_the_state_of_a_path_is_told_without_an_error(tmp_path: Path) -> None:
         assert {name: state_of(tmp_path / name) for name in expected} == expected
 
 
-def test_a_pattern_passes_over_a_link_into_a_folder_that_may_not_be_entered(tmp_path: Path) -> None:
+def test_a_pattern_copes_with_a_link_into_a_folder_without_permission(tmp_path: Path) -> None:
     _touch(tmp_path, "shut/1.pdf", "open/2.pdf")
     (tmp_path / "open" / "link.pdf").symlink_to(tmp_path / "shut" / "1.pdf")
     with shut(tmp_path / "shut"):
         names = [source.path.name for source in discover([tmp_path / "open" / "*.pdf"])]
-    assert names == ["2.pdf", "link.pdf"]  # opening the link says what is wrong
+    assert names == ["2.pdf", "link.pdf"]  # opening the link raises the error
 
 
 @pytest.mark.parametrize("name", [b"r\xe9sum\xe9.pdf", "Straße 50% #1?.pdf".encode(), b"plain.pdf"])
-def test_a_uri_is_ascii_and_names_the_same_file_again(tmp_path: Path, name: bytes) -> None:
+def test_a_uri_is_ascii_and_leads_back_to_the_file(tmp_path: Path, name: bytes) -> None:
     path = tmp_path / os.fsdecode(name)
     try:
         path.write_bytes(b"")
     except (OSError, UnicodeError):
-        pytest.skip("this file system takes no such name")
+        pytest.skip("this file system does not allow the name")
     [source] = discover([tmp_path])
     assert source.uri.startswith("file:///")
     assert source.uri.isascii()
@@ -117,7 +119,7 @@ def test_a_file_has_one_uri_however_it_is_named(tmp_path: Path) -> None:
     assert path_of(straight.uri) == tmp_path / "a" / "1.pdf"
 
 
-def test_a_uri_keeps_the_way_up_from_a_link_that_leads_elsewhere(tmp_path: Path) -> None:
+def test_a_uri_keeps_dot_dot_after_a_link_to_another_folder(tmp_path: Path) -> None:
     _touch(tmp_path, "far/away/x", "far/1.pdf")
     (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
     [source] = discover([tmp_path / "link/../1.pdf"])
@@ -125,13 +127,13 @@ def test_a_uri_keeps_the_way_up_from_a_link_that_leads_elsewhere(tmp_path: Path)
 
 
 @pytest.mark.parametrize("given", ["missing.pdf", "*.pdf", "empty"])
-def test_a_path_that_matches_nothing_is_refused_by_name(tmp_path: Path, given: str) -> None:
+def test_a_path_that_matches_nothing_is_an_error_that_names_it(tmp_path: Path, given: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadSource, match=given.replace("*", r"\*")):
         list(discover([tmp_path / given]))
 
 
-def test_the_content_id_is_the_head_of_the_sha256(tmp_path: Path) -> None:
+def test_the_content_id_is_the_beginning_of_the_sha256(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert content_id(tmp_path / "abc") == "ba7816bf8f01cfea"
 
@@ -145,7 +147,7 @@ def test_the_content_id_is_the_head_of_the_sha256(tmp_path: Path) -> None:
         ("\ufeffStraße\n", "\ufeffStraße\n"),
     ],
 )
-def test_clean_text_can_be_written_anywhere(text: str, cleaned: str) -> None:
+def test_cleaned_text_has_no_lone_surrogates_and_no_null_characters(text: str, cleaned: str) -> None:
     assert clean(text) == cleaned
 
 
@@ -162,5 +164,5 @@ def test_clean_text_can_be_written_anywhere(text: str, cleaned: str) -> None:
         ("", "harbour report n\udcb0 4.pdf", "harbour report n\ufffd 4"),
     ],
 )
-def test_a_title_is_what_a_person_wrote(metadata: str, name: str, title: str) -> None:
+def test_a_title_is_kept_if_a_person_wrote_it(metadata: str, name: str, title: str) -> None:
     assert title_of(metadata, Path(name)) == title

@@ -1,20 +1,22 @@
+"""The bounded cache: what it drops, what it counts, and threads that use it at once."""
+
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from retrieval.lru import LRU
 
 
-def test_the_least_recently_used_entry_goes_first() -> None:
+def test_the_least_recently_used_entry_is_dropped_first() -> None:
     cache: LRU[str, int] = LRU(2)
     cache.put("a", 1)
     cache.put("b", 2)
-    assert cache.get("a") == 1  # now "b" is the one that was not used for longest
+    assert cache.get("a") == 1  # now "b" is the least recently used
     cache.put("c", 3)
     assert [key for key in "abc" if key in cache] == ["a", "c"]
     assert cache.get("b") is None
 
 
-def test_bytes_are_bounded_and_what_alone_is_too_large_is_not_kept() -> None:
+def test_bytes_are_bounded_and_a_value_larger_than_the_limit_is_not_cached() -> None:
     cache: LRU[str, bytes] = LRU(10, len)
     cache.put("a", b"1234")
     cache.put("b", b"12345")
@@ -25,17 +27,17 @@ def test_bytes_are_bounded_and_what_alone_is_too_large_is_not_kept() -> None:
     assert (cache.total, len(cache)) == (0, 0)
 
 
-def test_empty_values_count_too_so_that_no_number_of_them_is_endless() -> None:
+def test_empty_values_count_as_one_so_that_their_number_is_bounded_too() -> None:
     cache: LRU[int, bytes] = LRU(3, len)
     for key in range(100):
         cache.put(key, b"")
     assert len(cache) == 3
-    nothing: LRU[int, bytes] = LRU(0, len)
-    nothing.put(1, b"")
-    assert len(nothing) == 0
+    empty: LRU[int, bytes] = LRU(0, len)
+    empty.put(1, b"")
+    assert len(empty) == 0
 
 
-def test_threads_at_once_leave_sizes_that_add_up() -> None:
+def test_sizes_add_up_after_several_threads_used_the_cache_at_once() -> None:
     cache: LRU[int, bytes] = LRU(500, len)
     start = threading.Barrier(6)
 
@@ -48,6 +50,6 @@ def test_threads_at_once_leave_sizes_that_add_up() -> None:
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(work, range(6)))
-    kept = [value for key in range(60) if (value := cache.get(key)) is not None]
-    assert cache.total == sum(map(len, kept)) <= 500
-    assert len(cache) == len(kept)
+    values = [value for key in range(60) if (value := cache.get(key)) is not None]
+    assert cache.total == sum(map(len, values)) <= 500
+    assert len(cache) == len(values)

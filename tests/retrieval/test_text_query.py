@@ -1,4 +1,4 @@
-"""Names, codes, part numbers and amounts are found by what they are, among pages that have all their parts."""
+"""Names, codes, part numbers and amounts are found as phrases among pages that have all their words elsewhere."""
 
 import pytest
 from lancedb.index import FTS
@@ -56,7 +56,7 @@ def filled(store: Store, encoder: HashingEncoder) -> Store:
         ("", TextQuery("", (), ())),
     ],
 )
-def test_a_question_is_read_as_words_phrases_and_beginnings(query: str, expected: TextQuery) -> None:
+def test_a_question_is_parsed_into_words_phrases_and_prefixes(query: str, expected: TextQuery) -> None:
     assert parse_text_query(query) == expected
 
 
@@ -71,40 +71,40 @@ def test_a_question_is_read_as_words_phrases_and_beginnings(query: str, expected
         ("“Net Interest  Margin”", 7),
     ],
 )
-def test_what_stands_together_comes_first(filled: Store, query: str, page: int) -> None:
-    found = filled.search_text(query, 5)
-    assert found[0][0] == f"a#{page}"
-    assert len(found) == 1 or found[0][1] > found[1][1]
+def test_a_page_with_the_phrase_comes_first(filled: Store, query: str, page: int) -> None:
+    hits = filled.search_text(query, 5)
+    assert hits[0][0] == f"a#{page}"
+    assert len(hits) == 1 or hits[0][1] > hits[1][1]
 
 
-def test_a_word_is_found_by_its_beginning(filled: Store) -> None:
+def test_a_word_is_found_by_its_prefix(filled: Store) -> None:
     assert {page_id for page_id, _ in filled.search_text("amorti*", 5)} == {"a#9", "a#10"}
     assert set(filled.beginning("amorti")) == {"amortization", "amortised"}
     assert filled.search_text("zzz*", 5) == []
     assert filled.beginning("%%%") == ()
 
 
-def test_a_beginning_is_not_looked_for_inside_words(
+def test_a_prefix_does_not_match_inside_words(
     store: Store, encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.store.store.PREFIX_PAGES", 3)
+    monkeypatch.setattr("retrieval.store.text_search.PREFIX_PAGES", 3)
     with store.writing():
         add_document(store, encoder, "a.pdf", ["report"] * 8 + ["the portfolio"])
     assert store.beginning("port") == ("portfolio",)
 
 
-def test_a_question_asks_for_few_beginnings(filled: Store) -> None:
+def test_a_question_has_at_most_two_prefixes(filled: Store) -> None:
     assert len(parse_text_query(" ".join(f"abc{number}*" for number in range(50))).prefixes) == 2
 
 
-def test_a_new_document_has_new_words(filled: Store, encoder: HashingEncoder) -> None:
+def test_a_prefix_finds_the_words_of_a_new_document(filled: Store, encoder: HashingEncoder) -> None:
     assert filled.beginning("zebra") == ()
     with filled.writing():
         add_document(filled, encoder, "b.pdf", ["zebras graze", "zebra's 50%_\\' zebrano"])
     assert set(filled.beginning("zebra")) == {"zebras", "zebra", "zebrano"}
 
 
-def test_the_stage_tells_what_was_asked_beside_words(filled: Store) -> None:
+def test_the_stage_reports_phrases_and_prefixes(filled: Store) -> None:
     nothing = QueryEmbedding(HashingEncoder(64).encode_queries([""])[0].vectors, (), ())
     note = (
         Recall(filled, ALWAYS)
@@ -114,9 +114,9 @@ def test_the_stage_tells_what_was_asked_beside_words(filled: Store) -> None:
     assert '("net interest margin"; "iso 9001"; amorti* as amorti' in note
 
 
-def test_an_index_without_positions_says_so_and_gets_them(filled: Store) -> None:
+def test_a_text_index_without_positions_is_reported_and_replaced_by_optimize(filled: Store) -> None:
     plain = FTS(base_tokenizer="icu", language="English", stem=True, remove_stop_words=False)
-    filled._tables["pages"].create_index("search_text", config=plain, replace=True)
+    filled.tables.pages.create_index("search_text", config=plain, replace=True)
     nothing = QueryEmbedding(HashingEncoder(64).encode_queries([""])[0].vectors, (), ())
     assert filled.search_text("ISO 9001", 5)
     note = Recall(filled, ALWAYS).candidates("ISO 9001", nothing, 5, Filter()).stage.note

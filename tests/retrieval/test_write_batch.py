@@ -1,4 +1,4 @@
-"""Documents written together: the order of what is written keeps each whole or absent, wherever it is cut short."""
+"""Documents written together: the order of writes keeps each complete or absent, wherever the writer is interrupted."""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,8 +9,10 @@ import pytest
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import IndexDamaged
 from retrieval.store import write_batch
+from retrieval.store.documents import DocumentList
 from retrieval.store.schema import LedgerEntry, PageRecord
 from retrieval.store.store import Store
+from retrieval.store.tables import connect
 from retrieval.store.write_batch import WriteBatch
 from retrieval.types import Document, Page
 from tests.build import ADDED, add_document, content, webp
@@ -19,29 +21,55 @@ ENCODER = HashingEncoder(dim=64)
 
 
 def document(doc_id: str, pages: int, uri: str = "") -> Document:
-    return Document(doc_id, f"{doc_id}.pdf", uri or f"file:///{doc_id}.pdf", pages, ADDED)
+    return Document(
+        doc_id=doc_id,
+        name=f"{doc_id}.pdf",
+        uri=uri or f"file:///{doc_id}.pdf",
+        pages=pages,
+        added_at=ADDED,
+    )
 
 
 def records(doc_id: str, texts: list[str], first: int = 1) -> list[PageRecord]:
     pages = [
-        replace(content(text), page=Page(doc_id, n, f"{doc_id}.pdf")) for n, text in enumerate(texts, first)
+        replace(content(text), page=Page(doc_id=doc_id, number=n, document=f"{doc_id}.pdf"))
+        for n, text in enumerate(texts, first)
     ]
     return [
-        PageRecord(c.page, c.words, c.source, "", e, webp(), b"t")
+        PageRecord(
+            page=c.page,
+            words=c.words,
+            source=c.source,
+            title="",
+            embedding=e,
+            image=webp(),
+            thumbnail=b"t",
+        )
         for c, e in zip(pages, ENCODER.encode_pages(pages), strict=True)
     ]
 
 
 def entry(doc_id: str) -> LedgerEntry:
-    return LedgerEntry(f"file:///{doc_id}.pdf", doc_id, 1, ADDED, "done", "new", "", 1, 0.0, ADDED)
+    return LedgerEntry(
+        uri=f"file:///{doc_id}.pdf",
+        doc_id=doc_id,
+        size=1,
+        modified=ADDED,
+        outcome="done",
+        reason="new",
+        message="",
+        pages=1,
+        seconds=0.0,
+        at=ADDED,
+    )
 
 
 def versions(store: Store) -> dict[str, int]:
-    return {name: table.version for name, table in store._tables.items()}
+    return {name: table.version for name, table in store.tables.by_name().items()}
 
 
 def rows(store: Store) -> dict[str, int]:
-    return {name: table.count_rows() for name, table in store._tables.items()}
+    return {name: table.count_rows() for name, table in store.tables.by_name().items()}
 
 
 def test_a_commit_makes_one_version_of_each_table_however_many_documents_it_lists(store: Store) -> None:
@@ -57,14 +85,14 @@ def test_a_commit_makes_one_version_of_each_table_however_many_documents_it_list
     assert len(Store.open(store.uri).documents()) == len(store.documents()) == 20
 
 
-def test_documents_that_are_not_committed_stay_under_way_or_are_dropped(store: Store) -> None:
+def test_documents_that_are_not_committed_stay_open_or_are_dropped(store: Store) -> None:
     with store.writing():
         with store.write() as batch:
             for doc_id in ("a", "b", "c"):
                 batch.add(doc_id, records(doc_id, ["alpha"]))
             batch.abandon(["b"])
             batch.commit([document("a", 1)])
-            assert rows(store) == {"documents": 1, "pages": 2, "images": 2, "ledger": 0}  # c is under way
+            assert rows(store) == {"documents": 1, "pages": 2, "images": 2, "ledger": 0}  # c is still open
             batch.add("c", records("c", ["beta"], first=2))
             batch.commit([document("c", 2)])
             batch.add("d", records("d", ["alpha"]))
@@ -74,7 +102,7 @@ def test_documents_that_are_not_committed_stay_under_way_or_are_dropped(store: S
     assert [d.doc_id for d in store.documents()] == ["a", "c"]
 
 
-def test_a_long_document_is_stored_piece_by_piece_and_never_held_as_a_whole(
+def test_a_long_document_is_stored_in_pieces_and_is_never_in_memory_as_a_whole(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     piece = records("long", ["alpha"] * 10)
@@ -84,43 +112,58 @@ def test_a_long_document_is_stored_piece_by_piece_and_never_held_as_a_whole(
         for number in range(20):
             batch.add("long", records("long", ["alpha"] * 10, first=1 + 10 * number))
             assert batch.size < 3 * size
-        assert store._tables["pages"].count_rows() == 180  # six pieces of thirty
+        assert store.tables.pages.count_rows() == 180  # six pieces of thirty
         assert store.documents() == []
         batch.commit([document("long", 200)])
     assert rows(store) == {"documents": 1, "pages": 200, "images": 200, "ledger": 0}
 
 
-def test_a_document_that_misses_a_page_is_named_and_none_of_its_group_is_listed(store: Store) -> None:
+def test_a_document_without_one_of_its_pages_is_named_and_none_of_its_group_is_listed(store: Store) -> None:
     with store.writing(), store.write() as batch:
         batch.add("a", records("a", ["alpha", "beta"]))
         batch.add("b", records("b", ["gamma", "delta"]))
         batch.store_pages()
-        store._tables["pages"].delete("page_id = 'b#2'")
-        with pytest.raises(IndexDamaged, match=r"b\.pdf: 2 pages were written, 1 are in"):
+        store.tables.pages.delete("page_id = 'b#2'")
+        with pytest.raises(IndexDamaged, match=r"b\.pdf: 2 pages were written, but 1 are in"):
             batch.commit([document("a", 2), document("b", 2)])
     assert rows(store) == {"documents": 0, "pages": 0, "images": 0, "ledger": 0}
 
 
 class PowerCut(BaseException):
-    """Ends the writer, as far as this test goes."""
+    """Ends the writer like a power cut."""
 
 
-class Cut:
-    """A table of LanceDB that can be written to a number of times, together with its like."""
+class CutConnection:
+    """A connection of LanceDB whose tables can be written to `writes` times, all together."""
 
-    def __init__(self, table: Any, left: list[int]) -> None:
-        self._table, self._left = table, left
+    def __init__(self, uri: str, writes: int) -> None:
+        self._connection = connect(uri)
+        self._left = writes
+
+    def open_table(self, name: str) -> "CutTable":
+        return CutTable(self._connection.open_table(name), self)
+
+    def count_write(self) -> None:
+        if self._left == 0:
+            raise PowerCut
+        self._left -= 1
+
+
+class CutTable:
+    """A table of LanceDB whose writes are counted by its connection."""
+
+    def __init__(self, table: Any, connection: CutConnection) -> None:
+        self._table = table
+        self._connection = connection
 
     def __getattr__(self, name: str) -> Any:
         if name in ("add", "delete", "merge_insert"):
-            if self._left[0] == 0:
-                raise PowerCut
-            self._left[0] -= 1
+            self._connection.count_write()
         return getattr(self._table, name)
 
 
 def _write(batch: WriteBatch) -> None:
-    """A new document, one in the place of another, and one that is read again; then a group more."""
+    """Write a new document, one that replaces another, and one that is read again; then a second group."""
     batch.add("new", records("new", ["alpha", "beta"]))
     batch.add("next", records("next", ["gamma"]))
     batch.add("same", records("same", ["delta", "epsilon"]))
@@ -133,7 +176,7 @@ def _write(batch: WriteBatch) -> None:
 
 
 @pytest.mark.parametrize("buffered", ["pages stored with the commit", "pages stored at once"])
-def test_cut_short_before_any_write_every_listed_document_is_whole(
+def test_every_listed_document_is_complete_before_whichever_write_the_writer_is_interrupted(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, buffered: str
 ) -> None:
     if buffered == "pages stored at once":
@@ -141,16 +184,11 @@ def test_cut_short_before_any_write_every_listed_document_is_whole(
     seen: list[tuple[str, ...]] = []
     for writes in range(100):
         uri = str(tmp_path / f"cut{writes}.lance")
-        with (whole := Store.create(uri, ENCODER.fingerprint)).writing():
-            add_document(whole, ENCODER, "old.pdf", ["old words", "more"], doc_id="old")
-            add_document(whole, ENCODER, "same.pdf", ["delta", "epsilon"], doc_id="same")
-        cut, left = Store.open(uri), [writes]
-        batch = WriteBatch(cut, cut._tables, remote=False)
-        tables = {name: Cut(table, left) for name, table in cut._tables.items()}
-        batch._tables = tables
-        cut._tables = tables  # what its own methods write to is cut too
+        with (undisturbed := Store.create(uri, ENCODER.fingerprint)).writing():
+            add_document(undisturbed, ENCODER, "old.pdf", ["old words", "more"], doc_id="old")
+            add_document(undisturbed, ENCODER, "same.pdf", ["delta", "epsilon"], doc_id="same")
         try:
-            _write(batch)
+            _write(Store(uri, CutConnection(uri, writes)).write())
         except PowerCut:
             pass
         else:
@@ -164,9 +202,9 @@ def test_cut_short_before_any_write_every_listed_document_is_whole(
             assert numbers == Counter(range(1, each.pages + 1))
             assert all(after.image(f"{each.doc_id}#{number}") for number in numbers)
         assert {e.doc_id for e in after.ledger()} <= {each.doc_id for each in listed}
-        assert ("old" in after._by_id()) != ("next" in after._by_id())  # one of them is always there
+        assert after.has("old") != after.has("next")  # exactly one of them is listed
         with after.writing():  # sweeps
-            assert after._tables["pages"].count_rows() == sum(each.pages for each in listed)
+            assert after.tables.pages.count_rows() == sum(each.pages for each in listed)
         seen.append(tuple(sorted(each.doc_id for each in listed)))
     assert list(dict.fromkeys(seen)) == [
         ("old", "same"),
@@ -175,15 +213,15 @@ def test_cut_short_before_any_write_every_listed_document_is_whole(
     ]
 
 
-def test_what_was_under_way_in_an_object_store_is_not_counted_twice(
+def test_pages_that_a_killed_writer_left_in_an_object_store_are_replaced(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There no lock keeps other writers out, so nothing is swept when writing begins."""
+    """No lock keeps other writers out of an object store, so nothing is swept when writing begins."""
     with store.writing():
         killed = store.write()
         killed.add("a", records("a", ["alpha", "beta"]))
         killed.store_pages()
-        with WriteBatch(store, store._tables, remote=True) as batch:
+        with WriteBatch(DocumentList(store.tables, store.uri), store.tables, remote=True) as batch:
             batch.add("a", records("a", ["alpha", "beta"]))
             batch.commit([document("a", 2)])
     assert rows(store) == {"documents": 1, "pages": 2, "images": 2, "ledger": 0}

@@ -56,7 +56,7 @@ def test_lists_are_built_looked_at_verified_and_dropped(filled: Store, tmp_path:
 
 
 def test_a_problem_is_told_with_exit_code_1(filled: Store, tmp_path: Path) -> None:
-    filled._tables["images"].delete("page_id = 'd2#7'")
+    filled.tables.images.delete("page_id = 'd2#7'")
     verified = run("index", "verify", "--index", filled.uri)
     assert verified.returncode == 1
     assert "d2.pdf: page 7 has no image" in verified.stdout

@@ -21,9 +21,9 @@ from retrieval.recall.ivf import codebook, segment
 from retrieval.recall.ivf.codebook import Codebook, Codes
 from retrieval.recall.ivf.lists import MANIFEST, InvertedIndex, Manifest
 from retrieval.recall.ivf.segment import Segment
-from retrieval.store.locks import locked
+from retrieval.store.locks import is_remote, locked
 from retrieval.store.schema import dequantize, ragged_stored, revision
-from retrieval.store.store import Store, is_remote
+from retrieval.store.store import Store
 from retrieval.types import Document, Page, Stored, Vectors
 
 GROUP = 4_000_000
