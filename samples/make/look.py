@@ -1,4 +1,4 @@
-"""The house style of one document: its fonts and colours, and the flowables made with them."""
+"""Makes the flowables of a document in its house style: fonts, colours, headings, lists and tables."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ Rows = Sequence[Sequence[Any]]
 
 
 class Look:
+    """The house style of one document. Sizes are in points."""
+
     def __init__(
         self,
         accent: str,
-        width: float,  # of the text, in points
+        width: float,  # the text's width, in points
         font: str = "Helvetica",
         heading: str = "Helvetica-Bold",
         size: float = 9.6,
@@ -86,15 +88,15 @@ class Look:
     def table(
         self,
         rows: Rows,
-        widths: Sequence[float],  # shares of the text's width
+        widths: Sequence[float],  # relative to one another
         *,
         size: float | None = None,
         head: int = 1,
-        totals: Iterable[int] = (),  # rows, from 0, that are sums of others
+        totals: Iterable[int] = (),  # rows, from 0, that are sums of other rows
         left: Iterable[int] = (0,),  # columns set flush left; the others are numbers
         pad: float = 3.2,
         stripes: bool = False,
-        share: float = 1.0,  # of the text's width
+        share: float = 1.0,  # the table's share of the text's width
     ) -> Flowable:
         size = size or self.size * 0.9
         left = set(left)
