@@ -59,7 +59,7 @@ def _page_relative(page: Any) -> Callable[[Sequence[float]], Box]:
 def _hidden_text(
     textpage: Any, place: Callable[[Sequence[float]], Box], image: Callable[[], Image.Image]
 ) -> tuple[list[Box], list[Box]]:
-    """Return the boxes of text that is painted but that nobody can see, and of text that is not painted."""
+    """Return the boxes of text that is painted but not visible to a reader, and of text that is not painted."""
     unreadable: list[Box] = []
     invisible: list[Box] = []
     for span in _spans(textpage):

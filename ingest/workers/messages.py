@@ -41,7 +41,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class PreparedPage:
-    """A page, rasterized and read. A page that OCR found rotated is upright here."""
+    """A page, rasterized and read. If OCR detects that it is rotated, all fields refer to the upright page."""
 
     source: Source
     number: int  # from 1

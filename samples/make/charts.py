@@ -89,8 +89,16 @@ def bars(
             tall = h * row[i] / top
             left = x + slot * i + (slot * 0.22 if stacked else slot * 0.12 + wide * s)
             low = y + h * base / top
-            drawing.add(Rect(left, low, wide - (0 if stacked else 1), tall, fillColor=HexColor(colours[s]),
-                             strokeColor=None))  # fmt: skip
+            drawing.add(
+                Rect(
+                    left,
+                    low,
+                    wide - (0 if stacked else 1),
+                    tall,
+                    fillColor=HexColor(colours[s]),
+                    strokeColor=None,
+                )
+            )
             if values and not stacked:
                 drawing.add(text(left + wide / 2, low + tall + 2.5, number(row[i], decimals), size=7))
             elif values and tall > 9:
@@ -126,8 +134,11 @@ def lines(
         drawing.add(text(x + slot * (i + 0.5), y - 11, label))
     for s, row in enumerate(series.values()):
         points = [(x + slot * (i + 0.5), y + h * v / top) for i, v in enumerate(row)]
-        drawing.add(PolyLine([c for point in points for c in point], strokeColor=HexColor(colours[s]),
-                             strokeWidth=1.6))  # fmt: skip
+        drawing.add(
+            PolyLine(
+                [c for point in points for c in point], strokeColor=HexColor(colours[s]), strokeWidth=1.6
+            )
+        )
         for (px, py), value in zip(points, row, strict=True):
             drawing.add(Circle(px, py, 2.2, fillColor=HexColor(colours[s]), strokeColor=None))
             drawing.add(text(px, py + (5 if s % 2 == 0 else -11), number(value, decimals, mark), size=7))
@@ -137,9 +148,14 @@ def lines(
 
 
 def across(
-    items: Mapping[str, float], width: float, height: float, unit: str = "", decimals: int = 0,
-    colour: str = PALETTE[0], names: float = 130,
-) -> Any:  # fmt: skip
+    items: Mapping[str, float],
+    width: float,
+    height: float,
+    unit: str = "",
+    decimals: int = 0,
+    colour: str = PALETTE[0],
+    names: float = 130,
+) -> Any:
     """Return a chart of horizontal bars, the first item on top; `names` is the width of the labels."""
     drawing = Drawing(width, height)
     slot = height / len(items)
@@ -148,17 +164,30 @@ def across(
     for i, (name, value) in enumerate(items.items()):
         low = height - slot * (i + 1)
         drawing.add(text(names - 6, low + slot / 2 - 2.5, name, anchor="end", size=8))
-        drawing.add(Rect(names, low + slot * 0.2, room * value / top, slot * 0.6, fillColor=HexColor(colour),
-                         strokeColor=None))  # fmt: skip
+        drawing.add(
+            Rect(
+                names,
+                low + slot * 0.2,
+                room * value / top,
+                slot * 0.6,
+                fillColor=HexColor(colour),
+                strokeColor=None,
+            )
+        )
         label = f"{number(value, decimals)}{unit}"
         drawing.add(text(names + room * value / top + 4, low + slot / 2 - 2.5, label, anchor="start", size=8))
     return drawing
 
 
 def donut(
-    items: Mapping[str, float], width: float, height: float, unit: str = " %", decimals: int = 0,
-    colours: Sequence[str] = PALETTE, middle: str = "",
-) -> Any:  # fmt: skip
+    items: Mapping[str, float],
+    width: float,
+    height: float,
+    unit: str = " %",
+    decimals: int = 0,
+    colours: Sequence[str] = PALETTE,
+    middle: str = "",
+) -> Any:
     """Return a ring chart with its legend on the right and the text `middle` in its centre."""
     drawing = Drawing(width, height)
     radius, total, angle = height / 2 - 6, sum(items.values()), 90.0

@@ -289,9 +289,12 @@ def test_when_the_parent_is_interrupted_or_killed_no_worker_survives(tmp_path: P
     path.write_bytes(raw_pdf(b"q Q", "null", pages=5_000))
     root = Path(__file__).parents[2]
     with subprocess.Popen(
-        [sys.executable, tmp_path / "run.py", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, tmp_path / "run.py", path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(root)},
-    ) as parent:  # fmt: skip
+    ) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline().strip() == str(parent.pid)
         below = psutil.Process(parent.pid).children(recursive=True)
