@@ -19,9 +19,9 @@ from pathlib import Path, PurePosixPath
 def available_cores(root: Path = Path("/")) -> int:
     """Returns the number of cores that this process may use, at least 1: the smaller of affinity and cgroup quota.
 
-    A quota is rounded up: 1.5 cores are 2. A limit that the system does not report
-    does not count; macOS reports neither, and all of its cores are returned. `root` is the folder that holds `proc`
-    and `sys`. The number is counted once per process.
+    A quota is rounded up: 1.5 cores are 2. A limit that the system does not report does not count; macOS reports
+    neither limit, so that all of its cores count. `root` is the folder that holds `proc` and `sys`. The number is
+    counted once per process.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([affinity, *(math.ceil(quota) for quota in _quotas(root))]))
