@@ -1,7 +1,7 @@
-"""How fast pages come in, and how much memory that takes: born-digital pages, then scans, by each OCR engine.
+"""Measures the speed and memory of the ingest: of born-digital pages, and of scans with each OCR engine.
 
-The born-digital pages are those of the PDFs given that have a text layer; the scans are the same pages, degraded as
-`benchmarks.ocr` does it, in PDFs without a text layer. Memory is the peak of the whole process tree.
+The born-digital pages are those pages of the given PDFs that have a text layer. The scans are the same pages, degraded
+as in `benchmarks.ocr`, in PDFs without a text layer. Memory is the peak of the whole process tree.
 
     python -m benchmarks.ingest_speed --pdfs FOLDER --pages 200 --scans 24 --work FOLDER
 """
@@ -24,16 +24,17 @@ from PIL import Image
 import configs.settings as configs
 import retrieval.encoders
 from benchmarks.ocr import degrade
+from configs.cores import available_cores
 from ingest.pipeline import ingest
 from retrieval.store.store import Store
 
 RESULTS = Path(__file__).parent / "results"
-MIN_WORDS = 150  # of a page that counts as born digital
-PER_FILE = 20
+MIN_WORDS = 150  # in the text layer of a page that counts as born digital
+PER_FILE = 20  # pages
 
 
 def born_digital(folder: Path, out: Path, count: int) -> list[Path]:
-    """Up to `count` pages with a text layer, in files of PER_FILE pages."""
+    """Write up to `count` pages that have a text layer into PDFs of PER_FILE pages in `out`; returns the PDFs."""
     pages = []
     for path in sorted(folder.glob("*.pdf")):
         with pymupdf.open(path) as document:
@@ -52,7 +53,7 @@ def born_digital(folder: Path, out: Path, count: int) -> list[Path]:
 
 
 def scanned(digital: Sequence[Path], out: Path, count: int) -> list[Path]:
-    """The first `count` pages, rasterized at 200 dpi and degraded, as image-only PDFs of six pages."""
+    """Rasterize the first `count` pages at 200 dpi, degrade them and write them as image-only PDFs of six pages."""
     images: list[tuple[pymupdf.Rect, Image.Image]] = []
     for path in digital:
         with pymupdf.open(path) as document:
@@ -74,7 +75,7 @@ def scanned(digital: Sequence[Path], out: Path, count: int) -> list[Path]:
 
 
 class Peak:
-    """The most memory (RSS, bytes) that this process and its children held together, looked at ten times a second."""
+    """Measures the peak memory (RSS, bytes) of this process and its children together, ten times a second."""
 
     def __enter__(self) -> "Peak":
         self.bytes = 0
@@ -88,10 +89,10 @@ class Peak:
         self._thread.join()
 
     def _watch(self) -> None:
-        me = psutil.Process()
+        this = psutil.Process()
         while not self._stop.wait(0.1):
             total = 0
-            for process in [me, *me.children(recursive=True)]:
+            for process in [this, *this.children(recursive=True)]:
                 try:
                     total += process.memory_info().rss
                 except psutil.Error:
@@ -100,6 +101,7 @@ class Peak:
 
 
 def measure(files: Sequence[Path], settings: configs.Settings, index: Path) -> dict[str, Any]:
+    """Ingest the files into a new index; returns pages, seconds and peak memory."""
     shutil.rmtree(index, ignore_errors=True)
     encoder = retrieval.encoders.load_encoder(settings.encoder)
     store = Store.create(str(index), encoder.fingerprint)
@@ -108,9 +110,13 @@ def measure(files: Sequence[Path], settings: configs.Settings, index: Path) -> d
         for event in ingest(files, store, encoder, settings.ingest):
             pages = event.pages_done
     seconds = time.perf_counter() - began
-    return {"pages": pages, "seconds": round(seconds, 1), "pages/s": round(pages / seconds, 2),
-            "seconds/page": round(seconds / pages, 2),
-            "peak MB": round(peak.bytes / 2**20)}  # fmt: skip
+    return {
+        "pages": pages,
+        "seconds": round(seconds, 1),
+        "pages/s": round(pages / seconds, 2),
+        "seconds/page": round(seconds / pages, 2),
+        "peak MB": round(peak.bytes / 2**20),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -129,11 +135,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = {"born digital": measure(digital, settings, options.work / "digital.lance")}
     engines = ["rapidocr", *(["tesseract"] if shutil.which("tesseract") else [])]
     for engine in engines:
-        read = settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"ocr": engine})})
-        rows[f"scans, {engine}"] = measure(scans, read, options.work / f"{engine}.lance")
+        with_engine = settings.model_copy(
+            update={"ingest": settings.ingest.model_copy(update={"ocr": engine})}
+        )
+        rows[f"scans, {engine}"] = measure(scans, with_engine, options.work / f"{engine}.lance")
     for name, row in rows.items():
         print(f"{name:20}", row)
-    text = json.dumps({"cores": os.cpu_count(), "load before": os.getloadavg()[0], **rows}, indent=1)
+    text = json.dumps({"cores": available_cores(), "load before": os.getloadavg()[0], **rows}, indent=1)
     (RESULTS / "ingest_speed.json").write_text(text + "\n", encoding="utf-8")
 
 

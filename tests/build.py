@@ -1,4 +1,4 @@
-"""Small indexes built in tests: pages from lines of text, by the encoder that counts words."""
+"""Builds small indexes for tests: documents whose pages are lines of text."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ def webp() -> bytes:
 
 
 def words_of(text: str) -> tuple[Word, ...]:
-    """Words on lines 2% high: word i of line n is 8% wide, from the left margin at 10%."""
+    """Return the words with boxes on lines 2% of the page high; each word is 8% wide, the first one starts at 10%."""
     return tuple(
         Word(word, (0.1 + 0.09 * i, 0.1 + 0.03 * line, 0.18 + 0.09 * i, 0.12 + 0.03 * line))
         for line, words in enumerate(text.split("\n"))
@@ -46,10 +46,10 @@ def add_document(
     source: TextSource = "text layer",
     **facts: object,
 ) -> Document:
-    """Write a document of these pages; `facts` are fields of Document."""
+    """Write a document with these pages to the store; `facts` are fields of Document."""
     doc_id = doc_id or name.partition(".")[0]
-    given = {"added_at": ADDED, **facts}
-    document = Document(doc_id, name, uri or f"file:///{name}", len(pages), **given)  # type: ignore[arg-type]
+    fields = {"added_at": ADDED, **facts}
+    document = Document(doc_id, name, uri or f"file:///{name}", len(pages), **fields)  # type: ignore[arg-type]
     pending = store.begin(doc_id)
     contents = [content(text, name, number, source) for number, text in enumerate(pages, start=1)]
     contents = [

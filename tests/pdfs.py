@@ -1,4 +1,4 @@
-"""Small real PDFs made in tests."""
+"""Makes small real PDFs for tests."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import pymupdf
 
 
 def make_pdf(path: Path, pages: Sequence[str], **save: object) -> Path:
-    """A born-digital PDF with one line of text for each line of each page, 12 pt, from (72, 72)."""
+    """Write a born-digital PDF whose pages have these lines of text, in 12 pt from (72, 72); returns `path`."""
     document = pymupdf.open()
     for text in pages:
         page = document.new_page(width=595, height=842)
@@ -20,7 +20,7 @@ def make_pdf(path: Path, pages: Sequence[str], **save: object) -> Path:
 
 
 def filler(topic: str) -> str:
-    """A page's worth of words on a topic, so that it counts as text and not as a near-empty layer."""
+    """Return a page of words on a topic, enough that the text layer does not count as nearly empty."""
     return "\n".join(
         f"{topic} paragraph {n} says something of {topic} and of its use in the works" for n in range(12)
     )

@@ -1,4 +1,4 @@
-"""Folders that may not be entered, also where the tests run as root, whom no mode bits stop."""
+"""Makes files and folders inaccessible, even if the tests run as root, who may ignore mode bits."""
 
 import ctypes
 import os
@@ -10,21 +10,21 @@ import pytest
 
 VERSION_3 = 0x20080522  # of capget(2)
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
-"""What lets root pass over the mode bits of files and folders."""
+"""The capabilities that let root ignore the mode bits of files and folders."""
 
 
 @contextmanager
 def shut(path: Path) -> Iterator[None]:
-    """Nobody may list or enter this folder, or read this file.
+    """Deny reading of this file, or listing and entering of this folder, within the body.
 
-    This thread, and those that it starts meanwhile, obey even as root.
+    The denial binds this thread, and those that it starts in the body, even as root. Skips the test if it cannot.
     """
     with _bound_by_mode_bits():
         mode = path.stat().st_mode
         path.chmod(0)
         try:
             if os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
-                pytest.skip("mode bits do not stop this user, and its capabilities cannot be put down")
+                pytest.skip("mode bits do not stop this user, and its capabilities cannot be dropped")
             yield
         finally:
             path.chmod(mode)
@@ -32,6 +32,7 @@ def shut(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _bound_by_mode_bits() -> Iterator[None]:
+    """Drop root's capabilities to ignore mode bits from this thread within the body."""
     libc = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() != 0 or not hasattr(libc, "capset"):
         yield

@@ -1,1 +1,1 @@
-"""Words from page images, behind one protocol."""
+"""Reads the words of page images (OCR): two engines behind one protocol."""

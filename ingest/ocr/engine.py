@@ -1,4 +1,4 @@
-"""Chooses the OCR engine: RapidOCR's models, or the Tesseract program."""
+"""Loads the OCR engine that the settings name: PP-OCR's models through RapidOCR, or the Tesseract program."""
 
 import importlib.util
 from typing import Literal
@@ -9,9 +9,9 @@ from retrieval.errors import MissingExtra
 
 
 def load_ocr(kind: Literal["rapidocr", "tesseract", "off"], seconds: float = 60.0) -> Ocr | None:
-    """The engine, or None for "off". `seconds` limits one run of Tesseract.
+    """Load the engine; returns None for "off". `seconds` limits one run of Tesseract.
 
-    Raises MissingExtra where the engine is not installed.
+    Raises MissingExtra if the engine is not installed.
     """
     match kind:
         case "rapidocr":
@@ -25,7 +25,7 @@ def load_ocr(kind: Literal["rapidocr", "tesseract", "off"], seconds: float = 60.
 
 
 def check_ocr(kind: Literal["rapidocr", "tesseract", "off"]) -> None:
-    """Raises MissingExtra where the engine is not installed, without loading it."""
+    """Check that the engine is installed, without loading it. Raises MissingExtra if it is not."""
     if kind == "tesseract":
         Tesseract()
     if kind == "rapidocr" and importlib.util.find_spec("rapidocr") is None:

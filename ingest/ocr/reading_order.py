@@ -1,6 +1,6 @@
-"""Reading order of lines of text, from their boxes alone: columns are read one after the other.
+"""Puts lines of text into reading order from their boxes alone, one column of prose after the other.
 
-A table's columns are not: a gutter counts only where what stands on both of its sides looks like prose.
+The columns of a table are read row by row: a gutter separates columns only if the lines on both sides look like prose.
 """
 
 from collections.abc import Sequence
@@ -11,22 +11,24 @@ from numpy.typing import NDArray
 from retrieval.types import Box
 
 MIN_LINES = 3
-"""Lines that a column has at least."""
+"""The fewest lines of a column of prose."""
 MIN_WIDTH = 0.18
-"""Width of a column at least, as a share of the page: narrower ones are a table's."""
+"""The least width of a column of prose, as a share of the page: narrower columns belong to a table."""
 FILLED = 0.6
-"""Share of its column's width that prose's middle line fills at least."""
+"""Lines are prose if the median line fills at least this share of its column's width."""
+MAX_DEPTH = 4
+"""Columns within columns are separated at most this many times."""
 
 
 def reading_order(boxes: Sequence[Box]) -> list[int]:
-    """The indices of `boxes` (page-relative, one per line or part of a line) in the order to read them."""
+    """Return the indices of `boxes` in reading order; each box is a line or a part of one, relative to the page."""
     if not boxes:
         return []
     return _order(np.asarray(boxes, np.float64), np.arange(len(boxes)), 0)
 
 
 def _order(boxes: NDArray[np.float64], members: NDArray[np.intp], depth: int) -> list[int]:
-    at = _gutter(boxes[members]) if depth < 4 else None
+    at = _gutter(boxes[members]) if depth < MAX_DEPTH else None
     if at is None:
         return _rows(boxes, members)
     middle = (boxes[members, 1] + boxes[members, 3]) / 2
@@ -39,7 +41,7 @@ def _order(boxes: NDArray[np.float64], members: NDArray[np.intp], depth: int) ->
             left.append(member)
         elif member is not None and boxes[member, 0] >= at:
             right.append(member)
-        else:  # a line across both columns, or the end: what stands above it comes first
+        else:  # A line across both columns, or the end: the columns above it come first.
             for side in (left, right):
                 if side:
                     result += _order(boxes, np.asarray(side, np.intp), depth + 1)
@@ -50,7 +52,7 @@ def _order(boxes: NDArray[np.float64], members: NDArray[np.intp], depth: int) ->
 
 
 def _gutter(boxes: NDArray[np.float64]) -> float | None:
-    """The x that parts two columns of prose and is crossed by the fewest lines; None if there is none."""
+    """Return the x that separates two columns of prose and crosses the fewest lines; None if there are no columns."""
     best: tuple[float, float, float] | None = None
     edges = np.unique(boxes[:, 0])
     for right_edge in edges[edges > boxes[:, 0].min() + MIN_WIDTH]:
@@ -75,13 +77,14 @@ def _is_prose(lines: NDArray[np.float64]) -> bool:
 
 
 def _side_by_side(left: NDArray[np.float64], right: NDArray[np.float64]) -> bool:
-    shared = min(left[:, 3].max(), right[:, 3].max()) - max(left[:, 1].min(), right[:, 1].min())
-    lower = min(left[:, 3].max() - left[:, 1].min(), right[:, 3].max() - right[:, 1].min())
-    return bool(shared > 0.3 * lower)
+    """Return whether the two columns overlap by more than 0.3 of the shorter one's height."""
+    overlap = min(left[:, 3].max(), right[:, 3].max()) - max(left[:, 1].min(), right[:, 1].min())
+    shorter = min(left[:, 3].max() - left[:, 1].min(), right[:, 3].max() - right[:, 1].min())
+    return bool(overlap > 0.3 * shorter)
 
 
 def _rows(boxes: NDArray[np.float64], members: NDArray[np.intp]) -> list[int]:
-    """Top to bottom, and left to right within what shares a line."""
+    """Return the members from top to bottom, and from left to right within a row."""
     top, bottom = boxes[members, 1], boxes[members, 3]
     result: list[int] = []
     row: list[int] = []

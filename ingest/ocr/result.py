@@ -1,4 +1,4 @@
-"""What every OCR engine returns, and the protocol of an engine."""
+"""The result that every OCR engine returns, and the protocol of an engine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,32 +9,35 @@ from PIL import Image
 from retrieval.types import Box, Word
 
 Rotation = Literal[0, 90, 180, 270]
+"""Degrees clockwise."""
 POOR = 0.8
-"""Mean confidence under which the page may stand on its head or lie on its side."""
+"""An engine tries other rotations of a page when its mean confidence is below this."""
 
 
 @dataclass(frozen=True, slots=True)
 class OcrResult:
-    """What was read. The boxes refer to the image once it has been turned by `turn` degrees clockwise."""
+    """The words of an image. Their boxes refer to the image after a rotation by `rotation`, which makes it upright."""
 
     words: tuple[Word, ...]  # in reading order
-    turn: Rotation = 0
-    confidence: float = 0.0  # mean over the words, in [0, 1]; 0 where there are none
+    rotation: Rotation = 0
+    confidence: float = 0.0  # mean over the words, in [0, 1]; 0 if there are no words
 
 
 class Ocr(Protocol):
-    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> OcrResult:
-        """The words of an RGB image.
+    """An OCR engine."""
 
-        Lines that lie mostly under one of `skip` (boxes relative to the image) are not read. Only with `turn`
-        is text looked for that stands on its head or runs up or down.
+    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), rotate: bool = True) -> OcrResult:
+        """Return the words of an RGB image.
+
+        The engine skips lines that lie mostly under one of the boxes in `skip` (relative to the image). It looks for
+        an upside-down or sideways page only if `rotate` is true; otherwise the result's rotation is 0.
         """
         ...
 
 
-def turned_image(image: Image.Image, turn: Rotation) -> Image.Image:
-    """The image turned clockwise by `turn` degrees."""
-    match turn:
+def rotated_image(image: Image.Image, rotation: Rotation) -> Image.Image:
+    """Return the image rotated clockwise by `rotation` degrees."""
+    match rotation:
         case 0:
             return image
         case 90:

@@ -10,15 +10,19 @@ from collections.abc import Sequence
 from PIL import Image
 
 from ingest.boxes import clip, covered
-from ingest.ocr.result import POOR, OcrResult, Rotation, turned_image
+from ingest.ocr.result import POOR, OcrResult, Rotation, rotated_image
 from retrieval.errors import MissingExtra, UnreadableDocument
 from retrieval.types import Box, Word
 
+MIN_CONFIDENCE = 0.2
+"""Words below this confidence are dropped."""
+
 
 class Tesseract:
-    """The `tesseract` program, English, with its own page segmentation; one thread.
+    """The `tesseract` program with its English model and its own page segmentation, on one thread.
 
-    Upside-down and sideways pages are found by its orientation detection where the first reading is poor.
+    If the confidence is poor, the page is read again at the other rotations. `seconds` limits one run of the program.
+    Raises MissingExtra if the program is not installed.
     """
 
     def __init__(self, seconds: float = 60.0) -> None:
@@ -29,36 +33,24 @@ class Tesseract:
             )
         self._seconds = seconds
 
-    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> OcrResult:
-        reading = self._read(image, skip)
-        if not turn or reading.confidence >= POOR:
-            return reading
-        angles: tuple[Rotation, ...] = (180, 90, 270)
-        for angle in angles:
-            turned = self._read(turned_image(image, angle), ())
-            if turned.confidence >= POOR and len(turned.words) >= len(reading.words):
-                return OcrResult(turned.words, angle, turned.confidence)
-        return reading
+    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), rotate: bool = True) -> OcrResult:
+        """As `Ocr.read`. Raises UnreadableDocument if the program fails or takes too long."""
+        upright = self._read(image, skip)
+        if not rotate or upright.confidence >= POOR:
+            return upright
+        rotations: tuple[Rotation, ...] = (180, 90, 270)
+        for rotation in rotations:
+            result = self._read(rotated_image(image, rotation), ())
+            if result.confidence >= POOR and len(result.words) >= len(upright.words):
+                return OcrResult(result.words, rotation, result.confidence)
+        return upright
 
     def _read(self, image: Image.Image, skip: Sequence[Box]) -> OcrResult:
-        file = io.BytesIO()
-        image.convert("L").save(file, "BMP")
-        try:
-            run = subprocess.run(
-                ["tesseract", "stdin", "stdout", "--psm", "3", "--dpi", "150", "tsv"],
-                input=file.getvalue(), capture_output=True, timeout=self._seconds, check=True,
-                env={**os.environ, "OMP_THREAD_LIMIT": "1"},
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise UnreadableDocument("too slow", f"tesseract took longer than {self._seconds:g} s") from error
-        except subprocess.CalledProcessError as error:
-            said = error.stderr.decode(errors="replace").strip().splitlines()
-            raise UnreadableDocument("damaged", f"tesseract failed: {said[-1] if said else error}") from error
         words: list[Word] = []
         confidences: list[float] = []
-        for row in csv.DictReader(io.StringIO(run.stdout.decode()), delimiter="\t", quoting=csv.QUOTE_NONE):
+        for row in csv.DictReader(io.StringIO(self._run(image)), delimiter="\t", quoting=csv.QUOTE_NONE):
             confidence = float(row["conf"]) / 100
-            if row["level"] != "5" or not row["text"].strip() or confidence < 0.2:
+            if row["level"] != "5" or not row["text"].strip() or confidence < MIN_CONFIDENCE:  # 5: a word
                 continue
             x, y, w, h = (int(row[key]) for key in ("left", "top", "width", "height"))
             box = clip((x / image.width, y / image.height, (x + w) / image.width, (y + h) / image.height))
@@ -66,3 +58,25 @@ class Tesseract:
                 words.append(Word(row["text"].strip(), box))
                 confidences.append(confidence)
         return OcrResult(tuple(words), 0, sum(confidences) / max(len(confidences), 1))
+
+    def _run(self, image: Image.Image) -> str:
+        """Return the program's table in TSV: one row per block, paragraph, line and word."""
+        file = io.BytesIO()
+        image.convert("L").save(file, "BMP")
+        try:
+            run = subprocess.run(
+                ["tesseract", "stdin", "stdout", "--psm", "3", "--dpi", "150", "tsv"],
+                input=file.getvalue(),
+                capture_output=True,
+                timeout=self._seconds,
+                check=True,
+                env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+            )
+        except subprocess.TimeoutExpired as error:
+            raise UnreadableDocument("too slow", f"tesseract took longer than {self._seconds:g} s") from error
+        except subprocess.CalledProcessError as error:
+            lines = error.stderr.decode(errors="replace").strip().splitlines()
+            raise UnreadableDocument(
+                "damaged", f"tesseract failed: {lines[-1] if lines else error}"
+            ) from error
+        return run.stdout.decode()

@@ -1,1 +1,1 @@
-"""Documents to page images: PyMuPDF, poppler, Pillow."""
+"""Rasterizes documents into page images with PyMuPDF, poppler and Pillow."""

@@ -1,6 +1,6 @@
-"""Documents to page images: PyMuPDF or poppler for PDFs, Pillow for images, each the same small protocol.
+"""Opens a document for rasterizing: PDFs with PyMuPDF or poppler, images with Pillow, all behind one small protocol.
 
-`open_document` looks at the content, never the suffix, and says in words why a file cannot be read.
+`open_document` decides by the file's content, never by its suffix, and explains why a file cannot be read.
 """
 
 import re
@@ -22,12 +22,13 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"{\\rtf", "rich text"),
     (b"GIF8", "a GIF image"),
 )
-"""What is recognised only to be refused by name."""
+"""First bytes of the formats that are rejected by name."""
 IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"BM")
+"""First bytes of PNG, JPEG, TIFF (also BigTIFF) and BMP. WebP is a RIFF file and recognised separately."""
 
 
 class Rasterizer(Protocol):
-    """One open document. Pages are numbered from 1; sizes are points (1/72 inch) as displayed."""
+    """An open document. Pages are numbered from 1; a size is (width, height) in points (1/72 inch), as displayed."""
 
     @property
     def renderer(self) -> Renderer: ...
@@ -35,15 +36,15 @@ class Rasterizer(Protocol):
     def pages(self) -> int: ...
     @property
     def meta(self) -> Mapping[str, str]:
-        """The file's own metadata: title, author, created (ISO date) and the like; no empty values."""
+        """The file's own metadata: title, author, created (ISO date) and others; no value is empty."""
         ...
 
     def size(self, number: int) -> tuple[float, float]: ...
 
     def render(self, number: int, dpi: int, max_pixels: int) -> Image.Image:
-        """The page as displayed, RGB, at `dpi`, or lower so that it has at most `max_pixels`.
+        """Return the page as displayed, RGB, at `dpi`, or at a lower resolution that keeps it within `max_pixels`.
 
-        Raises UnreadableDocument where the page cannot be rendered.
+        Raises UnreadableDocument if the page cannot be rendered.
         """
         ...
 
@@ -60,10 +61,10 @@ def open_document(
     max_file_mb: int = 2_000,
     seconds: float = 60.0,
 ) -> Rasterizer:
-    """The document, opened by the renderer named first, else by the other one: `.renderer` says which.
+    """Open the document with the renderer `first`, else with the other one; `.renderer` says which one opened it.
 
-    `seconds` limits each call of poppler's programs. Raises UnreadableDocument, with its reason, and MissingExtra
-    where the renderer named first is not installed.
+    `seconds` limits each call of poppler's programs. Raises UnreadableDocument, with its reason, if no renderer opens
+    the file or it exceeds a limit, and MissingExtra if the renderer `first` is not installed.
     """
     head = _head(path, max_file_mb)
     if b"%PDF-" not in head:
@@ -86,7 +87,7 @@ def open_document(
 def open_other(
     document: Rasterizer, path: Path, password: str = "", seconds: float = 60.0
 ) -> Rasterizer | None:
-    """The same PDF in the renderer that did not open it; None where that one cannot, or for an image."""
+    """Open the same PDF with the other renderer; returns None if that renderer cannot open it, or for an image."""
     match document.renderer:
         case "pymupdf":
             kind: Literal["pymupdf", "poppler"] = "poppler"
@@ -101,7 +102,7 @@ def open_other(
 
 
 def info(document: Rasterizer, path: Path) -> tuple[str, str]:
-    """Title and ISO date of the document; "" where it has none that says anything."""
+    """Return the title and the ISO date of the document; "" for one that is missing or meaningless."""
     return title_of(document.meta.get("title", ""), path), document.meta.get("created", "")
 
 
@@ -130,9 +131,9 @@ def _open_image(path: Path, head: bytes, max_pixels: int) -> Rasterizer:
     for signature, name in SIGNATURES:
         if head.startswith(signature):
             raise UnreadableDocument("unsupported", f"{path.name} is {name}: save it as PDF first")
-    text = not re.search(rb"[\x00-\x08\x0e-\x1f]", head)
-    found = "it is text" if text else "its first bytes are of no kind that is read here"
-    raise UnreadableDocument("not a document", f"{path.name} is neither a PDF nor an image: {found}")
+    is_text = not re.search(rb"[\x00-\x08\x0e-\x1f]", head)
+    content = "it is text" if is_text else "its first bytes belong to no format that can be ingested"
+    raise UnreadableDocument("not a document", f"{path.name} is neither a PDF nor an image: {content}")
 
 
 def _open_pdf(path: Path, first: Literal["pymupdf", "poppler"], password: str, seconds: float) -> Rasterizer:
@@ -146,7 +147,7 @@ def _open_pdf(path: Path, first: Literal["pymupdf", "poppler"], password: str, s
     try:
         return _open_with(second, path, password, seconds)
     except UnreadableDocument:
-        raise failure from None  # what the first one says of the file is the better report
+        raise failure from None  # the message of the preferred renderer is the better one
     except MissingExtra as extra:
         raise UnreadableDocument(
             failure.reason, f"{failure}; another renderer may read it: {extra}"

@@ -1,4 +1,4 @@
-"""Images as documents: PNG, JPEG, TIFF (each frame a page), WebP, BMP."""
+"""Opens images as documents: PNG, JPEG, TIFF (each frame is a page), WebP, BMP."""
 
 import math
 import re
@@ -19,20 +19,21 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 EXIF_ORIENTATION, EXIF_TAKEN = 274, 306
 IMAGE_WIDTH, IMAGE_LENGTH = 256, 257
 FALLBACK_DPI = 150
-REFUSED = 8
+"""The least resolution assumed for an image that does not state a plausible one."""
+REJECTED = 8
 """An image with more than this many times max_pixels is not decoded at all."""
 
 
 class ImageDocument:
-    """An image file. Raises UnreadableDocument: damaged, or page too large (more than 8 times `max_pixels`)."""
+    """An image file. Raises UnreadableDocument: damaged, or page too large (more than REJECTED times `max_pixels`)."""
 
     renderer: Literal["pillow"] = "pillow"
 
     def __init__(self, path: Path, max_pixels: int = 50_000_000) -> None:
         self._path = path
-        self._limit = REFUSED * max_pixels
+        self._limit = REJECTED * max_pixels
         with self._opened(1) as image:
-            # Only a TIFF's frames are pages: a JPEG's are previews, a WebP's or PNG's an animation.
+            # Only the frames of a TIFF are pages: those of a JPEG are previews, those of a WebP or PNG an animation.
             self._pages = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
             taken = str(image.getexif().get(EXIF_TAKEN, ""))  # "2023:05:17 10:22:01"
         date = taken[:10].replace(":", "-")
@@ -62,7 +63,9 @@ class ImageDocument:
             scale *= width / image.width
             page: Image.Image = image
             if scale <= 0.5 and image.mode in {"L", "RGB", "RGBA", "CMYK"}:
-                page = image.reduce(int(1 / scale))  # before anything that copies: it may be enormous
+                page = image.reduce(
+                    int(1 / scale)
+                )  # before any step that copies the image: it may be enormous
                 page.info = image.info
                 scale *= int(1 / scale)
             page = flatten(ImageOps.exif_transpose(page))
@@ -75,17 +78,20 @@ class ImageDocument:
     @contextmanager
     def _opened(self, number: int) -> Iterator[Image.Image]:
         name = self._path.name if number == 1 else f"{self._path.name}, page {number}"
-        pillows_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours is below, and per page
+        pillows_limit, Image.MAX_IMAGE_PIXELS = (
+            Image.MAX_IMAGE_PIXELS,
+            None,
+        )  # our own limit is checked below
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # on odd metadata
+                warnings.simplefilter("ignore")  # Pillow warns of odd metadata
                 with Image.open(self._path, formats=FORMATS) as image:
                     image.seek(number - 1)
                     if image.width * image.height > self._limit:
                         raise UnreadableDocument(
                             "page too large",
                             f"{name} has {image.width:,} x {image.height:,} pixels, more than {self._limit:,} "
-                            f"({REFUSED} times max_pixels): reduce it, or raise max_pixels",
+                            f"({REJECTED} times max_pixels): reduce it, or raise max_pixels",
                         )
                     yield image
         except (OSError, EOFError, ValueError, SyntaxError, struct.error) as error:
@@ -96,15 +102,15 @@ class ImageDocument:
             Image.MAX_IMAGE_PIXELS = pillows_limit
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Does nothing: no file stays open between calls."""
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) in pixels as the image is displayed, after the rotation that its orientation tag asks for."""
+    """Return (width, height) in pixels after the rotation that the image's orientation tag asks for."""
     width, height = image.size
     if isinstance(
         image, TiffImageFile
-    ):  # newer versions of Pillow rotate its `size` already, older ones do not
+    ):  # newer versions of Pillow have already rotated `size`, older ones not
         width, height = image.tag_v2[IMAGE_WIDTH], image.tag_v2[IMAGE_LENGTH]
         orientation = image.tag_v2.get(EXIF_ORIENTATION, 1)
     else:
@@ -113,7 +119,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _dpi(image: Image.Image) -> float:
-    """What the file says if the page then has the size of a page, else what makes it a letter's length."""
+    """Return the file's resolution if it makes the page 2 to 50 inches long, else one for at most 11 inches."""
     longest = max(image.size)
     try:
         dpi = float(image.info.get("dpi", (0,))[0])
@@ -125,7 +131,7 @@ def _dpi(image: Image.Image) -> float:
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """RGB: transparency on white, 16-bit and float values scaled to 8 bits, CMYK converted."""
+    """Convert to RGB: transparency on white, 16-bit and float values scaled to 8 bits, CMYK converted."""
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image).astype(np.float32)
         low, high = (0.0, 65_535.0) if values.max(initial=0) > 255 else (0.0, 255.0)

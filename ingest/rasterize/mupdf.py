@@ -1,4 +1,4 @@
-"""PDFs by PyMuPDF: the fast renderer, and the only one whose text layer is read."""
+"""Opens PDFs with PyMuPDF: the faster renderer, and the only one whose text layer is read."""
 
 import errno
 import math
@@ -16,23 +16,23 @@ try:
 except ImportError as error:
     raise MissingExtra("PyMuPDF is not installed: pip install pymupdf") from error
 
-pymupdf.TOOLS.mupdf_display_errors(False)  # its complaints about repaired files would land on stderr
+pymupdf.TOOLS.mupdf_display_errors(False)  # they would appear on stderr for each repaired file
 pymupdf.TOOLS.mupdf_display_warnings(False)
 
 
 MUPDF_NO_MEMORY = re.compile(r"code=2: (m|c|re)alloc \([\d x]+ bytes\) failed")
-"""The whole message: the code alone also stands for files that cannot be read. PyMuPDF's compiled part raises it as
-RuntimeError."""
+"""MuPDF's whole message. Its code alone does not suffice: it also stands for files that cannot be read. PyMuPDF's
+compiled part raises the message as RuntimeError."""
 CV2_NO_MEMORY = -4
 """`cv2.Error.StsNoMem`, written out because importing OpenCV takes a second."""
 
 
 class MissingContent(UnreadableDocument):
-    """A page of a file that was cut off: no renderer can show all of it."""
+    """A page of a truncated file lacks a part of its content, so no renderer can show all of it."""
 
 
 class MupdfDocument:
-    """A PDF opened by PyMuPDF. Raises UnreadableDocument: encrypted, damaged, not a document."""
+    """A PDF opened by PyMuPDF. Raises UnreadableDocument: encrypted or damaged."""
 
     renderer: Literal["pymupdf"] = "pymupdf"
 
@@ -75,14 +75,14 @@ class MupdfDocument:
         return {key: value for key, value in meta.items() if value}
 
     def page(self, number: int) -> Any:
-        """PyMuPDF's own page, for its text layer. Raises UnreadableDocument where a part of it is missing."""
+        """Return PyMuPDF's own page, for its text layer. Raises UnreadableDocument if its content is incomplete."""
         try:
             page = self._document[number - 1]
-            # A file that was cut off is repaired with holes in it; half a page must not pass for a whole one.
-            whole = not self._document.is_repaired or all(map(self._has_stream, page.get_contents()))
+            # A truncated file is repaired with holes in it; half a page must not pass for a whole one.
+            is_whole = not self._document.is_repaired or all(map(self._has_stream, page.get_contents()))
         except Exception as error:
             raise _page_error(self._path, number, error) from error
-        if not whole:
+        if not is_whole:
             raise MissingContent("damaged", f"{self._path.name}, page {number}: its content is missing")
         return page
 
@@ -104,34 +104,38 @@ class MupdfDocument:
 
     def close(self) -> None:
         self._document.close()
-        pymupdf.TOOLS.store_shrink(100)  # its cache of fonts and images belongs to no document
+        pymupdf.TOOLS.store_shrink(100)  # MuPDF keeps its cache of fonts and images across documents
 
 
 def encrypted(path: Path, password: str) -> str:
+    """Return the message for an encrypted file that `password` ("" for none) does not open."""
     if password:
         return f"{path.name} is encrypted, and this password does not open it"
     return f"{path.name} is encrypted: give its password"
 
 
 def zoom_for(width: float, height: float, dpi: int, max_pixels: int) -> float:
-    """Pixels per point that give `dpi`, or less where the page would have more than `max_pixels`."""
+    """Return the pixels per point that give `dpi`, or fewer if the page would have more than `max_pixels`.
+
+    `width` and `height` are in points.
+    """
     zoom = dpi / 72
     points = max(width, 1.0) * max(height, 1.0)
     return min(zoom, math.sqrt(max_pixels / points) * 0.999)
 
 
 def pdf_date(value: str) -> str:
-    """`D:20231231235959Z` as 2023-12-31; "" where it is no date that a document can have."""
-    found = re.match(r"(?:D:)?((?:19|20)\d\d)(\d\d)(\d\d)", value)
-    if not found or not (1 <= int(found[2]) <= 12 and 1 <= int(found[3]) <= 31):
+    """Return the date of a PDF, such as `D:20231231235959Z`, as 2023-12-31; "" for a date that no document can have."""
+    match = re.match(r"(?:D:)?((?:19|20)\d\d)(\d\d)(\d\d)", value)
+    if not match or not (1 <= int(match[2]) <= 12 and 1 <= int(match[3]) <= 31):
         return ""
-    return f"{found[1]}-{found[2]}-{found[3]}"
+    return f"{match[1]}-{match[2]}-{match[3]}"
 
 
 def _has_page_tree(document: Any) -> bool:
     try:
         kind, _ = document.xref_get_key(document.pdf_catalog(), "Pages")
-    except Exception:  # whatever it stumbles over: there is none to be read
+    except Exception:  # whatever the error is, there is no page tree to read
         return False
     return bool(kind != "null")
 
@@ -145,10 +149,10 @@ def _page_error(path: Path, number: int, error: Exception) -> UnreadableDocument
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether this error, or one that caused it, says that memory ran out.
+    """Return whether this error, or an error that caused it, means that memory ran out.
 
-    Decided by the error's class and code. Text is compared only where a library has no code for it, and then only
-    text of the library's own: the message of an OSError holds the name of the user's file.
+    The error's class and code decide. The text is compared only for a library that has no code for it, and only if
+    the text is the library's own: the message of an OSError contains the name of the user's file.
     """
     while error is not None:
         if _is_out_of_memory(error):
@@ -167,12 +171,12 @@ def _is_out_of_memory(error: BaseException) -> bool:
     match type(error).__module__.partition(".")[0]:
         case "cv2":
             return getattr(error, "code", 0) == CV2_NO_MEMORY
-        case "onnxruntime":  # knows operators and sizes, not documents
+        case "onnxruntime":  # its messages name operators and sizes, never files
             return "allocate memory" in str(error) or "bad allocation" in str(error)
     return False
 
 
 def _plain(error: Exception) -> str:
-    """MuPDF's message without its code and without the machine's paths."""
+    """Return MuPDF's message without its code and without the folders of this machine."""
     text = re.sub(r"^code=\d+: ", "", str(error)).splitlines()
     return re.sub(r"'[^']*/([^'/]*)'", r"'\1'", text[0])[:200] if text else type(error).__name__

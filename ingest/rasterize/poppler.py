@@ -1,4 +1,4 @@
-"""PDFs by pdf2image and poppler's programs: the second renderer, in processes of its own."""
+"""Opens PDFs with poppler's programs through pdf2image: the second renderer, in processes of its own."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,9 +24,9 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 
 
 class PopplerDocument:
-    """A PDF read by poppler; each call ends after `seconds`.
+    """A PDF read by poppler's programs. `seconds` limits each call of a program.
 
-    Raises MissingExtra where poppler is not installed, UnreadableDocument: encrypted, damaged, too slow.
+    Raises MissingExtra if poppler is not installed, and UnreadableDocument: encrypted, damaged, too slow.
     """
 
     renderer: Literal["poppler"] = "poppler"
@@ -66,9 +66,14 @@ class PopplerDocument:
         zoom = zoom_for(width, height, dpi, max_pixels)
         try:
             images = pdf2image.convert_from_path(
-                self._path, first_page=number, last_page=number, dpi=zoom * 72, userpw=self._password or None,
-                timeout=max(1, round(self._seconds)), use_cropbox=True,
-            )  # fmt: skip
+                self._path,
+                first_page=number,
+                last_page=number,
+                dpi=zoom * 72,
+                userpw=self._password or None,
+                timeout=max(1, round(self._seconds)),
+                use_cropbox=True,
+            )
         except exceptions.PDFPopplerTimeoutError as error:
             raise self._too_slow() from error
         except (exceptions.PDFPageCountError, exceptions.PDFSyntaxError, OSError, ValueError) as error:
@@ -79,26 +84,31 @@ class PopplerDocument:
         return image
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Does nothing: no file stays open between calls."""
 
     def _pdfinfo(self, number: int | None) -> dict[str, str]:
         try:
             raw = pdf2image.pdfinfo_from_path(
-                self._path, userpw=self._password or None, timeout=max(1, round(self._seconds)),
-                first_page=number, last_page=number,
-            )  # fmt: skip
+                self._path,
+                userpw=self._password or None,
+                timeout=max(1, round(self._seconds)),
+                first_page=number,
+                last_page=number,
+            )
         except exceptions.PDFInfoNotInstalledError as error:
             raise MissingExtra(MISSING) from error
         except exceptions.PDFPopplerTimeoutError as error:
             raise self._too_slow() from error
         except (exceptions.PDFPageCountError, OSError, ValueError) as error:
-            if WRONG_PASSWORD in str(error).splitlines():  # a whole line: others may name the file
+            if (
+                WRONG_PASSWORD in str(error).splitlines()
+            ):  # a whole line, because other lines may name the file
                 raise UnreadableDocument("encrypted", encrypted(self._path, self._password)) from error
             raise self._damaged("no page could be recovered from it") from error
         return {str(key): str(value) for key, value in raw.items()}
 
-    def _damaged(self, what: str) -> UnreadableDocument:
-        return UnreadableDocument("damaged", f"{self._path.name} is damaged: {what}")
+    def _damaged(self, damage: str) -> UnreadableDocument:
+        return UnreadableDocument("damaged", f"{self._path.name} is damaged: {damage}")
 
     def _too_slow(self) -> UnreadableDocument:
         return UnreadableDocument(
@@ -107,7 +117,7 @@ class PopplerDocument:
 
 
 def _date(value: str) -> str:
-    """`Fri Feb 12 08:55:00 2016 UTC` as 2016-02-12; "" for anything else."""
+    """Return pdfinfo's date, such as `Fri Feb 12 08:55:00 2016 UTC`, as 2016-02-12; "" for anything else."""
     fields = value.split()
     if len(fields) < 5 or fields[1] not in MONTHS or not fields[4].isdigit() or not fields[2].isdigit():
         return ""

@@ -1,1 +1,1 @@
-"""The words of a page: its text layer where that is sane, else OCR."""
+"""Reads the words of a page, from its text layer or by OCR, and the title of a document."""

@@ -1,4 +1,4 @@
-"""The words of a page: its text layer where that is sane, OCR where it is not, and both where a picture holds text."""
+"""Reads the words of a page: from its text layer if that is sane, else by OCR, and by OCR from pictures with text."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,55 +15,54 @@ from ingest.read.text_layer import read_layer
 from retrieval.types import Box, TextSource, Word
 
 FEW_WORDS = 10
-"""A layer with fewer words than this is a stamp or a page number: the page itself may be a picture."""
+"""A layer with fewer words than this may be a stamp or a page number on a page that is a picture."""
 SPARE_INK = 0.003
-"""Share of the page that must be ink outside the layer's words before a page with few words goes to OCR."""
+"""A page with few words goes to OCR if ink outside those words covers more than this share of the page."""
 MIN_PICTURE = 0.04
-"""Pictures smaller than this share of the page are logos and photographs of people."""
+"""Pictures smaller than this share of the page are taken for logos and portraits, and are not read."""
 MAX_PICTURES = 6
+"""The largest pictures of a page, at most this many, are read."""
 FLAT = 12.0
-"""Standard deviation of grey values under which a picture is a plain background."""
+"""A picture whose grey values have a smaller standard deviation than this is a plain background."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageText:
-    """The words in reading order. `turn`: degrees clockwise by which the page must be turned to be upright;
-    the boxes refer to the page once that is done.
-    """
+    """The words of a page. Their boxes refer to the page after a rotation by `rotation`, which makes it upright."""
 
-    words: tuple[Word, ...]
+    words: tuple[Word, ...]  # in reading order
     source: TextSource
-    turn: Rotation = 0
+    rotation: Rotation = 0
 
 
 def read_page(layer: Any, image: Callable[[], Image.Image], ocr: Ocr | None) -> PageText:
     """Read one page.
 
-    `layer` is PyMuPDF's page, or None where there is no text layer to read (an image, a PDF that only poppler
-    opens). `image` renders the page as displayed, RGB; it is called at most once, and only if needed. Without
-    `ocr`, a garbled layer is dropped, and a scan has no words.
+    `layer` is PyMuPDF's page, or None if there is no text layer to read (the file is an image, or a PDF that only
+    poppler opens). `image` renders the page as displayed, RGB; it is called at most once, and only if needed. If
+    `ocr` is None, a garbled layer is dropped, and a scan has no words.
     """
     image = cache(image)
     words: Sequence[Word] = ()
     pictures: list[Box] = []
     if layer is not None:
         words, pictures = read_layer(layer, image)
-    bad = is_garbled([word.text for word in words])
+    garbled = is_garbled([word.text for word in words])
     if ocr is None:
-        return _page_text(() if bad else words)
-    if bad or (len(words) < FEW_WORDS and _spare_ink(image(), words) > SPARE_INK):
-        reading = ocr.read(image())
-        if bad or len(reading.words) > len(words):
-            return PageText(reading.words, "ocr" if reading.words else "none", reading.turn)
+        return _page_text(() if garbled else words)
+    if garbled or (len(words) < FEW_WORDS and _spare_ink(image(), words) > SPARE_INK):
+        result = ocr.read(image())
+        if garbled or len(result.words) > len(words):
+            return PageText(result.words, "ocr" if result.words else "none", result.rotation)
         return _page_text(words)
-    found = list(words)
+    all_words = list(words)
     for picture in pictures_to_read(pictures, image):
-        found += _read_picture(image(), picture, [word.box for word in words], ocr)
-    return _page_text(found)
+        all_words += _read_picture(image(), picture, [word.box for word in words], ocr)
+    return _page_text(all_words)
 
 
 def pictures_to_read(pictures: Sequence[Box], image: Callable[[], Image.Image]) -> list[Box]:
-    """The pictures of the page that may hold text, largest first; the strips of a sliced one are joined."""
+    """Return the boxes of the pictures that may hold text, largest first; the strips of a sliced picture are joined."""
     joined: list[Box] = []
     for picture in pictures:
         box = boxes.clip(picture)
@@ -81,7 +80,7 @@ def _page_text(words: Sequence[Word]) -> PageText:
 
 
 def _read_picture(image: Image.Image, picture: Box, known: Sequence[Box], ocr: Ocr) -> list[Word]:
-    """The words in the picture that the text layer does not have."""
+    """Return the words in the picture that are not in the text layer, whose boxes are `known`."""
     x0, y0, x1, y1 = picture
     width, height = x1 - x0, y1 - y0
     inside = [boxes.clip(box, picture) for box in known]
@@ -90,16 +89,16 @@ def _read_picture(image: Image.Image, picture: Box, known: Sequence[Box], ocr: O
         for a, b, c, d in inside
         if (c - a) * (d - b) > 0
     ]
-    reading = ocr.read(_cut(image, picture), skip=skip, turn=False)
+    result = ocr.read(_cut(image, picture), skip=skip, rotate=False)
     return [
         Word(word.text, (x0 + a * width, y0 + b * height, x0 + c * width, y0 + d * height))
-        for word in reading.words
+        for word in result.words
         for a, b, c, d in [word.box]
     ]
 
 
 def _spare_ink(image: Image.Image, words: Sequence[Word]) -> float:
-    """Share of the page that differs from its background, the boxes of `words` left out."""
+    """Return the share of the page that differs from its background, without the boxes of `words`."""
     small = image.convert("L").reduce(max(1, min(image.size) // 400))
     grey = np.asarray(small).astype(np.int16)
     ink = np.abs(grey - np.median(grey)) > 50
@@ -113,8 +112,8 @@ def _spare_ink(image: Image.Image, words: Sequence[Word]) -> float:
 
 
 def _touch(a: Box, b: Box) -> bool:
-    near = 0.004
-    return a[0] <= b[2] + near and b[0] <= a[2] + near and a[1] <= b[3] + near and b[1] <= a[3] + near
+    gap = 0.004  # share of the page
+    return a[0] <= b[2] + gap and b[0] <= a[2] + gap and a[1] <= b[3] + gap and b[1] <= a[3] + gap
 
 
 def _cut(image: Image.Image, box: Box) -> Image.Image:

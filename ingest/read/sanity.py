@@ -1,4 +1,4 @@
-"""Whether a text layer is language, or what a broken font table made of it."""
+"""Tells a text layer in a language from one that a broken font table has garbled."""
 
 import re
 import unicodedata
@@ -7,32 +7,32 @@ from collections.abc import Sequence
 import numpy as np
 
 BAD_SHARE = 0.1
-"""Share of characters that no text has, from which the layer is garbled."""
+"""A layer is garbled if more than this share of its characters occur in no text."""
 ENOUGH = 100
-"""Latin letters that it takes to judge by how often each occurs."""
+"""The fewest Latin letters whose frequencies are judged."""
 LETTERS = np.array(
     [10.3, 1.8, 2.6, 4.2, 11.1, 0.9, 1.7, 2.6, 8.1, 0.8, 2.7, 4.4, 2.9, 7.7, 5.6, 1.9, 0.2, 6.0, 6.4, 5.7, 3.4, 1.2,
      2.1, 0.1, 1.9, 1.3]
 )  # fmt: skip
-"""How often a to z occur, in per cent: the mean of English, German, Spanish, Polish, Turkish and Finnish."""
+"""Frequencies of a to z in per cent: the mean of English, German, Spanish, Polish, Turkish and Finnish."""
 LIKENESS = 0.75
-"""Cosine to that under which letters stand for other letters. Each of those languages has 0.93 or more, pages of
-tables, part numbers and source code 0.88 or more; a text whose letters are shifted has 0.74 or less for nearly
-every shift."""
+"""A layer is garbled if the cosine of its letter frequencies with LETTERS is below this. Each of those languages has
+0.93 or more; pages of tables, part numbers and source code have 0.88 or more; a text whose letters are shifted has
+0.74 or less for nearly every shift."""
 
 
 def is_garbled(words: Sequence[str]) -> bool:
-    """True if the words are not worth keeping: no characters, cid codes, or letters put in for others."""
+    """Return whether the words are useless: unassigned characters, `(cid:N)` codes, or letters in place of others."""
     text = "".join(words)
     if not text:
         return False
     cids = sum(map(len, re.findall(r"\(cid:\d+\)", text)))
-    bad = sum(unicodedata.category(c) in {"Co", "Cn", "Cc", "Cs"} or c == "\ufffd" for c in text)
-    if (bad + cids) / len(text) > BAD_SHARE:
+    unassigned = sum(unicodedata.category(c) in {"Co", "Cn", "Cc", "Cs"} or c == "\ufffd" for c in text)
+    if (unassigned + cids) / len(text) > BAD_SHARE:
         return True
-    # NFD parts a letter from its accent, so that e with an acute counts as e.
+    # NFD separates a letter from its accent, so that e with an acute counts as e.
     letters = [ord(c) - ord("a") for c in unicodedata.normalize("NFD", text).lower() if "a" <= c <= "z"]
     if len(letters) < max(ENOUGH, 0.3 * len(text)):
         return False
-    found = np.bincount(letters, minlength=26).astype(np.float64)
-    return bool(found @ LETTERS / np.linalg.norm(found) / np.linalg.norm(LETTERS) < LIKENESS)
+    counts = np.bincount(letters, minlength=26).astype(np.float64)
+    return bool(counts @ LETTERS / np.linalg.norm(counts) / np.linalg.norm(LETTERS) < LIKENESS)

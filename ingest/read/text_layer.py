@@ -1,4 +1,4 @@
-"""A PDF page's text layer: what a reader of the page would see, and what an OCR program left there for him."""
+"""Reads a PDF page's text layer: the words that a reader of the page sees, or those that an OCR program put there."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,38 +12,40 @@ from ingest.read.titles import clean
 from retrieval.types import Box, Word
 
 MIN_SIZE = 1.5
-"""Points; smaller text is there for machines."""
+"""Points; smaller text is meant for machines."""
 LIGHT = 225
-"""A colour whose red, green and blue are all at least this may be white on white."""
+"""Text whose red, green and blue are all at least this (of 255) may be white on white."""
 CONTRAST = 24
-"""Grey values between the lightest and the darkest pixel of a box that has something written in it."""
+"""A box has visible text if its lightest and darkest pixel are at least this many grey values apart."""
 FILLED, STROKED = 16, 32  # PyMuPDF's char_flags
 
 
 def read_layer(page: Any, image: Callable[[], Image.Image]) -> tuple[list[Word], list[Box]]:
-    """The words of PyMuPDF's `page`, in the file's order of blocks and lines, and the boxes of its pictures.
+    """Return the words of PyMuPDF's `page`, in the file's order of blocks and lines, and the boxes of its pictures.
 
-    Boxes are relative to the page as displayed. Text outside the page, without size, or in the colour of what
-    is behind it is left out; invisible text (render mode 3) is kept where there is no visible text beside it:
-    it is a scan's OCR. `image` renders the page; it is called only where light text must be looked at.
+    Boxes are relative to the page as displayed. Leaves out text outside the page, tiny text, and text in the colour
+    of its background. Keeps invisible text (render mode 3) unless most of the words are visible: on a scan, invisible
+    text is the result of OCR. `image` renders the page; it is called only to look at light text.
     """
     textpage = page.get_textpage(flags=pymupdf.TEXTFLAGS_WORDS & ~pymupdf.TEXT_PRESERVE_LIGATURES)
-    place = _placing(page)
+    place = _page_relative(page)
     words = [Word(clean(text), place(box)) for *box, text, _, _, _ in textpage.extractWORDS()]
-    dropped, invisible = _suspects(textpage, place, image)
-    kept = [word for word in words if boxes.area(word.box) > 0 and word.text.strip()]
-    if dropped:
-        kept = [word for word in kept if not _inside(word.box, dropped)]
+    unreadable, invisible = _hidden_text(textpage, place, image)
+    words = [word for word in words if boxes.area(word.box) > 0 and word.text.strip()]
+    if unreadable:
+        words = [word for word in words if not _is_inside(word.box, unreadable)]
     if invisible:
-        visible = [word for word in kept if not _inside(word.box, invisible)]
-        if len(visible) > len(kept) / 2:  # not a scan: somebody's keywords
-            kept = visible
+        visible = [word for word in words if not _is_inside(word.box, invisible)]
+        if (
+            len(visible) > len(words) / 2
+        ):  # This is no scan; the invisible words are keywords for search engines.
+            words = visible
     pictures = [place(item["bbox"]) for item in page.get_image_info()]
-    return kept, [picture for picture in pictures if boxes.area(picture) > 0]
+    return words, [picture for picture in pictures if boxes.area(picture) > 0]
 
 
-def _placing(page: Any) -> Callable[[Sequence[float]], Box]:
-    """From points of the page as it lies in the file to shares of the page as displayed."""
+def _page_relative(page: Any) -> Callable[[Sequence[float]], Box]:
+    """Return a function from points on the unrotated page to a box relative to the page as displayed."""
     matrix, rect = page.rotation_matrix, page.rect
     width, height = max(rect.width, 1e-6), max(rect.height, 1e-6)
 
@@ -54,21 +56,21 @@ def _placing(page: Any) -> Callable[[Sequence[float]], Box]:
     return place
 
 
-def _suspects(
+def _hidden_text(
     textpage: Any, place: Callable[[Sequence[float]], Box], image: Callable[[], Image.Image]
 ) -> tuple[list[Box], list[Box]]:
-    """Where text stands that nobody can see although it is painted, and where it is not painted at all."""
-    dropped: list[Box] = []
+    """Return the boxes of text that is painted but not visible to a reader, and of text that is not painted."""
+    unreadable: list[Box] = []
     invisible: list[Box] = []
     for span in _spans(textpage):
         box = place(span["bbox"])
         if span["size"] < MIN_SIZE:
-            dropped.append(box)
+            unreadable.append(box)
         elif not span["char_flags"] & (FILLED | STROKED) or span["alpha"] == 0:
             invisible.append(box)
-        elif _is_light(span["color"]) and boxes.area(box) > 0 and not _written(image(), box):
-            dropped.append(box)
-    return dropped, invisible
+        elif _is_light(span["color"]) and boxes.area(box) > 0 and not _has_contrast(image(), box):
+            unreadable.append(box)
+    return unreadable, invisible
 
 
 def _spans(textpage: Any) -> Iterator[dict[str, Any]]:
@@ -83,7 +85,7 @@ def _is_light(colour: int) -> bool:
     return min(colour >> 16 & 255, colour >> 8 & 255, colour & 255) >= LIGHT
 
 
-def _written(image: Image.Image, box: Box) -> bool:
+def _has_contrast(image: Image.Image, box: Box) -> bool:
     x0, y0, x1, y1 = box
     left, top = int(x0 * image.width), int(y0 * image.height)
     cut = image.crop(
@@ -93,6 +95,7 @@ def _written(image: Image.Image, box: Box) -> bool:
     return bool(int(values.max()) - int(values.min()) >= CONTRAST)
 
 
-def _inside(box: Box, spans: Sequence[Box]) -> bool:
+def _is_inside(box: Box, spans: Sequence[Box]) -> bool:
+    """Return whether the middle of `box` lies in one of the spans."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     return any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in spans)

@@ -1,4 +1,4 @@
-"""A title that says something: from the metadata, else from a file name that reads like words."""
+"""Chooses a document's title: from its metadata, else from a file name made of words; and cleans foreign text."""
 
 import re
 from pathlib import Path
@@ -15,15 +15,15 @@ _VOWEL = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûü�
 
 
 def clean(text: str) -> str:
-    """The text without what no table and no terminal takes: NUL, and lone surrogates, which become U+FFFD.
+    """Return the text without characters that tables and terminals reject: NUL, and lone surrogates (now U+FFFD).
 
-    Those come from file names that are not UTF-8 (PEP 383) and from fonts and metadata that are broken.
+    They come from file names that are not UTF-8 (PEP 383) and from broken fonts and metadata.
     """
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "")
 
 
 def title_of(metadata: str, path: Path) -> str:
-    """The metadata's title if a person may have written it, else the file's name in words, else ""."""
+    """Return the metadata's title if a person may have written it, else the words of the file's name, else ""."""
     title = " ".join(re.sub(r"[\x00-\x1f\ufffd]", " ", clean(metadata)).split())
     if 3 <= len(title) <= 300 and _WORD.search(title) and not _JUNK.match(title) and not _opaque(title):
         return title
@@ -35,11 +35,12 @@ def title_of(metadata: str, path: Path) -> str:
 
 
 def _opaque(name: str) -> bool:
-    """No words in it, as in hex digests, serial numbers, paths, `IMG 2041`."""
+    """Return whether the name has no words, like hex digests, serial numbers, paths and `IMG 2041`."""
     if re.search(r"[\\/]\S+[\\/]|^[A-Za-z]:\\|^https?:", name):
         return True
-    found = _WORD.findall(name)
-    words = [word for word in found if not word.isascii() or (len(word) > 2 and _VOWEL.search(word))]
+    words = [
+        word for word in _WORD.findall(name) if not word.isascii() or (len(word) > 2 and _VOWEL.search(word))
+    ]
     letters = sum(map(len, words))
     hex_like = re.fullmatch(r"[0-9a-fA-F ]{8,}", name) and re.search(r"\d", name)
     return not words or bool(hex_like) or letters < 0.4 * len(name.replace(" ", ""))

@@ -1,1 +1,1 @@
-"""Making what the ingest ships: the quantised line recogniser."""
+"""Makes the model that the ingest ships: the quantized line recogniser of its OCR."""

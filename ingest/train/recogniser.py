@@ -1,12 +1,12 @@
-"""The line recogniser of PP-OCRv6 in int8: half the time for the same words.
+"""Quantizes the line recogniser of PP-OCRv6 to int8, which halves its time and keeps the words that it reads.
 
-Three steps on the ONNX file that comes with RapidOCR, none of which changes what it was trained to do: each
-GELU, written out in five operations, becomes one; convolutions are quantised statically (uint8 activations,
-int8 weights per channel); matrix products dynamically, among them the head over 18,710 characters. Weights
-keep 7 bits, so that processors without VNNI do not overflow (ONNX Runtime, "Quantize ONNX models").
+Three steps change the ONNX file that comes with RapidOCR, without further training. Each GELU, written out as five
+operations, becomes a single operation. Convolutions are quantized statically (uint8 activations, int8 weights per
+channel). Matrix products are quantized dynamically, among them the head over 18,710 characters. Weights keep 7 bits,
+so that processors without VNNI do not overflow (ONNX Runtime, "Quantize ONNX models").
 
-The ranges of the activations come from pages that are set here from passages of the training data, in several
-scripts, typefaces and colours, and worn like scans. No page of the samples or of a benchmark is among them.
+The ranges of the activations come from pages that this module typesets from passages of the training data, in several
+scripts, typefaces and colours, and degrades like scans. No page of the samples or of a benchmark is among them.
 
     python -m ingest.train.recogniser ../shared/data/train models/ocr-1
 """
@@ -42,19 +42,30 @@ from retrieval.models.onnx import write_manifest
 
 PUBLISHED = MODELS / "PP-OCRv6_rec_small.onnx"
 STRIPS = 96
-"""Lines that the ranges are taken from: the memory of the calibration grows with them."""
+"""Lines from which the ranges are taken; the memory of the calibration grows with their number."""
 PASSAGES_PER_PAGE = 5
+"""The number of passages in one page."""
 LANGUAGES = {"en": 6, "de": 6, "es": 6, "zh": 10, "ro": 6, "tr": 6, "vi": 6}
+"""Passages of XQuAD, by language."""
 ENGLISH = 90
-COLOURS = (("#000", "#fff"),) * 6 + (
-    ("#fff", "#24476b"), ("#333", "#e8e4d8"), ("#777", "#fff"), ("#a11", "#fff"),
-)  # fmt: skip
+"""Passages of the English training data."""
+COLOURS = (
+    *[("#000", "#fff")] * 6,
+    ("#fff", "#24476b"),
+    ("#333", "#e8e4d8"),
+    ("#777", "#fff"),
+    ("#a11", "#fff"),
+)
+"""Ink and paper; 6 of 10 texts are black on white."""
 
 Strip = NDArray[np.float32]  # (1, 3, height, width), BGR in [-1, 1]
 
 
 def passages(data: Path, rng: random.Random) -> list[str]:
-    """English passages, and some in other languages, in random order."""
+    """Return passages in English and, fewer, in other languages, in random order.
+
+    `data` is the folder with groups.jsonl.gz and xquad.jsonl.gz.
+    """
     with gzip.open(data / "groups.jsonl.gz", "rt", encoding="utf-8") as file:
         chosen = rng.sample([json.loads(line)["pos"] for line in file], ENGLISH)
     by_language: dict[str, set[str]] = {language: set() for language in LANGUAGES}
@@ -68,7 +79,7 @@ def passages(data: Path, rng: random.Random) -> list[str]:
 
 
 def typeset(texts: Sequence[str], rng: random.Random) -> Image.Image:
-    """A page with the texts in various types; a quarter of them give way to a table of numbers."""
+    """Return a page with the texts in various typefaces; a table of numbers replaces a quarter of the texts."""
     with pymupdf.open() as document:
         page = document.new_page(width=595, height=842)
         page.insert_htmlbox(
@@ -98,8 +109,8 @@ def _numbers(rng: random.Random) -> str:
     return "<table>" + "".join(f"<tr>{cell()}{cell()}{cell()}{cell()}</tr>" for _ in range(3)) + "</table>"
 
 
-def worn(page: Image.Image, rng: random.Random) -> Image.Image:
-    """A third of the pages as they are, the others grey, skewed, blurred, faded, noisy and compressed."""
+def degrade(page: Image.Image, rng: random.Random) -> Image.Image:
+    """Return a third of the pages unchanged, and the others grey, skewed, blurred, faded, noisy and compressed."""
     if rng.random() < 0.35:
         return page
     grey = page.convert("L").rotate(rng.uniform(-0.8, 0.8), Image.Resampling.BICUBIC, fillcolor=255)
@@ -111,41 +122,41 @@ def worn(page: Image.Image, rng: random.Random) -> Image.Image:
     return Image.open(file).convert("RGB")
 
 
-class Recording:
-    """The published recogniser, and every line that it was shown."""
+class RecordingRecogniser:
+    """The published recogniser, which also records every line that it is given."""
 
     def __init__(self) -> None:
         self._session = session(PUBLISHED)
-        self.seen: list[Strip] = []
+        self.lines: list[Strip] = []
 
     def run(self, outputs: None, feed: dict[str, Strip]) -> Any:
-        self.seen.append(feed["x"])
+        self.lines.append(feed["x"])
         return self._session.run(outputs, feed)
 
     def get_modelmeta(self) -> Any:
         return self._session.get_modelmeta()
 
 
-def strips(data: Path, seed: int) -> list[Strip]:
-    """Lines as the recogniser sees them."""
+def calibration_lines(data: Path, seed: int) -> list[Strip]:
+    """Return STRIPS random lines of degraded pages, as the recogniser receives them."""
     rng = random.Random(seed)
     texts = passages(data, rng)
-    recording = Recording()
-    engine = RapidOcr(recording)
+    recogniser = RecordingRecogniser()
+    engine = RapidOcr(recogniser)
     for first in range(0, len(texts), PASSAGES_PER_PAGE):
-        engine.read(worn(typeset(texts[first : first + PASSAGES_PER_PAGE], rng), rng))
-    return rng.sample(recording.seen, STRIPS)
+        engine.read(degrade(typeset(texts[first : first + PASSAGES_PER_PAGE], rng), rng))
+    return rng.sample(recogniser.lines, STRIPS)
 
 
 def fuse_gelu(model: onnx.ModelProto) -> int:
-    """Put one Gelu wherever x / sqrt(2), Erf, + 1, times x, / 2 stand; returns how many were found."""
+    """Replace each chain x / sqrt(2), Erf, + 1, times x, / 2 by a Gelu, in place; returns the number of chains."""
     makers = {output: node for node in model.graph.node for output in node.output}
     users: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
             users.setdefault(name, []).append(node)
-    fused: dict[str, onnx.NodeProto] = {}  # by the output that it takes over
-    gone: set[str] = set()  # outputs of the five
+    fused: dict[str, onnx.NodeProto] = {}  # by the output of the chain that it replaces
+    removed: set[str] = set()  # outputs of the five operations
     for erf in [node for node in model.graph.node if node.op_type == "Erf"]:
         chain = [makers[erf.input[0]], erf]
         for _ in range(3):
@@ -157,9 +168,11 @@ def fuse_gelu(model: onnx.ModelProto) -> int:
         fused[target] = helper.make_node(
             "Gelu", [source], [target], erf.name + "_gelu", domain="com.microsoft"
         )
-        gone |= {node.output[0] for node in chain}
+        removed |= {node.output[0] for node in chain}
     nodes = [
-        fused.get(n.output[0], n) for n in model.graph.node if n.output[0] not in gone or n.output[0] in fused
+        fused.get(n.output[0], n)
+        for n in model.graph.node
+        if n.output[0] not in removed or n.output[0] in fused
     ]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -167,7 +180,9 @@ def fuse_gelu(model: onnx.ModelProto) -> int:
     return len(fused)
 
 
-class _Strips(CalibrationDataReader):
+class _LineReader(CalibrationDataReader):
+    """Gives the lines to ONNX Runtime's calibration one by one."""
+
     def __init__(self, rows: Sequence[Strip]) -> None:
         self._rows: Iterator[Strip] = iter(rows)
 
@@ -176,8 +191,8 @@ class _Strips(CalibrationDataReader):
         return None if row is None else {"x": row}
 
 
-def quantise(published: Path, rows: Sequence[Strip], out: Path) -> dict[str, Any]:
-    """Write the int8 model to `out`; returns how many operations were changed."""
+def quantize(published: Path, rows: Sequence[Strip], out: Path) -> dict[str, Any]:
+    """Quantize the model, with ranges from the lines `rows`, and write it to `out`; returns the changes by kind."""
     with tempfile.TemporaryDirectory() as folder:
         current, prepared, static = (Path(folder) / name for name in ("17.onnx", "fused.onnx", "static.onnx"))
         onnx.save(version_converter.convert_version(onnx.load(str(published)), 17), str(current))
@@ -186,21 +201,34 @@ def quantise(published: Path, rows: Sequence[Strip], out: Path) -> dict[str, Any
         gelus = fuse_gelu(model)
         onnx.save(model, str(prepared))
         shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-        convolutions = [  # not those that see one channel each: they are limited by memory, and lose most
+        convolutions = [  # Not the depthwise ones: memory limits their speed, and they would lose the most accuracy.
             n.name for n in model.graph.node if n.op_type == "Conv" and shapes.get(n.input[1], [0, 0])[1] > 1
         ]
         products = [n.name for n in model.graph.node if n.op_type == "MatMul" and set(n.input) & set(shapes)]
         quantize_static(
-            prepared, static, _Strips(rows), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_quantize=convolutions,
-        )  # fmt: skip
+            prepared,
+            static,
+            _LineReader(rows),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_quantize=convolutions,
+        )
         quantize_dynamic(
-            static, out, nodes_to_quantize=products, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8
-        )  # fmt: skip
+            static,
+            out,
+            nodes_to_quantize=products,
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+        )
     return {"gelus": gelus, "convolutions": len(convolutions), "products": len(products)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Make the recogniser and its manifest in the folder given on the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -209,7 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    changed = quantise(PUBLISHED, strips(options.data, options.seed), options.out / "recogniser.onnx")
+    changed = quantize(
+        PUBLISHED, calibration_lines(options.data, options.seed), options.out / "recogniser.onnx"
+    )
     write_manifest(options.out, options.out.name, {"from": PUBLISHED.name})
     print(changed, f"{(options.out / 'recogniser.onnx').stat().st_size / 1e6:.1f} MB")
 

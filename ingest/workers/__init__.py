@@ -1,1 +1,1 @@
-"""Worker processes with limits: a hostile file ends its worker, not the run."""
+"""Worker processes with limits of time and memory: a hostile file ends its worker, not the ingest."""

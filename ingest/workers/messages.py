@@ -1,4 +1,12 @@
-"""What the workers are asked for and what they answer."""
+"""The values that pass between the caller of `prepare`, the worker pool and the worker processes.
+
+A document's way through the ingest, and the events of each step:
+
+1. `workers.dispatch.prepare` takes a `Task` per document and yields `Prepared` events (this module).
+2. `embed.embed` passes these on as `embed.Event`, with `Embedded` pages in place of each `PreparedPage`.
+3. `pipeline.ingest` writes the pages, and yields `progress.Progress` for the person who waits; its field `event` is one
+   of the words of `progress.Event`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,6 +15,8 @@ from ingest.rasterize.document import Renderer
 from ingest.sources import Source
 from retrieval.errors import UnreadableDocument
 from retrieval.types import TextSource, Word
+
+# What `prepare` takes and yields
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +29,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The document can be read: its pages follow."""
+    """The document can be read; its pages follow."""
 
     source: Source
     pages: int
-    title: str  # "" if neither metadata nor file name says anything
+    title: str  # "" if neither the metadata nor the file name has a meaningful one
     date: str  # ISO date of creation; "" if unknown
     renderer: Renderer
     meta: Mapping[str, str] = field(default_factory=dict)
@@ -31,6 +41,8 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class PreparedPage:
+    """A page, rasterized and read. If OCR detects that it is rotated, all fields refer to the upright page."""
+
     source: Source
     number: int  # from 1
     width: float  # points, as displayed and upright
@@ -43,16 +55,16 @@ class PreparedPage:
 
 @dataclass(frozen=True, slots=True)
 class FailedPage:
-    """One page that no renderer could render; the document goes on without it."""
+    """No renderer could render this page; the document goes on without it."""
 
     source: Source
-    number: int
+    number: int  # from 1
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """All pages have come."""
+    """All pages of the document have come."""
 
     source: Source
 
@@ -67,27 +79,33 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """No worker has said anything for a moment: the caller may do what can wait."""
+    """No worker has sent anything for a moment, so that the caller may do other work."""
 
 
-OfDocument = Opened | PreparedPage | FailedPage | Finished | Failed
-Prepared = OfDocument | Idle
+DocumentEvent = Opened | PreparedPage | FailedPage | Finished | Failed
+Prepared = DocumentEvent | Idle
 
 
-PAGES_AT_ONCE = 8
-"""Pages in a chunk: few enough to share a document out, enough to make opening it again cheap."""
+# What the pool sends to a worker process, and what a worker answers besides the events above
+
+
+PAGES_PER_CHUNK = 8
+"""Small enough to share one document among the workers, large enough to make opening it again in each of them cheap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some pages of one document: what a worker does at a time. `last` 0: open it, say so, do the first chunk."""
+    """Consecutive pages of one document, the work that a worker is given at a time.
 
-    document: int
+    If `last` is 0, the worker opens the document, answers `Opened`, and prepares the first PAGES_PER_CHUNK pages.
+    """
+
+    document: int  # the dispatcher's number of the document
     task: Task
-    first: int
+    first: int  # from 1
     last: int
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkDone:
-    """A worker asks for more."""
+    """The worker has answered for all pages of its chunk and is free."""

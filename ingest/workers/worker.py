@@ -1,4 +1,4 @@
-"""What a worker process does: open, rasterize, read, compress; within its limits of time and memory."""
+"""The work of a worker process: open, rasterize, read and compress pages within limits of time and memory."""
 
 import io
 import os
@@ -14,14 +14,14 @@ from PIL import Image
 
 import configs.settings as configs
 from ingest.ocr.engine import load_ocr
-from ingest.ocr.result import Ocr, OcrResult, turned_image
+from ingest.ocr.result import Ocr, OcrResult, rotated_image
 from ingest.rasterize.document import Rasterizer, info, open_document, open_other
 from ingest.rasterize.mupdf import MissingContent, MupdfDocument, out_of_memory
 from ingest.read.page_text import read_page
 from ingest.read.titles import clean
 from ingest.workers.limits import die_with, limit_memory, time_limit
 from ingest.workers.messages import (
-    PAGES_AT_ONCE,
+    PAGES_PER_CHUNK,
     Chunk,
     ChunkDone,
     Failed,
@@ -35,13 +35,14 @@ from retrieval.errors import FolioscopeError, MissingExtra, UnreadableDocument
 from retrieval.types import Box, Word
 
 OCR_DPI = 150
+"""Pages rasterized at fewer dots per inch are rasterized again at this resolution for OCR."""
 WEBP_METHOD = 2
-"""libwebp's effort, 0 to 6: 1.2 times the time of 1 for five sixths of the bytes; 4 takes 2.6 times as long."""
+"""libwebp's effort, 0 to 6: 2 takes 1.2 times the time of 1 for five sixths of the bytes; 4 takes 2.6 times as long."""
 
 
 def run_worker(connection: "Connection[Any, Any]", settings: configs.Ingest) -> None:
     """Answer chunks until the parent closes the connection or dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
     os.setsid()  # poppler's and tesseract's processes die with this group
     threading.Thread(target=die_with, args=(os.getppid(),), daemon=True).start()
     limit_memory(settings.memory_mb)
@@ -52,25 +53,28 @@ def run_worker(connection: "Connection[Any, Any]", settings: configs.Ingest) -> 
             for answer in worker.prepare(chunk):
                 connection.send(answer)
                 if isinstance(answer, Failed) and answer.error.reason == "too much memory":
-                    return  # what is left of this process is not worth trusting
+                    return  # the state of this process can no longer be trusted
             connection.send(ChunkDone())
 
 
 class _Worker:
+    """Prepares chunks, and keeps the last document open for the next chunk."""
+
     def __init__(self, settings: configs.Ingest) -> None:
         self._settings = settings
-        self._ocr = None if settings.ocr == "off" else _Engine(settings)
+        self._ocr = None if settings.ocr == "off" else _LazyOcr(settings)
         self._open: tuple[int, Rasterizer, MupdfDocument | None] | None = None
         self._other: Rasterizer | None = None
 
     def prepare(self, chunk: Chunk) -> Iterator[Prepared | FolioscopeError]:
+        """Yield the events of the chunk; a FolioscopeError that ends the whole ingest is yielded, not raised."""
         source = chunk.task.source
         try:
             with time_limit(self._settings.seconds_per_page):
                 document, layer = self._opened(chunk.document, chunk.task)
             last = chunk.last
             if not last:
-                last = min(PAGES_AT_ONCE, document.pages)
+                last = min(PAGES_PER_CHUNK, document.pages)
                 title, date = info(document, source.path)
                 meta = {
                     key: clean(value)
@@ -95,22 +99,28 @@ class _Worker:
         except Exception as error:
             yield Failed(source, _unexpected(clean(source.path.name), error, self._settings.memory_mb))
 
-    def _opened(self, key: int, task: Task) -> tuple[Rasterizer, MupdfDocument | None]:
-        if self._open and self._open[0] == key:
+    def _opened(self, number: int, task: Task) -> tuple[Rasterizer, MupdfDocument | None]:
+        """Return the document, and PyMuPDF's view of it for the text layer; None if PyMuPDF does not open it."""
+        if self._open and self._open[0] == number:
             return self._open[1], self._open[2]
         self._close()
         settings, path, password = self._settings, task.source.path, task.password or ""
         document = open_document(
-            path, first=settings.renderer, password=password, max_pages=settings.max_pages,
-            max_pixels=settings.max_pixels, max_file_mb=settings.max_file_mb, seconds=settings.seconds_per_page,
-        )  # fmt: skip
+            path,
+            first=settings.renderer,
+            password=password,
+            max_pages=settings.max_pages,
+            max_pixels=settings.max_pixels,
+            max_file_mb=settings.max_file_mb,
+            seconds=settings.seconds_per_page,
+        )
         layer: MupdfDocument | None = None
         if isinstance(document, MupdfDocument):
             layer = document
         elif document.renderer == "poppler":
             with suppress(UnreadableDocument):
                 layer = MupdfDocument(path, password)
-        self._open = (key, document, layer)
+        self._open = (number, document, layer)
         return document, layer
 
     def _close(self) -> None:
@@ -131,18 +141,24 @@ class _Worker:
             lambda: image if self._settings.dpi >= OCR_DPI else self._sharper(renderer, number, image),
             self._ocr,
         )
-        if text.turn:
-            image = turned_image(image, text.turn)
-            width, height = (height, width) if text.turn in {90, 270} else (width, height)
+        if text.rotation:
+            image = rotated_image(image, text.rotation)
+            width, height = (height, width) if text.rotation in {90, 270} else (width, height)
         return PreparedPage(
-            task.source, number, width, height, text.words, text.source,
-            _webp(image, 80), _webp(_thumbnail(image, self._settings.thumbnail_px), 70),
-        )  # fmt: skip
+            task.source,
+            number,
+            width,
+            height,
+            text.words,
+            text.source,
+            image=_webp(image, 80),
+            thumbnail=_webp(_thumbnail(image, self._settings.thumbnail_px), 70),
+        )
 
     def _render(
         self, task: Task, document: Rasterizer, number: int, dpi: int
     ) -> tuple[Image.Image, tuple[float, float], Rasterizer]:
-        """The page by the document's renderer, else by the other one."""
+        """Render the page with the document's renderer, else the other one; returns image, size (points), renderer."""
         try:
             return document.render(number, dpi, self._settings.max_pixels), document.size(number), document
         except UnreadableDocument as error:
@@ -165,37 +181,40 @@ class _Worker:
                 raise error from None
 
     def _sharper(self, renderer: Rasterizer, number: int, image: Image.Image) -> Image.Image:
+        """Render the page at OCR_DPI; returns `image`, the page at the settings' resolution, if that fails."""
         try:
             return renderer.render(number, OCR_DPI, self._settings.max_pixels)
         except UnreadableDocument:
             return image
 
 
-class _Engine:
-    """The OCR engine, loaded when the first page needs it."""
+class _LazyOcr:
+    """Loads the OCR engine when the first page needs it, and cleans its words."""
 
     def __init__(self, settings: configs.Ingest) -> None:
         self._settings = settings
         self._engine: Ocr | None = None
 
-    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), turn: bool = True) -> OcrResult:
+    def read(self, image: Image.Image, *, skip: Sequence[Box] = (), rotate: bool = True) -> OcrResult:
         if self._engine is None:
             self._engine = load_ocr(self._settings.ocr, self._settings.seconds_per_page)
-        reading = self._engine.read(image, skip=skip, turn=turn) if self._engine else OcrResult(())
-        return replace(reading, words=tuple(Word(clean(word.text), word.box) for word in reading.words))
+        result = self._engine.read(image, skip=skip, rotate=rotate) if self._engine else OcrResult(())
+        return replace(result, words=tuple(Word(clean(word.text), word.box) for word in result.words))
 
 
 def _unexpected(name: str, error: Exception, memory_mb: int) -> UnreadableDocument:
+    """Return the error of a document in which a library raised an error of its own."""
     text = clean(f"{type(error).__name__}: {error}".splitlines()[0][:200])
     if out_of_memory(error):
         return UnreadableDocument(
             "too much memory",
-            f"{name} needs more than {memory_mb:,} MiB (memory_mb): raise it, or leave it out",
+            f"{name} needs more than {memory_mb:,} MiB (memory_mb): raise the limit, or leave the file out",
         )
     return UnreadableDocument("damaged", f"{name} cannot be read ({text})")
 
 
 def _thumbnail(image: Image.Image, width: int) -> Image.Image:
+    """Scale the page to `width` pixels; a thumbnail is at most 16 times as tall as wide."""
     height = max(1, round(image.height * width / image.width))
     return image.resize((width, min(height, 16 * width)), Image.Resampling.BOX, reducing_gap=2.0)
 

@@ -1,1 +1,1 @@
-"""Writes every document in `samples/pdfs/`: run `python -m samples.make` in the repository root."""
+"""Makes every document in `samples/pdfs/`: run `python -m samples.make` in the repository root."""

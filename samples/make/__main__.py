@@ -1,4 +1,4 @@
-"""Write all documents, or those named: `python -m samples.make [MODULE ...]`."""
+"""Write all documents, or the named ones: `python -m samples.make [MODULE ...]`."""
 
 from __future__ import annotations
 

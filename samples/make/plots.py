@@ -1,6 +1,6 @@
-"""Charts and figures as pixels (matplotlib): their numbers are in no text layer.
+"""Draws charts and figures as pixels (matplotlib), so that their numbers are in no text layer.
 
-A figure is drawn at `dpi` and handed over as a PNG of few colours, so that a page stays small.
+A figure is drawn at `dpi` and stored as a PNG with few colours, so that a page stays small.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ STYLE = {
 
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1, size: float = 9) -> tuple[Any, Any]:
-    """A matplotlib figure and its axes; width, height and the size of labels in points."""
+    """Return a matplotlib figure and its axes; width, height and the size of labels are in points."""
     with plt.rc_context(STYLE | {"font.size": size}):
         drawn, axes = plt.subplots(rows, columns, figsize=(width / 72, height / 72), layout="constrained")
         return drawn, axes
 
 
 def pixels(drawn: Any, dpi: int = 150, colours: int = 64) -> Any:
-    """The figure as a reportlab flowable of the figure's own size."""
+    """Return the figure as a reportlab flowable of the figure's own size, and close the figure."""
     buffer = io.BytesIO()
     with plt.rc_context(STYLE):
         drawn.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
@@ -50,5 +50,6 @@ def pixels(drawn: Any, dpi: int = 150, colours: int = 64) -> Any:
 
 
 def label_bars(axes: Any, form: str = "{:.0f}", size: float = 9) -> None:
+    """Write its value above each bar."""
     for container in axes.containers:
         axes.bar_label(container, fmt=lambda v: form.format(v), padding=2, fontsize=size)

@@ -1,7 +1,7 @@
-"""Puts fixed pages on paper: flowables in, a PDF out, the same bytes on every run.
+"""Sets flowables on fixed pages and writes a PDF with the same bytes on every run.
 
-Questions are judged by page, so a document here is a list of sheets, not a flow of text: whatever does
-not fit on its sheet is an error, never a new page. reportlab's invariant mode leaves out dates and ids.
+Questions are judged by page, so a document is a list of sheets, not a flow of text: text that does not fit on its
+sheet is an error and never starts a new page. reportlab's invariant mode leaves out dates and ids.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reportlab.platypus import Frame
 
 Flowable = Any  # reportlab carries no types
 Draw = Callable[[Any], None]
-Furniture = Callable[[Any, int, int], None]  # canvas, page number from 1, pages in all
+Furniture = Callable[[Any, int, int], None]  # takes canvas, page number from 1, number of pages
 
 FAMILIES = {
     "Sans": ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
@@ -35,19 +35,19 @@ ROOM_AFTER_HEADING = 64  # points: the heading and two lines
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """One page: a banner over the full width, then text that runs through the columns."""
+    """One page: a banner over the full width, then text that flows through the columns."""
 
     flow: Sequence[Flowable]
     banner: Sequence[Flowable] = ()
-    draw: Draw | None = None  # drawn under the text, in points from the bottom left
+    draw: Draw | None = None  # draws under the text, in points from the bottom left
     rotate: int = 0  # the page's /Rotate, in degrees
     furniture: bool = True
-    carry: bool = False  # what does not fit runs on to the next sheet
+    carry: bool = False  # text that does not fit continues on the next sheet
 
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """Lengths are in points; margins are left, top, right, bottom."""
+    """The page's layout. Lengths are in points; margins are left, top, right, bottom."""
 
     size: tuple[float, float] = A4
     margins: tuple[float, float, float, float] = (62, 66, 62, 60)
@@ -56,17 +56,18 @@ class Paper:
 
     @property
     def width(self) -> float:
-        """Of the text, all columns together."""
+        """The width of the text, all columns and gutters together."""
         return self.size[0] - self.margins[0] - self.margins[2]
 
     @property
     def column(self) -> float:
+        """The width of one column."""
         return (self.width - self.gutter * (self.columns - 1)) / self.columns
 
 
 @cache
 def fonts() -> None:
-    """Register the fonts that matplotlib carries, so that a page looks the same in every viewer."""
+    """Register the fonts that come with matplotlib, so that a page looks the same in every viewer."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     for family, files in FAMILIES.items():
         names = [family + style for style in ("", "-Bold", "-Italic", "-BoldItalic")]
@@ -87,6 +88,7 @@ def write_pdf(
     lang: str = "en",
     furniture: Furniture | None = None,
 ) -> None:
+    """Write the sheets to a PDF. `furniture` draws headers and footers. Raises ValueError if a sheet overflows."""
     fonts()
     canvas = Canvas(str(path), pagesize=paper.size, invariant=1, pageCompression=1, lang=lang)
     canvas.setTitle(title)
@@ -95,7 +97,7 @@ def write_pdf(
     canvas.setCreator("samples/make")
     carried: list[Flowable] = []
     for number, sheet in enumerate(sheets, start=1):
-        # reportlab swaps the sides of a page that is turned by 90 degrees; the paper itself stays upright.
+        # reportlab swaps the sides of a page that is rotated by 90 degrees; the paper itself stays upright.
         canvas.setPageSize(paper.size if sheet.rotate % 180 == 0 else paper.size[::-1])
         canvas.setPageRotation(sheet.rotate)
         if furniture and sheet.furniture:
@@ -117,7 +119,7 @@ def write_pdf(
 
 
 def place(canvas: Any, sheet: Sheet, flow: list[Flowable], paper: Paper, where: str) -> list[Flowable]:
-    """Set the banner, then the flow column by column; return what did not fit."""
+    """Set the banner, then the flow column by column; returns the flowables that did not fit."""
     left, top, _, bottom = paper.margins
     height = paper.size[1] - top - bottom
     if sheet.banner:
@@ -132,7 +134,7 @@ def place(canvas: Any, sheet: Sheet, flow: list[Flowable], paper: Paper, where: 
 
 
 def pour(frame: Any, flow: list[Flowable], canvas: Any, where: str) -> list[Flowable]:
-    """Fill the frame, splitting the last paragraph but never a tuple; return what did not fit."""
+    """Fill the frame, splitting the last paragraph but never a tuple; returns the flowables that did not fit."""
     rest = list(flow)
     while rest:
         block = rest[0] if isinstance(rest[0], tuple) else (rest[0],)

@@ -1,7 +1,7 @@
-"""Makes a born-digital page look as if it had been printed, stamped on and put through a scanner.
+"""Makes a born-digital page look as if it had been printed, stamped on and scanned.
 
-What a scanner does, in this order: the sheet lies askew, the lamp lights it unevenly, the optics blur,
-the sensor adds noise, dust and the edge of the lid show. Every page has its own seed.
+It imitates a scanner: the sheet lies askew, the optics blur, the lamp lights the sheet unevenly, the spine darkens the
+left edge, the sensor adds noise, and dust and dirt on the glass show. Every page has its own seed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SCRIPT = {"B": "ℬ", "E": "ℰ", "F": "ℱ", "H": "ℋ", "I": "ℐ", "L": "ℒ"
 
 
 def render(pdf: Path, page: int) -> Image.Image:
-    """The page (from 0) as a grey image at 200 dpi."""
+    """Return the page (numbered from 0) as a grey image at 200 dpi."""
     with pymupdf.open(pdf) as document:
         pixmap = document[page].get_pixmap(dpi=DPI, colorspace=pymupdf.csGRAY)
         return Image.frombytes("L", (pixmap.width, pixmap.height), pixmap.samples)
 
 
 def scan(page: Image.Image, seed: int, skew: float, noise: float = 4.0) -> Image.Image:
-    """skew is in degrees, counter-clockwise."""
+    """Return the page as a scan, in grey. `skew` is in degrees, counter-clockwise; `noise` in grey values."""
     rng = np.random.default_rng(seed)
     page = page.rotate(skew, resample=Image.Resampling.BICUBIC, fillcolor=226)
     page = page.filter(ImageFilter.GaussianBlur(0.75))
@@ -54,12 +54,13 @@ def scan(page: Image.Image, seed: int, skew: float, noise: float = 4.0) -> Image
 
 
 def fax(page: Image.Image, seed: int, skew: float) -> Image.Image:
-    """The same in black and white, with the speckle that a threshold makes."""
+    """Return the page as a scan in black and white, with the speckle that a threshold makes."""
     grey = scan(page, seed, skew, noise=9.0)
     return grey.point(lambda value: 255 if value > 150 else 0).convert("1", dither=Image.Dither.NONE)
 
 
 def jpeg(page: Image.Image, quality: int = 45) -> io.BytesIO:
+    """Compress the page, with its resolution in the file."""
     buffer = io.BytesIO()
     page.save(buffer, format="jpeg", quality=quality, dpi=(DPI, DPI))
     buffer.seek(0)
@@ -67,7 +68,7 @@ def jpeg(page: Image.Image, quality: int = 45) -> io.BytesIO:
 
 
 def write_scans(path: Path, pages: Sequence[Image.Image], title: str) -> None:
-    """A PDF of page images without a text layer."""
+    """Write a PDF of page images without a text layer."""
     document = pymupdf.open()
     for image in pages:
         width, height = image.width * 72 / DPI, image.height * 72 / DPI
@@ -79,7 +80,7 @@ def write_scans(path: Path, pages: Sequence[Image.Image], title: str) -> None:
 
 
 def hand(canvas: Canvas, x: float, y: float, words: str, size: float = 15, seed: int = 0) -> None:
-    """Write as a person would with a pen: script letters, none quite on the line."""
+    """Write words as if by hand with a pen: in script letters, none of them exactly on the line."""
     rng = np.random.default_rng([seed, len(words)])
     lean = rng.uniform(-0.6, 1.6)
     canvas.setFillGray(0.16)
@@ -97,7 +98,7 @@ def hand(canvas: Canvas, x: float, y: float, words: str, size: float = 15, seed:
 
 
 def signature(canvas: Canvas, x: float, y: float, seed: int, wide: float = 110) -> None:
-    """Loops of a pen in a box `wide` x 30 points; the seed is the person."""
+    """Draw loops of a pen in a box of `wide` x 30 points; each seed is another person's signature."""
     rng = np.random.default_rng(seed)
     a, b, c = rng.uniform(2.2, 5.2, 3)
     path: Any = canvas.beginPath()

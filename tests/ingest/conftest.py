@@ -1,4 +1,4 @@
-"""Documents made for the tests: PDFs by PyMuPDF, images by Pillow."""
+"""Makes documents for the tests: PDFs with PyMuPDF, images with Pillow."""
 
 import zlib
 from collections.abc import Callable
@@ -20,7 +20,7 @@ PROSE = SENTENCE.split()
 
 @pytest.fixture
 def make_pdf(tmp_path: Path) -> Callable[..., Path]:
-    """A PDF with one line of text on each page, A4 as long as no size is given."""
+    """Returns a function that writes an A4 PDF with one line of text on each page; `save` goes to PyMuPDF."""
 
     def make(name: str = "made.pdf", pages: int = 1, rotate: int = 0, **save: Any) -> Path:
         document = pymupdf.open()
@@ -37,11 +37,12 @@ def make_pdf(tmp_path: Path) -> Callable[..., Path]:
 
 
 def source(path: Path) -> Source:
+    """Return the file as the ingest discovers it."""
     return next(discover([path]))
 
 
 def scan(lines: list[str], size: tuple[int, int] = (1240, 900), font_size: int = 30) -> Image.Image:
-    """An image of lines of text, black on white."""
+    """Return an image of lines of text, black on white. Sizes are in pixels."""
     image = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(font_size)
@@ -51,7 +52,7 @@ def scan(lines: list[str], size: tuple[int, int] = (1240, 900), font_size: int =
 
 
 def raw_pdf(content: bytes, filters: str, pages: int = 1) -> bytes:
-    """A PDF written by hand, all of whose pages share one content stream, stored as given."""
+    """Return a hand-written PDF whose pages share one content stream, which is stored as given."""
     kids = b" ".join(b"%d 0 R" % (4 + k) for k in range(pages))
     page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 300] /Contents 3 0 R /Resources << >> >>"
     objects = [
@@ -74,9 +75,9 @@ def raw_pdf(content: bytes, filters: str, pages: int = 1) -> bytes:
 
 
 def bomb() -> bytes:
-    """A PDF of some kilobytes whose page expands to 2 GB of drawing operators, deflated three times over.
+    """Return a PDF of some kilobytes whose page expands to 2 GB of drawing operators, deflated three times.
 
-    The inner stream repeats one block that ends in a full flush, so that making it takes no time either.
+    The inner stream repeats one block that ends in a full flush, so that the stream is quick to make.
     """
     block, count = b"0 0 m 300 300 l S\n" * 60_000, 1_900
     raw = zlib.compressobj(9, zlib.DEFLATED, -15)

@@ -25,7 +25,8 @@ from ingest.known import EDITED
 from ingest.pipeline import ingest
 from ingest.progress import Progress
 from ingest.sources import path_of
-from ingest.workers.dispatch import FailedPage, Prepared, PreparedPage, Task, prepare
+from ingest.workers.dispatch import prepare
+from ingest.workers.messages import FailedPage, Prepared, PreparedPage, Task
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadSource, IndexBusy
 from retrieval.labels import BadChange

@@ -1,3 +1,5 @@
+"""Files of every kind opened and rasterized: PDFs with both renderers, images, and files that are rejected."""
+
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +36,7 @@ def test_both_renderers_show_the_same_page(make_pdf: Make, first: str) -> None:
     image = document.render(1, 72, 10**7)
     assert (image.mode, image.size) == ("RGB", (842, 595))
     dark = np.argwhere(np.asarray(image.convert("L")) < 128)
-    assert dark[:, 1].min() > 700  # turned clockwise, the first line runs down at the right
+    assert dark[:, 1].min() > 700  # rotated clockwise, the first line runs down at the right
     document.close()
 
 
@@ -59,7 +61,7 @@ def test_an_encrypted_file_asks_for_its_password_and_opens_with_it(make_pdf: Mak
         ("image.png", b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "damaged"),
     ],
 )
-def test_what_is_no_document_is_refused_with_a_reason(
+def test_a_file_that_is_no_document_is_rejected_with_a_reason(
     tmp_path: Path, name: str, data: bytes, reason: str
 ) -> None:
     assert _reason(_write(tmp_path / name, data))[0] == reason
@@ -72,16 +74,16 @@ def test_a_folder_or_a_broken_link_cannot_be_read(tmp_path: Path) -> None:
     assert _reason(tmp_path / "link.pdf")[0] == "unreadable"
 
 
-def test_a_pdf_without_pages_has_no_pages(tmp_path: Path) -> None:
+def test_a_pdf_without_pages_is_rejected(tmp_path: Path) -> None:
     assert _reason(_write(tmp_path / "none.pdf", raw_pdf(b"", "null", pages=0)))[0] == "no pages"
 
 
-def test_more_pages_than_the_limit_are_refused(make_pdf: Make) -> None:
+def test_a_pdf_with_more_pages_than_the_limit_is_rejected(make_pdf: Make) -> None:
     assert _reason(make_pdf(pages=4), max_pages=3)[0] == "too many pages"
     assert open_document(make_pdf(pages=3), max_pages=3).pages == 3
 
 
-def test_a_pdf_without_its_end_is_repaired(make_pdf: Make) -> None:
+def test_a_truncated_pdf_is_repaired(make_pdf: Make) -> None:
     path = make_pdf(pages=3)
     path.write_bytes(path.read_bytes()[:-400])
     document = open_document(path)
@@ -89,7 +91,7 @@ def test_a_pdf_without_its_end_is_repaired(make_pdf: Make) -> None:
     assert np.asarray(document.render(3, 72, 10**7)).min() < 100
 
 
-def test_the_second_renderer_has_the_same_pages(make_pdf: Make) -> None:
+def test_the_other_renderer_finds_the_same_pages(make_pdf: Make) -> None:
     path = make_pdf(pages=2)
     other = open_other(open_document(path), path)
     assert other is not None
@@ -110,7 +112,7 @@ def test_without_poppler_the_message_names_its_package(
     assert "apt install poppler-utils" in message
 
 
-def test_an_enormous_page_is_rasterized_smaller(tmp_path: Path) -> None:
+def test_an_enormous_page_is_rasterized_at_a_lower_resolution(tmp_path: Path) -> None:
     document = pymupdf.open()
     document.new_page(width=14_400, height=14_400)
     document.save(tmp_path / "plan.pdf")
@@ -118,7 +120,7 @@ def test_an_enormous_page_is_rasterized_smaller(tmp_path: Path) -> None:
     assert 0.98e6 < image.width * image.height <= 1e6
 
 
-def test_an_image_past_the_limit_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+def test_an_image_over_the_limit_is_rejected_before_it_is_decoded(tmp_path: Path) -> None:
     Image.new("1", (20_000, 20_000)).save(tmp_path / "plan.png", compress_level=1)
     reason, message = _reason(tmp_path / "plan.png", max_pixels=49_000_000)
     assert reason == "page too large"
@@ -126,7 +128,7 @@ def test_an_image_past_the_limit_is_refused_before_it_is_decoded(tmp_path: Path)
     assert open_document(tmp_path / "plan.png", max_pixels=50_000_000).pages == 1
 
 
-def test_a_large_image_is_rasterized_smaller(tmp_path: Path) -> None:
+def test_a_large_image_is_rasterized_at_a_lower_resolution(tmp_path: Path) -> None:
     Image.new("L", (5_000, 4_000)).save(tmp_path / "plan.png", compress_level=1)
     image = open_document(tmp_path / "plan.png", max_pixels=2_500_000).render(1, 600, 2_500_000)
     assert 2.4e6 < image.width * image.height <= 2.5e6
@@ -143,7 +145,7 @@ def test_each_frame_of_a_tiff_is_a_page(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["tiff", "jpg", "png", "webp"])
-def test_an_image_has_the_size_that_it_is_rendered_with_whatever_its_orientation(
+def test_the_size_of_an_image_is_that_of_its_rendering_for_every_orientation(
     tmp_path: Path, kind: str, orientation: int
 ) -> None:
     exif = Image.Exif()
@@ -169,11 +171,11 @@ def test_each_frame_of_a_tiff_has_its_own_orientation(tmp_path: Path) -> None:
         assert (width > height) == (upright[0] > upright[1])
 
 
-def test_a_turned_photograph_stands_upright(tmp_path: Path) -> None:
+def test_a_rotated_photograph_is_rendered_upright(tmp_path: Path) -> None:
     image = Image.new("RGB", (300, 100), "white")
     image.paste("black", (0, 0, 50, 50))
     exif = Image.Exif()
-    exif[274] = 6  # to be turned clockwise by 90 degrees
+    exif[274] = 6  # to be rotated clockwise by 90 degrees
     image.save(tmp_path / "photo.jpg", exif=exif)
     document = open_document(tmp_path / "photo.jpg")
     shown = document.render(1, 150, 10**7)
@@ -195,7 +197,7 @@ def test_a_turned_photograph_stands_upright(tmp_path: Path) -> None:
         ("L", 40, "bmp", (40, 40, 40)),
     ],
 )
-def test_every_kind_of_pixel_becomes_rgb(
+def test_every_pixel_format_becomes_rgb(
     tmp_path: Path, mode: str, colour: int, suffix: str, shown: tuple[int, int, int]
 ) -> None:
     path = tmp_path / f"image.{suffix}"

@@ -1,3 +1,5 @@
+"""Words of pages made here: text layers, pictures, scans, garbled fonts and reading order."""
+
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -17,18 +19,18 @@ from retrieval.types import Box, Word
 from tests.ingest.conftest import PROSE, scan
 
 
-class Spy:
-    """An engine that says what it was asked to read."""
+class RecordingOcr:
+    """An engine that records the size of each image and the number of boxes to skip."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[tuple[int, int], int]] = []
+        self.calls: list[tuple[tuple[int, int], int]] = []
 
-    def read(self, image: Image.Image, *, skip: Any = (), turn: bool = True) -> OcrResult:
-        self.asked.append((image.size, len(skip)))
+    def read(self, image: Image.Image, *, skip: Any = (), rotate: bool = True) -> OcrResult:
+        self.calls.append((image.size, len(skip)))
         return OcrResult(tuple(Word(f"read{k}", (0.1, 0.1, 0.2, 0.2)) for k in range(20)), 0, 0.9)
 
 
-def _read(document: Any, path: Path, ocr: Spy | None = None) -> tuple[PageText, Image.Image]:
+def _read(document: Any, path: Path, ocr: RecordingOcr | None = None) -> tuple[PageText, Image.Image]:
     document.save(path)
     opened = MupdfDocument(path)
     image = opened.render(1, 100, 10**7)
@@ -41,7 +43,7 @@ def _prose(page: Any, count: int = 60, **options: Any) -> None:
 
 
 def _shifted(character: str) -> str:
-    """What a font without its table gives: each letter is another one."""
+    """Replace a letter by another one, as a font without its character table does."""
     return chr((ord(character) - ord("a") + 3) % 26 + ord("a")) if "a" <= character <= "z" else character
 
 
@@ -69,7 +71,7 @@ def test_word_boxes_lie_on_the_ink_of_the_page_as_displayed(tmp_path: Path, rota
     assert ink.sum() == 0
 
 
-def test_two_columns_are_read_one_after_the_other(tmp_path: Path) -> None:
+def test_two_columns_of_a_text_layer_are_read_one_after_the_other(tmp_path: Path) -> None:
     document = pymupdf.open()
     page = document.new_page(width=595, height=842)
     page.insert_textbox((60, 100, 280, 700), " ".join(PROSE * 2), fontsize=11)
@@ -79,7 +81,7 @@ def test_two_columns_are_read_one_after_the_other(tmp_path: Path) -> None:
     assert [word.box[0] < 0.5 for word in text.words] == [True] * 2 * len(PROSE) + [False] * len(PROSE)
 
 
-def test_text_that_nobody_can_see_is_dropped(tmp_path: Path) -> None:
+def test_text_that_no_reader_can_see_is_dropped(tmp_path: Path) -> None:
     document = pymupdf.open()
     page = document.new_page(width=595, height=842)
     _prose(page)
@@ -98,14 +100,14 @@ def test_the_invisible_layer_of_a_scan_is_kept(tmp_path: Path) -> None:
     page = document.new_page(width=595, height=842)
     page.insert_image(page.rect, stream=_png(Image.effect_noise((300, 400), 90)))
     _prose(page, render_mode=3)
-    spy = Spy()
-    text, _ = _read(document, tmp_path / "a.pdf", spy)
+    engine = RecordingOcr()
+    text, _ = _read(document, tmp_path / "a.pdf", engine)
     assert text.source == "text layer"
     assert [word.text for word in text.words][:3] == PROSE[:3]
 
 
 @pytest.mark.parametrize(
-    ("words", "bad"),
+    ("words", "garbled"),
     [
         (PROSE, False),
         (["\ufffd\ufffd\ufffd", "harbour", "office"], True),
@@ -118,34 +120,34 @@ def test_the_invisible_layer_of_a_scan_is_kept(tmp_path: Path) -> None:
         ([], False),
     ],
 )
-def test_a_layer_is_garbled_if_it_is_no_language(words: list[str], bad: bool) -> None:
-    assert is_garbled(words) == bad
+def test_a_layer_is_garbled_if_it_is_no_language(words: list[str], garbled: bool) -> None:
+    assert is_garbled(words) == garbled
 
 
-def test_a_garbled_layer_is_read_anew_and_without_ocr_dropped(tmp_path: Path) -> None:
+def test_a_garbled_layer_is_replaced_by_ocr_or_dropped_without_it(tmp_path: Path) -> None:
     document = pymupdf.open()
     _prose(document.new_page())
     text = " ".join("".join(map(_shifted, word)) for word in PROSE)
     document.new_page(pno=0).insert_textbox((60, 60, 540, 500), text)
-    spy = Spy()
-    assert _read(document, tmp_path / "a.pdf", spy)[0].source == "ocr"
+    engine = RecordingOcr()
+    assert _read(document, tmp_path / "a.pdf", engine)[0].source == "ocr"
     assert _read(document, tmp_path / "b.pdf")[0] == PageText((), "none")
 
 
 def test_a_page_that_is_a_picture_goes_to_ocr_and_a_blank_one_does_not(tmp_path: Path) -> None:
-    spy = Spy()
+    engine = RecordingOcr()
     document = pymupdf.open()
     page = document.new_page(width=595, height=842)
     page.insert_text((290, 820), "7")
-    assert _read(document, tmp_path / "blank.pdf", spy)[0].source == "text layer"
-    assert spy.asked == []
+    assert _read(document, tmp_path / "blank.pdf", engine)[0].source == "text layer"
+    assert engine.calls == []
     page.insert_image(page.rect, stream=_png(scan(["a line of the scan"] * 8)))
-    assert _read(document, tmp_path / "scan.pdf", spy)[0].source == "ocr"
-    assert len(spy.asked) == 1
+    assert _read(document, tmp_path / "scan.pdf", engine)[0].source == "ocr"
+    assert len(engine.calls) == 1
 
 
-def test_only_the_picture_of_a_page_with_text_is_read_and_its_words_lie_in_it(tmp_path: Path) -> None:
-    spy = Spy()
+def test_on_a_page_with_text_ocr_reads_only_the_picture_and_its_words_lie_in_it(tmp_path: Path) -> None:
+    engine = RecordingOcr()
     document = pymupdf.open()
     page = document.new_page(width=600, height=800)
     _prose(page)
@@ -153,14 +155,13 @@ def test_only_the_picture_of_a_page_with_text_is_read_and_its_words_lie_in_it(tm
     page.insert_image((150, 500, 450, 700), stream=_png(chart))
     page.insert_image((20, 20, 60, 60), stream=_png(chart))  # a logo
     page.insert_text((160, 520), "known")  # a word of the layer that lies on the picture
-    text, image = _read(document, tmp_path / "a.pdf", spy)
-    (size, skipped), *more = spy.asked
+    text, image = _read(document, tmp_path / "a.pdf", engine)
+    (size, skipped), *more = engine.calls
     assert (more, skipped) == ([], 1)
     assert size == pytest.approx((image.width / 2, image.height / 4), abs=2)
     assert text.source == "text layer"
-    assert text.words[-1].box == pytest.approx(
-        (0.3, 0.65, 0.35, 0.675)
-    )  # (0.1, 0.1, 0.2, 0.2) of the picture
+    in_picture = (0.3, 0.65, 0.35, 0.675)  # (0.1, 0.1, 0.2, 0.2) of the picture
+    assert text.words[-1].box == pytest.approx(in_picture)
 
 
 def _column(x0: float, x1: float, top: float, lines: int) -> list[Box]:
@@ -190,11 +191,11 @@ def test_a_table_is_read_row_by_row() -> None:
     assert reading_order(rows) == list(range(24))
 
 
-def test_no_lines_have_no_order() -> None:
+def test_the_order_of_no_lines_is_empty() -> None:
     assert reading_order([]) == []
 
 
-def test_the_image_is_not_rendered_where_the_layer_says_all(
+def test_the_image_is_not_rendered_if_the_layer_suffices(
     make_pdf: Callable[..., Path], tmp_path: Path
 ) -> None:
     document = pymupdf.open()
@@ -204,4 +205,4 @@ def test_the_image_is_not_rendered_where_the_layer_says_all(
     def refuse() -> Image.Image:
         raise AssertionError("rendered")
 
-    assert len(read_page(MupdfDocument(tmp_path / "a.pdf").page(1), refuse, Spy()).words) == 60
+    assert len(read_page(MupdfDocument(tmp_path / "a.pdf").page(1), refuse, RecordingOcr()).words) == 60

@@ -1,4 +1,4 @@
-"""The sample documents, questions and judgments agree, and are as hard as they claim to be."""
+"""The sample documents, questions and judgments are consistent and as difficult as samples/README.md says."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pages_of(path: Path) -> int:
 
 
 def judgments() -> Iterator[tuple[str, str, int]]:
-    """Question, page name and grade of each line."""
+    """Yield question id, page name and grade of each line."""
     for line in (SAMPLES / "qrels.txt").read_text(encoding="utf-8").splitlines():
         query_id, zero, page, grade = line.split()
         assert zero == "0", line
@@ -62,7 +62,7 @@ def test_every_question_has_its_own_id_and_its_own_words(queries: list[dict[str,
     assert len({query["text"].lower() for query in queries}) == len(queries)
 
 
-def test_every_question_says_where_and_how_it_is_answered(queries: list[dict[str, Any]]) -> None:
+def test_every_question_has_its_sources_and_its_kind(queries: list[dict[str, Any]]) -> None:
     for query in queries:
         assert set(query) == {"query_id", "text", "document", "sources", "kind"}
         assert all(query[key] for key in ("text", "sources", "kind")), query
@@ -89,23 +89,25 @@ def test_every_judged_page_exists(pages: dict[str, int]) -> None:
 
 
 def test_every_document_answers_at_least_five_questions(pages: dict[str, int]) -> None:
-    asked: dict[str, set[str]] = {name: set() for name in pages}
+    answered: dict[str, set[str]] = {name: set() for name in pages}
     for query_id, page, grade in judgments():
         if grade == 2:
-            asked[page.split("#")[0]].add(query_id)
-    assert {name: len(ids) for name, ids in asked.items() if len(ids) < 5} == {}
+            answered[page.split("#")[0]].add(query_id)
+    assert {name: len(ids) for name, ids in answered.items() if len(ids) < 5} == {}
 
 
-def test_a_question_names_its_document_when_all_its_answers_lie_in_one(queries: list[dict[str, Any]]) -> None:
-    found: dict[str, set[str]] = {}
+def test_a_question_names_its_document_if_one_document_has_all_its_answers(
+    queries: list[dict[str, Any]],
+) -> None:
+    documents_of: dict[str, set[str]] = {}
     for query_id, page, _ in judgments():
-        found.setdefault(query_id, set()).add(page.split("#")[0])
+        documents_of.setdefault(query_id, set()).add(page.split("#")[0])
     for query in queries:
-        documents = found[query["query_id"]]
+        documents = documents_of[query["query_id"]]
         assert query["document"] == (documents.pop() if len(documents) == 1 else None), query["query_id"]
 
 
-def test_the_demo_has_ten_questions_of_the_set(queries: list[dict[str, Any]]) -> None:
+def test_the_demo_has_ten_of_the_questions(queries: list[dict[str, Any]]) -> None:
     demo = (SAMPLES / "demo.txt").read_text(encoding="utf-8").split()
     assert len(demo) == len(set(demo)) == 10
     assert set(demo) <= {query["query_id"] for query in queries}
@@ -122,7 +124,7 @@ def test_the_scanned_letter_within_the_minutes_is_the_only_page_without_text() -
         assert [page.number + 1 for page in document if not page.get_text().strip()] == [4]
 
 
-def test_the_annex_of_the_minutes_is_turned_by_its_rotate_entry() -> None:
+def test_the_annex_of_the_minutes_is_rotated_by_its_rotate_entry() -> None:
     with pymupdf.open(PDFS / "sandrey-harbour-minutes.pdf") as document:
         assert [page.rotation for page in document] == [0, 0, 0, 0, 90, 0]
         annex = document[4]

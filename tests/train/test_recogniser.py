@@ -1,4 +1,4 @@
-"""The quantised line recogniser, made from the published one, on pages set here."""
+"""The quantized line recogniser against the published one, on pages that are typeset here."""
 
 import random
 from pathlib import Path
@@ -21,8 +21,9 @@ TEXT = [
 
 
 def page(seed: int) -> Image.Image:
+    """Return a page of TEXT, typeset and degraded as for the calibration."""
     rng = random.Random(seed)
-    return recogniser.worn(recogniser.typeset(TEXT, rng), rng)
+    return recogniser.degrade(recogniser.typeset(TEXT, rng), rng)
 
 
 def read(engine: RapidOcr, image: Image.Image) -> list[str]:
@@ -36,13 +37,13 @@ def published() -> RapidOcr:
 
 def test_the_shipped_recogniser_reads_what_the_published_one_reads(published: RapidOcr) -> None:
     shipped = RapidOcr()
-    same, of = 0, 0
+    same, total = 0, 0
     for seed in (11, 12, 13):
-        theirs, ours = read(published, page(seed)), read(shipped, page(seed))
-        of += len(theirs)
-        same += sum(word in ours for word in theirs)
-    assert of > 100
-    assert same / of >= 0.97
+        expected, words = read(published, page(seed)), read(shipped, page(seed))
+        total += len(expected)
+        same += sum(word in words for word in expected)
+    assert total > 100
+    assert same / total >= 0.97
 
 
 def test_fusing_gelu_changes_no_result(tmp_path: Path) -> None:
@@ -59,11 +60,13 @@ def test_fusing_gelu_changes_no_result(tmp_path: Path) -> None:
     np.testing.assert_allclose(after_run, before_run, atol=1e-4)
 
 
-def test_quantised_anew_it_reads_a_page_and_is_a_third_of_the_size(tmp_path: Path) -> None:
-    recording = recogniser.Recording()
+def test_a_newly_quantized_recogniser_reads_a_page_and_has_less_than_a_third_of_the_size(
+    tmp_path: Path,
+) -> None:
+    recording = recogniser.RecordingRecogniser()
     RapidOcr(recording).read(page(1))
     out = tmp_path / "recogniser.onnx"
-    changed = recogniser.quantise(recogniser.PUBLISHED, recording.seen[:12], out)
+    changed = recogniser.quantize(recogniser.PUBLISHED, recording.lines[:12], out)
     assert changed == {"gelus": 13, "convolutions": 43, "products": 9}
     assert out.stat().st_size < recogniser.PUBLISHED.stat().st_size / 3
     read_words = read(RapidOcr(session(out)), page(12))

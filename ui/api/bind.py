@@ -1,8 +1,8 @@
-"""Pages of many documents bound into one new PDF, in a process of its own.
+"""Binds pages of many documents into one new PDF, in a process of its own.
 
-An original is hostile until its pages are copied: it may crash, hang or eat memory, and may carry scripts,
-files and forms. So the process has limits, what is copied is stripped to what draws, and a page that cannot be
-had from its original is its stored image with its words, invisible, over it.
+An original may be hostile: it may crash the process, hang or use up memory, and may carry scripts, files and forms. So
+the process has limits, and the copied pages are stripped to the entries that draw them. If a page cannot be copied
+from its original, its stored image stands for it, with the page's words as invisible text on top.
 """
 
 import io
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ingest.ocr.result import Rotation, turned_image
+from ingest.ocr.result import Rotation, rotated_image
 from ingest.rasterize.mupdf import MupdfDocument, out_of_memory
 from ingest.read.titles import clean
 from ingest.sources import content_id, state_of
@@ -38,15 +38,19 @@ try:
 except ImportError as error:
     raise MissingExtra("PyMuPDF is not installed: pip install pymupdf") from error
 
-TURNS: tuple[Rotation, ...] = (0, 90, 180, 270)
-LETTERS = "FolioscopeLetters"
+ROTATIONS: tuple[Rotation, ...] = (0, 90, 180, 270)
+INVISIBLE_FONT = "FolioscopeLetters"
+MAX_CHARACTERS = 65_535
+"""Characters that the invisible font can hold: its codes have two bytes, and 0 stands for a missing character."""
+
+# Keys of PDF dictionaries (ISO 32000-1) that a copied page keeps
 
 PAGE = {"Type", "Parent", "MediaBox", "CropBox", "Rotate", "UserUnit", "Resources", "Contents"}
 RESOURCES = {"Font", "XObject", "ExtGState", "ColorSpace", "Pattern", "Shading"}
 NAMES = {"CharProcs", "Colorants"}
-"""Dictionaries whose keys are names of the file's own making, as those of the RESOURCES are."""
+"""Dictionaries whose keys are chosen by the file, like the keys of each kind of RESOURCES."""
 NUMBERS = {"Widths", "W", "W2", "Differences"}
-"""Long lists of plain values: not looked into."""
+"""Long lists of plain values, which are not searched."""
 STREAMS = """Length Filter DecodeParms Predictor Colors Columns Rows BitsPerComponent EarlyChange K EndOfLine
 EndOfBlock EncodedByteAlign BlackIs1 DamagedRowsBeforeError JBIG2Globals ColorTransform"""
 FUNCTIONS = """FunctionType Domain Range Size BitsPerSample Order Encode Decode C0 C1 N Functions Bounds"""
@@ -59,12 +63,18 @@ FONTS = """Name BaseFont FirstChar LastChar FontDescriptor Encoding BaseEncoding
 DescendantFonts CIDSystemInfo Registry Ordering Supplement DW DW2 CIDToGIDMap CMapName WMode UseCMap FontName
 FontFamily FontStretch FontWeight Flags ItalicAngle Ascent Descent Leading CapHeight XHeight StemV StemH AvgWidth
 MaxWidth MissingWidth FontFile FontFile2 FontFile3 CharSet Length1 Length2 Length3 Style Lang FD CIDSet"""
-DRAWS = {*NAMES, *NUMBERS, *f"{STREAMS} {FUNCTIONS} {GRAPHICS} {FONTS}".split()}
-"""All keys that a drawing's dictionaries need (ISO 32000-1, 7 to 9 and 11): none runs, opens or holds anything."""
+DRAWING = {*NAMES, *NUMBERS, *f"{STREAMS} {FUNCTIONS} {GRAPHICS} {FONTS}".split()}
+"""All keys that a drawing's dictionaries need (ISO 32000-1, 7 to 9 and 11). None of them runs, opens or embeds
+anything."""
 
-Copies = dict[str, tuple[Any, int, bool]]
-"""By page_id: a PDF with clean copies of its document's pages, the page's place there (from 0), and whether the
-words that were read from it are still to be written on it."""
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A clean copy of a page."""
+
+    pdf: Any  # an open PDF with the copies of the pages of one document
+    index: int  # the page's index in it, from 0
+    lacks_words: bool  # it is a scan without a text layer: the words that OCR read must be written on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,120 +82,135 @@ class ExportPage:
     """One page of the new PDF."""
 
     page: Page
-    heading: str  # its line of the outline
-    original: Path | None  # the file that it was ingested from
+    heading: str  # the text of its outline entry
+    original: Path | None  # the file from which it was ingested
     image: Path  # the stored image, upright
     words: tuple[Word, ...]  # in reading order; boxes refer to the image
-    scanned: bool  # they were read by OCR
+    scanned: bool  # whether the words were read by OCR
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What `main` reads, pickled, from its parent."""
+    """The work that `main` reads, pickled, from its parent process."""
 
-    leaves: Sequence[ExportPage]
+    leaves: Sequence[ExportPage]  # the pages, in the order of the new PDF
     target: Path
     title: str
-    seconds: float
+    seconds: float  # per page
     memory_mb: int
-    left_out: frozenset[str]  # doc_ids whose originals are not opened
+    excluded: frozenset[str]  # doc_ids whose originals must not be opened
 
 
 def main() -> None:
-    """Read a job from stdin, write its PDF, and say on stdout what is being read and what was replaced."""
+    """Read a job from stdin and write its PDF.
+
+    Reports on stdout, one JSON object per line: `reading`, the doc_id of the document whose original is being read, ""
+    for none; `replaced`, by doc_id, why stored images stand for pages; `damaged`, that a stored image is unreadable.
+    """
     pymupdf.set_messages(fd=2)
-    job: Job = pickle.load(sys.stdin.buffer)  # from our own parent
+    job: Job = pickle.load(sys.stdin.buffer)  # trusted: it comes from our own parent process
     threading.Thread(target=die_with, args=(os.getppid(),), daemon=True).start()
     limit_memory(job.memory_mb)
     try:
         _bind(job)
     except IndexDamaged as error:
-        _tell(damaged=str(error))
+        _report(damaged=str(error))
 
 
-def _tell(**said: object) -> None:
-    sys.stdout.write(json.dumps(said) + "\n")
+def _report(**fields: object) -> None:
+    sys.stdout.write(json.dumps(fields) + "\n")
     sys.stdout.flush()
 
 
 def _bind(job: Job) -> None:
-    copied = _copied(job)
-    letters = {letter: n for n, letter in enumerate(sorted({c for leaf in job.leaves for w in leaf.words
-                                                            for c in f"{w.text} "}), start=1)}  # fmt: skip
-    made = pymupdf.open()
-    font = _letters(made, list(letters)[:65_535])
+    copies = _copy_pages(job)
+    distinct = {c for leaf in job.leaves for word in leaf.words for c in f"{word.text} "}
+    characters = sorted(distinct)[:MAX_CHARACTERS]
+    codes = {character: code for code, character in enumerate(characters, start=1)}
+    target = pymupdf.open()
+    font = _add_invisible_font(target, characters)
     for leaf in job.leaves:
-        part, at, bare = copied.get(leaf.page.page_id, (None, 0, True))
-        _tell(reading=leaf.page.doc_id if part else "")
+        copy = copies.get(leaf.page.page_id)
+        _report(reading=leaf.page.doc_id if copy else "")
         with time_limit(job.seconds):
-            if part:
-                made.insert_pdf(
-                    part, from_page=at, to_page=at, links=False, annots=False, widgets=False, final=0
+            if copy:
+                target.insert_pdf(
+                    copy.pdf,
+                    from_page=copy.index,
+                    to_page=copy.index,
+                    links=False,
+                    annots=False,
+                    widgets=False,
+                    final=0,
                 )
             else:
-                _add_image(made, leaf)
-            if bare and leaf.words:
-                _write(made[-1], leaf.words, letters, font)
-    _tell(reading="")
+                _add_image(target, leaf)
+            if leaf.words and (copy is None or copy.lacks_words):
+                _write_words(target[-1], leaf.words, codes, font)
+    _report(reading="")
     with time_limit(job.seconds * len(job.leaves)):
-        made.set_toc(
-            [
-                [1, leaf.heading if leaf.page.page_id in copied else f"{leaf.heading} (image)", number]
-                for number, leaf in enumerate(job.leaves, start=1)
-            ]
-        )
-        made.set_metadata({"title": job.title, "producer": "Folioscope"})
-        made.save(str(job.target), garbage=2, deflate=True, no_new_id=True)
+        headings = [
+            leaf.heading if leaf.page.page_id in copies else f"{leaf.heading} (image)" for leaf in job.leaves
+        ]
+        target.set_toc([[1, heading, number] for number, heading in enumerate(headings, start=1)])
+        target.set_metadata({"title": job.title, "producer": "Folioscope"})
+        target.save(str(job.target), garbage=2, deflate=True, no_new_id=True)
 
 
-def _copied(job: Job) -> Copies:
-    wanted = {leaf.page.page_id: leaf for leaf in job.leaves if leaf.page.doc_id not in job.left_out}
-    in_order = sorted(wanted.values(), key=lambda leaf: (leaf.page.doc_id, leaf.page.number))
-    copied: Copies = {}
+def _copy_pages(job: Job) -> dict[str, _Copy]:
+    """Return copies by page_id of all pages that can be copied from their originals; reports the others."""
+    distinct = {leaf.page.page_id: leaf for leaf in job.leaves if leaf.page.doc_id not in job.excluded}
+    in_order = sorted(distinct.values(), key=lambda leaf: (leaf.page.doc_id, leaf.page.number))
+    copies: dict[str, _Copy] = {}
     for doc_id, leaves in groupby(in_order, key=lambda leaf: leaf.page.doc_id):
-        _tell(reading=doc_id)
+        _report(reading=doc_id)
         try:
-            copied |= _copies(doc_id, list(leaves), job.seconds)
+            copies |= _copy_document(doc_id, list(leaves), job.seconds)
         except Exception as error:
             if out_of_memory(error):
-                _tell(replaced={doc_id: f"it needs more than {job.memory_mb:,} MiB"})
-                sys.exit(1)  # what is left of this process is not worth trusting
-            _tell(replaced={doc_id: clean(first_line(error))[:300]})
-    return copied
+                _report(replaced={doc_id: f"it needs more than {job.memory_mb:,} MiB"})
+                sys.exit(1)  # the state of this process can no longer be trusted
+            _report(replaced={doc_id: clean(first_line(error))[:300]})
+    return copies
 
 
-def _copies(doc_id: str, leaves: Sequence[ExportPage], seconds: float) -> Copies:
+def _copy_document(doc_id: str, leaves: Sequence[ExportPage], seconds: float) -> dict[str, _Copy]:
+    """Copy these pages of one document into a PDF of their own, and strip it; returns the copies by page_id."""
     with time_limit(seconds):
-        source = _opened(doc_id, leaves[0].original)
-    copied: Copies = {}
+        source = _open_original(doc_id, leaves[0].original)
+    copies: dict[str, _Copy] = {}
     if source is None:
-        return copied
-    part = pymupdf.open()
+        return copies
+    pdf = pymupdf.open()
     for leaf in leaves:
         with time_limit(seconds):
             try:
-                page = _page(source, leaf.page.number)
+                page = _page_without_layers(source, leaf.page.number)
             except UnreadableDocument as error:
-                _tell(replaced={doc_id: str(error)})
+                _report(replaced={doc_id: str(error)})
                 continue
-            turn = _turn(source, leaf) if leaf.scanned else 0
+            rotation = _rotation(source, leaf) if leaf.scanned else 0
             _flatten(page)
-            part.insert_pdf(
+            pdf.insert_pdf(
                 page.parent, from_page=page.number, to_page=page.number, links=False, widgets=False, final=0
             )
-            copy = part[-1]
-            copy.set_rotation((copy.rotation + turn) % 360)
-            bare = leaf.scanned and not copy.get_text("words")
-            copied[leaf.page.page_id] = part, copy.number, bare
+            copy = pdf[-1]
+            copy.set_rotation((copy.rotation + rotation) % 360)
+            lacks_words = leaf.scanned and not copy.get_text("words")
+            copies[leaf.page.page_id] = _Copy(pdf, copy.number, lacks_words)
     with time_limit(seconds * len(leaves)):
-        part.bake()
-        _strip(part)
+        pdf.bake()
+        _strip(pdf)
     source.close()
-    return copied
+    return copies
 
 
-def _opened(doc_id: str, path: Path | None) -> MupdfDocument | None:
-    """The original; None where it is an image. Raises UnreadableDocument, in words that complete a sentence."""
+def _open_original(doc_id: str, path: Path | None) -> MupdfDocument | None:
+    """Open the original; returns None if it is an image.
+
+    Raises UnreadableDocument if it is gone, changed, encrypted or damaged, with a message that completes a sentence
+    about the document.
+    """
     if path is None or state_of(path) != "file":
         raise UnreadableDocument("unreadable", "its file is no longer where it was")
     with path.open("rb") as file:
@@ -201,18 +226,22 @@ def _opened(doc_id: str, path: Path | None) -> MupdfDocument | None:
         raise
 
 
-def _page(source: MupdfDocument, number: int) -> Any:
+def _page_without_layers(source: MupdfDocument, number: int) -> Any:
+    """Return PyMuPDF's page. Raises UnreadableDocument if it has hidden layers: a copy of it would show them."""
     page = source.page(number)
     if not all(layer["on"] for layer in page.parent.get_ocgs().values()):
         raise UnreadableDocument("unsupported", "it has hidden layers, which a copy would show")
     return page
 
 
-def _turn(source: MupdfDocument, leaf: ExportPage) -> Rotation:
-    """Degrees clockwise by which ingest turned the page, a scan that lay on its side."""
+def _rotation(source: MupdfDocument, leaf: ExportPage) -> Rotation:
+    """Return the rotation by which the ingest made this scan upright, found by comparison with the stored image."""
     upright = _small(_image(leaf))
-    shown = source.render(leaf.page.number, 20, 250_000)
-    return min(TURNS, key=lambda turn: float(np.abs(_small(turned_image(shown, turn)) - upright).mean()))
+    page = source.render(leaf.page.number, 20, 250_000)
+    return min(
+        ROTATIONS,
+        key=lambda rotation: float(np.abs(_small(rotated_image(page, rotation)) - upright).mean()),
+    )
 
 
 def _small(image: Image.Image) -> NDArray[np.float32]:
@@ -220,9 +249,9 @@ def _small(image: Image.Image) -> NDArray[np.float32]:
 
 
 def _flatten(page: Any) -> None:
-    """Leave of the page's notes and form fields only what they look like, in the open file, to be baked in."""
+    """Reduce the page's annotations and form fields to their appearance, so that they can be baked into the copy."""
     loaded = mupdf.pdf_page_from_fz_page(page.this)
-    mupdf.pdf_update_page(loaded)  # draws the fields that have no appearance of their own
+    mupdf.pdf_update_page(loaded)  # gives an appearance to the fields that have none
     notes = loaded.obj().pdf_dict_gets("Annots")
     for at in reversed(range(notes.pdf_array_len())):
         note = notes.pdf_array_get(at)
@@ -231,7 +260,12 @@ def _flatten(page: Any) -> None:
         if kind in {"Link", "Popup"} or reply or not note.pdf_dict_gets("AP").pdf_is_dict():
             notes.pdf_array_delete(at)
             continue
-        for key in _keys(note) - {"Rect", "AP", "AS", "F"}:  # Parent would lead to all pages of the file
+        for key in _keys(note) - {
+            "Rect",
+            "AP",
+            "AS",
+            "F",
+        }:  # Parent would bring all pages of the file into the copy
             note.pdf_dict_dels(key)
         for key in _keys(note.pdf_dict_gets("AP")) - {"N"}:
             note.pdf_dict_gets("AP").pdf_dict_dels(key)
@@ -239,60 +273,61 @@ def _flatten(page: Any) -> None:
         note.pdf_dict_puts("Subtype", mupdf.pdf_new_name("Stamp"))
 
 
-def _strip(part: Any) -> None:
-    """Take everything from the pages but what draws them."""
-    waiting = []
+def _strip(pdf: Any) -> None:
+    """Delete all entries of the pages that are not needed to draw them."""
+    to_visit = []
     seen: set[int] = set()
-    for page in part:
+    for page in pdf:
         entry = mupdf.pdf_page_from_fz_page(page.this).obj()
         for key in _keys(entry):
             if key not in PAGE:
                 entry.pdf_dict_dels(key)
             elif key == "Resources":
-                waiting += _resources(entry.pdf_dict_gets(key))
+                to_visit += _resources(entry.pdf_dict_gets(key))
             elif key != "Parent":
-                waiting.append(entry.pdf_dict_gets(key))
-    while waiting:
-        thing = waiting.pop()
-        if thing.pdf_is_indirect():
-            if thing.pdf_to_num() in seen:
+                to_visit.append(entry.pdf_dict_gets(key))
+    while to_visit:
+        node = to_visit.pop()
+        if node.pdf_is_indirect():
+            if node.pdf_to_num() in seen:
                 continue
-            seen.add(thing.pdf_to_num())
-        if thing.pdf_is_array():
-            waiting += [thing.pdf_array_get(n) for n in range(thing.pdf_array_len())]
-        for key in _keys(thing):
-            value = thing.pdf_dict_gets(key)
-            if key not in DRAWS:
-                thing.pdf_dict_dels(key)
+            seen.add(node.pdf_to_num())
+        if node.pdf_is_array():
+            to_visit += [node.pdf_array_get(n) for n in range(node.pdf_array_len())]
+        for key in _keys(node):
+            value = node.pdf_dict_gets(key)
+            if key not in DRAWING:
+                node.pdf_dict_dels(key)
             elif key == "Resources":
-                waiting += _resources(value)
+                to_visit += _resources(value)
             elif key in NAMES:
-                waiting += [value.pdf_dict_gets(name) for name in _keys(value)]
+                to_visit += [value.pdf_dict_gets(name) for name in _keys(value)]
             elif key not in NUMBERS:
-                waiting.append(value)
+                to_visit.append(value)
 
 
 def _resources(resources: Any) -> list[Any]:
-    found = []
+    """Delete the kinds of resources that do not draw; returns the entries of the others."""
+    entries = []
     for key in _keys(resources):
         if key in RESOURCES:
             kind = resources.pdf_dict_gets(key)
-            found += [kind.pdf_dict_gets(name) for name in _keys(kind)]
+            entries += [kind.pdf_dict_gets(name) for name in _keys(kind)]
         else:
             resources.pdf_dict_dels(key)
-    return found
+    return entries
 
 
-def _keys(thing: Any) -> set[str]:
-    """Of a dictionary or a stream; none of anything else."""
-    return {thing.pdf_dict_get_key(n).pdf_to_name() for n in range(thing.pdf_dict_len())}
+def _keys(node: Any) -> set[str]:
+    """Return the keys of a dictionary or a stream, and no keys for any other object."""
+    return {node.pdf_dict_get_key(n).pdf_to_name() for n in range(node.pdf_dict_len())}
 
 
-def _add_image(made: Any, leaf: ExportPage) -> None:
-    """A page of the size of the original one with the stored image, as JPEG: PDF knows no WebP."""
+def _add_image(target: Any, leaf: ExportPage) -> None:
+    """Append a page of the original's size with the stored image, as JPEG because PDF does not support WebP."""
     file = io.BytesIO()
     _image(leaf).save(file, "JPEG", quality=85)
-    page = made.new_page(width=max(leaf.page.width, 1.0), height=max(leaf.page.height, 1.0))
+    page = target.new_page(width=max(leaf.page.width, 1.0), height=max(leaf.page.height, 1.0))
     page.insert_image(page.rect, stream=file.getvalue(), keep_proportion=False)
 
 
@@ -306,85 +341,103 @@ def _image(leaf: ExportPage) -> Image.Image:
         ) from error
 
 
-def _write(page: Any, words: Sequence[Word], letters: Mapping[str, int], font: int) -> None:
-    """Write the words where they stand, invisibly (text rendering mode 3): for search and selection."""
-    own = mupdf.pdf_page_from_fz_page(page.this)
-    box, shown = mupdf.FzRect(), mupdf.FzMatrix()
-    mupdf.pdf_page_transform(own, box, shown)
-    to_own = ~pymupdf.Matrix(shown)
+def _write_words(page: Any, words: Sequence[Word], codes: Mapping[str, int], font: int) -> None:
+    """Write the words in their boxes as invisible text (text rendering mode 3), for search and selection.
+
+    `codes` and `font` (an xref) describe the invisible font.
+    """
+    pdf_page = mupdf.pdf_page_from_fz_page(page.this)
+    box, to_display = mupdf.FzRect(), mupdf.FzMatrix()
+    mupdf.pdf_page_transform(pdf_page, box, to_display)
+    from_display = ~pymupdf.Matrix(to_display)
     width, height = page.rect.width, page.rect.height
-    lines = [f"q {' '.join(f'{n:.5f}' for n in to_own)} cm BT /{LETTERS} 1 Tf 3 Tr"]
+    lines = [f"q {' '.join(f'{n:.5f}' for n in from_display)} cm BT /{INVISIBLE_FONT} 1 Tf 3 Tr"]
     for word in words:
         x0, y0, x1, y1 = word.box
-        codes = "".join(f"{letters.get(letter, 0):04x}" for letter in _in_sight(word.text))
+        text = "".join(f"{codes.get(character, 0):04x}" for character in _left_to_right(word.text))
         stretch = (x1 - x0) * width / (0.5 * max(1, len(word.text)))
         size = (y1 - y0) * height
-        lines.append(f"{stretch:.3f} 0 0 {-size:.3f} {x0 * width:.2f} {y1 * height:.2f} Tm <{codes}> Tj")
+        lines.append(f"{stretch:.3f} 0 0 {-size:.3f} {x0 * width:.2f} {y1 * height:.2f} Tm <{text}> Tj")
     lines.append("ET Q")
+    _append_content(page, "\n".join(lines).encode())
+    resources = pdf_page.obj().pdf_dict_gets("Resources")
+    if not resources.pdf_dict_gets("Font").pdf_is_dict():
+        resources.pdf_dict_puts("Font", mupdf.pdf_new_dict(pdf_page.doc(), 1))
+    reference = mupdf.pdf_new_indirect(pdf_page.doc(), font, 0)
+    resources.pdf_dict_gets("Font").pdf_dict_puts(INVISIBLE_FONT, reference)
+
+
+def _append_content(page: Any, operators: bytes) -> None:
+    """Append a content stream to the page."""
     document = page.parent
     page.wrap_contents()
     stream = document.get_new_xref()
     document.update_object(stream, "<<>>")
-    document.update_stream(stream, "\n".join(lines).encode())
+    document.update_stream(stream, operators)
     contents = [*page.get_contents(), stream]
     document.xref_set_key(page.xref, "Contents", f"[{' '.join(f'{xref} 0 R' for xref in contents)}]")
-    resources = own.obj().pdf_dict_gets("Resources")
-    if not resources.pdf_dict_gets("Font").pdf_is_dict():
-        resources.pdf_dict_puts("Font", mupdf.pdf_new_dict(own.doc(), 1))
-    reference = mupdf.pdf_new_indirect(own.doc(), font, 0)
-    resources.pdf_dict_gets("Font").pdf_dict_puts(LETTERS, reference)
 
 
-def _in_sight(text: str) -> str:
-    """The letters from left to right, as readers of a PDF expect them, and a space where another word may follow."""
+def _left_to_right(text: str) -> str:
+    """Return the word's characters in visual order, which readers of a PDF expect.
+
+    A word in a left-to-right script is followed by a space, because another word may follow it.
+    """
     if not any(unicodedata.bidirectional(letter) in {"R", "AL"} for letter in text):
         return f"{text} "
     return re.sub(r"\d+", lambda digits: digits[0][::-1], text[::-1])
 
 
-def _letters(made: Any, letters: Sequence[str]) -> int:
-    """The xref of a font without shapes in which the nth letter, from 1, has the code n and is half as wide as high.
+def _add_invisible_font(target: Any, characters: Sequence[str]) -> int:
+    """Add a font with empty shapes for these characters; returns its xref.
 
-    Any script can be written with it, and it takes a few hundred bytes.
+    The nth character, from 1, has the code n, and is half as wide as high. The font serves any script and takes a few
+    hundred bytes.
     """
 
     def add(entries: str, stream: bytes | None = None) -> int:
-        xref: int = made.get_new_xref()
-        made.update_object(xref, f"<<{entries}>>")
+        xref: int = target.get_new_xref()
+        target.update_object(xref, f"<<{entries}>>")
         if stream is not None:
-            made.update_stream(xref, stream)
+            target.update_stream(xref, stream)
         return xref
 
-    meanings = [
-        f"<{n:04x}> <{c.encode('utf-16-be', 'replace').hex()}>" for n, c in enumerate(letters, start=1)
+    file = add("", _empty_truetype())
+    descriptor = add(
+        f"/Type/FontDescriptor/FontName/{INVISIBLE_FONT}/Flags 4/FontBBox[0 0 500 1000]/ItalicAngle 0/Ascent 1000"
+        f"/Descent 0/CapHeight 1000/StemV 80/FontFile2 {file} 0 R"
+    )
+    shapes = add("", bytes(2 * (len(characters) + 1)))
+    descendant = add(
+        f"/Type/Font/Subtype/CIDFontType2/BaseFont/{INVISIBLE_FONT}/DW 500/FontDescriptor {descriptor} 0 R"
+        f"/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)/Supplement 0>>/CIDToGIDMap {shapes} 0 R"
+    )
+    return add(
+        f"/Type/Font/Subtype/Type0/BaseFont/{INVISIBLE_FONT}/Encoding/Identity-H/DescendantFonts[{descendant} 0 R]"
+        f"/ToUnicode {add('', _character_map(characters))} 0 R"
+    )
+
+
+def _character_map(characters: Sequence[str]) -> bytes:
+    """Return the ToUnicode CMap of the invisible font, from its codes to the characters."""
+    mapping = [
+        f"<{code:04x}> <{character.encode('utf-16-be', 'replace').hex()}>"
+        for code, character in enumerate(characters, start=1)
     ]
-    blocks = [meanings[start : start + 100] for start in range(0, len(meanings), 100)]
-    cmap = "\n".join([
+    blocks = [mapping[start : start + 100] for start in range(0, len(mapping), 100)]
+    lines = [
         "/CIDInit /ProcSet findresource begin 12 dict begin begincmap",
         "/CIDSystemInfo <</Registry (Adobe) /Ordering (UCS) /Supplement 0>> def",
         "/CMapName /Adobe-Identity-UCS def /CMapType 2 def",
         "1 begincodespacerange <0000> <ffff> endcodespacerange",
         *[f"{len(block)} beginbfchar\n{chr(10).join(block)}\nendbfchar" for block in blocks],
         "endcmap CMapName currentdict /CMap defineresource pop end end",
-    ])  # fmt: skip
-    file = add("", _shapeless())
-    descriptor = add(
-        f"/Type/FontDescriptor/FontName/{LETTERS}/Flags 4/FontBBox[0 0 500 1000]/ItalicAngle 0/Ascent 1000"
-        f"/Descent 0/CapHeight 1000/StemV 80/FontFile2 {file} 0 R"
-    )
-    shapes = add("", bytes(2 * (len(letters) + 1)))
-    descendant = add(
-        f"/Type/Font/Subtype/CIDFontType2/BaseFont/{LETTERS}/DW 500/FontDescriptor {descriptor} 0 R"
-        f"/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)/Supplement 0>>/CIDToGIDMap {shapes} 0 R"
-    )
-    return add(
-        f"/Type/Font/Subtype/Type0/BaseFont/{LETTERS}/Encoding/Identity-H/DescendantFonts[{descendant} 0 R]"
-        f"/ToUnicode {add('', cmap.encode())} 0 R"
-    )
+    ]
+    return "\n".join(lines).encode()
 
 
-def _shapeless() -> bytes:
-    """A TrueType font whose only glyph is empty."""
+def _empty_truetype() -> bytes:
+    """Return a TrueType font whose only glyph is empty."""
     tables = {
         b"glyf": bytes(4),
         b"head": struct.pack(
