@@ -1,4 +1,4 @@
-// One place for all keys. None of them acts while something is being typed.
+// All keyboard shortcuts. None of them acts while the reader is typing.
 
 import { focusQuestion } from './ask.js';
 import { showKeys, showScreen } from './header.js';
