@@ -1,4 +1,4 @@
-"""The page in a real browser: every screen, keys, links, phone, dark mode and hostile names, without requests to other hosts."""
+"""The page in a real browser: screens, keys, links, phone, dark mode, hostile names; no requests to other hosts."""
 
 import csv
 import io
@@ -39,7 +39,7 @@ def pdf(path: Path, *texts: str) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files to upload: PDFs, one of them with a hostile name and text; an empty file, one that is not a PDF, one that is too large."""
+    """Files to upload: PDFs, one with a hostile name and text; an empty file, one that is no PDF, one too large."""
     folder = tmp_path_factory.mktemp("web")
     pdf(
         folder / "harbour.pdf",
@@ -479,7 +479,9 @@ def test_on_a_phone_the_page_opens_over_the_results_and_back_closes_it(filled: P
         filled.get_by_role("tab", name="Compare" if screen == "Search" else "Library").click()
 
 
-def test_dark_mode_is_remembered_and_follows_the_system(browser: Browser, server: Server, filled: Page) -> None:
+def test_dark_mode_is_remembered_and_follows_the_system(
+    browser: Browser, server: Server, filled: Page
+) -> None:
     with tab(browser, server.url, color_scheme="dark") as opened:
         go_to(opened.page, "/")
         expect(opened.page.locator("body")).to_have_class(re.compile("dark"))
@@ -520,7 +522,9 @@ def test_a_folder_on_the_server_can_be_added_from_the_page(filled: Page) -> None
     expect(filled.get_by_test_id("result-card").first).to_contain_text("lighthouse.pdf")
 
 
-def test_a_document_can_be_edited_and_found_by_its_tag(browser: Browser, server: Server, filled: Page) -> None:
+def test_a_document_can_be_edited_and_found_by_its_tag(
+    browser: Browser, server: Server, filled: Page
+) -> None:
     with tab(browser, server.url, "422") as opened:  # the name is taken
         edit(opened.page)
 

@@ -13,8 +13,8 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from ui.web.auth import route_path
 from ui.web.components import assets
+from ui.web.connection import route_path
 
 NEEDED = re.compile(r"/(config/?|theme\.css|favicon\.ico|robots\.txt|(assets|static|svelte)/.*)?")
 """What the page asks of Gradio. Its own API, uploads, queue, monitoring and login are not among it."""

@@ -26,9 +26,11 @@ from ui.api.rest import description, documents, library, search
 from ui.api.rest.common import add_handlers, unmatched
 from ui.service.library import uploads_folder
 from ui.service.service import Service, service_for
-from ui.web import auth
-from ui.web.auth import Authentication
+from ui.web import login
+from ui.web.auth import Authentication, open_authentication, require_authentication
 from ui.web.components import assets
+from ui.web.connection import is_loopback
+from ui.web.guard import Guard
 from ui.web.page import mount_page
 from ui.web.security import Bounded, SameOrigin, SecurityHeaders
 
@@ -65,8 +67,8 @@ def serve(
     # Before the MCP server sets up a handler of its own, which opens files to speak.
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("asyncio").addFilter(RepeatFilter())
-    guard = auth.open_authentication(uploads_folder(uri), token=token, users=users)
-    auth.require_authentication(host, guard)
+    guard = open_authentication(uploads_folder(uri), token=token, users=users)
+    require_authentication(host, guard)
     with _bound(host, port) as bound:
         service = service_for(uri, settings, roots=folders)
         app = create_app(service, guard, host=host, has_proxy=bool(proxy))
@@ -132,17 +134,17 @@ def server(
         lifespan=lifespan,
     )
     if guard:
-        app.add_middleware(auth.Guard, doors=guard, has_proxy=has_proxy)
+        app.add_middleware(Guard, authentication=guard, has_proxy=has_proxy)
     app.add_middleware(Bounded)
     app.add_middleware(SameOrigin)
     app.add_middleware(SecurityHeaders)
-    if auth.is_loopback(host):
+    if is_loopback(host):
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host])
     app.add_middleware(RequestIds)
     add_handlers(app)
     _add_health(app, service)
     if guard:
-        app.include_router(auth.routes(guard), include_in_schema=False)
+        app.include_router(login.routes(guard), include_in_schema=False)
     app.include_router(assets.routes())
     app.include_router(media.routes(service))
     for part in (search, documents, library):
