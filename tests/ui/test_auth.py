@@ -422,7 +422,8 @@ def test_a_forged_or_changed_session_is_rejected(
     tampered = [
         "", ".", "..", text, f"{text}.", f".{mac}", f"{other}.{mac}", f"{later}.{mac}", f"{text}.{mac[:-2]}",
         f"{text}.{mac}00", f"{good}.{mac}", f"{text}.{'0' * 64}", foreign.sessions.issue("ada"),
-        ours.sessions.issue("nobody"), ours.sessions.issue(""), "é" * 9, f"{text}.{mac[:-1]}g", "0" * 60_000, "x.y", f'"{good}"',
+        ours.sessions.issue("nobody"), ours.sessions.issue(""), "é" * 9, f"{text}.{mac[:-1]}g", "0" * 60_000,
+        "x.y", f'"{good}"',
     ]  # fmt: skip
     for value in tampered:
         cookie = [(b"cookie", f"{COOKIE}={value}".encode("latin-1"))]
