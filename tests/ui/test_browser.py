@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.ui.browser import ASKED_FOR, CHROMIUM, FLAGS, Server, served, tab
+from tests.ui.browser import CHROMIUM, FLAGS, REQUIRED, Server, served, tab
 from ui.service.users import set_password
 
 HOSTILE = "tide ${document.title='owned'} & {{tables}}.pdf"
@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.skipif(
-        not (ASKED_FOR or Path(CHROMIUM).exists()), reason=f"no {CHROMIUM}: set FOLIOSCOPE_CHROMIUM"
+        not (REQUIRED or Path(CHROMIUM).exists()), reason=f"no {CHROMIUM}: set FOLIOSCOPE_CHROMIUM"
     ),
 ]
 

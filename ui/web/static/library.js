@@ -196,7 +196,7 @@ async function drawIndex() {
     const row = (name, value) => [make('dt', {}, name), make('dd', {}, value)];
     const disk = Object.entries(index.disk).filter(([, n]) => n);
     body.replaceChildren(make('dl', { class: 'facts' },
-      ...row('Pages', `${number(index.pages)} of ${count(index.documents, 'document')}`), ...row('Encoder', index.encoder), ...row('Search index', index.recall), ...row('Reranker', index.reranker || 'none'),
+      ...row('Pages', `${number(index.pages)} in ${count(index.documents, 'document')}`), ...row('Encoder', index.encoder), ...row('Search index', index.recall), ...row('Reranker', index.reranker || 'none'),
       ...row('Disk', disk.length ? `${bytes(disk.reduce((sum, [, n]) => sum + n, 0))} (${disk.map(([name, n]) => `${name} ${bytes(n)}`).join(', ')})` : 'in an object store'),
       ...index.tables.flatMap(([name, facts]) => row(name, Object.entries(facts).map(([what, value]) => `${what} ${typeof value === 'number' ? number(value) : value}`).join(' · ')))),
     make('p', { class: 'acts' }, make('button', { type: 'button', class: 'button small', 'data-care': 'compact' }, 'Compact'), make('button', { type: 'button', class: 'button small', 'data-care': 'verify' }, 'Verify')));
