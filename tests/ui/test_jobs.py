@@ -264,6 +264,36 @@ def test_an_unexpected_error_is_reported_and_the_thread_continues(make: Make, fo
     assert settled(jobs)[1].state == "done"
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device", "/srv/index"), "(OSError: No space left on device)"),
+        (
+            FolioscopeError("the index is torn", remedy="run 'folioscope index verify /srv/index'"),
+            "The index is torn",
+        ),
+    ],
+)
+def test_the_message_of_a_failed_file_has_neither_commands_nor_paths_of_the_server(
+    make: Make, folder: Path, error: Exception, message: str
+) -> None:
+    def breaks(
+        paths: Sequence[Path], *, stop: threading.Event, again: bool, collection: str, tags: Sequence[str]
+    ) -> Iterator[Progress]:
+        yield Progress("found")
+        raise error
+
+    jobs = make(breaks)
+    jobs.start()
+    jobs.add([file(folder, "a.pdf")])
+    (failed,) = settled(jobs)
+    assert (failed.state, failed.message.endswith(message), "/srv" in failed.message) == (
+        "failed",
+        True,
+        False,
+    )
+
+
 def test_a_file_with_two_paths_is_read_once_and_an_unreported_file_fails(make: Make, folder: Path) -> None:
     def once(
         paths: Sequence[Path], *, stop: threading.Event, again: bool, collection: str, tags: Sequence[str]
@@ -699,10 +729,12 @@ def test_reading_again_passes_known_files_to_the_pipeline(
     settled(jobs)
     assert runs == [(["mine.pdf"], True, "default", ())]
     add_document(store, encoder, "gone.pdf", ["two"], uri=(folder / "gone.pdf").as_uri())
-    with pytest.raises(NotFound, match=r"gone\.pdf is no longer there"):
+    with pytest.raises(NotFound, match=r"file of gone\.pdf is no longer there") as gone:
         jobs.reread([document, "gone"])
-    with shut(folder), pytest.raises(NotFound, match=r"mine\.pdf cannot be reached"):
+    assert (str(folder) in gone.value.message, str(folder) in gone.value.remedy) == (False, True)
+    with shut(folder), pytest.raises(NotFound, match=r"cannot reach the file of mine\.pdf") as unreachable:
         jobs.reread([document])
+    assert str(folder) not in unreachable.value.message
     assert len(runs) == 1
 
 

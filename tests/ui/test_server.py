@@ -3,6 +3,8 @@
 import os
 import re
 import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from starlette.types import ASGIApp
 
 from configs import settings as configs
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.errors import FolioscopeError
+from retrieval.errors import EncoderMismatch, FolioscopeError
 from retrieval.store.store import Store
 from tests.build import add_document, webp
 from tests.ui.conftest import DOC, GONE, SMALL, TIDES, filled, serving, whole
@@ -335,3 +337,21 @@ def test_no_template_contains_text_that_javascript_would_evaluate(
     monkeypatch.setattr(assets, "STATIC", tmp_path)
     with pytest.raises(ValueError, match="JavaScript would evaluate"):
         assets.component("bad")
+
+
+def test_the_message_of_a_failed_reembedding_has_neither_commands_nor_paths_of_the_server() -> None:
+    def reembed_library() -> Iterator[tuple[int, int]]:
+        yield 0, 1
+        raise OSError(28, "No space left on device", "/srv/index")
+
+    mismatch = EncoderMismatch("the index is of another encoder", remedy="folioscope index reembed /srv/new")
+    service = Service(SMALL, lambda: pytest.fail("the library is not opened"), None, reembed_library)
+    service.failure = mismatch
+    service.reembed()
+    deadline = time.monotonic() + 10
+    while service.state == "loading" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    message = "the index is of another encoder (encoding again failed: No space left on device)"
+    assert service.message == message
+    assert str(service.failure) == f"{message}: folioscope index reembed /srv/new"
+    service.close()

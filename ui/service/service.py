@@ -165,7 +165,7 @@ class Service:
                 self.progress = LOADING
                 self.open()
             except Exception as error:
-                mismatch.args = (f"{mismatch} (encoding again failed: {error})",)
+                mismatch.args = (f"{mismatch.message} (encoding again failed: {_in_words(error)})",)
                 self.failure = mismatch
 
         self.failure, self.progress = None, "The pages are being encoded again."
@@ -314,4 +314,7 @@ def service_for(
 
 def _in_words(error: Exception) -> str:
     """Returns what a reader of the web page learns of an error, without the server's commands and paths."""
-    return error.message if isinstance(error, FolioscopeError) else str(error)
+    if isinstance(error, FolioscopeError):
+        return error.message
+    # The text of an OSError ends with its path.
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -212,8 +212,8 @@ def sweep(folder: Path) -> None:
 def file_name(path: str) -> str:
     """Returns the last part of `path`, cleaned: safe on every system, and still the name that the user knows."""
     name = unicodedata.normalize("NFC", re.split(r"[/\\]", path)[-1])
-    name = "".join("_" if c in '<>:"|?*' or unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") else c
-                   for c in name)  # fmt: skip
+    unprintable = ("Cc", "Cf", "Cs", "Co", "Cn")
+    name = "".join("_" if c in '<>:"|?*' or unicodedata.category(c) in unprintable else c for c in name)
     name = name.strip(" .")
     stem, dot, suffix = name.rpartition(".")
     if not dot or len(suffix) > 8:

@@ -99,9 +99,15 @@ class Jobs:
         seconds_left = self._thread.seconds_left(read, left) if reading else None
         busy = bool(counts["queued"] or counts["reading"] or counts["removing"] or self._requests.task)
         return Summary(
-            counts, pages, speed, seconds_left, waiting if busy else "", busy,
-            self._requests.task, self._requests.task_result,
-        )  # fmt: skip
+            counts,
+            pages,
+            speed,
+            seconds_left,
+            waiting if busy else "",
+            busy,
+            self._requests.task,
+            self._requests.task_result,
+        )
 
     def is_busy(self) -> bool:
         """Whether anything is queued or under way."""
@@ -132,13 +138,15 @@ class Jobs:
                     pass
                 case "unreachable":
                     raise NotFound(
-                        f"the file of {document.name} cannot be reached ({path}): nothing is read again; make its "
-                        "folder readable for the server, or leave this document out"
+                        f"nothing is read again: the server cannot reach the file of {document.name}; try again "
+                        "without this document",
+                        remedy=f"make {path} readable for the server",
                     )
                 case _:
                     raise NotFound(
-                        f"the file of {document.name} is no longer there ({path}): nothing is read again; put it "
-                        "back, or leave this document out"
+                        f"nothing is read again: the file of {document.name} is no longer there; try again without "
+                        "this document",
+                        remedy=f"put {path} back",
                     )
         self._queue((path_of(d.uri), True, d.collection, d.tags) for d in documents)
 

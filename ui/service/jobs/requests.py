@@ -92,10 +92,12 @@ class PendingRequests:
 
 
 def in_words(error: Exception) -> str:
-    """Returns what a reader of the web page learns about an error."""
+    """Returns what a reader of the web page learns of an error, without the server's commands and paths."""
     if isinstance(error, FolioscopeError):
-        return str(error)
-    return f"stopped by an unexpected error ({type(error).__name__}: {first_line(error)})"
+        return error.message
+    # The text of an OSError ends with its path.
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    return f"stopped by an unexpected error ({type(error).__name__}: {reason})"
 
 
 def _as_folioscope_error(error: Exception) -> FolioscopeError:

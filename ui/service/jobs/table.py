@@ -261,8 +261,15 @@ class JobTable:
 
         A cancelled file stays cancelled, unless it was done before the cancellation took effect.
         """
-        values = {"state": state, "now": now, "reason": reason, "message": message, "page": page, "read": read,
-                 "pages": pages}  # fmt: skip
+        values = {
+            "state": state,
+            "now": now,
+            "reason": reason,
+            "message": message,
+            "page": page,
+            "read": read,
+            "pages": pages,
+        }
         with self._writing() as database:
             database.executemany(
                 "UPDATE jobs SET state = CASE doc_id WHEN '' THEN :state ELSE 'removing' END, reason = :reason, "

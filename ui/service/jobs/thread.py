@@ -118,7 +118,7 @@ class JobThread:
                     pass
                 self.waiting, self._run_over = "", True
             except IndexBusy as error:
-                self.waiting = str(error)
+                self.waiting = error.message
             except sqlite3.Error as error:
                 self.waiting = (
                     f"the list of files cannot be read or written ({error}): is the server's disk full?"
@@ -196,7 +196,7 @@ class JobThread:
             BadSource
         ) as error:  # names one unreadable file: all such files end here, the others start again
             unreadable = {uri: why for uri in left if (why := _trouble(path_of(uri)))}
-            for uri, why in (unreadable or dict.fromkeys(left, str(error))).items():
+            for uri, why in (unreadable or dict.fromkeys(left, error.message)).items():
                 self._table.mark_ended([uri], "failed", self._clock(), reason="unreadable", message=why)
         except Exception as error:
             message = in_words(error)
@@ -263,9 +263,15 @@ class JobThread:
             if state == "done":
                 self._throughput.add_file(size)
         self._table.mark_ended(
-            [progress.uri], state, self._clock(), reason=progress.reason, message=progress.message,
-            page=progress.page, read=progress.read, pages=progress.pages or before.pages,
-        )  # fmt: skip
+            [progress.uri],
+            state,
+            self._clock(),
+            reason=progress.reason,
+            message=progress.message,
+            page=progress.page,
+            read=progress.read,
+            pages=progress.pages or before.pages,
+        )
 
     def _end_unreported(self, batch: Batch, left: Mapping[str, int]) -> None:
         """End the files whose end the pipeline has not reported, which would otherwise wait for ever.

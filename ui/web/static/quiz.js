@@ -6,7 +6,7 @@ import { make } from './dom.js';
 const OPTIONS = 4;
 let examples = null;
 let at = 0;
-const score = { asked: 0, you: 0, first: 0, reranked: 0 };
+const score = { rounds: 0, you: 0, first: 0, reranked: 0 };
 
 export async function drawQuiz(panel) {
   if (!examples) {
@@ -43,7 +43,7 @@ async function next(panel) {
     make('div', { class: 'guesses' }, ...cards), verdictLine);
 
   function reveal(page) {
-    score.asked++;
+    score.rounds++;
     score.you += right(page);
     score.first += right(first[0]);
     score.reranked += right(best);
@@ -55,7 +55,7 @@ async function next(panel) {
       card.append(make('small', {}, `first stage ${options[i].first_rank} · reranked ${options[i].rank}`));
     });
     verdictLine.replaceChildren(`You: ${verdict(right(page))}. First stage: ${verdict(right(first[0]))}. Reranked: ${verdict(right(best))}. `,
-      `So far, of ${score.asked}: you ${score.you}, first stage ${score.first}, reranked ${score.reranked}. `,
+      `So far, of ${score.rounds}: you ${score.you}, first stage ${score.first}, reranked ${score.reranked}. `,
       make('button', { type: 'button', class: 'button small', onclick: () => next(panel) }, 'Another question'));
   }
 }

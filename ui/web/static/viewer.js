@@ -268,8 +268,8 @@ function resize() {
   const ratio = shown.width / shown.height;
   const { width, height } = room();
   if (width <= 0) return;
-  const whole = Math.min(width, height * ratio);
-  const drawn = fit === 'page' ? whole : fit === 'width' ? width : width * fit;
+  const wholePage = Math.min(width, height * ratio);
+  const drawn = fit === 'page' ? wholePage : fit === 'width' ? width : width * fit;
   part('paper').style.width = `${drawn}px`;
   part('paper').style.height = `${drawn / ratio}px`;
   part('zoom').textContent = fit === 'page' ? 'Page' : fit === 'width' ? 'Width' : `${Math.round(fit * 100)}%`;
