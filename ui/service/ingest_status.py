@@ -24,7 +24,7 @@ FINISHED_SHOWN = 60.0  # seconds for which a finished ingest is reported
 STOPPED_SHOWN = 24 * 3600.0  # seconds for which a stopped ingest is reported
 SILENT = 600.0  # seconds without an update after which an ingest on another machine counts as stopped
 LONGEST = 100_000  # bytes that are read; the file is far shorter
-STOPPED = "Started again, it continues where it stopped."
+STOPPED = "If it is started again, it continues where it stopped."
 
 
 @dataclass(frozen=True, slots=True)

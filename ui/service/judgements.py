@@ -165,14 +165,14 @@ def _lift(measure: str, first: Sequence[float], final: Sequence[float]) -> Lift:
     draws = np.random.default_rng(0).integers(0, len(differences), (ROUNDS, len(differences)))
     low, high = np.percentile(differences[draws].mean(axis=1), [2.5, 97.5])
     return Lift(
-        measure,
-        float(np.mean(first)),
-        float(np.mean(final)),
-        float(differences.mean()),
-        float(low),
-        float(high),
-        paired_p(first, final, rounds=ROUNDS),
-        int((differences > 1e-9).sum()),
-        int((abs(differences) <= 1e-9).sum()),
-        int((differences < -1e-9).sum()),
+        measure=measure,
+        first=float(np.mean(first)),
+        final=float(np.mean(final)),
+        difference=float(differences.mean()),
+        low=float(low),
+        high=float(high),
+        p=paired_p(first, final, rounds=ROUNDS),
+        wins=int((differences > 1e-9).sum()),
+        ties=int((abs(differences) <= 1e-9).sum()),
+        losses=int((differences < -1e-9).sum()),
     )

@@ -99,14 +99,14 @@ class Jobs:
         seconds_left = self._thread.seconds_left(read, left) if reading else None
         busy = bool(counts["queued"] or counts["reading"] or counts["removing"] or self._requests.task)
         return Summary(
-            counts,
-            pages,
-            speed,
-            seconds_left,
-            waiting if busy else "",
-            busy,
-            self._requests.task,
-            self._requests.task_result,
+            counts=counts,
+            pages_done=pages,
+            pages_per_second=speed,
+            seconds_left=seconds_left,
+            waiting=waiting if busy else "",
+            busy=busy,
+            task=self._requests.task,
+            task_result=self._requests.task_result,
         )
 
     def is_busy(self) -> bool:
