@@ -1,7 +1,7 @@
-"""How the web page feels: first load, Enter to results, page turns, and twenty readers while an ingest runs.
+"""The latency of the web page: first load, Enter to results, page turns, and twenty readers while an ingest runs.
 
-A real server over the samples and a real Chromium. Times in the browser are taken by the page's own clock, from
-the key to the change on screen. The twenty readers are programs that ask REST for a stream of both orders.
+Uses a real server over the samples and a real Chromium. Times in the browser are measured by the page's own clock, from
+the key to the change on screen. The twenty readers are programs that request a stream of both orders from REST.
 
     python -m benchmarks.ui --work FOLDER
 """
@@ -66,7 +66,7 @@ FLIP = """async (page) => {
 
 
 def first_load(page: Page) -> dict[str, float]:
-    """Requests, KB on the wire and seconds until a question can be asked; nothing is in the browser's cache."""
+    """Returns requests, transferred KB and seconds until a question can be asked, with an empty browser cache."""
     finished: list[Any] = []
     page.on("requestfinished", lambda request: finished.append(request))
     began = time.perf_counter()
@@ -80,6 +80,7 @@ def first_load(page: Page) -> dict[str, float]:
 
 
 def searches(page: Page, questions: Sequence[str]) -> dict[str, list[float]]:
+    """Returns the milliseconds from Enter to the first and to the reranked results of each question."""
     times: dict[str, list[float]] = {"Enter to first results": [], "Enter to reranked results": []}
     for question in questions:
         taken = page.evaluate(ASK, question)
@@ -90,7 +91,7 @@ def searches(page: Page, questions: Sequence[str]) -> dict[str, list[float]]:
 
 
 def flips(page: Page, doc_id: str) -> dict[str, list[float]]:
-    """Each page for the first time; and the next one, which the page has fetched ahead."""
+    """Returns the milliseconds of page turns: to pages not shown before, and to the next page, which is prefetched."""
     times: dict[str, list[float]] = {"page turn, any page": [], "page turn, the next page": []}
     page.goto(f"/?q=revenue&doc={doc_id}&p=1")
     page.wait_for_selector("[data-testid=viewer][data-state=ready]")
@@ -105,7 +106,7 @@ def flips(page: Page, doc_id: str) -> dict[str, list[float]]:
 
 
 async def readers(url: str, questions: Sequence[str], salt: str) -> dict[str, Any]:
-    """READERS at once, each asking QUESTIONS_EACH new questions, one after the other."""
+    """Simulates READERS simultaneous readers, each with QUESTIONS_EACH new questions, one after another."""
     first: list[float] = []
     last: list[float] = []
     errors: list[str] = []
@@ -114,11 +115,11 @@ async def readers(url: str, questions: Sequence[str], salt: str) -> dict[str, An
         for n in range(QUESTIONS_EACH):
             question = f"{questions[(number * QUESTIONS_EACH + n) % len(questions)]} {salt}"
             began = time.perf_counter()
-            asked = client.stream(
+            stream = client.stream(
                 "GET", "/api/v1/search", params={"q": question}, headers={"Accept": "application/x-ndjson"}
             )
             try:
-                async with asked as answer:
+                async with stream as answer:
                     if answer.status_code != 200:
                         errors.append(f"{answer.status_code} {(await answer.aread())[:200]!r}")
                         continue
@@ -145,11 +146,12 @@ async def readers(url: str, questions: Sequence[str], salt: str) -> dict[str, An
 
 
 def quantiles(values: Sequence[float], scale: float = 1) -> dict[str, float]:
+    """Returns the median and the 95th percentile, multiplied by `scale`."""
     return {f"p{q}": round(float(np.percentile(values, q)) * scale, 3) for q in (50, 95)}
 
 
 def more_documents(folder: Path, count: int) -> list[Path]:
-    """The samples once more, each with a page in front that makes it another document."""
+    """Creates `count` copies of the samples, each with an additional first page that makes it a new document."""
     folder.mkdir(exist_ok=True)
     originals = sorted((SAMPLES / "pdfs").glob("*.pdf"))
     made = []
@@ -164,6 +166,7 @@ def more_documents(folder: Path, count: int) -> list[Path]:
 
 
 def crowd(server: Server, questions: Sequence[str], documents: Sequence[Path]) -> dict[str, Any]:
+    """Measures the readers without other load, and again while the server ingests `documents`."""
     alone = asyncio.run(readers(server.url, questions, "?"))
     with httpx.Client(base_url=server.url, timeout=60) as client:
         for path in documents:

@@ -1,4 +1,4 @@
-"""Nothing is reported to anyone: no library's telemetry, no lookup of a name, no connection beyond this machine."""
+"""Nothing is reported to anyone: no telemetry of a library, no name lookup, no connection beyond this machine."""
 
 import json
 import os
@@ -23,7 +23,7 @@ ADDRESS = re.compile(r'port=htons\((\d+)\).*?inet_(?:addr|pton)\((?:AF_INET6, )?
 
 
 def fresh(folder: Path) -> dict[str, str]:
-    """An environment with nothing of the caller's but PATH: no switch is set, and home and temporary files are new."""
+    """Returns an environment with only PATH from the caller: no switch is set; home and temporary folder are new."""
     home, temporary = folder / "home", folder / "tmp"
     home.mkdir()
     temporary.mkdir()
@@ -32,17 +32,17 @@ def fresh(folder: Path) -> dict[str, str]:
 
 
 def left(folder: Path) -> list[str]:
-    """The files in a fresh environment's home and temporary folder."""
+    """Returns the files in the home and temporary folder of a fresh environment."""
     return [str(path.relative_to(folder)) for name in ("home", "tmp") for path in (folder / name).rglob("*")
             if path.is_file()]  # fmt: skip
 
 
 def outside(call: str) -> str | None:
-    """The address and port of a line of strace, if this call asks a name server or reaches beyond the machine."""
+    """Returns the address and port in a line of strace if the call asks a name server or leaves this machine."""
     if "io.systemd.Resolve" in call:
         return "systemd-resolved"
     found = ADDRESS.search(call)
-    if not found:  # a unix socket, netlink, or a socket that is connected already
+    if not found:  # a unix socket, netlink, or a socket that is already connected
         return None
     address = ip_address(found[2])
     address = getattr(address, "ipv4_mapped", None) or address
@@ -68,7 +68,7 @@ def outside(call: str) -> str | None:
         ('7 sendto(9, "GET / HTTP/1.1", 14, 0, NULL, 0) = 14', None),
     ],
 )  # fmt: skip
-def test_a_call_is_outside_unless_it_stays_on_this_machine_and_asks_no_name_server(
+def test_a_call_counts_as_outside_unless_it_stays_on_this_machine_and_asks_no_name_server(
     call: str, expected: str | None
 ) -> None:
     assert outside(call) == expected
@@ -89,7 +89,7 @@ def test_a_command_leaves_no_file_of_a_telemetry_library(tmp_path: Path) -> None
     reason="strace is not installed, so nothing can be said of connections: apt install strace (Linux only)",
 )
 def test_ingest_search_and_serve_reach_no_address_beyond_this_machine(tmp_path: Path) -> None:
-    """The one connection and the one DNS query in the trace are those that tests.whole_run makes on purpose."""
+    """The trace contains exactly the connection and the DNS query that tests.whole_run makes on purpose."""
     assert shutil.which("strace"), "this test needs strace: apt install strace"
     documents = tmp_path / "documents"
     make_pdf(documents / "digital.pdf", [filler("harbour")])
@@ -109,14 +109,14 @@ def test_ingest_search_and_serve_reach_no_address_beyond_this_machine(tmp_path: 
         ("scan.pdf#page=1", True),
         ("digital.pdf#page=1", False),
     ]
-    assert "every evening at nine" in found["cli"]["hits"][0]["snippet"]  # so that OCR has run, in a worker
+    assert "every evening at nine" in found["cli"]["hits"][0]["snippet"]  # thus OCR has run, in a worker
     calls = [place for call in log.read_text(errors="replace").splitlines() if (place := outside(call))]
     assert calls == ["192.0.2.1 443", "127.0.0.1 53"]
     assert left(tmp_path) == []
 
 
 def test_a_download_from_the_hub_asks_for_the_model_and_for_nothing_else(tmp_path: Path) -> None:
-    """Left to itself, huggingface_hub also asks for a list of coding agents, and sends torch's version and a ping."""
+    """By default, huggingface_hub also fetches a list of coding agents, and sends torch's version and a ping."""
     script = (
         "import retrieval\n"
         "from huggingface_hub import snapshot_download\n"
@@ -166,7 +166,7 @@ def test_the_switches_are_set_before_any_module_of_a_package_runs(package: str, 
     assert json.loads(run.stdout).items() >= SWITCHES.items()
 
 
-def test_a_value_that_the_user_has_set_stays_and_an_empty_one_does_not() -> None:
+def test_a_value_set_by_the_user_stays_unless_it_is_empty() -> None:
     environment = {"ORT_DISABLE_TELEMETRY": "0", "DO_NOT_TRACK": ""}
     switch_off_reports(environment, imported=())
     assert environment == {
@@ -178,14 +178,14 @@ def test_a_value_that_the_user_has_set_stays_and_an_empty_one_does_not() -> None
     }
 
 
-def test_a_library_that_was_imported_too_early_to_be_silenced_is_named() -> None:
+def test_a_warning_names_a_library_that_was_imported_before_its_switch_was_set() -> None:
     with pytest.warns(
         UserWarning, match=r"^onnxruntime was imported before .* Set ORT_DISABLE_TELEMETRY=1 in"
     ):
         switch_off_reports({}, imported={"onnxruntime", "gradio"})
     switch_off_reports(
         {"ORT_DISABLE_TELEMETRY": "1"}, imported={"onnxruntime"}
-    )  # silent: a warning is an error here
+    )  # no warning, which would be an error here
 
 
 def test_the_makefile_the_image_and_the_document_name_every_switch() -> None:

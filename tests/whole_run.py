@@ -1,8 +1,8 @@
-"""What a reader does with Folioscope, in one go, to be traced: python -m tests.whole_run FOLDER
+"""A complete run of Folioscope, to be traced: python -m tests.whole_run FOLDER
 
-Ingests FOLDER/documents, searches by the command line, serves, fetches the page and searches by REST. Last, a process
-started as the workers of an ingest are calls out on purpose, so that a trace of this run shows that it sees such calls.
-Prints a line of JSON with what was found.
+Ingests FOLDER/documents, searches on the command line, serves, fetches the page and searches through REST. Finally, a
+process that is started like the workers of an ingest makes a call to the outside on purpose, which proves that a trace
+of this run shows such calls. Prints one line of JSON with the results.
 """
 
 import json
@@ -20,8 +20,8 @@ from urllib.request import urlopen
 
 CLI = (sys.executable, "-m", "ui.cli")
 QUESTION = "harbour lighthouse"
-BEYOND = ("192.0.2.1", 443)  # TEST-NET-1 of RFC 5737: an address that nobody has
-NAME_SERVER = ("127.0.0.1", 53)  # on loopback, as systemd's and Docker's are: it asks others
+BEYOND = ("192.0.2.1", 443)  # TEST-NET-1 of RFC 5737: an address that is never assigned
+NAME_SERVER = ("127.0.0.1", 53)  # on loopback, like those of systemd and Docker, which ask others
 
 
 def call_out() -> None:
@@ -54,21 +54,21 @@ def run(*command: str) -> str:
 
 
 def served(*command: str) -> Any:
-    """What the server answers to QUESTION, once it is ready and has shown its page."""
+    """Returns the server's response to QUESTION, after fetching the page."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
-        said = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
-        assert said, "the server did not say where it is"
-        until = time.monotonic() + 60
-        while not ready(said[0]):
-            assert time.monotonic() < until, "the server was not ready within a minute"
+        address = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
+        assert address, "the server did not print its address"
+        deadline = time.monotonic() + 60
+        while not ready(address[0]):
+            assert time.monotonic() < deadline, "the server was not ready within a minute"
             time.sleep(0.1)
-        with urlopen(said[0]) as page:
+        with urlopen(address[0]) as page:
             assert b"Folioscope" in page.read()
-        with urlopen(f"{said[0]}/api/v1/search?q={QUESTION.replace(' ', '+')}") as answer:
-            found = json.load(answer)
+        with urlopen(f"{address[0]}/api/v1/search?q={QUESTION.replace(' ', '+')}") as answer:
+            result = json.load(answer)
         server.send_signal(signal.SIGINT)
-    return found
+    return result
 
 
 def ready(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""A real server in a process of its own, and tabs of a real Chromium that fail on whatever they complain about."""
+"""A real server in its own process, and tabs of a real Chromium that fail on any error or foreign request."""
 
 import os
 import re
@@ -15,18 +15,17 @@ import httpx
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 CHROMIUM = os.environ.get("FOLIOSCOPE_CHROMIUM", "/usr/bin/chromium")
-ASKED_FOR = bool(
-    os.environ.get("CI") or os.environ.get("FOLIOSCOPE_CHROMIUM")
-)  # then no browser is a failure
+# If this is True, a missing browser is a failure.
+REQUIRED = bool(os.environ.get("CI") or os.environ.get("FOLIOSCOPE_CHROMIUM"))
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]  # fmt: skip
 ROOT = Path(__file__).parents[2]
-SAID = re.compile(r"Folioscope is at (http://127\.0\.0\.1:([1-9]\d*)) \(Ctrl-C ends it\)\n")
+ADDRESS = re.compile(r"Folioscope is at (http://127\.0\.0\.1:([1-9]\d*)) \(Ctrl-C ends it\)\n")
 
 
 @dataclass
 class Server:
-    """`folioscope serve` over `index`; `restart` on the same port."""
+    """`folioscope serve` over `index`. `start` after `stop` uses the same port again."""
 
     index: Path
     options: tuple[str, ...] = ()
@@ -51,12 +50,12 @@ class Server:
             env={**os.environ, **self.environment},
         )  # fmt: skip
         assert self.process.stdout
-        said = SAID.fullmatch(self.process.stdout.readline())
-        assert said, "the server did not say where it is"
-        self.url, self.port = said[1], int(said[2])
+        address = ADDRESS.fullmatch(self.process.stdout.readline())
+        assert address, "the server did not print its address"
+        self.url, self.port = address[1], int(address[2])
 
     def wait(self) -> None:
-        """Until the models are loaded."""
+        """Waits until the models are loaded."""
         for _ in range(400):
             assert self.process
             assert self.process.poll() is None, "the server ended"
@@ -103,7 +102,7 @@ class Tab:
 
 @contextmanager
 def tab(browser: Browser, url: str, *allowed: str, **options: Any) -> Iterator[Tab]:
-    """A new tab; what it complains about, or asks of another host, fails the test, unless it holds one of `allowed`."""
+    """Yields a new tab. Errors and requests to other hosts fail the test, unless they contain one of `allowed`."""
     expect.set_options(timeout=20_000)
     context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "base_url": url, **options})
     context.set_default_timeout(20_000)
@@ -114,4 +113,4 @@ def tab(browser: Browser, url: str, *allowed: str, **options: Any) -> Iterator[T
     page.on("response", lambda r: wrong.append(f"{r.status} {r.url}") if r.status >= 400 else None)
     yield Tab(page, context, wrong)
     context.close()
-    assert [said for said in wrong if not any(part in said for part in allowed)] == []
+    assert [problem for problem in wrong if not any(part in problem for part in allowed)] == []

@@ -28,7 +28,7 @@ SMALL = configs.load_profile("smoke").model_copy(
 
 
 def filled(folder: Path) -> str:
-    """An index with one document of three pages, whose file is there, and one whose file is not."""
+    """Creates an index with a document of three pages, whose file exists, and another one, whose file does not."""
     uri, encoder = str(folder / "index.lance"), HashingEncoder()
     store = Store.create(uri, encoder.fingerprint)
     original = folder / "tides.pdf"
@@ -46,7 +46,7 @@ def filled(folder: Path) -> str:
 
 
 def serving(uri: str, settings: configs.Settings = SMALL, samples: Path | None = None) -> Service:
-    """Opened, and its jobs begun."""
+    """Returns an open service that works its jobs off."""
     service = Service(settings, lambda: open_library(uri, settings, samples or Path(uri) / "none"))
     service.open()
     return service
@@ -75,9 +75,11 @@ def client(service: Service) -> TestClient:
 
 
 def whole(service: Service, guard: Authentication | None = None, host: str = "") -> FastAPI:
-    """Gradio's mount included."""
+    """Returns the app including Gradio's mount."""
 
     async def make() -> FastAPI:
-        return create_app(service, guard, host=host)  # in a running loop Gradio leaves none open
+        return create_app(
+            service, guard, host=host
+        )  # in a running event loop, Gradio leaves no other one open
 
     return asyncio.run(make())

@@ -1,4 +1,4 @@
-"""Who comes in and who does not: behind the guard stands an app that serves everyone, as Gradio's mount does."""
+"""Authentication and the guard, in front of an app that serves everyone, as Gradio's mount does."""
 
 import asyncio
 import base64
@@ -26,21 +26,19 @@ from starlette.websockets import WebSocketDisconnect
 
 from retrieval.errors import FolioscopeError
 from ui.service.users import hash_password
-from ui.web import auth
 from ui.web.auth import (
-    COOKIE,
-    FAILURES,
-    SESSION,
+    KNOWN,
+    PAUSE,
     WAITING,
-    WINDOW,
     Authentication,
-    Guard,
-    TooManyAttempts,
-    is_loopback,
     open_authentication,
     require_authentication,
-    routes,
 )
+from ui.web.connection import is_loopback, route_path
+from ui.web.failures import ADDRESSES, FAILURES, WINDOW, TooManyAttempts
+from ui.web.guard import Guard
+from ui.web.login import routes
+from ui.web.sessions import COOKIE, SESSION, read_secret
 
 TOKEN = "a-token-of-a-good-length"
 PASSWORD = "correct horse: bätt€ry"
@@ -60,17 +58,17 @@ class Clock:
 
 def opened(folder: Path, *lines: str, token: str = TOKEN, clock: Clock | None = None) -> Authentication:
     users = folder / "users.txt"
-    users.write_text("\n".join(("# who may come in", "", *lines)), encoding="utf-8")
+    users.write_text("\n".join(("# the users", "", *lines)), encoding="utf-8")
     made = open_authentication(folder, token=token, users=users, clock=clock or Clock())
     assert made is not None
     return made
 
 
-def site(doors: Authentication) -> FastAPI:
-    """`/where/ever` says who asks; so does every other address, whatever the method."""
+def site(authentication: Authentication) -> FastAPI:
+    """An app in which every address answers with the user's name, whatever the method."""
     app = FastAPI(openapi_url=None)
-    app.add_middleware(Guard, doors=doors)
-    app.include_router(routes(doors))
+    app.add_middleware(Guard, authentication=authentication)
+    app.include_router(routes(authentication))
 
     @app.api_route("/health", methods=["GET", "HEAD"])
     def health() -> str:
@@ -102,9 +100,9 @@ def site(doors: Authentication) -> FastAPI:
 
 
 def visitor(
-    doors: Authentication, *, root_path: str = "", base_url: str = "http://folio.example"
+    authentication: Authentication, *, root_path: str = "", base_url: str = "http://folio.example"
 ) -> TestClient:
-    return TestClient(site(doors), base_url=base_url, root_path=root_path, follow_redirects=False)
+    return TestClient(site(authentication), base_url=base_url, root_path=root_path, follow_redirects=False)
 
 
 def basic(name: str, password: str, encoding: str = "utf-8") -> dict[str, str]:
@@ -141,12 +139,12 @@ def client(ours: Authentication) -> TestClient:
 @pytest.mark.parametrize(
     "path", ["/", "/media/a/1.webp", "/upload/a.pdf", "/gradio_api/queue/join", "/stream", "/login/", "/api"]
 )
-def test_nothing_is_served_to_strangers(client: TestClient, method: str, path: str) -> None:
+def test_strangers_get_nothing(client: TestClient, method: str, path: str) -> None:
     answer = client.request(method, path)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     assert answer.headers["cache-control"] == "no-store"
-    error = json.loads(answer.text or client.get(path).text)["error"]  # an answer to HEAD has no body
+    error = json.loads(answer.text or client.get(path).text)["error"]  # a response to HEAD has no body
     assert error["kind"] == "LoginNeeded"
     assert "Bearer" in error["message"]
 
@@ -155,7 +153,7 @@ def test_nothing_is_served_to_strangers(client: TestClient, method: str, path: s
     ("path", "methods"),
     [("/health", {"GET", "HEAD"}), ("/login", {"GET", "POST"}), (STYLE, {"GET"})],
 )
-def test_three_addresses_are_open_by_the_methods_they_need(
+def test_three_addresses_are_open_to_everyone_for_the_methods_they_need(
     client: TestClient, path: str, methods: set[str]
 ) -> None:
     refused = {method for method in METHODS if "www-authenticate" in client.request(method, path).headers}
@@ -178,12 +176,14 @@ def test_three_addresses_are_open_by_the_methods_they_need(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-def test_no_spelling_of_an_open_address_leads_inside(ours: Authentication, method: str, path: str) -> None:
-    assert straight(ours, method, path) == "refused"
+def test_no_spelling_of_an_open_address_gets_past_the_guard(
+    ours: Authentication, method: str, path: str
+) -> None:
+    assert send_unchanged(ours, method, path) == "refused"
 
 
-def straight(doors: Authentication, method: str, target: str) -> str:
-    """What becomes of this request line, taken apart as uvicorn does it, with no client to tidy it first."""
+def send_unchanged(authentication: Authentication, method: str, target: str) -> str:
+    """Returns what the guard does with this request line: parsed as uvicorn does, and not tidied by a client."""
     path, _, query = target.partition("?")
     scope = {
         "type": "http", "method": method, "path": unquote(path), "raw_path": path.encode(), "headers": [],
@@ -197,7 +197,7 @@ def straight(doors: Authentication, method: str, target: str) -> str:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(site(doors)(scope, receive, send))
+    asyncio.run(site(authentication)(scope, receive, send))
     headers = dict(sent[0]["headers"])
     assert b"x-inside" not in headers
     return "refused" if sent[0]["status"] == 401 and b"www-authenticate" in headers else "open"
@@ -209,7 +209,7 @@ def test_an_encoded_letter_is_the_same_address(client: TestClient) -> None:
     assert client.get("/health?x=1/../api").json() == "ok"
 
 
-def test_a_browser_that_opens_a_page_is_sent_to_the_login_and_back(client: TestClient) -> None:
+def test_a_browser_that_opens_a_page_is_redirected_to_the_login_and_back(client: TestClient) -> None:
     answer = client.get("/a b?q=tides&doc=%C3%A4&p=2", headers=HTML)
     assert answer.status_code == 303
     assert answer.headers["location"] == "/login?next=/a%2520b%3Fq%3Dtides%26doc%3D%25C3%25A4%26p%3D2"
@@ -221,7 +221,7 @@ def test_a_browser_that_opens_a_page_is_sent_to_the_login_and_back(client: TestC
 
 
 @pytest.mark.parametrize("accept", ["application/json", "*/*", "image/webp", "text/event-stream", ""])
-def test_only_pages_are_sent_to_the_login(client: TestClient, accept: str) -> None:
+def test_only_pages_are_redirected_to_the_login(client: TestClient, accept: str) -> None:
     assert client.get("/", headers={"Accept": accept}).status_code == 401
     assert client.post("/", headers=HTML).status_code == 401
 
@@ -235,7 +235,7 @@ def test_a_websocket_is_closed_before_it_is_accepted(client: TestClient) -> None
             pass
 
 
-def test_the_servers_start_and_end_pass_through(ours: Authentication) -> None:
+def test_the_guard_passes_lifespan_events_through(ours: Authentication) -> None:
     with TestClient(site(ours)) as client:
         assert client.get("/health").status_code == 200
 
@@ -254,7 +254,7 @@ def test_name_and_password_let_programs_in(client: TestClient) -> None:
     assert "set-cookie" not in client.get("/x", headers=basic("ada", PASSWORD)).headers
 
 
-def test_a_password_in_latin_letters_may_come_as_programs_of_old_write_it(tmp_path: Path) -> None:
+def test_a_password_may_be_encoded_in_latin_1_or_decomposed(tmp_path: Path) -> None:
     client = visitor(opened(tmp_path, f"ada:{hash_password('Bär')}"))
     assert client.get("/", headers=basic("ada", "Bär", "latin-1")).text == "inside ada"
     assert client.get("/", headers=basic("ada", "Ba\u0308r")).text == "inside ada"
@@ -273,25 +273,25 @@ def test_a_password_in_latin_letters_may_come_as_programs_of_old_write_it(tmp_pa
         b"Basic " + base64.b64encode(b"a" * 5000 + b":x"), b"Bearer\t" + TOKEN.encode(), b"Bearer \xc2\xa0",
     ],
 )  # fmt: skip
-def test_what_is_not_quite_right_lets_nobody_in(client: TestClient, value: bytes) -> None:
+def test_a_slightly_wrong_authorization_lets_nobody_in(client: TestClient, value: bytes) -> None:
     answer = client.get("/x", headers=[(b"authorization", value)])
     assert (answer.status_code, answer.json()["error"]["kind"]) == (401, "LoginNeeded")
 
 
-def test_two_authorizations_are_none(client: TestClient) -> None:
+def test_two_authorization_headers_let_nobody_in(client: TestClient) -> None:
     right, wrong = ((b"authorization", bearer(token)["Authorization"].encode()) for token in (TOKEN, "wrong"))
     for pair in ([right, wrong], [wrong, right], [right, right]):
         assert client.get("/x", headers=pair).status_code == 401
 
 
-def test_without_a_token_the_empty_one_is_wrong(tmp_path: Path) -> None:
+def test_a_server_without_a_token_rejects_the_empty_token(tmp_path: Path) -> None:
     client = visitor(opened(tmp_path, f"ada:{HASH}", token=""))
     for headers in (bearer(""), basic("", ""), basic("token", "")):
         assert client.get("/", headers=headers).status_code == 401
     assert log_in(client, "", "").status_code == 401
 
 
-def test_a_password_found_right_is_not_computed_again_for_five_minutes(
+def test_the_hash_of_a_right_password_is_not_computed_again_for_five_minutes(
     ours: Authentication, clock: Clock, client: TestClient
 ) -> None:
     def seconds() -> float:
@@ -301,14 +301,14 @@ def test_a_password_found_right_is_not_computed_again_for_five_minutes(
 
     first = seconds()
     again = min(seconds() for _ in range(5))
-    clock.now += auth.KNOWN
+    clock.now += KNOWN
     assert again < first / 2
     assert again < seconds() / 2
     assert client.get("/", headers=basic("ada", PASSWORD + "x")).status_code == 401
     assert PASSWORD not in repr(vars(ours))
 
 
-def test_an_unknown_name_costs_as_much_as_a_wrong_password(ours: Authentication) -> None:
+def test_an_unknown_name_takes_as_long_as_a_wrong_password(ours: Authentication) -> None:
     def seconds(name: str, address: str) -> float:
         async def once() -> float:
             began = time.perf_counter()
@@ -318,10 +318,10 @@ def test_an_unknown_name_costs_as_much_as_a_wrong_password(ours: Authentication)
         return min(asyncio.run(once()) for _ in range(4))
 
     known, unknown = seconds("ada", "192.0.2.1"), seconds("bob", "192.0.2.2")
-    assert 1 / 3 < unknown / known < 3  # it would be a thousandth
+    assert 1 / 3 < unknown / known < 3  # without the hash it would be a thousandth
 
 
-def test_streams_and_websockets_are_open_to_users(ours: Authentication, client: TestClient) -> None:
+def test_users_can_open_streams_and_websockets(ours: Authentication, client: TestClient) -> None:
     with client.stream("GET", "/stream", headers=bearer(TOKEN)) as answer:
         assert "".join(answer.iter_text()) == "inside token end"
     with client.websocket_connect("/socket", headers=bearer(TOKEN)) as chat:
@@ -361,7 +361,7 @@ def test_the_cookie_of_a_secure_page_stays_on_secure_pages(
     assert ("Secure" in answer.headers["set-cookie"]) is secure
 
 
-def test_the_token_may_be_typed_at_the_login_without_a_name(client: TestClient) -> None:
+def test_the_token_can_be_entered_at_the_login_without_a_name(client: TestClient) -> None:
     assert "leave the user name empty" in client.get("/login").text
     assert log_in(client, "", TOKEN).status_code == 303
     assert client.get("/x").text == "inside token"
@@ -370,15 +370,17 @@ def test_the_token_may_be_typed_at_the_login_without_a_name(client: TestClient) 
 def test_logging_out_clears_the_cookie(client: TestClient) -> None:
     assert client.post("/logout").status_code == 401
     log_in(client)
-    assert client.get("/logout").text == "inside ada"  # a link cannot: that is the app's own address
+    assert (
+        client.get("/logout").text == "inside ada"
+    )  # a link cannot log out: GET /logout is an address of the app
     answer = client.post("/logout")
     assert (answer.status_code, answer.headers["location"]) == (303, "/login")
     assert "max-age=0" in answer.headers["set-cookie"].lower()
     assert client.get("/x").status_code == 401
 
 
-def session_of(doors: Authentication, user: str = "ada") -> dict[str, str]:
-    return {"Cookie": f"{COOKIE}={doors.session(user)}"}
+def session_of(authentication: Authentication, user: str = "ada") -> dict[str, str]:
+    return {"Cookie": f"{COOKIE}={authentication.sessions.issue(user)}"}
 
 
 def test_a_session_ends_after_a_week(ours: Authentication, client: TestClient, clock: Clock) -> None:
@@ -389,12 +391,12 @@ def test_a_session_ends_after_a_week(ours: Authentication, client: TestClient, c
     assert client.get("/x", headers=cookie).status_code == 401
 
 
-def test_a_session_outlives_the_server(tmp_path: Path) -> None:
+def test_a_session_survives_a_restart_of_the_server(tmp_path: Path) -> None:
     cookie = session_of(opened(tmp_path, f"ada:{HASH}"))
     assert visitor(opened(tmp_path, f"ada:{HASH}")).get("/x", headers=cookie).text == "inside ada"
 
 
-def test_a_session_ends_with_its_password_its_user_and_its_token(tmp_path: Path) -> None:
+def test_a_session_ends_when_its_password_user_or_token_changes(tmp_path: Path) -> None:
     before = opened(tmp_path, f"ada:{HASH}", f"bob:{HASH}")
     ada, bob, token = (session_of(before, user) for user in ("ada", "bob", "token"))
     changed = visitor(opened(tmp_path, f"ada:{hash_password(PASSWORD)}", f"bob:{HASH}"))
@@ -407,8 +409,10 @@ def test_a_session_ends_with_its_password_its_user_and_its_token(tmp_path: Path)
     assert without.get("/x", headers=token).status_code == 401
 
 
-def test_nobody_makes_or_changes_a_session(ours: Authentication, client: TestClient, tmp_path: Path) -> None:
-    good = ours.session("ada")
+def test_a_forged_or_changed_session_is_rejected(
+    ours: Authentication, client: TestClient, tmp_path: Path
+) -> None:
+    good = ours.sessions.issue("ada")
     text, mac = good.split(".")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -417,8 +421,9 @@ def test_nobody_makes_or_changes_a_session(ours: Authentication, client: TestCli
     later = bytes.fromhex(text).replace(b"|18", b"|98").hex()
     tampered = [
         "", ".", "..", text, f"{text}.", f".{mac}", f"{other}.{mac}", f"{later}.{mac}", f"{text}.{mac[:-2]}",
-        f"{text}.{mac}00", f"{good}.{mac}", f"{text}.{'0' * 64}", foreign.session("ada"), ours.session("nobody"),
-        ours.session(""), "é" * 9, f"{text}.{mac[:-1]}g", "0" * 60_000, "x.y", f'"{good}"',
+        f"{text}.{mac}00", f"{good}.{mac}", f"{text}.{'0' * 64}", foreign.sessions.issue("ada"),
+        ours.sessions.issue("nobody"), ours.sessions.issue(""), "é" * 9, f"{text}.{mac[:-1]}g", "0" * 60_000,
+        "x.y", f'"{good}"',
     ]  # fmt: skip
     for value in tampered:
         cookie = [(b"cookie", f"{COOKIE}={value}".encode("latin-1"))]
@@ -427,7 +432,7 @@ def test_nobody_makes_or_changes_a_session(ours: Authentication, client: TestCli
 
 
 def test_the_session_is_found_among_other_cookies(ours: Authentication, client: TestClient) -> None:
-    good = f"{COOKIE}={ours.session('ada')}".encode()
+    good = f"{COOKIE}={ours.sessions.issue('ada')}".encode()
     assert (
         client.get("/x", headers=[(b"cookie", b"a=1; folioscope2=x;" + good + b"; b=2")]).text == "inside ada"
     )
@@ -435,7 +440,9 @@ def test_the_session_is_found_among_other_cookies(ours: Authentication, client: 
     assert client.get("/x", headers=[(b"cookie", b"x" + good)]).status_code == 401
 
 
-def test_a_session_stands_beside_a_wrong_authorization(ours: Authentication, client: TestClient) -> None:
+def test_a_session_is_valid_despite_a_wrong_authorization_header(
+    ours: Authentication, client: TestClient
+) -> None:
     for _ in range(FAILURES + 1):
         assert client.get("/x", headers=session_of(ours) | bearer("wrong")).text == "inside ada"
 
@@ -452,14 +459,16 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("onward", HOSTILE)
-def test_after_the_login_nobody_is_sent_to_another_site(client: TestClient, onward: str) -> None:
+def test_the_login_never_redirects_to_another_site(client: TestClient, onward: str) -> None:
     assert 'name="next" value="/"' in client.get("/login", params={"next": onward}).text
     answer = log_in(client, "", TOKEN, onward)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert client.get("/login", params={"next": onward}).headers["location"] == "/"
 
 
-def test_a_page_whose_address_looks_like_another_site_is_not_returned_to(ours: Authentication) -> None:
+def test_the_login_does_not_return_to_a_page_whose_address_looks_like_another_site(
+    ours: Authentication,
+) -> None:
     client = visitor(ours)
     answer = client.get("http://folio.example//evil.example/x", headers=HTML)
     assert answer.headers["location"] == "/login?next=/"
@@ -468,11 +477,11 @@ def test_a_page_whose_address_looks_like_another_site_is_not_returned_to(ours: A
 @pytest.mark.parametrize(
     "onward", ["/", "/x/y.webp?v=1&a=//b", "/?q=%E2%82%AC&doc=http://x", "/%5Cx", "/a:b@c"]
 )
-def test_pages_of_this_site_are_returned_to(client: TestClient, onward: str) -> None:
+def test_the_login_returns_to_pages_of_this_site(client: TestClient, onward: str) -> None:
     assert log_in(client, "", TOKEN, onward).headers["location"] == onward
 
 
-def test_behind_a_prefix_everything_stays_behind_it(ours: Authentication) -> None:
+def test_behind_a_prefix_every_redirect_keeps_the_prefix(ours: Authentication) -> None:
     client = visitor(ours, root_path="/team/folio")
     answer = client.get("/x?q=1", headers=HTML)
     assert answer.headers["location"] == "/team/folio/login?next=/team/folio/x%3Fq%3D1"
@@ -483,17 +492,17 @@ def test_behind_a_prefix_everything_stays_behind_it(ours: Authentication) -> Non
     assert client.post("/logout").headers["location"] == "/team/folio/login"
 
 
-def test_a_failed_login_says_so_and_keeps_the_name_and_the_way(client: TestClient) -> None:
+def test_a_failed_login_says_so_and_keeps_the_name_and_the_next_page(client: TestClient) -> None:
     answer = log_in(client, '<b>"ada', "wrong", "/x?a=1&b=2")
     assert answer.status_code == 401
-    assert "The user name or the password is not right." in answer.text
+    assert "The user name or password is incorrect." in answer.text
     assert 'value="&lt;b&gt;&quot;ada"' in answer.text
     assert 'value="/x?a=1&amp;b=2"' in answer.text
     assert "wrong" not in answer.text
     assert "set-cookie" not in answer.headers
 
 
-def test_the_login_page_loads_nothing_runs_nothing_and_is_not_kept(client: TestClient) -> None:
+def test_the_login_page_loads_nothing_runs_nothing_and_is_not_cached(client: TestClient) -> None:
     answer = client.get("/login")
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
     assert answer.headers["cache-control"] == "no-store"
@@ -506,7 +515,7 @@ def form(client: TestClient, body: bytes, kind: str = "application/x-www-form-ur
     return client.post("/login", content=body, headers={"Content-Type": kind}).status_code
 
 
-def test_only_what_the_form_sends_is_read(client: TestClient) -> None:
+def test_the_login_reads_only_what_its_form_sends(client: TestClient) -> None:
     assert form(client, b"{}", "application/json") == 415
     assert form(client, b"password=x", "multipart/form-data; boundary=x") == 415
     assert (
@@ -521,7 +530,7 @@ def test_only_what_the_form_sends_is_read(client: TestClient) -> None:
     assert form(client, b"password=" + b"x" * 8184) == 413
 
 
-def test_a_body_without_an_end_is_not_read_to_it(client: TestClient) -> None:
+def test_the_login_stops_reading_a_body_that_is_too_long(client: TestClient) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     answer = client.post("/login", content=(b"x" * 1000 for _ in range(1000)), headers=headers)
     assert answer.status_code == 413
@@ -554,14 +563,14 @@ def test_after_ten_failures_an_address_waits(way: str, client: TestClient, clock
     refused = attempt(right=True)
     assert (refused.status_code, refused.headers["retry-after"]) == (429, str(int(WINDOW) - FAILURES))
     assert "try again in 5 min" in refused.text
-    assert client.get("/x", headers=bearer(TOKEN)).status_code == 429  # it would tell a guess from the token
-    assert client.get("/x").status_code == 401  # who gives no password makes no attempt
+    assert client.get("/x", headers=bearer(TOKEN)).status_code == 429  # accepting it would reveal the token
+    assert client.get("/x").status_code == 401  # a request without a password is no attempt
     assert client.get("/login").status_code == 200
     clock.now += WINDOW - FAILURES
     assert attempt(right=True).status_code in (200, 303)
 
 
-def test_a_websocket_is_one_more_attempt(client: TestClient) -> None:
+def test_a_websocket_counts_as_an_attempt(client: TestClient) -> None:
     for _ in range(FAILURES):
         with pytest.raises(WebSocketDisconnect), client.websocket_connect("/socket", headers=bearer("wrong")):
             pass
@@ -570,13 +579,13 @@ def test_a_websocket_is_one_more_attempt(client: TestClient) -> None:
     assert refused.value.code == 4429
 
 
-def test_failures_long_ago_do_not_count(client: TestClient, clock: Clock) -> None:
+def test_old_failures_do_not_count(client: TestClient, clock: Clock) -> None:
     for _ in range(3 * FAILURES):
         assert client.get("/x", headers=bearer("wrong")).status_code == 401
         clock.now += WINDOW / FAILURES + 1
 
 
-def test_one_address_does_not_shut_out_another_nor_those_who_are_in(ours: Authentication) -> None:
+def test_a_blocked_address_blocks_neither_other_addresses_nor_sessions(ours: Authentication) -> None:
     app = site(ours)
     bad = TestClient(app, client=("192.0.2.1", 1))
     for _ in range(FAILURES):
@@ -597,7 +606,7 @@ def test_one_address_does_not_shut_out_another_nor_those_who_are_in(ours: Authen
         ("testclient", "testclient", 429),
     ],
 )
-def test_a_network_of_ipv6_is_one_address(
+def test_an_ipv6_network_counts_as_one_address(
     ours: Authentication, failing: str, asking: str, status: int
 ) -> None:
     app = site(ours)
@@ -606,7 +615,7 @@ def test_a_network_of_ipv6_is_one_address(
     assert TestClient(app, client=(asking, 1)).get("/x", headers=bearer("wrong")).status_code == status
 
 
-def test_a_proxy_that_is_not_believed_is_warned_of_once(
+def test_an_ignored_proxy_header_is_logged_once(
     ours: Authentication, caplog: pytest.LogCaptureFixture
 ) -> None:
     forwarded = {"X-Forwarded-For": "192.0.2.7"}
@@ -616,11 +625,11 @@ def test_a_proxy_that_is_not_believed_is_warned_of_once(
     for _ in range(3):
         client.get("/health", headers=forwarded)
     (record,) = caplog.records
-    assert "127.0.0.1 has X-Forwarded-For" in record.getMessage()
+    assert "X-Forwarded-For in a request from 127.0.0.1" in record.getMessage()
     assert "--proxy" in record.getMessage()
     caplog.clear()
     believed = FastAPI()
-    believed.add_middleware(Guard, doors=ours, has_proxy=True)
+    believed.add_middleware(Guard, authentication=ours, has_proxy=True)
     TestClient(believed).get("/health", headers=forwarded)
     assert not caplog.records
 
@@ -640,23 +649,23 @@ def test_a_proxy_that_is_not_believed_is_warned_of_once(
 )
 def test_the_guard_sees_the_path_that_the_router_matches(root: str, path: str, seen: str) -> None:
     scope = {"type": "http", "method": "GET", "path": path, "root_path": root}
-    assert auth.route_path(scope) == seen
+    assert route_path(scope) == seen
     if seen:
         assert Route(seen, lambda _: None).matches(scope)[0] is Match.FULL
     assert seen == "/health" or Route("/health", lambda _: None).matches(scope)[0] is Match.NONE
 
 
-def test_a_limited_number_of_addresses_is_remembered(ours: Authentication) -> None:
+def test_failures_are_remembered_for_a_limited_number_of_addresses(ours: Authentication) -> None:
     async def fail(addresses: int) -> None:
         for number in range(addresses):
             await ours.check("", "wrong", f"address {number}")
 
-    asyncio.run(fail(auth.ADDRESSES + 5))
-    assert len(ours._failures._times) == auth.ADDRESSES
+    asyncio.run(fail(ADDRESSES + 5))
+    assert len(ours._failures._times) == ADDRESSES
     assert "address 4" not in ours._failures._times
 
 
-def test_attempts_that_come_at_once_are_counted_one_by_one(ours: Authentication) -> None:
+def test_simultaneous_attempts_are_counted_one_by_one(ours: Authentication) -> None:
     async def flood() -> list[str | BaseException]:
         attempts = (ours.check("ada", f"guess {n}", "192.0.2.1") for n in range(25))
         return await asyncio.gather(*attempts, return_exceptions=True)
@@ -666,7 +675,7 @@ def test_attempts_that_come_at_once_are_counted_one_by_one(ours: Authentication)
     assert all(isinstance(answer, TooManyAttempts) for answer in answers[FAILURES:])
 
 
-def test_the_same_right_password_at_once_is_computed_once_and_is_no_flood(ours: Authentication) -> None:
+def test_simultaneous_logins_with_the_same_right_password_compute_one_hash(ours: Authentication) -> None:
     async def many() -> tuple[list[str], float, float]:
         began = time.perf_counter()
         await ours.check("ada", "wrong", "192.0.2.1")
@@ -679,7 +688,9 @@ def test_the_same_right_password_at_once_is_computed_once_and_is_no_flood(ours: 
     assert all_of_them < one * WAITING / 4
 
 
-def test_a_flood_from_everywhere_is_turned_away_and_leaves_the_server_answering(ours: Authentication) -> None:
+def test_a_flood_from_many_addresses_is_rejected_while_the_server_keeps_responding(
+    ours: Authentication,
+) -> None:
     async def flood() -> tuple[list[str | BaseException], float, float]:
         attempts = [
             asyncio.create_task(ours.check("ada", "guess", f"192.0.2.{n}")) for n in range(WAITING + 20)
@@ -695,14 +706,14 @@ def test_a_flood_from_everywhere_is_turned_away_and_leaves_the_server_answering(
     answers, slowest, whole = asyncio.run(flood())
     turned_away = [answer for answer in answers if isinstance(answer, TooManyAttempts)]
     assert (answers.count(""), len(turned_away)) == (WAITING, 20)
-    assert turned_away[0].seconds == auth.PAUSE
+    assert turned_away[0].seconds == PAUSE
     assert slowest < whole / 4
 
 
-# Opening the doors
+# Opening the authentication
 
 
-def test_with_neither_token_nor_users_there_are_no_doors(tmp_path: Path) -> None:
+def test_with_neither_token_nor_users_there_is_no_authentication(tmp_path: Path) -> None:
     assert open_authentication(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
@@ -711,7 +722,7 @@ def test_with_neither_token_nor_users_there_are_no_doors(tmp_path: Path) -> None
     "token",
     ["short", "fifteen-letters", " " * 20, "a token with spaces", "tökentökentökentöken", "a-token-and-its-newline\n"],
 )  # fmt: skip
-def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(tmp_path: Path, token: str) -> None:
+def test_a_token_that_can_be_guessed_or_cannot_be_sent_is_rejected(tmp_path: Path, token: str) -> None:
     with pytest.raises(FolioscopeError, match=r"20 or more.*secrets.token_urlsafe") as refused:
         open_authentication(tmp_path, token=token)
     assert token not in str(refused.value)
@@ -732,9 +743,9 @@ def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(tmp_path: Path, t
         (f"token:{HASH}", "choose another name"),
         (f"bob:{HASH}", "has a line already"),
     ],
-    ids=(f"line {number}" for number in count(1)),  # the hash is another one each time
+    ids=(f"line {number}" for number in count(1)),  # the hash differs each time
 )
-def test_a_broken_users_file_is_told_by_its_line_without_its_text(
+def test_an_error_in_the_users_file_names_the_line_without_its_text(
     tmp_path: Path, line: str, problem: str
 ) -> None:
     with pytest.raises(FolioscopeError, match=rf"line 4 of .*users.txt: .*{problem}") as broken:
@@ -743,7 +754,7 @@ def test_a_broken_users_file_is_told_by_its_line_without_its_text(
     assert HASH not in str(broken.value)
 
 
-def test_a_users_file_that_names_nobody_or_is_not_there_is_told(tmp_path: Path) -> None:
+def test_an_empty_or_missing_users_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FolioscopeError, match=r"names no user.*folioscope user NAME"):
         opened(tmp_path, "# nobody yet", token="")
     with pytest.raises(FolioscopeError, match=r"users file .*none.txt cannot be read"):
@@ -754,12 +765,12 @@ def test_a_users_file_that_names_nobody_or_is_not_there_is_told(tmp_path: Path) 
     assert visitor(opened(tmp_path)).get("/", headers=bearer(TOKEN)).status_code == 200
 
 
-def test_the_same_password_has_another_hash_each_time() -> None:
+def test_the_same_password_gets_a_different_hash_each_time() -> None:
     assert hash_password("x") != hash_password("x")
     assert hash_password("x").startswith("scrypt$16384$8$1$")
 
 
-def test_the_secret_is_made_once_and_read_by_its_owner_only(tmp_path: Path) -> None:
+def test_the_secret_is_created_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     made = [open_authentication(folder, token=TOKEN) for _ in range(2)]
     (secret,) = folder.iterdir()
@@ -770,7 +781,7 @@ def test_the_secret_is_made_once_and_read_by_its_owner_only(tmp_path: Path) -> N
 
 def test_servers_that_start_together_share_one_secret(tmp_path: Path) -> None:
     found: list[bytes] = []
-    threads = [threading.Thread(target=lambda: found.append(auth._secret(tmp_path))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.append(read_secret(tmp_path))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -780,11 +791,11 @@ def test_servers_that_start_together_share_one_secret(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [".secret"]
 
 
-def test_a_damaged_secret_or_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_damaged_secret_and_an_unusable_folder_are_reported(tmp_path: Path) -> None:
     (tmp_path / ".secret").write_bytes(b"short")
     with pytest.raises(FolioscopeError, match=r"has 5 bytes, not 32: delete it"):
         open_authentication(tmp_path, token=TOKEN)
-    with pytest.raises(FolioscopeError, match=r"cannot be made or read"):
+    with pytest.raises(FolioscopeError, match=r"cannot create or read"):
         open_authentication(tmp_path / ".secret", token=TOKEN)
 
 
@@ -793,7 +804,9 @@ def test_a_damaged_secret_or_a_folder_that_is_none_is_told(tmp_path: Path) -> No
     [("127.0.0.1", True), ("127.3.2.1", True), ("::1", True), ("localhost", True), ("LOCALHOST", True),
      ("0.0.0.0", False), ("::", False), ("", False), ("192.168.1.2", False), ("localhost.evil.example", False)],
 )  # fmt: skip
-def test_off_this_machine_a_login_is_required(ours: Authentication, host: str, alone: bool) -> None:
+def test_an_address_that_other_machines_can_reach_requires_a_login(
+    ours: Authentication, host: str, alone: bool
+) -> None:
     assert is_loopback(host) is alone
     require_authentication(host, ours)
     if alone:
@@ -834,7 +847,7 @@ def test_a_browser_logs_in_looks_around_and_logs_out(address: str) -> None:
         assert browser.get("/x").url.path == "/login"
 
 
-def test_request_lines_of_any_shape_lead_nowhere(address: str) -> None:
+def test_no_malformed_request_line_gets_past_the_guard(address: str) -> None:
     host, port = address.removeprefix("http://").split(":")
     targets = ["/health/../x", "//login", "/login/..;/", "/folio/../x", "/folio/%2e%2e/x", "/login%0a", "/%2flogin",
                "http://folio.example/x", "http://folio.example//health", "*", "/health%2f..%2fx", "/é"]  # fmt: skip
@@ -848,7 +861,7 @@ def test_request_lines_of_any_shape_lead_nowhere(address: str) -> None:
             assert b"inside" not in answer
 
 
-def test_odd_bytes_and_long_lines_are_refused_over_http(address: str) -> None:
+def test_odd_bytes_and_long_headers_are_rejected_over_http(address: str) -> None:
     odd = [quote("é"), "Bearer \xff", "Basic \xe4\xf6", "Bearer " + "x" * 30_000]
     for value in odd:
         headers = [(b"Authorization", value.encode("latin-1"))]

@@ -1,4 +1,4 @@
-"""The page in a real browser: every screen, keys, links, phone, dark, hostile names; nothing from elsewhere."""
+"""The page in a real browser: screens, keys, links, phone, dark mode, hostile names; no requests to other hosts."""
 
 import csv
 import io
@@ -11,20 +11,20 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.ui.browser import ASKED_FOR, CHROMIUM, FLAGS, Server, served, tab
+from tests.ui.browser import CHROMIUM, FLAGS, REQUIRED, Server, served, tab
 from ui.service.users import set_password
 
 HOSTILE = "tide ${document.title='owned'} & {{tables}}.pdf"
 WIDTH, HEIGHT = 595, 842  # points, A4
 AWAY = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_INCOMPLETE", "ERR_EMPTY_RESPONSE", "503",
         "network error", "Failed to fetch", "heartbeat")  # fmt: skip
-GRADIO = "footer"  # its own link there has too little contrast; it is hidden
+GRADIO = "footer"  # Gradio's own link in the hidden footer has too little contrast
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.skipif(
-        not (ASKED_FOR or Path(CHROMIUM).exists()), reason=f"no {CHROMIUM}: set FOLIOSCOPE_CHROMIUM"
+        not (REQUIRED or Path(CHROMIUM).exists()), reason=f"no {CHROMIUM}: set FOLIOSCOPE_CHROMIUM"
     ),
 ]
 
@@ -39,7 +39,7 @@ def pdf(path: Path, *texts: str) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files to upload: PDFs, one with a hostile name and text, an empty one, one that is no PDF, one too large."""
+    """Files to upload: PDFs, one with a hostile name and text; an empty file, one that is no PDF, one too large."""
     folder = tmp_path_factory.mktemp("web")
     pdf(
         folder / "harbour.pdf",
@@ -88,7 +88,7 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
 
 @pytest.fixture
 def filled(page: Page, folder: Path) -> Page:
-    """The library with three documents: added by the first test that asks, as a reader would."""
+    """The library with three documents. The first test that uses it adds them as a reader would."""
     go_to(page, "/?s=library")
     if page.get_by_test_id("document").count() == 0:
         page.get_by_test_id("files").set_input_files(
@@ -96,7 +96,7 @@ def filled(page: Page, folder: Path) -> Page:
         )
         expect(page.get_by_test_id("job")).to_have_count(5)
         expect(page.locator("[data-testid=job][data-state=uploading]")).to_have_count(0)
-        page.reload()  # the work goes on, and the list is still there
+        page.reload()  # the work continues, and the list is still there
         expect(page.locator("[data-testid=job][data-state=done]")).to_have_count(3, timeout=60_000)
         expect(page.get_by_test_id("document")).to_have_count(3)
     return page
@@ -132,7 +132,7 @@ def test_an_empty_library_says_how_to_begin(page: Page) -> None:
     go_to(page, "/")
     home = page.locator("#results [data-part=home]")
     expect(home).to_contain_text("Your library is empty")
-    expect(home.get_by_role("button", name=re.compile("Try the 12 samples"))).to_be_visible()
+    expect(home.get_by_role("button", name=re.compile("Try the 12 sample documents"))).to_be_visible()
     expect(page.get_by_test_id("viewer")).to_have_attribute("data-state", "empty")
     home.get_by_role("button", name="Add documents").click()
     expect(page.get_by_test_id("library")).to_be_visible()
@@ -148,7 +148,7 @@ def test_each_upload_ends_in_its_own_state_with_its_message(filled: Page) -> Non
     expect(filled.get_by_test_id("document").filter(has_text="harbour.pdf")).to_contain_text("3 pages")
 
 
-def test_a_file_past_the_limit_is_refused_by_name(
+def test_a_file_above_the_size_limit_is_rejected_by_name(
     filled: Page, folder: Path, browser: Browser, server: Server
 ) -> None:
     with tab(browser, server.url, "413") as opened:
@@ -158,7 +158,7 @@ def test_a_file_past_the_limit_is_refused_by_name(
         expect(job).to_contain_text("more than 1 MiB")
 
 
-def test_a_question_opens_the_best_page_with_the_word_lit_where_it_stands(filled: Page) -> None:
+def test_a_question_opens_the_best_page_and_highlights_the_word_in_its_place(filled: Page) -> None:
     ask(filled, "marmalade fees whales")
     card = filled.get_by_test_id("result-card").first
     expect(card).to_contain_text("harbour.pdf")
@@ -173,7 +173,7 @@ def test_a_question_opens_the_best_page_with_the_word_lit_where_it_stands(filled
     box, paper = light.bounding_box(), filled.locator("#viewer [data-part=image]").bounding_box()
     assert box
     assert paper
-    # "Fees of the " is 107 points wide in Helvetica 20, "marmalade" 98; both stand on the line at 144 points.
+    # "Fees of the " is 107 points wide in Helvetica 20, "marmalade" 98; both are on the line at 144 points.
     font = pymupdf.Font("helv")
     left, width = 72 + font.text_length("Fees of the ", 20), font.text_length("marmalade", 20)
     assert (box["x"] - paper["x"]) / paper["width"] == pytest.approx(left / WIDTH, abs=0.01)
@@ -181,7 +181,7 @@ def test_a_question_opens_the_best_page_with_the_word_lit_where_it_stands(filled
     assert paper["y"] + paper["height"] * 115 / HEIGHT < box["y"]
     assert box["y"] + box["height"] < paper["y"] + paper["height"] * 155 / HEIGHT
 
-    # Its text lies over it, to be selected.
+    # The selectable text lies over the image.
     word = filled.get_by_test_id("page-text").get_by_text("marmalade", exact=True).bounding_box()
     assert word
     assert word["x"] == pytest.approx(box["x"], abs=4)
@@ -228,7 +228,7 @@ def test_the_heat_map_glows_where_the_word_is_and_nowhere_on_a_page_without_it(f
     )
 
 
-def test_filters_are_set_shown_linked_and_cleared(filled: Page) -> None:
+def test_filters_can_be_set_shown_linked_and_cleared(filled: Page) -> None:
     ask(filled, "marmalade")
     cards = filled.get_by_test_id("result-card")
     assert len({card.get_attribute("data-doc") for card in cards.all()}) >= 2
@@ -259,7 +259,7 @@ def test_without_reranking_no_page_moves(filled: Page) -> None:
     expect(filled).to_have_url(re.compile("rerank=no"))
 
 
-def test_keys_do_everything_and_none_acts_while_typing(filled: Page) -> None:
+def test_every_key_works_and_none_acts_while_the_reader_is_typing(filled: Page) -> None:
     filled.keyboard.press("g")
     filled.keyboard.press("s")
     expect(filled.get_by_test_id("results")).to_be_visible()
@@ -303,7 +303,7 @@ def test_keys_do_everything_and_none_acts_while_typing(filled: Page) -> None:
     expect(filled.get_by_test_id("compare")).to_be_visible()
 
 
-def test_fast_page_turns_land_where_they_were_meant_to(filled: Page) -> None:
+def test_fast_page_turns_end_on_the_intended_page(filled: Page) -> None:
     ask(filled, "marmalade")
     viewer = filled.get_by_test_id("viewer")
     filled.keyboard.press("Escape")
@@ -326,7 +326,7 @@ def test_an_earlier_question_asked_again_opens_its_own_page(filled: Page) -> Non
     expect(first).to_have_attribute("aria-current", "true")
 
 
-def test_a_page_that_comes_late_is_not_opened_under_the_next_question(filled: Page) -> None:
+def test_a_page_that_arrives_late_does_not_open_under_the_next_question(filled: Page) -> None:
     ask(filled, "marmalade")
     late = "**/api/v1/documents/*/pages/1?q=marmalade"
     filled.route(late, lambda route: (filled.wait_for_timeout(600), route.continue_()))
@@ -339,12 +339,12 @@ def test_a_page_that_comes_late_is_not_opened_under_the_next_question(filled: Pa
     expect(filled).to_have_url(re.compile("q=seals"))
 
 
-def test_a_date_that_is_none_is_told_and_hinders_nothing(filled: Page) -> None:
+def test_an_invalid_date_is_reported_and_does_not_block_searching(filled: Page) -> None:
     search_screen(filled)
     filled.get_by_test_id("filters").get_by_text("Date", exact=True).click()
     filled.get_by_label("From").fill("May 2023")
     filled.get_by_label("From").press("Tab")
-    expect(filled.get_by_role("alert").filter(has_text="Write a year")).to_be_visible()
+    expect(filled.get_by_role("alert").filter(has_text="Enter a year")).to_be_visible()
     filled.keyboard.press("Escape")
     ask(filled, "marmalade")
     filled.get_by_test_id("filters").get_by_text("Date", exact=True).click()
@@ -353,12 +353,12 @@ def test_a_date_that_is_none_is_told_and_hinders_nothing(filled: Page) -> None:
     expect(filled.get_by_test_id("filter-chip")).to_contain_text("from 2020")
 
 
-def test_several_documents_are_tagged_and_keep_their_collections(filled: Page) -> None:
+def test_several_documents_can_be_tagged_and_keep_their_collections(filled: Page) -> None:
     go_to(filled, "/?s=library")
     rows = filled.get_by_test_id("document")
     for name in ("ebb.pdf", "harbour.pdf"):
-        filled.get_by_role("checkbox", name=f"Choose {name}").check()
-    filled.get_by_role("button", name="Tag…").click()
+        filled.get_by_role("checkbox", name=f"Select {name}").check()
+    filled.get_by_role("button", name="Add tags…").click()
     dialog = filled.get_by_test_id("edit")
     dialog.get_by_label("Tags").fill("together")
     dialog.get_by_role("button", name="Save").click()
@@ -383,7 +383,7 @@ def test_links_survive_reload_back_and_forward(filled: Page) -> None:
     answered(filled, "marmalade")
 
 
-def test_a_link_to_what_has_gone_says_so(browser: Browser, server: Server, filled: Page) -> None:
+def test_a_link_to_a_missing_document_says_so(browser: Browser, server: Server, filled: Page) -> None:
     with tab(browser, server.url, "404") as opened:
         opened.page.goto(f"/?doc={'0' * 16}&p=1")
         viewer = opened.page.get_by_test_id("viewer")
@@ -400,7 +400,7 @@ def test_names_and_texts_that_look_like_code_stay_text(filled: Page) -> None:
     expect(filled).to_have_title("seals rest – Folioscope")
 
 
-def test_both_orders_are_compared_and_a_line_opens_its_page(filled: Page) -> None:
+def test_both_orders_can_be_compared_and_a_line_opens_its_page(filled: Page) -> None:
     ask(filled, "marmalade fees quay")
     filled.get_by_role("tab", name="Compare").click()
     compare = filled.get_by_test_id("compare")
@@ -432,26 +432,26 @@ def test_a_judgement_is_stored_shown_and_counted(filled: Page) -> None:
     expect(up).to_have_attribute("aria-pressed", "false")
 
 
-def test_results_are_taken_along(filled: Page) -> None:
+def test_results_can_be_exported(filled: Page) -> None:
     ask(filled, "marmalade fees")
-    found = {}
-    for kind, said in (("csv", "CSV"), ("json", "JSON"), ("pdf", "PDF of these pages")):
+    files = {}
+    for kind, label in (("csv", "CSV"), ("json", "JSON"), ("pdf", "PDF of these pages")):
         with filled.expect_download() as download:
-            filled.get_by_role("link", name=said, exact=True).click()
-        found[kind] = Path(download.value.path()).read_bytes()
+            filled.get_by_role("link", name=label, exact=True).click()
+        files[kind] = Path(download.value.path()).read_bytes()
         assert download.value.suggested_filename == f"folioscope-marmalade-fees.{kind}"
-    rows = list(csv.DictReader(io.StringIO(found["csv"].decode("utf-8-sig"))))
+    rows = list(csv.DictReader(io.StringIO(files["csv"].decode("utf-8-sig"))))
     assert rows[0]["document"] == "harbour.pdf"
-    with pymupdf.open(stream=found["pdf"]) as document:
+    with pymupdf.open(stream=files["pdf"]) as document:
         assert len(document) == len(rows)
         assert "marmalade quay" in document[0].get_text()
 
 
-def test_the_page_is_saved_and_the_file_opened_at_it(filled: Page) -> None:
+def test_the_page_can_be_saved_and_its_file_opened_at_that_page(filled: Page) -> None:
     ask(filled, "marmalade fees")
     filled.get_by_label("More actions").click()
     with filled.expect_download() as download:
-        filled.get_by_role("link", name="Save it lit up").click()
+        filled.get_by_role("link", name="Save this page with highlights").click()
     assert download.value.suggested_filename == "harbour p3.png"
     filled.get_by_label("More actions").click()
     link = filled.get_by_role("link", name="Open the file at this page")
@@ -479,11 +479,13 @@ def test_on_a_phone_the_page_opens_over_the_results_and_back_closes_it(filled: P
         filled.get_by_role("tab", name="Compare" if screen == "Search" else "Library").click()
 
 
-def test_dark_is_kept_and_follows_the_system(browser: Browser, server: Server, filled: Page) -> None:
+def test_dark_mode_is_remembered_and_follows_the_system(
+    browser: Browser, server: Server, filled: Page
+) -> None:
     with tab(browser, server.url, color_scheme="dark") as opened:
         go_to(opened.page, "/")
         expect(opened.page.locator("body")).to_have_class(re.compile("dark"))
-        opened.page.get_by_role("button", name="Light or dark").click()
+        opened.page.get_by_role("button", name="Switch between light and dark").click()
         expect(opened.page.locator("body")).not_to_have_class(re.compile("dark"))
         opened.page.reload()
         expect(opened.page.get_by_test_id("stock")).to_have_attribute("data-state", "ready")
@@ -492,10 +494,10 @@ def test_dark_is_kept_and_follows_the_system(browser: Browser, server: Server, f
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("screen", ["search", "compare", "library"])
-def test_axe_finds_nothing_to_complain_of(
+def test_axe_finds_no_violations(
     browser: Browser, server: Server, filled: Page, screen: str, scheme: str
 ) -> None:
-    # axe-core evaluates scripts of its own, which the page's policy lets it.
+    # axe-core evaluates its own scripts, which the page's policy allows.
     with tab(browser, server.url, color_scheme=scheme) as opened:
         go_to(opened.page, f"/?q=marmalade+fees+whales&s={screen}")
         answered(opened.page, "marmalade fees whales")
@@ -511,24 +513,26 @@ def test_axe_finds_nothing_to_complain_of(
         assert wrong == []
 
 
-def test_a_folder_of_the_server_is_read_from_the_page(filled: Page) -> None:
-    filled.get_by_role("button", name="Add a folder of the server").click()
-    filled.get_by_role("button", name="Add all documents of archive").click()
+def test_a_folder_on_the_server_can_be_added_from_the_page(filled: Page) -> None:
+    filled.get_by_role("button", name="Add a folder from the server").click()
+    filled.get_by_role("button", name="Add all documents in archive").click()
     row = filled.get_by_test_id("document").filter(has_text="lighthouse.pdf")
     expect(row).to_be_visible(timeout=30_000)
     ask(filled, "lighthouse keeper")
     expect(filled.get_by_test_id("result-card").first).to_contain_text("lighthouse.pdf")
 
 
-def test_a_document_is_changed_and_found_by_its_tag(browser: Browser, server: Server, filled: Page) -> None:
-    with tab(browser, server.url, "422") as opened:  # the name that is taken
-        change(opened.page)
+def test_a_document_can_be_edited_and_found_by_its_tag(
+    browser: Browser, server: Server, filled: Page
+) -> None:
+    with tab(browser, server.url, "422") as opened:  # the name is taken
+        edit(opened.page)
 
 
-def change(page: Page) -> None:
+def edit(page: Page) -> None:
     go_to(page, "/?s=library")
     row = page.get_by_test_id("document").filter(has_text="ebb.pdf")
-    row.get_by_role("button", name="Change ebb.pdf").click()
+    row.get_by_role("button", name="Edit ebb.pdf").click()
     dialog = page.get_by_test_id("edit")
     dialog.get_by_label("Name").fill("harbour.pdf")
     dialog.get_by_role("button", name="Save").click()
@@ -543,14 +547,14 @@ def change(page: Page) -> None:
     page.get_by_role("searchbox", name="Find a document", exact=True).fill("")
 
 
-def test_the_index_is_looked_at_and_verified(filled: Page) -> None:
+def test_the_index_can_be_inspected_and_verified(filled: Page) -> None:
     filled.get_by_test_id("index").get_by_text("Index").click()
     expect(filled.get_by_test_id("index")).to_contain_text("hashing")
     filled.get_by_role("button", name="Verify").click()
     expect(filled.get_by_test_id("toast").filter(has_text="looked at")).to_be_visible()
 
 
-def test_a_removed_document_comes_back_with_undo_and_goes_without(filled: Page) -> None:
+def test_a_removed_document_comes_back_with_undo_and_disappears_without_it(filled: Page) -> None:
     rows = filled.get_by_test_id("document")
     before = rows.count()
     row = rows.filter(has_text="harbour.pdf")
@@ -571,7 +575,7 @@ def test_a_removed_document_comes_back_with_undo_and_goes_without(filled: Page) 
 def test_an_open_page_outlives_a_restart_of_the_server(
     browser: Browser, server: Server, filled: Page
 ) -> None:
-    """Last: while the server is away its requests fail, and are expected to."""
+    """This test runs last: while the server is down, requests fail, and are expected to."""
     with tab(browser, server.url, *AWAY) as opened:
         page = opened.page
         go_to(page, "/")
@@ -580,7 +584,7 @@ def test_an_open_page_outlives_a_restart_of_the_server(
         box = page.locator("#question")
         box.fill("marmalade low")
         box.press("Enter")
-        expect(page.locator("#results .working")).to_contain_text("does not answer")
+        expect(page.locator("#results .working")).to_contain_text("is not responding")
         server.start()
         answered(page, "marmalade low")
         expect(page.get_by_test_id("result-card").first).to_contain_text("Marmalade")
@@ -588,7 +592,7 @@ def test_an_open_page_outlives_a_restart_of_the_server(
         expect(page.get_by_test_id("job").filter(has_text="empty.pdf")).to_be_visible()
 
 
-def test_behind_a_login_a_wrong_password_is_told_and_the_right_one_leads_on(
+def test_behind_a_login_a_wrong_password_is_reported_and_the_right_one_opens_the_page(
     browser: Browser, tmp_path: Path
 ) -> None:
     users = tmp_path / "users.txt"

@@ -1,4 +1,4 @@
-"""The queue before the models: fair, bounded, and no turn is ever lost."""
+"""The queue before the models is fair and bounded, and never loses a turn."""
 
 import asyncio
 
@@ -7,12 +7,12 @@ import pytest
 from ui.service.fair_queue import Busy, FairQueue
 
 
-def test_clients_take_turns_however_many_questions_one_of_them_has() -> None:
+def test_clients_take_turns_however_many_requests_one_of_them_has() -> None:
     async def order() -> list[str]:
-        turns, served = FairQueue(1, waiting=10, each=10), []
+        queue, served = FairQueue(1, waiting=10, each=10), []
 
         async def ask(client: str, name: str) -> None:
-            async with turns.turn(client):
+            async with queue.turn(client):
                 served.append(name)
                 await asyncio.sleep(0)
 
@@ -23,13 +23,13 @@ def test_clients_take_turns_however_many_questions_one_of_them_has() -> None:
     assert asyncio.run(order()) == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
 
 
-def test_no_more_are_under_way_at_once_than_may_be() -> None:
+def test_no_more_turns_are_held_than_allowed() -> None:
     async def most() -> int:
-        turns, now, seen = FairQueue(3, waiting=50, each=50), 0, 0
+        queue, now, seen = FairQueue(3, waiting=50, each=50), 0, 0
 
         async def ask() -> None:
             nonlocal now, seen
-            async with turns.turn("a"):
+            async with queue.turn("a"):
                 now += 1
                 seen = max(seen, now)
                 await asyncio.sleep(0.001)
@@ -41,45 +41,45 @@ def test_no_more_are_under_way_at_once_than_may_be() -> None:
     assert asyncio.run(most()) == 3
 
 
-def test_past_its_bounds_the_queue_says_how_many_wait() -> None:
+def test_a_full_queue_says_how_many_requests_wait() -> None:
     async def full() -> None:
-        turns = FairQueue(1, waiting=2, each=1)
-        async with turns.turn("a"):
-            waiting = [asyncio.ensure_future(_hold(turns, client)) for client in "ab"]
+        queue = FairQueue(1, waiting=2, each=1)
+        async with queue.turn("a"):
+            waiting = [asyncio.ensure_future(_hold(queue, client)) for client in "ab"]
             await asyncio.sleep(0)
             with pytest.raises(Busy, match="2 searches wait already"):
-                await _hold(turns, "c")
+                await _hold(queue, "c")
         await asyncio.gather(*waiting)
-        async with turns.turn("a"):
-            mine = asyncio.ensure_future(_hold(turns, "a"))
+        async with queue.turn("a"):
+            waiting_already = asyncio.ensure_future(_hold(queue, "a"))
             await asyncio.sleep(0)
             with pytest.raises(Busy, match="your searches: 1 of them"):
-                await _hold(turns, "a")
-        await mine
+                await _hold(queue, "a")
+        await waiting_already
 
     asyncio.run(full())
 
 
-def test_who_goes_away_while_waiting_leaves_no_gap() -> None:
+def test_a_client_that_leaves_while_waiting_loses_no_turn() -> None:
     async def leaving() -> None:
-        turns = FairQueue(1, waiting=5, each=5)
-        async with turns.turn("a"):
-            gone, stays = (asyncio.ensure_future(_hold(turns, client)) for client in "bc")
+        queue = FairQueue(1, waiting=5, each=5)
+        async with queue.turn("a"):
+            gone, stays = (asyncio.ensure_future(_hold(queue, client)) for client in "bc")
             await asyncio.sleep(0)
             gone.cancel()
             await asyncio.sleep(0)
-            assert turns.waiting == 1
+            assert queue.waiting == 1
         await asyncio.wait_for(stays, 1)
-        async with turns.turn("a"):  # one whose turn comes in the moment that it goes
-            gone = asyncio.ensure_future(_hold(turns, "b"))
+        async with queue.turn("a"):  # the client leaves at the moment its turn comes
+            gone = asyncio.ensure_future(_hold(queue, "b"))
             await asyncio.sleep(0)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
-        await asyncio.wait_for(_hold(turns, "c"), 1)
+        await asyncio.wait_for(_hold(queue, "c"), 1)
 
     asyncio.run(leaving())
 
 
-async def _hold(turns: FairQueue, client: str) -> None:
-    async with turns.turn(client):
+async def _hold(queue: FairQueue, client: str) -> None:
+    async with queue.turn(client):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Folders of the server: what a browser may see of them, and what never leaves the roots."""
+"""Folders of the server: what a browser may see of them, and that nothing outside of the roots can be read."""
 
 import os
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def opened(folders: Folders, *names: str) -> Listing:
-    """The folder that is reached by opening these names, from the roots on."""
+    """Returns the folder that is reached by opening these names one after another, beginning at the roots."""
     listing = folders.listing()
     for name in names:
         (folder_id,) = (id for id, shown, _ in listing.folders if shown == name)
@@ -51,7 +51,7 @@ def names(files: Iterator[Path]) -> list[str]:
     return [path.name for path in files]
 
 
-def test_roots_and_what_is_below_them_are_listed_with_their_documents(archive: Path) -> None:
+def test_roots_and_the_folders_below_them_are_listed_with_their_documents(archive: Path) -> None:
     folders = Folders([archive])
     assert shown(folders.listing()) == [("archive", 1)]
     root = opened(folders, "archive")
@@ -63,7 +63,7 @@ def test_roots_and_what_is_below_them_are_listed_with_their_documents(archive: P
     assert (folders.any, Folders([]).any, Folders([]).listing().folders) == (True, False, ())
 
 
-def test_files_are_those_of_a_folder_or_of_all_below_it(archive: Path) -> None:
+def test_files_come_from_one_folder_or_also_from_all_below_it(archive: Path) -> None:
     folders = Folders([archive])
     root = opened(folders, "archive").id
     assert names(folders.files(root)) == ["b.PDF", "c.png", "d.pdf", "a.pdf"]
@@ -76,7 +76,7 @@ def test_files_are_those_of_a_folder_or_of_all_below_it(archive: Path) -> None:
 @pytest.mark.parametrize(
     "hostile", ["..", "/etc", "../secret", "archive", "\0", "a" * 10_000, "٣", "file:///etc/passwd"]
 )
-def test_an_id_that_was_not_handed_out_is_refused_whatever_it_says(archive: Path, hostile: str) -> None:
+def test_an_id_that_was_never_listed_is_rejected(archive: Path, hostile: str) -> None:
     folders = Folders([archive])
     folders.listing()
     for ask in (folders.listing, folders.files):
@@ -84,7 +84,7 @@ def test_an_id_that_was_not_handed_out_is_refused_whatever_it_says(archive: Path
             ask(hostile)
 
 
-def test_ids_are_not_the_same_for_another_server_and_say_nothing_of_the_path(archive: Path) -> None:
+def test_ids_differ_between_servers_and_do_not_reveal_the_path(archive: Path) -> None:
     first, second = Folders([archive]).listing(), Folders([archive])
     second.listing()
     assert "archive" not in first.folders[0][0]
@@ -92,7 +92,7 @@ def test_ids_are_not_the_same_for_another_server_and_say_nothing_of_the_path(arc
         second.listing(first.folders[0][0])
 
 
-def test_links_out_of_the_roots_are_left_out_and_links_within_are_followed(
+def test_links_out_of_the_roots_are_ignored_and_links_within_are_followed(
     archive: Path, tmp_path: Path
 ) -> None:
     (archive / "out").symlink_to(tmp_path / "secret")
@@ -115,7 +115,7 @@ def test_links_out_of_the_roots_are_left_out_and_links_within_are_followed(
     assert (looped.id, looped.name) == (root.id, "archive")
 
 
-def test_a_folder_that_becomes_a_link_out_after_it_was_listed_is_refused(
+def test_a_listed_folder_that_becomes_a_link_out_of_the_roots_is_rejected(
     archive: Path, tmp_path: Path
 ) -> None:
     folders = Folders([archive])
@@ -136,7 +136,7 @@ def test_a_root_that_is_a_link_is_resolved_once(archive: Path, tmp_path: Path) -
     assert shown(folders.listing()) == [("archive", 1)]
 
 
-def test_roots_of_one_name_are_told_apart_and_a_root_within_another_is_its_own(tmp_path: Path) -> None:
+def test_roots_with_the_same_name_are_distinct_and_a_root_may_be_inside_another(tmp_path: Path) -> None:
     touch(tmp_path / "x" / "data" / "sub" / "a.pdf", tmp_path / "y" / "data" / "b.pdf")
     folders = Folders([tmp_path / "x" / "data", tmp_path / "y" / "data", tmp_path / "x" / "data" / "sub"])
     assert [name for name, _ in shown(folders.listing())] == [
@@ -147,14 +147,14 @@ def test_roots_of_one_name_are_told_apart_and_a_root_within_another_is_its_own(t
     assert (opened(folders, "sub").name, opened(folders, "sub").parent) == ("sub", "")
 
 
-def test_roots_that_are_no_folders_are_refused(archive: Path) -> None:
+def test_roots_that_are_not_folders_are_rejected(archive: Path) -> None:
     with pytest.raises(BadSource, match="nowhere: no such folder"):
         Folders([archive / "nowhere"])
     with pytest.raises(BadSource, match="is a file"):
         Folders([archive / "a.pdf"])
 
 
-def test_a_listing_is_cut_and_says_so(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_listing_is_cut_and_says_so(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders_module, "SHOWN", 2)
     for name in ("Z", "y", "x"):
         touch(archive / "many" / name / "a.pdf")
@@ -165,7 +165,7 @@ def test_a_listing_is_cut_and_says_so(archive: Path, monkeypatch: pytest.MonkeyP
     assert len(names(folders.files(many.id))) == 3
 
 
-def test_names_that_are_no_unicode_and_names_with_markup_are_shown_as_text(archive: Path) -> None:
+def test_names_with_invalid_unicode_or_markup_are_shown_as_text(archive: Path) -> None:
     odd = os.fsdecode(b"\xe9t\xe9")
     touch(archive / odd / "a.pdf", archive / "<b>&amp;" / "a.pdf")
     root = opened(Folders([archive]), "archive")

@@ -1,4 +1,4 @@
-"""An ingest of the command line, as the web page is told of it."""
+"""The status of an ingest on the command line, as the web page reads it."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def events() -> Iterator[Progress]:
 
 
 def written(folder: Path, **changes: object) -> None:
-    """A file of a run of this process, a minute old at most."""
+    """Writes the status of an ingest of this process, at most a minute old."""
     run = {
         "pid": os.getpid(), "host": socket.gethostname(), "started": time.time(), "at": time.time(),
         "state": "running", "files": 3, "files_ended": 1, "failed": 0, "names": [["a.pdf", 3, 1, 9]],
@@ -48,16 +48,16 @@ def written(folder: Path, **changes: object) -> None:
     (folder / NAME).write_text(json.dumps(run | changes))
 
 
-def test_a_run_is_told_while_it_goes_and_for_a_minute_after(tmp_path: Path) -> None:
+def test_an_ingest_is_reported_while_it_runs_and_for_a_minute_after(tmp_path: Path) -> None:
     clock = Clock()
-    uri, passed, told = str(tmp_path), [], []
+    uri, passed, statuses = str(tmp_path), [], []
     for event in record_status(events(), uri, clock):
         passed.append(event)
-        told.append(current_status(uri, clock))
+        statuses.append(current_status(uri, clock))
         clock.now += 0.5
     assert passed == list(events())
-    assert all(told)
-    run = told[3]
+    assert all(statuses)
+    run = statuses[3]
     assert run
     assert (run.state, run.files, run.files_ended, run.failed, run.pages_done, run.seconds) == (
         "running", 3, 1, 1, 1, 2.5)  # fmt: skip
@@ -71,7 +71,7 @@ def test_a_run_is_told_while_it_goes_and_for_a_minute_after(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
-def test_it_is_written_twice_a_second_at_most(tmp_path: Path) -> None:
+def test_the_status_is_written_at_most_twice_a_second(tmp_path: Path) -> None:
     clock = Clock()
     run = record_status(events(), str(tmp_path), clock)
     seen = set()
@@ -82,7 +82,7 @@ def test_it_is_written_twice_a_second_at_most(tmp_path: Path) -> None:
     assert len(seen) == 2
 
 
-def test_an_ingest_that_ends_early_is_stopped_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_an_ingest_that_ends_early_is_reported_as_stopped(tmp_path: Path) -> None:
     run = record_status(events(), str(tmp_path))
     next(run)
     next(run)
@@ -92,7 +92,7 @@ def test_an_ingest_that_ends_early_is_stopped_and_says_how_to_go_on(tmp_path: Pa
     assert (stopped.state, stopped.message, stopped.names) == ("stopped", STOPPED, ())
 
 
-def test_an_ingest_that_never_got_the_lock_leaves_the_file_of_the_one_that_has_it(tmp_path: Path) -> None:
+def test_an_ingest_without_the_lock_leaves_the_status_of_the_one_that_has_it(tmp_path: Path) -> None:
     written(tmp_path)
     before = (tmp_path / NAME).read_bytes()
 
@@ -106,7 +106,7 @@ def test_an_ingest_that_never_got_the_lock_leaves_the_file_of_the_one_that_has_i
     assert (tmp_path / NAME).read_bytes() == before
 
 
-def test_where_the_file_cannot_be_written_the_ingest_goes_on(tmp_path: Path) -> None:
+def test_an_ingest_continues_if_its_status_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()
     for place in (tmp_path, tmp_path / "nowhere"):
         assert list(record_status(events(), str(place))) == list(events())
@@ -115,7 +115,7 @@ def test_where_the_file_cannot_be_written_the_ingest_goes_on(tmp_path: Path) -> 
     assert current_status("s3://bucket/index") is None
 
 
-def test_a_run_whose_process_is_gone_is_stopped(tmp_path: Path) -> None:
+def test_an_ingest_whose_process_has_ended_is_reported_as_stopped(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     for pid in (gone.pid, -1, 0, 2**80):
@@ -125,7 +125,7 @@ def test_a_run_whose_process_is_gone_is_stopped(tmp_path: Path) -> None:
         assert (run.state, run.message, run.names) == ("stopped", STOPPED, ())
 
 
-def test_a_number_that_went_to_a_later_process_is_not_taken_for_the_run(tmp_path: Path) -> None:
+def test_a_later_process_with_the_same_number_is_not_taken_for_the_ingest(tmp_path: Path) -> None:
     written(tmp_path, started=psutil.Process().create_time() - 60)
     run = current_status(str(tmp_path))
     assert run
@@ -136,9 +136,9 @@ def test_a_number_that_went_to_a_later_process_is_not_taken_for_the_run(tmp_path
     assert run.state == "running"
 
 
-def test_a_run_on_another_machine_is_believed_while_it_is_heard_of(tmp_path: Path) -> None:
-    for silent, state in ((60, "running"), (3600, "stopped")):
-        written(tmp_path, host="elsewhere", pid=1, at=time.time() - silent)
+def test_an_ingest_on_another_machine_counts_as_running_while_it_sends_updates(tmp_path: Path) -> None:
+    for age, state in ((60, "running"), (3600, "stopped")):
+        written(tmp_path, host="elsewhere", pid=1, at=time.time() - age)
         run = current_status(str(tmp_path))
         assert run
         assert run.state == state
@@ -160,12 +160,12 @@ def test_a_run_on_another_machine_is_believed_while_it_is_heard_of(tmp_path: Pat
         json.dumps(dict.fromkeys(Run.__slots__, "x")).encode(),
     ],
 )
-def test_rubbish_in_the_file_is_no_run(tmp_path: Path, rubbish: bytes) -> None:
+def test_an_invalid_status_file_is_ignored(tmp_path: Path, rubbish: bytes) -> None:
     (tmp_path / NAME).write_bytes(rubbish)
     assert current_status(str(tmp_path)) is None
 
 
-def test_the_command_line_tells_of_its_ingest_and_reads_again_on_request(tmp_path: Path) -> None:
+def test_the_command_line_reports_its_ingest_and_reads_files_again_on_request(tmp_path: Path) -> None:
     make_pdf(tmp_path / "in" / "long.pdf", [filler(f"page{n}") for n in range(200)])
     index = tmp_path / "i.lance"
     command = [

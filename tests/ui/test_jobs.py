@@ -1,4 +1,4 @@
-"""The jobs of the web page: one thread, a list that outlives it, and words for whatever happens."""
+"""The jobs of the web page: one thread, a table that survives a restart, and a message for every outcome."""
 
 import shutil
 import sqlite3
@@ -39,19 +39,19 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make(folder: Path, store: Store) -> Iterator[Make]:
-    made: list[Jobs] = []
+    opened: list[Jobs] = []
 
     def make(ingest: Ingest, other: Store | None = None, clock: Callable[[], float] = time.time) -> Jobs:
-        made.append(Jobs(folder, other or store, ingest, clock=clock))
-        return made[-1]
+        opened.append(Jobs(folder, other or store, ingest, clock=clock))
+        return opened[-1]
 
     yield make
-    for jobs in made:
+    for jobs in opened:
         jobs.close()
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that moves only when the test moves it."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -63,7 +63,7 @@ class Clock:
 def reads(
     paths: Sequence[Path], *, stop: threading.Event, again: bool, collection: str, tags: Sequence[str]
 ) -> Iterator[Progress]:
-    """What the pipeline tells of files of two pages; one named `bad`, or empty, fails."""
+    """Reports what the pipeline does for files of two pages. A file that is empty, or has `bad` in its name, fails."""
     yield Progress("found", files=len(paths))
     done = 0
     for path in paths:
@@ -93,9 +93,9 @@ def never(
 
 
 class Gated:
-    """Reads like `reads`, but stays at the first page of the first file until the gate is opened or it is stopped.
+    """Like `reads`, but stays at the first page of the first file until the gate is opened or the run is stopped.
 
-    `runs` has the names of the files that each run was given.
+    `runs` lists the names of the files of each run.
     """
 
     def __init__(self) -> None:
@@ -117,19 +117,19 @@ class Gated:
             while event.event == "page" and not self.gate.is_set() and not stop.is_set():
                 self.begun.set()
                 time.sleep(0.005)
-                yield event  # as the pipeline gives a sign of life
+                yield event  # as the pipeline reports that it is still at work
 
 
-def until(true: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
 def settled(jobs: Jobs) -> list[Job]:
-    """In the order they were asked for."""
-    until(lambda: not jobs.busy())
+    """Waits for all jobs to end, and returns them in the order in which they were added."""
+    until(lambda: not jobs.is_busy())
     return sorted(jobs.listed(100), key=lambda job: job.id)
 
 
@@ -164,7 +164,7 @@ def test_each_file_ends_with_its_own_state_and_message(make: Make, folder: Path)
     assert jobs.listed(100) == []
 
 
-def test_a_restart_takes_up_what_was_under_way(make: Make, folder: Path) -> None:
+def test_after_a_restart_interrupted_files_are_read_again(make: Make, folder: Path) -> None:
     hangs = Gated()
     first = make(hangs)
     first.add([file(folder, "a.pdf"), file(folder, "b.pdf")])
@@ -177,7 +177,7 @@ def test_a_restart_takes_up_what_was_under_way(make: Make, folder: Path) -> None
     assert [job.state for job in settled(again)] == ["done", "done"]
 
 
-def test_a_list_of_an_earlier_version_is_taken_over(make: Make, folder: Path) -> None:
+def test_the_table_of_an_earlier_version_is_upgraded(make: Make, folder: Path) -> None:
     path = file(folder, "a.pdf")
     with sqlite3.connect(folder / ".jobs.sqlite") as database:
         database.execute(
@@ -199,7 +199,7 @@ def test_a_list_of_an_earlier_version_is_taken_over(make: Make, folder: Path) ->
     assert [job.state for job in settled(jobs)] == ["done", "failed"]
 
 
-def test_while_another_process_writes_the_files_wait_and_say_so(
+def test_while_another_process_writes_the_files_wait_and_the_summary_says_so(
     make: Make, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_thread, "BUSY_RETRY", 0.05)
@@ -225,14 +225,14 @@ def test_while_another_process_writes_the_files_wait_and_say_so(
 def strict(
     paths: Sequence[Path], *, stop: threading.Event, again: bool, collection: str, tags: Sequence[str]
 ) -> Iterator[Progress]:
-    """As the pipeline refuses what is no file."""
+    """Like `reads`, but raises the error of the pipeline for a path that is not a file."""
     for path in paths:
         if not path.is_file():
             raise BadSource(f"{path}: no such file")
     yield from reads(paths, stop=stop, again=again, collection=collection, tags=tags)
 
 
-def test_a_file_that_has_gone_fails_and_the_others_go_on(make: Make, folder: Path, tmp_path: Path) -> None:
+def test_a_missing_file_fails_and_the_others_are_read(make: Make, folder: Path, tmp_path: Path) -> None:
     jobs = make(strict)
     jobs.add([file(folder, "a.pdf"), folder / "gone.pdf", tmp_path])
     jobs.start()
@@ -244,7 +244,7 @@ def test_a_file_that_has_gone_fails_and_the_others_go_on(make: Make, folder: Pat
     )
 
 
-def test_an_unexpected_error_is_told_and_the_thread_lives_on(make: Make, folder: Path) -> None:
+def test_an_unexpected_error_is_reported_and_the_thread_continues(make: Make, folder: Path) -> None:
     def breaks(
         paths: Sequence[Path], *, stop: threading.Event, again: bool, collection: str, tags: Sequence[str]
     ) -> Iterator[Progress]:
@@ -264,7 +264,37 @@ def test_an_unexpected_error_is_told_and_the_thread_lives_on(make: Make, folder:
     assert settled(jobs)[1].state == "done"
 
 
-def test_a_file_with_two_paths_is_read_once_and_said_to_be_the_same(make: Make, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device", "/srv/index"), "(OSError: No space left on device)"),
+        (
+            FolioscopeError("the index is torn", remedy="run 'folioscope index verify /srv/index'"),
+            "The index is torn",
+        ),
+    ],
+)
+def test_the_message_of_a_failed_file_has_neither_commands_nor_paths_of_the_server(
+    make: Make, folder: Path, error: Exception, message: str
+) -> None:
+    def breaks(
+        paths: Sequence[Path], *, stop: threading.Event, again: bool, collection: str, tags: Sequence[str]
+    ) -> Iterator[Progress]:
+        yield Progress("found")
+        raise error
+
+    jobs = make(breaks)
+    jobs.start()
+    jobs.add([file(folder, "a.pdf")])
+    (failed,) = settled(jobs)
+    assert (failed.state, failed.message.endswith(message), "/srv" in failed.message) == (
+        "failed",
+        True,
+        False,
+    )
+
+
+def test_a_file_with_two_paths_is_read_once_and_an_unreported_file_fails(make: Make, folder: Path) -> None:
     def once(
         paths: Sequence[Path], *, stop: threading.Event, again: bool, collection: str, tags: Sequence[str]
     ) -> Iterator[Progress]:
@@ -272,7 +302,7 @@ def test_a_file_with_two_paths_is_read_once_and_said_to_be_the_same(make: Make, 
 
     jobs = make(once)
     (folder / "link.pdf").symlink_to(file(folder, "a.pdf"))
-    jobs.add([folder / "a.pdf", folder / "link.pdf", file(folder, "unsaid.pdf")])
+    jobs.add([folder / "a.pdf", folder / "link.pdf", file(folder, "unreported.pdf")])
     jobs.start()
     assert [(job.state, job.reason) for job in settled(jobs)] == [
         ("done", ""),
@@ -281,31 +311,31 @@ def test_a_file_with_two_paths_is_read_once_and_said_to_be_the_same(make: Make, 
     ]
 
 
-def test_failed_files_can_be_tried_again_one_or_all(make: Make, folder: Path) -> None:
+def test_one_or_all_failed_files_can_be_tried_again(make: Make, folder: Path) -> None:
     jobs = make(reads)
     paths = [file(folder, f"{n}.pdf", b"") for n in range(3)]
     jobs.add(paths)
     jobs.start()
-    bad = settled(jobs)
-    assert [job.state for job in bad] == ["failed"] * 3
+    failed = settled(jobs)
+    assert [job.state for job in failed] == ["failed"] * 3
     for path in paths:
         path.write_bytes(b"%PDF-")
-    jobs.retry(bad[1].id)
+    jobs.retry(failed[1].id)
     assert [job.state for job in settled(jobs)] == ["failed", "done", "failed"]
     jobs.retry_all_failed()
     assert [(job.state, job.message, job.reason) for job in settled(jobs)] == [("done", "2 pages", "")] * 3
 
 
-def test_files_of_different_collections_are_read_in_runs_of_their_own(make: Make, folder: Path) -> None:
+def test_files_of_different_collections_are_read_in_separate_runs(make: Make, folder: Path) -> None:
     runs = []
 
-    def noting(
+    def recording(
         paths: Sequence[Path], *, stop: threading.Event, again: bool, collection: str, tags: Sequence[str]
     ) -> Iterator[Progress]:
         runs.append(([path.name for path in paths], again, collection, tags))
         return reads(paths, stop=stop, again=again, collection=collection, tags=tags)
 
-    jobs = make(noting)
+    jobs = make(recording)
     jobs.add([file(folder, "a.pdf")])
     jobs.add([file(folder, "b.pdf")], "books", ["old", "good"])
     jobs.add([file(folder, "c.pdf")])
@@ -322,7 +352,9 @@ def test_files_of_different_collections_are_read_in_runs_of_their_own(make: Make
 # Cancelling
 
 
-def test_cancelling_what_is_read_stops_it_and_the_others_go_on(make: Make, folder: Path) -> None:
+def test_cancelling_a_file_that_is_being_read_stops_it_and_the_others_continue(
+    make: Make, folder: Path
+) -> None:
     gated = Gated()
     jobs = make(gated)
     jobs.add([file(folder, name) for name in ("a.pdf", "b.pdf", "c.pdf")])
@@ -337,7 +369,7 @@ def test_cancelling_what_is_read_stops_it_and_the_others_go_on(make: Make, folde
     assert gated.runs == [["a.pdf", "b.pdf", "c.pdf"], ["b.pdf", "c.pdf"]]
 
 
-def test_a_cancelled_file_that_the_run_was_given_already_is_not_read(make: Make, folder: Path) -> None:
+def test_a_cancelled_file_that_is_already_in_the_run_is_not_read(make: Make, folder: Path) -> None:
     gated = Gated()
     jobs = make(gated)
     jobs.add([file(folder, name) for name in ("a.pdf", "b.pdf", "c.pdf")])
@@ -356,9 +388,9 @@ def test_a_cancelled_upload_is_kept_until_it_is_cleared_or_tried_again(make: Mak
     first, second = file(folder, "a.pdf"), file(folder, "b.pdf")
     jobs.add([first, second])
     jobs.cancel_all()
-    assert (set(states(jobs).values()), jobs.busy()) == ({"cancelled"}, False)
+    assert (set(states(jobs).values()), jobs.is_busy()) == ({"cancelled"}, False)
     jobs.retry(next(job.id for job in jobs.listed(9) if job.name == "a.pdf"))
-    jobs.retry_all_failed()  # what was cancelled on purpose did not fail
+    jobs.retry_all_failed()  # a cancelled job has not failed
     assert states(jobs) == {"a.pdf": "queued", "b.pdf": "cancelled"}
     jobs.clear()
     assert (first.exists(), second.exists()) == (True, False)
@@ -422,7 +454,7 @@ def test_a_document_whose_file_is_being_read_is_removed_after_that(
     assert (settled(jobs), store.documents(), path.exists()) == ([], [], False)
 
 
-def test_a_removal_is_done_between_two_events_of_an_ingest(
+def test_a_removal_happens_between_two_events_of_an_ingest(
     make: Make, folder: Path, store: Store, encoder: HashingEncoder
 ) -> None:
     gated = Gated()
@@ -438,7 +470,7 @@ def test_a_removal_is_done_between_two_events_of_an_ingest(
     assert [job.state for job in settled(jobs)] == ["done"]
 
 
-def test_a_removal_can_be_undone_until_its_time_has_come(
+def test_a_removal_can_be_undone_until_it_is_due(
     make: Make, folder: Path, store: Store, encoder: HashingEncoder
 ) -> None:
     clock = Clock()
@@ -452,14 +484,14 @@ def test_a_removal_can_be_undone_until_its_time_has_come(
     assert jobs.undo(["a", "nonsense"]) == 1
     assert (jobs.leaving(), len(store.documents())) == (frozenset({"b"}), 2)
     clock.now += 10
-    jobs.remove(["a"], delay_s=1000)  # which makes it look at the clock
+    jobs.remove(["a"], delay_s=1000)  # wakes the thread, which then reads the clock
     until(lambda: jobs.leaving() == {"a"})
     assert [document.name for document in store.documents()] == ["a.pdf"]
-    assert (jobs.undo(["b"]), jobs.undo(["a"]), jobs.busy()) == (0, 1, False)
+    assert (jobs.undo(["b"]), jobs.undo(["a"]), jobs.is_busy()) == (0, 1, False)
     assert [path.name for path in sorted(folder.glob("*.pdf"))] == ["a.pdf"]
 
 
-def test_a_restart_before_the_time_has_come_neither_forgets_nor_hurries_a_removal(
+def test_a_restart_before_a_removal_is_due_neither_forgets_nor_hastens_it(
     make: Make, folder: Path, store: Store, encoder: HashingEncoder
 ) -> None:
     clock = Clock()
@@ -482,7 +514,7 @@ def test_a_restart_before_the_time_has_come_neither_forgets_nor_hurries_a_remova
     assert (third.leaving(), store.documents()) == (frozenset(), [])
 
 
-def test_a_file_that_waits_is_not_read_once_its_document_is_removed_unless_it_is_added_anew(
+def test_a_queued_file_is_not_read_after_its_document_was_removed_unless_it_is_added_again(
     make: Make, folder: Path, store: Store, encoder: HashingEncoder
 ) -> None:
     clock = Clock()
@@ -499,7 +531,7 @@ def test_a_file_that_waits_is_not_read_once_its_document_is_removed_unless_it_is
     assert [document.name for document in store.documents()] == ["b.pdf"]
 
 
-def test_what_is_not_there_cannot_be_removed_and_nothing_else_is_then(
+def test_removing_an_unknown_document_fails_and_removes_no_other(
     make: Make, store: Store, encoder: HashingEncoder
 ) -> None:
     jobs = make(never)
@@ -509,7 +541,7 @@ def test_what_is_not_there_cannot_be_removed_and_nothing_else_is_then(
     assert jobs.leaving() == frozenset()
 
 
-def test_clearing_deletes_the_uploads_that_came_to_nothing(
+def test_clearing_deletes_the_uploads_that_became_no_document(
     make: Make, folder: Path, tmp_path: Path, store: Store, encoder: HashingEncoder
 ) -> None:
     jobs = make(reads)
@@ -524,22 +556,22 @@ def test_clearing_deletes_the_uploads_that_came_to_nothing(
     assert [path.exists() for path in (bad, good, elsewhere, in_use)] == [False, True, True, True]
 
 
-def test_removing_takes_an_upload_along_but_never_a_file_elsewhere(
+def test_removing_a_document_deletes_its_upload_but_never_a_file_elsewhere(
     make: Make, folder: Path, tmp_path: Path, store: Store, encoder: HashingEncoder
 ) -> None:
     jobs = make(never)
-    uploaded, elsewhere = file(folder, "mine.pdf"), file(tmp_path, "theirs.pdf")
+    uploaded, elsewhere = file(folder, "mine.pdf"), file(tmp_path, "other.pdf")
     add_document(store, encoder, "mine.pdf", ["one"], uri=uploaded.as_uri())
-    add_document(store, encoder, "theirs.pdf", ["two"], uri=elsewhere.as_uri())
-    jobs.remove(["mine", "theirs"], delay_s=0)
-    assert {job.doc_id: job.state for job in jobs.listed(9)} == {"mine": "removing", "theirs": "removing"}
+    add_document(store, encoder, "other.pdf", ["two"], uri=elsewhere.as_uri())
+    jobs.remove(["mine", "other"], delay_s=0)
+    assert {job.doc_id: job.state for job in jobs.listed(9)} == {"mine": "removing", "other": "removing"}
     jobs.start()
     assert settled(jobs) == []
     assert store.documents() == []
     assert (uploaded.exists(), elsewhere.exists()) == (False, True)
 
 
-# Changing
+# Editing
 
 
 @pytest.fixture
@@ -549,7 +581,7 @@ def document(store: Store, encoder: HashingEncoder, folder: Path) -> str:
     return "mine"
 
 
-def test_an_edit_changes_what_is_given_and_remembers_that_a_person_did(
+def test_an_edit_changes_the_given_values_and_records_which_were_edited(
     make: Make, store: Store, document: str
 ) -> None:
     jobs = make(never)
@@ -567,7 +599,7 @@ def test_an_edit_changes_what_is_given_and_remembers_that_a_person_did(
     assert changed.meta == {"edited": "date, name"}
 
 
-def test_an_edit_is_made_between_two_events_of_an_ingest(
+def test_an_edit_happens_between_two_events_of_an_ingest(
     make: Make, folder: Path, store: Store, document: str
 ) -> None:
     gated = Gated()
@@ -581,16 +613,16 @@ def test_an_edit_is_made_between_two_events_of_an_ingest(
     settled(jobs)
 
 
-def test_while_another_process_writes_an_edit_is_refused_and_not_made_later(
+def test_while_another_process_writes_an_edit_fails_and_is_not_made_later(
     make: Make, store: Store, document: str
 ) -> None:
     jobs = make(never)
     jobs.start()
     other = Store.open(store.uri)
-    with other.writing(), pytest.raises(IndexBusy, match=r"mine\.pdf stays as it is: another process"):
+    with other.writing(), pytest.raises(IndexBusy, match=r"mine\.pdf was not changed: another process"):
         jobs.change(document, title="Ours", wait_s=0.3)
     jobs.run(lambda: "looked", "Looking")
-    until(lambda: jobs.summary().task_result == "looked")  # the thread has had its turn since
+    until(lambda: jobs.summary().task_result == "looked")  # by now the thread could have made the edit
     assert store.document(document).title == "Mine"
 
 
@@ -599,16 +631,16 @@ def test_an_edit_waits_for_another_process_for_a_while(make: Make, store: Store,
     jobs.start()
     other = Store.open(store.uri)
     with other.writing():
-        made: list[str] = []
-        asking = threading.Thread(target=lambda: made.append(jobs.change(document, title="Ours").title))
-        asking.start()
+        titles: list[str] = []
+        editing = threading.Thread(target=lambda: titles.append(jobs.change(document, title="Ours").title))
+        editing.start()
         until(lambda: "another process" in jobs._thread.waiting)
-    asking.join(10)
-    assert made == ["Ours"]
+    editing.join(10)
+    assert titles == ["Ours"]
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("values", "message"),
     [
         ({"name": "  "}, "cannot be empty"),
         ({"name": "x" * 121}, "121 characters: 120 are allowed"),
@@ -618,8 +650,8 @@ def test_an_edit_waits_for_another_process_for_a_while(make: Make, store: Store,
         ({"name": "a\x00b.pdf"}, "cannot be shown"),
         ({"name": "invoice\u202efdp.exe"}, "cannot be shown"),
         ({"name": "\udce9.pdf"}, "cannot be shown"),
-        ({"name": "theirs.pdf"}, "'theirs.pdf' is the name of another document"),
-        ({"name": "theirs"}, "another document"),  # its id
+        ({"name": "other.pdf"}, "'other.pdf' is the name of another document"),
+        ({"name": "other"}, "another document"),  # its doc_id
         ({"name": "waits.pdf"}, "'waits.pdf' is the name of a file that waits"),
         ({"title": "x" * 301}, "301 characters: 300"),
         ({"date": "yesterday"}, "'yesterday' is not a date: write 2024"),
@@ -634,35 +666,35 @@ def test_an_edit_waits_for_another_process_for_a_while(make: Make, store: Store,
         ({"collection": "x" * 61}, "61 characters: 60"),
     ],
 )
-def test_what_a_document_cannot_be_called_is_refused_in_words(
+def test_an_invalid_value_of_an_edit_is_rejected_with_a_message(
     make: Make,
     folder: Path,
     store: Store,
     encoder: HashingEncoder,
     document: str,
-    said: dict[str, str],
+    values: dict[str, str],
     message: str,
 ) -> None:
     gated = Gated()
     jobs = make(gated)
-    add_document(store, encoder, "theirs.pdf", ["two"])
+    add_document(store, encoder, "other.pdf", ["two"])
     jobs.add([file(folder, "first.pdf"), file(folder, "waits.pdf")])
     jobs.start()
     assert gated.begun.wait(10)
     with pytest.raises(BadChange, match=message):
-        jobs.change(document, **said)  # type: ignore[arg-type]
+        jobs.change(document, **values)  # type: ignore[arg-type]
     assert store.document(document).name == "mine.pdf"
 
 
 @pytest.mark.parametrize("name", ["Straße <b>&amp;'\";--.pdf", "گزارش\u200cها.pdf", "x" * 120, "con.pdf"])
-def test_odd_names_that_do_no_harm_are_allowed(make: Make, store: Store, document: str, name: str) -> None:
+def test_odd_but_harmless_names_are_allowed(make: Make, store: Store, document: str, name: str) -> None:
     jobs = make(never)
     jobs.start()
     jobs.change(document, name=name)
     assert store.document(name).doc_id == document
 
 
-def test_an_edit_that_fails_says_so_to_whoever_waits_for_it(make: Make, store: Store, document: str) -> None:
+def test_an_edit_that_fails_raises_its_error(make: Make, store: Store, document: str) -> None:
     class Breaks(Store):
         def update(self, document: object) -> None:
             raise OSError("no space left")
@@ -675,21 +707,21 @@ def test_an_edit_that_fails_says_so_to_whoever_waits_for_it(make: Make, store: S
         jobs.change("nonsense", title="Ours")
 
 
-# Reading again, and the care of the index
+# Reading again, and maintenance tasks
 
 
-def test_reading_again_asks_the_pipeline_for_known_files(
+def test_reading_again_passes_known_files_to_the_pipeline(
     make: Make, folder: Path, store: Store, encoder: HashingEncoder, document: str
 ) -> None:
     runs = []
 
-    def noting(
+    def recording(
         paths: Sequence[Path], *, stop: threading.Event, again: bool, collection: str, tags: Sequence[str]
     ) -> Iterator[Progress]:
         runs.append(([path.name for path in paths], again, collection, tags))
         return reads(paths, stop=stop, again=again, collection=collection, tags=tags)
 
-    jobs = make(noting)
+    jobs = make(recording)
     jobs.reread([document])
     (job,) = jobs.listed(9)
     assert (job.name, job.state, job.again) == ("mine.pdf", "queued", True)
@@ -697,14 +729,16 @@ def test_reading_again_asks_the_pipeline_for_known_files(
     settled(jobs)
     assert runs == [(["mine.pdf"], True, "default", ())]
     add_document(store, encoder, "gone.pdf", ["two"], uri=(folder / "gone.pdf").as_uri())
-    with pytest.raises(NotFound, match=r"gone\.pdf is no longer there"):
+    with pytest.raises(NotFound, match=r"file of gone\.pdf is no longer there") as gone:
         jobs.reread([document, "gone"])
-    with shut(folder), pytest.raises(NotFound, match=r"mine\.pdf cannot be reached"):
+    assert (str(folder) in gone.value.message, str(folder) in gone.value.remedy) == (False, True)
+    with shut(folder), pytest.raises(NotFound, match=r"cannot reach the file of mine\.pdf") as unreachable:
         jobs.reread([document])
+    assert str(folder) not in unreachable.value.message
     assert len(runs) == 1
 
 
-def test_care_of_the_index_waits_until_no_file_is_read_and_says_what_came_of_it(
+def test_a_maintenance_task_waits_until_no_file_is_being_read_and_reports_its_result(
     make: Make, folder: Path, store: Store
 ) -> None:
     gated = Gated()
@@ -715,7 +749,7 @@ def test_care_of_the_index_waits_until_no_file_is_read_and_says_what_came_of_it(
     seen: list[str] = []
     jobs.run(lambda: seen.append(states(jobs)["a.pdf"]), "Compacting")
     assert (jobs.summary().task, jobs.summary().task_result) == ("Compacting", "")
-    with pytest.raises(IndexBusy, match="Compacting is under way: ask for Verifying when it is done"):
+    with pytest.raises(IndexBusy, match="Compacting is under way: start Verifying when it is done"):
         jobs.run(store.optimize, "Verifying")
     gated.gate.set()
     settled(jobs)
@@ -737,7 +771,7 @@ def test_care_of_the_index_waits_until_no_file_is_read_and_says_what_came_of_it(
 # The summary
 
 
-def test_a_summary_tells_speed_and_time_left_by_the_bytes_read(make: Make, folder: Path) -> None:
+def test_the_summary_gives_speed_and_time_left_by_the_bytes_read(make: Make, folder: Path) -> None:
     clock, go_on = Clock(), threading.Semaphore(0)
 
     def paced(
@@ -745,13 +779,13 @@ def test_a_summary_tells_speed_and_time_left_by_the_bytes_read(make: Make, folde
     ) -> Iterator[Progress]:
         first, second = paths[0].as_uri(), paths[1].as_uri()
         yield Progress("found", files=3)
-        for told in [
+        for event in [
             Progress("page", first, "a.pdf", page=2, pages=10, read=4, pages_done=2),
             Progress("done", first, "a.pdf", page=10, pages=10, pages_done=10),
             Progress("page", second, "b.pdf", page=5, pages=10, read=9, pages_done=15),
         ]:
             go_on.acquire(timeout=10)
-            yield told
+            yield event
         go_on.acquire(timeout=10)
         yield from reads(paths[1:], stop=stop, again=again, collection=collection, tags=tags)
 
@@ -782,24 +816,24 @@ def test_a_summary_tells_speed_and_time_left_by_the_bytes_read(make: Make, folde
     assert (done.busy, done.seconds_left, done.counts["done"]) == (False, None, 3)
 
 
-def test_the_speed_is_of_the_last_half_minute_at_work() -> None:
+def test_the_speed_is_an_average_over_the_last_30_seconds_at_work() -> None:
     clock = Clock()
-    pace = ThroughputEstimate(clock)
-    pace.work()
+    estimate = ThroughputEstimate(clock)
+    estimate.resume()
     for second in range(1, 101):  # 1 page a second, then 3
         clock.now += 1
-        pace.reach(second if second <= 60 else 60 + 3 * (second - 60))
-    assert pace.pages_per_second() == pytest.approx(3)
-    pace.rest()
+        estimate.set_pages(second if second <= 60 else 60 + 3 * (second - 60))
+    assert estimate.pages_per_second() == pytest.approx(3)
+    estimate.pause()
     clock.now += 1000
-    assert pace.pages_per_second() == pytest.approx(3)
-    assert pace.seconds == 100
-    pace.work()
+    assert estimate.pages_per_second() == pytest.approx(3)
+    assert estimate.seconds == 100
+    estimate.resume()
     clock.now += 30
-    assert pace.pages_per_second() == pytest.approx(0)
+    assert estimate.pages_per_second() == pytest.approx(0)
 
 
-def test_what_is_listed_comes_in_the_order_of_its_interest(make: Make, folder: Path) -> None:
+def test_jobs_are_listed_in_the_order_of_interest(make: Make, folder: Path) -> None:
     clock = Clock()
     gated = Gated()
     gated.gate.set()
@@ -824,10 +858,12 @@ def test_what_is_listed_comes_in_the_order_of_its_interest(make: Make, folder: P
     gated.gate.set()
 
 
-def test_a_hundred_thousand_files_that_wait_do_not_slow_a_poll_down(make: Make, folder: Path) -> None:
+def test_a_hundred_thousand_queued_files_do_not_slow_down_a_poll(make: Make, folder: Path) -> None:
     folder.mkdir()
     table = JobTable(folder / ".jobs.sqlite")
-    table.add(File(f"file:///in/{n}.pdf", f"{n}.pdf", 1000, False, "default", "[]") for n in range(100_000))
+    table.add_files(
+        File(f"file:///in/{n}.pdf", f"{n}.pdf", 1000, False, "default", "[]") for n in range(100_000)
+    )
     table.close()
     jobs = make(never)
 
@@ -851,7 +887,7 @@ def test_a_hundred_thousand_files_that_wait_do_not_slow_a_poll_down(make: Make, 
 # With the pipeline itself
 
 
-def test_the_whole_pipeline_is_edited_removed_from_and_cancelled_while_it_reads(
+def test_documents_can_be_edited_removed_and_cancelled_while_the_real_pipeline_reads(
     make: Make, folder: Path, tmp_path: Path, store: Store, encoder: HashingEncoder
 ) -> None:
     settings = configs.Ingest(workers=1, dpi=60, ocr="off")

@@ -1,4 +1,4 @@
-"""Thumbs, and what reranking gained by them: the values are worked out by hand."""
+"""Thumbs, and the gain from reranking computed from them. The expected values are worked out by hand."""
 
 import math
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ def judgements(tmp_path: Path) -> Iterator[Judgements]:
     judgements.close()
 
 
-def test_lift_is_the_difference_of_both_orders_over_judged_questions(judgements: Judgements) -> None:
+def test_lift_is_the_difference_between_both_orders_over_judged_questions(judgements: Judgements) -> None:
     judgements.judge("one", "d#1", "d.pdf#page=1", 1, first=["d#2", "d#1"], final=["d#1", "d#2"])
     judgements.judge("two", "d#3", "d.pdf#page=3", 1, first=["d#3"], final=["d#3"])
     judgements.judge("two", "d#4", "d.pdf#page=4", 0)
@@ -28,12 +28,14 @@ def test_lift_is_the_difference_of_both_orders_over_judged_questions(judgements:
     assert ndcg.first == pytest.approx((second + 1) / 2)
     assert (ndcg.wins, ndcg.ties, ndcg.losses) == (1, 1, 0)
     assert [rr.first, rr.difference] == pytest.approx([0.75, 0.25])
-    assert ndcg.low == 0.0  # two questions: both may be drawn as the tie
+    assert ndcg.low == 0.0  # with two questions, a bootstrap sample may contain only the tie
     assert ndcg.high == pytest.approx(1 - second)
     assert [(row.query, row.up, row.down) for row in judged] == [("one", 1, 0), ("two", 1, 1)]
 
 
-def test_a_reader_may_change_her_mind_and_readers_are_averaged(judgements: Judgements) -> None:
+def test_a_reader_can_change_a_grade_and_grades_of_several_readers_are_averaged(
+    judgements: Judgements,
+) -> None:
     order = ["d#1", "d#2"]
     judgements.judge("q", "d#1", "d.pdf#page=1", 0, who="ada", first=order, final=order)
     judgements.judge("q", "d#1", "d.pdf#page=1", 1, who="ada", first=order, final=order)
@@ -48,7 +50,7 @@ def test_a_reader_may_change_her_mind_and_readers_are_averaged(judgements: Judge
     assert [row[:3] for row in judgements.everything()] == [("q", "d.pdf#page=2", 0)]
 
 
-def test_judgements_outlive_the_server(tmp_path: Path) -> None:
+def test_judgements_survive_a_restart(tmp_path: Path) -> None:
     first = Judgements(tmp_path / "j.sqlite")
     first.judge("q", "d#1", "d.pdf#page=1", 1, first=["d#1"], final=["d#1"])
     first.close()

@@ -1,4 +1,4 @@
-"""A power cut while a re-embedded index takes the old one's place: a whole index is there when it is next opened."""
+"""After a power cut while a re-embedded index replaces the old one, a complete index opens."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ OTHER = SMALL.model_copy(update={"encoder": configs.Hashing(dim=32)})
 
 
 class PowerCut(BaseException):
-    """Ends the process, as far as this test goes."""
+    """Stands for the end of the process."""
 
 
 def reembed(uri: str) -> None:
@@ -25,7 +25,7 @@ def reembed(uri: str) -> None:
 
 
 def cut_at_rename(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """The power goes before the rename with this number, from 1."""
+    """Cuts the power before the rename with this number, from 1."""
     rename, renames = Path.rename, 0
 
     def counted(path: Path, target: Path) -> Path:
@@ -40,7 +40,7 @@ def cut_at_rename(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 
 def ends_well(uri: str) -> None:
-    """The old index is at its place, with all its documents, and re-embedding it once more replaces it."""
+    """Checks that the old index is in place with all its documents, and that re-embedding it again replaces it."""
     old = Store.open(uri)
     assert (old.fingerprint.dim, len(old.documents())) == (64, 2)
     reembed(uri)
@@ -49,12 +49,12 @@ def ends_well(uri: str) -> None:
     assert not Path(f"{uri}.reembedding").exists()
 
 
-def test_undisturbed_the_new_index_is_there_and_the_old_one_kept(tmp_path: Path) -> None:
+def test_without_a_power_cut_the_new_index_replaces_the_old_one_which_is_saved(tmp_path: Path) -> None:
     ends_well(filled(tmp_path))
 
 
 @pytest.mark.parametrize("system", ["exchanges names", "cannot exchange names"])
-def test_cut_short_before_any_step_the_old_index_is_at_its_place(
+def test_after_a_power_cut_before_any_step_the_old_index_is_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
 ) -> None:
     uri = filled(tmp_path)
@@ -69,7 +69,7 @@ def test_cut_short_before_any_step_the_old_index_is_at_its_place(
     ends_well(uri)
 
 
-def test_cut_short_before_the_exchange_the_old_index_is_at_its_place(
+def test_after_a_power_cut_before_the_exchange_the_old_index_is_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = filled(tmp_path)
@@ -84,7 +84,7 @@ def test_cut_short_before_the_exchange_the_old_index_is_at_its_place(
     ends_well(uri)
 
 
-def test_cut_short_between_two_renames_the_old_index_is_put_back_by_whoever_opens_it(
+def test_after_a_power_cut_between_two_renames_opening_the_index_restores_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = filled(tmp_path)
@@ -95,13 +95,13 @@ def test_cut_short_between_two_renames_the_old_index_is_put_back_by_whoever_open
             reembed(uri)
     assert not Path(uri).exists()
     with locked(Path(f"{uri}.before") / ".writer", ""), pytest.raises(IndexBusy, match="try again"):
-        Store.open(uri)  # as while the other process is still at it
+        Store.open(uri)  # another process is still re-embedding
     created = Store.create(uri, Store.open(f"{uri}.before").fingerprint)
     assert len(created.documents()) == 2
     ends_well(uri)
 
 
-def test_an_index_that_was_moved_away_is_not_brought_back(tmp_path: Path) -> None:
+def test_an_index_that_was_moved_away_is_not_restored(tmp_path: Path) -> None:
     uri = filled(tmp_path)
     reembed(uri)
     Path(uri).rename(tmp_path / "elsewhere.lance")

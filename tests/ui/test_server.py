@@ -1,8 +1,10 @@
-"""The server around REST: images, uploads, headers, the page's own files, the door."""
+"""The server around REST: images, uploads, headers, the page's own files, the login."""
 
 import os
 import re
 import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from starlette.types import ASGIApp
 
 from configs import settings as configs
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.errors import FolioscopeError
+from retrieval.errors import EncoderMismatch, FolioscopeError
 from retrieval.store.store import Store
 from tests.build import add_document, webp
 from tests.ui.conftest import DOC, GONE, SMALL, TIDES, filled, serving, whole
@@ -27,7 +29,7 @@ from ui.web.page import Needed
 from ui.web.server import serve, server
 
 
-def test_a_page_image_is_kept_by_browsers_for_ever(client: TestClient) -> None:
+def test_browsers_cache_a_page_image_for_ever(client: TestClient) -> None:
     answer = client.get(f"/media/{DOC}/2.webp")
     assert answer.content == webp()
     assert answer.headers["content-type"] == "image/webp"
@@ -38,7 +40,7 @@ def test_a_page_image_is_kept_by_browsers_for_ever(client: TestClient) -> None:
     assert client.head(f"/media/{DOC}/2.webp").status_code == 200
 
 
-def test_a_thumbnail_is_another_image_than_its_page(client: TestClient) -> None:
+def test_a_thumbnail_differs_from_its_page_image(client: TestClient) -> None:
     assert client.get(f"/media/{DOC}/1.thumb.webp").content == b"thumbnail"
 
 
@@ -48,7 +50,7 @@ def test_a_thumbnail_is_another_image_than_its_page(client: TestClient) -> None:
      "/media/tides.pdf/1.webp", f"/media/{DOC}/1.webp.webp", "/media/..%2F..%2Fetc/passwd",
      f"/media/{DOC}/%27%20OR%20true", "/media/tides.pdf/original"],
 )  # fmt: skip
-def test_what_is_not_in_the_store_is_not_found_in_words(client: TestClient, path: str) -> None:
+def test_a_missing_image_gives_a_message_in_words(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
     if path.startswith("/media/" + DOC):
@@ -56,7 +58,7 @@ def test_what_is_not_in_the_store_is_not_found_in_words(client: TestClient, path
         assert answer.text.startswith(("There is no such page", "Page images are named"))
 
 
-def test_the_original_file_is_served_while_it_is_there(client: TestClient) -> None:
+def test_the_original_file_is_served_while_it_exists(client: TestClient) -> None:
     answer = client.get(f"/media/{DOC}/original")
     assert (answer.content, answer.headers["content-type"]) == (b"%PDF-1.4 tides", "application/pdf")
     assert answer.headers["content-disposition"].startswith("inline")
@@ -77,7 +79,7 @@ def test_the_original_file_is_served_while_it_is_there(client: TestClient) -> No
         ("127.0.0.1", "http://localhost:7860", "http://localhost"),
     ],
 )
-def test_other_sites_change_nothing_and_get_no_leave_to(
+def test_other_sites_change_nothing_and_fail_the_preflight(
     service: Service, host: str, address: str, origin: str, path: str
 ) -> None:
     client = TestClient(whole(service, host=host), base_url=address)
@@ -97,15 +99,15 @@ def test_other_sites_change_nothing_and_get_no_leave_to(
         (None, "library.example"),
     ],
 )
-def test_the_page_itself_and_programs_are_let_through(
+def test_the_page_itself_and_programs_may_change_things(
     service: Service, origin: str | None, host: str
 ) -> None:
     headers = {"Host": host} | ({"Origin": origin} if origin else {})
     answer = TestClient(whole(service)).post("/api/v1/documents/undo", headers=headers, json={})
-    assert answer.status_code == 422  # the route has read the request and misses its fields
+    assert answer.status_code == 422  # the route has read the request, which lacks its fields
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_says_so(service: Service) -> None:
+def test_the_page_loads_nothing_from_other_sites_and_its_policy_forbids_it(service: Service) -> None:
     answer = TestClient(whole(service)).get("/")
     assert answer.status_code == 200
     policy = answer.headers["content-security-policy"]
@@ -115,7 +117,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_says_so(service: Service) -> 
     assert f"folio/{assets.digest()}/folioscope.css" in answer.text
 
 
-def test_the_pages_files_are_kept_by_browsers_under_their_digest(client: TestClient) -> None:
+def test_browsers_cache_the_files_of_the_page_under_their_digest(client: TestClient) -> None:
     for name, kind in (("folioscope.css", "text/css"), ("viewer.js", "text/javascript")):
         answer = client.get(f"/{assets.address(name)}")
         assert answer.headers["content-type"].startswith(kind)
@@ -125,7 +127,7 @@ def test_the_pages_files_are_kept_by_browsers_under_their_digest(client: TestCli
         assert client.get(f"/folio/{assets.digest()}/{name}").status_code == 404
 
 
-def test_every_module_that_is_imported_is_there() -> None:
+def test_every_imported_module_exists() -> None:
     for module in assets.STATIC.glob("*.js"):
         for name in re.findall(r"from '\./([^']+)'", module.read_text()):
             assert (assets.STATIC / name).is_file(), f"{module.name} imports {name}"
@@ -137,13 +139,13 @@ def test_health_and_readiness(client: TestClient) -> None:
     assert (ready.status_code, ready.json()["documents"]) == (200, 2)
 
 
-def test_on_a_loopback_address_other_host_names_are_refused(service: Service) -> None:
+def test_on_a_loopback_address_other_host_names_are_rejected(service: Service) -> None:
     app = server(service, host="127.0.0.1")
     assert TestClient(app, base_url="http://127.0.0.1:7860").get("/health").status_code == 200
     assert TestClient(app, base_url="http://attacker.example").get("/health").status_code == 400
 
 
-def test_an_upload_is_kept_under_a_clean_name_in_the_uploads_folder(
+def test_an_upload_is_stored_under_a_clean_name_in_the_uploads_folder(
     client: TestClient, library: Library
 ) -> None:
     assert client.put("/api/v1/upload/..%2F..%2Fa%3Cb%3E.pdf", content=b"1").json() == {"name": "a_b_.pdf"}
@@ -154,7 +156,9 @@ def test_an_upload_is_kept_under_a_clean_name_in_the_uploads_folder(
     assert {job.name for job in library.jobs.listed(10)} >= {"a_b_.pdf", "a_b_ (2).pdf"}
 
 
-def test_an_upload_past_the_limit_is_refused_and_leaves_nothing(client: TestClient, library: Library) -> None:
+def test_an_upload_above_the_limit_is_rejected_and_leaves_nothing(
+    client: TestClient, library: Library
+) -> None:
     before = set(library.jobs.folder.iterdir())
     answer = client.put(
         "/api/v1/upload/big.pdf", content=iter([b"x" * 2**19] * 3)
@@ -164,7 +168,7 @@ def test_an_upload_past_the_limit_is_refused_and_leaves_nothing(client: TestClie
     assert set(library.jobs.folder.iterdir()) == before
 
 
-def test_parts_of_uploads_that_never_ended_are_deleted_and_those_under_way_are_not(tmp_path: Path) -> None:
+def test_abandoned_parts_of_uploads_are_deleted_and_active_ones_are_not(tmp_path: Path) -> None:
     left, arriving, kept = tmp_path / ".upload-a", tmp_path / ".upload-b", tmp_path / "c.pdf"
     for path in (left, arriving, kept):
         path.touch()
@@ -174,7 +178,7 @@ def test_parts_of_uploads_that_never_ended_are_deleted_and_those_under_way_are_n
     assert [path.exists() for path in (left, arriving, kept)] == [False, True, True]
 
 
-def test_a_port_in_use_is_told_with_the_remedy(uri: str) -> None:
+def test_a_port_in_use_is_reported_with_a_remedy(uri: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -195,14 +199,14 @@ def test_a_port_in_use_is_told_with_the_remedy(uri: str) -> None:
         ("  .hidden.pdf ", "hidden.pdf"),
         ("Jahresbericht für Öl.pdf", "Jahresbericht für Öl.pdf"),
         ("x" * 300 + ".pdf", "x" * 120 + ".pdf"),
-        ("中" * 300 + ".pdf", "中" * 78 + ".pdf"),  # 240 bytes at most: file systems count those
+        ("中" * 300 + ".pdf", "中" * 78 + ".pdf"),  # at most 240 bytes, because file systems count bytes
     ],
 )
 def test_names_of_uploads_are_made_safe(given: str, kept: str) -> None:
     assert file_name(given) == kept
 
 
-def test_a_filled_library_offers_the_questions_of_the_samples_that_it_holds(tmp_path: Path) -> None:
+def test_a_library_offers_the_questions_whose_sample_documents_it_contains(tmp_path: Path) -> None:
     samples = tmp_path / "samples"
     (samples / "pdfs").mkdir(parents=True)
     (samples / "pdfs" / "tides.pdf").write_bytes(b"")
@@ -222,9 +226,7 @@ def test_a_filled_library_offers_the_questions_of_the_samples_that_it_holds(tmp_
     service.close()
 
 
-def test_behind_a_door_nothing_is_open_but_health_login_and_the_style(
-    service: Service, tmp_path: Path
-) -> None:
+def test_with_a_login_only_health_login_and_style_are_open(service: Service, tmp_path: Path) -> None:
     guard = open_authentication(tmp_path, token="a-token-that-is-long-enough")
     client = TestClient(whole(service, guard))
     for path in ("/", "/config", "/gradio_api/info", "/api/v1/library", "/api/v1/openapi.json", "/openapi.json",
@@ -240,7 +242,7 @@ def test_behind_a_door_nothing_is_open_but_health_login_and_the_style(
     assert client.get("/api/v1/library", headers=key).json()["user"] == "token"
 
 
-def test_bodies_have_a_bound_announced_or_not(client: TestClient) -> None:
+def test_request_bodies_are_limited_whether_their_length_is_announced_or_not(client: TestClient) -> None:
     body = b'{"doc_ids": ["' + b"a" * 2**20 + b'"]}'
     for content in (body, iter([body[: 2**19], body[2**19 :]])):
         answer = client.post(
@@ -249,7 +251,7 @@ def test_bodies_have_a_bound_announced_or_not(client: TestClient) -> None:
         assert answer.status_code == 413
 
 
-def test_of_gradio_there_is_no_more_than_the_page_needs(service: Service) -> None:
+def test_only_the_paths_of_gradio_that_the_page_needs_are_open(service: Service) -> None:
     app = whole(service)
     client = TestClient(app)
     (needed,) = [route.app for route in app.routes if isinstance(route, Mount)]
@@ -257,7 +259,7 @@ def test_of_gradio_there_is_no_more_than_the_page_needs(service: Service) -> Non
     paths = {re.sub(r"\{[^}]*\}", "x", path) for path in _paths(needed.app)}
     assert {"/gradio_api/queue/join", "/gradio_api/upload", "/gradio_api/file=x", "/monitoring"} <= paths
     open_to_reading = set()
-    for path in paths - {"/openapi.json"}:  # which is ours
+    for path in paths - {"/openapi.json"}:  # our own route
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
             answer = client.request(method, path, follow_redirects=False)
             if answer.text != "There is no such address here." and (method, answer.status_code) != (
@@ -276,7 +278,7 @@ def _paths(app: ASGIApp) -> set[str]:
     return {context.path for context in iter_route_contexts(app.routes) if context.path}
 
 
-def test_what_another_site_embeds_is_refused_and_its_links_are_welcome(service: Service) -> None:
+def test_other_sites_may_link_to_the_page_but_not_embed_it(service: Service) -> None:
     client = TestClient(whole(service))
     embedded = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
     for path in ("/api/v1/export?q=harbour&format=pdf", f"/media/{DOC}/1.webp", "/api/v1/library"):
@@ -288,7 +290,7 @@ def test_what_another_site_embeds_is_refused_and_its_links_are_welcome(service: 
     assert client.get("/api/v1/library").headers["cache-control"] == "private, no-store"
 
 
-def test_a_link_put_in_the_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_that_replaces_a_file_is_not_followed(tmp_path: Path) -> None:
     service = serving(filled(tmp_path))
     client = TestClient(server(service))
     secret, original = tmp_path / "secret", tmp_path / "tides.pdf"
@@ -300,7 +302,7 @@ def test_a_link_put_in_the_place_of_a_file_is_not_followed(tmp_path: Path) -> No
     service.close()
 
 
-def test_a_file_named_like_another_document_does_not_take_its_place(tmp_path: Path) -> None:
+def test_a_file_named_like_another_document_does_not_replace_it(tmp_path: Path) -> None:
     service = serving(filled(tmp_path))
     add_document(service.library.store, HashingEncoder(), DOC, ["evil"], doc_id="e" * 16)
     assert TestClient(server(service)).get(f"/api/v1/documents/{DOC}").json()["name"] == "tides.pdf"
@@ -312,18 +314,21 @@ def test_a_public_address_needs_a_login(uri: str) -> None:
         serve(uri, SMALL, host="0.0.0.0", port=0)
 
 
-def test_a_full_library_takes_no_more(tmp_path: Path) -> None:
+def test_a_full_library_rejects_uploads(tmp_path: Path) -> None:
     settings = SMALL.model_copy(update={"serve": configs.Serve(max_library_gb=1e-6)})  # 1,073 bytes
     store = Store.create(str(tmp_path / "index.lance"), HashingEncoder().fingerprint)
     service = serving(store.uri, settings)
     client = TestClient(server(service))
     answer = client.put("/api/v1/upload/a.pdf", content=b"x" * 2000)
-    assert (answer.status_code, "serve.max_library_gb" in answer.json()["error"]["message"]) == (507, True)
+    assert (answer.status_code, "All uploads together may have" in answer.json()["error"]["message"]) == (
+        507,
+        True,
+    )
     service.close()
 
 
 @pytest.mark.parametrize("sign", ["${value}", "{{value}}", r"\d", "`"])
-def test_no_template_holds_what_javascript_would_evaluate(
+def test_no_template_contains_text_that_javascript_would_evaluate(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sign: str
 ) -> None:
     for name in ("header", "ask", "results", "viewer", "compare", "library"):
@@ -332,3 +337,21 @@ def test_no_template_holds_what_javascript_would_evaluate(
     monkeypatch.setattr(assets, "STATIC", tmp_path)
     with pytest.raises(ValueError, match="JavaScript would evaluate"):
         assets.component("bad")
+
+
+def test_the_message_of_a_failed_reembedding_has_neither_commands_nor_paths_of_the_server() -> None:
+    def reembed_library() -> Iterator[tuple[int, int]]:
+        yield 0, 1
+        raise OSError(28, "No space left on device", "/srv/index")
+
+    mismatch = EncoderMismatch("the index is of another encoder", remedy="folioscope index reembed /srv/new")
+    service = Service(SMALL, lambda: pytest.fail("the library is not opened"), None, reembed_library)
+    service.failure = mismatch
+    service.reembed()
+    deadline = time.monotonic() + 10
+    while service.state == "loading" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    message = "the index is of another encoder (encoding again failed: No space left on device)"
+    assert service.message == message
+    assert str(service.failure) == f"{message}: folioscope index reembed /srv/new"
+    service.close()

@@ -1,4 +1,4 @@
-"""A disk that does not answer holds up what reads from it and nothing else."""
+"""A disk that does not respond blocks only the requests that read from it."""
 
 import os
 import socket
@@ -17,7 +17,10 @@ from ui.web.server import server
 
 
 def stalled_index(folder: Path) -> Callable[[], None]:
-    """Put a pipe in the place of the documents table's next manifest: whoever reads the version waits for its bytes."""
+    """Put a pipe in place of the next manifest of the documents table, so that reading the version blocks.
+
+    Returns a function that releases the readers.
+    """
     versions = folder / "index.lance" / "documents.lance" / "_versions"
     newest = min(int(path.stem) for path in versions.glob("*.manifest"))  # Lance counts down from 2**64 - 1
     pipe = versions / f"{newest - 1:020}.manifest"
@@ -42,7 +45,7 @@ def stalled_index(folder: Path) -> Callable[[], None]:
     return release
 
 
-def test_an_index_that_does_not_answer_leaves_health_answering(tmp_path: Path) -> None:
+def test_health_responds_while_the_index_does_not(tmp_path: Path) -> None:
     service = serving(filled(tmp_path))
     service.library.keeper.close()
     bound = socket.socket()
@@ -56,23 +59,23 @@ def test_an_index_that_does_not_answer_leaves_health_answering(tmp_path: Path) -
     assert httpx.get(f"{address}/api/v1/search", params={"q": "harbour"}).status_code == 200
     release = stalled_index(tmp_path)
 
-    def asked(path: str) -> float:
-        """Seconds until an answer came, or until the client gave up after 3."""
+    def seconds_until_answer(path: str) -> float:
+        """Returns the seconds until a response arrives, or until the client gives up after 3 seconds."""
         began = time.monotonic()
         with suppress(httpx.ReadTimeout):
             httpx.get(f"{address}/api/v1/{path}", timeout=3)
         return time.monotonic() - began
 
     try:
-        with ThreadPoolExecutor(50) as pool:  # more than there are threads for handlers
-            stalled = [pool.submit(asked, "search?q=lamps") for _ in range(5)]
-            stalled += [pool.submit(asked, f"documents/{DOC}") for _ in range(45)]
+        with ThreadPoolExecutor(50) as pool:  # more than the threads for handlers
+            stalled = [pool.submit(seconds_until_answer, "search?q=lamps") for _ in range(5)]
+            stalled += [pool.submit(seconds_until_answer, f"documents/{DOC}") for _ in range(45)]
             time.sleep(0.5)
             for _ in range(5):
                 began = time.monotonic()
                 assert httpx.get(f"{address}/health", timeout=2).json() == {"status": "ok"}
                 assert time.monotonic() - began < 1
-            assert min(each.result() for each in stalled) > 2  # they did wait for the disk
+            assert min(each.result() for each in stalled) > 2  # they have waited for the disk
     finally:
         release()
         web.should_exit = True

@@ -1,4 +1,4 @@
-"""Uploads against a real server: what several of them may hold together, and what ends one that does not go on."""
+"""Uploads to a real server: the limit of several uploads together, and the end of an upload without progress."""
 
 import shutil
 import socket
@@ -25,7 +25,7 @@ MIB = 2**20
 
 @contextmanager
 def running(folder: Path, **serve: float) -> Iterator[tuple[str, Path]]:
-    """The address of a server over an empty library, and its folder of uploads."""
+    """Yields the address of a server over an empty library, and its uploads folder."""
     settings = configs.load_profile("smoke").model_copy(
         update={"ingest": configs.Ingest(max_file_mb=64), "serve": configs.Serve.model_validate(serve)}
     )
@@ -47,16 +47,16 @@ def running(folder: Path, **serve: float) -> Iterator[tuple[str, Path]]:
 
 
 class Meeting:
-    """Lets `count` uploads wait for each other halfway, but for those that were refused before."""
+    """Makes `count` uploads wait for each other halfway, except those that were rejected before."""
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._there: set[int] = set()
+        self._arrived: set[int] = set()
         self._all = threading.Event()
 
     def arrive(self, number: int) -> None:
-        self._there.add(number)
-        if len(self._there) == self._count:
+        self._arrived.add(number)
+        if len(self._arrived) == self._count:
             self._all.set()
 
     def wait(self) -> None:
@@ -64,7 +64,7 @@ class Meeting:
 
 
 def together(address: str, count: int, size: int, *, announced: bool) -> list[int]:
-    """The statuses of `count` uploads of `size` bytes, all under way at the same time; 0: cut off while sending."""
+    """Returns the statuses of `count` simultaneous uploads of `size` bytes; 0 for one cut off while sending."""
     meeting = Meeting(count)
 
     def body(number: int) -> Iterator[bytes]:
@@ -89,14 +89,16 @@ def together(address: str, count: int, size: int, *, announced: bool) -> list[in
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_six_uploads_at_once_do_not_pass_the_limit_of_the_library(tmp_path: Path, announced: bool) -> None:
+def test_six_simultaneous_uploads_stay_within_the_limit_of_the_library(
+    tmp_path: Path, announced: bool
+) -> None:
     with running(tmp_path, max_library_gb=10 / 1024) as (address, folder):  # 10 MiB
         statuses = together(address, 6, 8 * MIB, announced=announced)
         assert (statuses.count(201), set(statuses) <= {0, 201, 507}) == (1, True)
         assert [path.stat().st_size for path in folder.glob("*.pdf")] == [8 * MIB]
         assert not list(folder.glob(f"{uploads.PART}*"))
         again = httpx.put(f"{address}/api/v1/upload/small.pdf", content=b"x" * MIB)
-        assert again.status_code == 201  # what was reserved for the refused ones is free again
+        assert again.status_code == 201  # the reservations of the rejected uploads are free again
         refused = httpx.put(f"{address}/api/v1/upload/more.pdf", content=b"x" * MIB * 2)
         assert (refused.status_code, "room for 1 MiB more" in refused.json()["error"]["message"]) == (
             507,
@@ -104,7 +106,7 @@ def test_six_uploads_at_once_do_not_pass_the_limit_of_the_library(tmp_path: Path
         )
 
 
-def test_six_uploads_at_once_leave_the_spare_room_of_the_disk(
+def test_six_simultaneous_uploads_leave_the_spare_room_of_the_disk_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running(tmp_path) as (address, folder):
@@ -113,29 +115,31 @@ def test_six_uploads_at_once_leave_the_spare_room_of_the_disk(
         assert (statuses.count(201), set(statuses) <= {0, 201, 507}) == (1, True)
 
 
-def test_more_uploads_than_may_arrive_at_once_are_told_to_come_again(tmp_path: Path) -> None:
+def test_uploads_above_the_allowed_number_are_asked_to_try_again(tmp_path: Path) -> None:
     with running(tmp_path, uploads_at_once=2) as (address, folder):
         with begun(address, folder, 1), begun(address, folder, 2):
             refused = httpx.put(f"{address}/api/v1/upload/c.pdf", content=b"c")
             assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
             assert "2 uploads are arriving" in refused.json()["error"]["message"]
-        for _ in range(100):  # both have gone
+        for _ in range(100):  # until both have been dropped
             if httpx.put(f"{address}/api/v1/upload/c.pdf", content=b"c").status_code == 201:
                 break
             time.sleep(0.05)
         else:
-            raise AssertionError("the places of uploads that were given up are not free")
+            raise AssertionError("the places of the dropped uploads are not free")
         assert not list(folder.glob(f"{uploads.PART}*"))
 
 
-def test_an_upload_without_progress_is_given_up_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_upload_without_progress_is_stopped_and_leaves_nothing(tmp_path: Path) -> None:
     with running(tmp_path, upload_idle_s=0.5) as (address, folder), begun(address, folder, 1) as client:
         started = time.monotonic()
         client.settimeout(0.1)
         answer = b""
-        while b"408" not in answer and time.monotonic() < started + 10:  # a byte now and then is no progress
+        # A byte now and then is no progress. The header of the response may arrive before its body.
+        while b"progress" not in answer and time.monotonic() < started + 10:
             try:
-                client.sendall(b"x")
+                if not answer:
+                    client.sendall(b"x")
                 answer += client.recv(4096)
             except TimeoutError:
                 pass
@@ -147,7 +151,7 @@ def test_an_upload_without_progress_is_given_up_and_leaves_nothing(tmp_path: Pat
 
 @contextmanager
 def begun(address: str, folder: Path, count: int) -> Iterator[socket.socket]:
-    """An upload of which only the first bytes have been sent, the `count`-th one that is arriving."""
+    """Starts an upload and sends only its first bytes; waits until `count` uploads are arriving."""
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as client:
         client.sendall(
@@ -158,5 +162,5 @@ def begun(address: str, folder: Path, count: int) -> Iterator[socket.socket]:
                 break
             time.sleep(0.02)
         else:
-            raise AssertionError("the upload has not begun")
+            raise AssertionError("the upload has not started")
         yield client

@@ -1,1 +1,1 @@
-"""What every interface shares: one library, one queue, jobs, judgements. It neither prints nor draws."""
+"""What the web page, REST and MCP share: one library, one queue, jobs, judgements. Nothing here prints or draws."""

@@ -1,6 +1,6 @@
-"""Whose search is next: one bounded, fair queue before the models, for the page, REST and MCP alike.
+"""A bounded, fair queue before the models, for the web page, REST and MCP alike.
 
-Clients take turns (round robin), so that one with fifty questions does not keep out one with a single question.
+Clients take turns (round robin), so that a client with fifty questions does not block a client with one.
 """
 
 import asyncio
@@ -12,26 +12,31 @@ from retrieval.errors import FolioscopeError
 
 
 class Busy(FolioscopeError):
-    """Too many searches wait already."""
+    """Too many searches are waiting."""
 
     exit_code = 3
 
 
 class FairQueue:
-    """For one event loop. At most `at_once` turns are held at a time; at most `waiting` wait, `each` of one client."""
+    """Belongs to one event loop.
+
+    at_once: turns that may be held at the same time. waiting: requests that may wait. each: requests of one client that
+    may wait.
+    """
 
     def __init__(self, at_once: int, waiting: int, each: int) -> None:
         self._free = at_once
-        self._most, self._each = waiting, each
-        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._most, self._most_each = waiting, each
+        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # by client
 
     @property
     def waiting(self) -> int:
+        """Requests that wait now."""
         return sum(len(queue) for queue in self._queues.values())
 
     @asynccontextmanager
     async def turn(self, client: str, *, admitted: bool = False) -> AsyncIterator[None]:
-        """Wait for a turn and hold it. Raises Busy at once where the queue is full, unless it was admitted before."""
+        """Wait for a turn and hold it. Raises Busy at once if the queue is full, unless `admit` was called before."""
         await self._enter(client, admitted)
         try:
             yield
@@ -39,13 +44,13 @@ class FairQueue:
             self._leave()
 
     def admit(self, client: str) -> None:
-        """Raises Busy where one more may not wait now."""
-        mine = len(self._queues.get(client, ()))
+        """Raise Busy if one more request of this client may not wait now."""
+        of_client = len(self._queues.get(client, ()))
         if self.waiting >= self._most:
             raise Busy(f"the server is busy: {self.waiting} searches wait already; try again in a moment")
-        if mine >= self._each:
+        if of_client >= self._most_each:
             raise Busy(
-                f"the server is busy with your searches: {mine} of them wait already; let those end first"
+                f"the server is busy with your searches: {of_client} of them wait already; wait for their results"
             )
 
     async def _enter(self, client: str, admitted: bool) -> None:
@@ -54,31 +59,32 @@ class FairQueue:
             return
         if not admitted:
             self.admit(client)
-        called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(client, deque()).append(called)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(client, deque()).append(turn)
         try:
-            await called
+            await turn
         except asyncio.CancelledError:
-            if called.done() and not called.cancelled():  # the turn came as the client went
+            if turn.done() and not turn.cancelled():  # the client left at the moment its turn came
                 self._leave()
             else:
-                self._forget(client, called)
+                self._drop(client, turn)
             raise
 
     def _leave(self) -> None:
+        """Give the turn to the next client that waits."""
         while self._queues:
             client, queue = self._queues.popitem(last=False)
-            called = queue.popleft()
+            turn = queue.popleft()
             if queue:
-                self._queues[client] = queue  # behind all others
-            if not called.done():
-                called.set_result(None)
+                self._queues[client] = queue  # behind all other clients
+            if not turn.done():
+                turn.set_result(None)
                 return
         self._free += 1
 
-    def _forget(self, client: str, called: "asyncio.Future[None]") -> None:
+    def _drop(self, client: str, turn: "asyncio.Future[None]") -> None:
         queue = self._queues.get(client)
-        if queue and called in queue:
-            queue.remove(called)
+        if queue and turn in queue:
+            queue.remove(turn)
             if not queue:
                 del self._queues[client]

@@ -1,6 +1,6 @@
-"""An ingest of the command line as the web page sees it: a small file in the index's folder, kept up to date.
+"""The status of an ingest on the command line, for the web page: a small file in the folder of the index.
 
-It is written by the process that holds the write lock, and only read by others. An index in an object store has none.
+The process that holds the write lock writes it; others only read it. An index in an object store has no such file.
 """
 
 import json
@@ -19,29 +19,28 @@ from ingest.progress import Progress
 
 NAME = ".ingest.json"
 EVERY = 0.5  # seconds between two writes
-NAMES = 8  # files under way that are told
-FINISHED_SHOWN = 60.0  # seconds
-STOPPED_SHOWN = 24 * 3600.0
-SILENT = 600.0  # seconds without a word after which a process of another machine is taken to be gone
-LONGEST = 100_000  # bytes; ours are far shorter
-STOPPED = "the ingest was ended; start the same command again and it goes on"
+NAMES = 8  # files under way in one status
+FINISHED_SHOWN = 60.0  # seconds for which a finished ingest is reported
+STOPPED_SHOWN = 24 * 3600.0  # seconds for which a stopped ingest is reported
+SILENT = 600.0  # seconds without an update after which an ingest on another machine counts as stopped
+LONGEST = 100_000  # bytes that are read; the file is far shorter
+STOPPED = "If it is started again, it continues where it stopped."
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Times in seconds since 1970."""
+    """The status of one ingest. Times are in seconds since 1970."""
 
     pid: int
     host: str
     started: float
-    at: float  # when this was written
+    at: float  # when this status was written
     state: Literal["running", "finished", "stopped"]
     files: int
     files_ended: int
     failed: int
-    names: tuple[
-        tuple[str, int, int, int], ...
-    ]  # under way, at most eight: name, pages read, embedded, of the document
+    # At most NAMES files under way: name, pages read, pages embedded, pages of the document.
+    names: tuple[tuple[str, int, int, int], ...]
     pages_done: int
     seconds: float
     message: str = ""
@@ -53,15 +52,15 @@ RUN = TypeAdapter(Run)
 def record_status(
     events: Iterator[Progress], index_uri: str, clock: Callable[[], float] = time.time
 ) -> Iterator[Progress]:
-    """Pass the events of an ingest on, and keep the file. Where it cannot be written, nothing else happens."""
+    """Yield the events of an ingest and write the status file. A status that cannot be written is skipped."""
     if "://" in index_uri:
         yield from events
         return
     record = _Record(Path(index_uri), clock)
     last: Progress | None = None
     try:
-        for event in events:  # from the first on, the write lock is ours
-            record.take(event)
+        for event in events:  # from the first event on, this process holds the write lock
+            record.update(event)
             last = event
             yield event
     finally:
@@ -70,7 +69,7 @@ def record_status(
 
 
 def current_status(index_uri: str, clock: Callable[[], float] = time.time) -> Run | None:
-    """The ingest of the command line that is under way, has just finished, or was ended before it had."""
+    """Returns the ingest that is under way, has just finished, or was stopped early; None if there is none."""
     if "://" in index_uri:
         return None
     try:
@@ -78,11 +77,11 @@ def current_status(index_uri: str, clock: Callable[[], float] = time.time) -> Ru
             run = RUN.validate_json(file.read(LONGEST))
     except (OSError, ValidationError):
         return None
-    silent = clock() - run.at
-    if run.state == "running" and not _alive(run, silent):
+    age = clock() - run.at
+    if run.state == "running" and not _is_alive(run, age):
         run = replace(run, state="stopped", names=(), message=STOPPED)
     shown = {"running": float("inf"), "finished": FINISHED_SHOWN, "stopped": STOPPED_SHOWN}[run.state]
-    return run if silent <= shown else None
+    return run if age <= shown else None
 
 
 class _Record:
@@ -95,7 +94,7 @@ class _Record:
         self._failed = 0
         self._under_way: dict[str, Progress] = {}  # by uri
 
-    def take(self, event: Progress) -> None:
+    def update(self, event: Progress) -> None:
         self._last = event
         self._failed += event.event == "failed"
         if event.event == "page":
@@ -109,24 +108,33 @@ class _Record:
         last, self._written = self._last, self._clock()
         names = tuple((p.name, p.read, p.page, p.pages) for p in list(self._under_way.values())[:NAMES])
         run = Run(
-            os.getpid(), socket.gethostname(), self._started, self._written, state, last.files, last.files_ended,
-            self._failed, names if state == "running" else (), last.pages_done, last.seconds,
-            STOPPED if state == "stopped" else "",
-        )  # fmt: skip
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started=self._started,
+            at=self._written,
+            state=state,
+            files=last.files,
+            files_ended=last.files_ended,
+            failed=self._failed,
+            names=names if state == "running" else (),
+            pages_done=last.pages_done,
+            seconds=last.seconds,
+            message=STOPPED if state == "stopped" else "",
+        )
         part = self._folder / f"{NAME}.part"
         try:
             part.write_text(json.dumps(asdict(run)), encoding="ascii")
             part.replace(self._folder / NAME)
-        except OSError:  # a full disk, a folder that has gone: the ingest itself will say so, if it matters
+        except OSError:  # a full disk, a missing folder: the ingest itself reports what matters
             return
 
 
-def _alive(run: Run, silent: float) -> bool:
+def _is_alive(run: Run, age: float) -> bool:
+    """age: seconds since the last status."""
     if run.host != socket.gethostname():
-        return silent <= SILENT
+        return age <= SILENT
     try:
-        return (
-            psutil.Process(run.pid).create_time() <= run.started + 1
-        )  # else its number went to another process
+        # A process that started later has been given the same number.
+        return psutil.Process(run.pid).create_time() <= run.started + 1
     except (psutil.Error, ValueError, OverflowError):
         return False

@@ -1,7 +1,7 @@
-"""What readers said of the pages they were shown: thumbs up and down, kept with both orders of the question.
+"""Readers' judgements of the pages they saw: thumbs up and down, stored with both orders of the question.
 
-A thumb is a judgement of relevance (grade 1 or 0) of one page for one question. Beside it stands the order of
-each stage at that time, so that lift is computed over what readers saw, by ir_measures.
+A thumb is a judgement of relevance (grade 1 or 0) of one page for one question. The order of each stage at that time is
+stored with it, so that ir_measures computes the lift over the orders that readers saw.
 """
 
 import json
@@ -20,11 +20,11 @@ from ir_measures import RR, nDCG
 from retrieval.evaluation.evaluate import falling, measure_runs, paired_p
 
 MEASURES = (nDCG @ 10, RR @ 10)
-ROUNDS = 2_000  # of the bootstrap
+ROUNDS = 2_000  # of the bootstrap and of the randomization test
 NEWEST = 2_000
-"""Judged questions that are counted at most."""
+"""Maximal number of judged questions that are evaluated."""
 ENOUGH = 20
-"""Judged questions below which an interval says little, whatever its width."""
+"""Number of judged questions below which an interval says little, whatever its width."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS judgements (
@@ -54,7 +54,7 @@ class Lift:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One question with its judgements by page, and nDCG@10 of both stages."""
+    """One question with the number of pages judged up and down, and nDCG@10 of both stages."""
 
     query: str
     up: int
@@ -64,11 +64,11 @@ class Judged:
 
 
 class Judgements:
-    """Safe to call from several threads."""
+    """The judgements in one SQLite file. Safe to call from several threads."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(place, check_same_thread=False, isolation_level=None)
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._database.executescript(SCHEMA)
 
     def close(self) -> None:
@@ -86,9 +86,10 @@ class Judgements:
         first: Sequence[str] = (),
         final: Sequence[str] = (),
     ) -> None:
-        """Store one reader's word on a page, in place of what the same reader said before; None takes it back.
+        """Store one reader's grade of a page, which replaces the same reader's earlier grade; None deletes it.
 
-        first, final: page_ids in the order of each stage when the question was asked.
+        page: its name, for example `report.pdf#page=12`. first, final: page_ids in the order of each stage when the
+        question was asked.
         """
         at = datetime.now(UTC).isoformat(timespec="seconds")
         with self._lock, closing(self._database.cursor()) as cursor:
@@ -109,12 +110,12 @@ class Judgements:
                 )
 
     def of(self, query: str, who: str = "") -> dict[str, int]:
-        """This reader's grades for a question, by page_id."""
+        """Returns one reader's grades for a question, by page_id."""
         rows = self._rows("SELECT page_id, grade FROM judgements WHERE query = ? AND who = ?", query, who)
         return {str(page_id): int(grade) for page_id, grade in rows}
 
     def everything(self) -> list[tuple[str, str, int, str, str]]:
-        """(question, `report.pdf#page=12`, grade, who, when), oldest first: for export as qrels."""
+        """Returns (question, `report.pdf#page=12`, grade, who, when) of all judgements, oldest first, for qrels."""
         return [
             (str(q), str(page), int(grade), str(who), str(at))
             for q, page, grade, who, at in self._rows(
@@ -123,9 +124,10 @@ class Judgements:
         ]
 
     def lift(self) -> tuple[list[Lift], list[Judged]]:
-        """What reranking changed, over the NEWEST questions with at least one page judged relevant; newest last.
+        """Returns the gain from reranking over the NEWEST questions with a page judged relevant, and these questions.
 
-        A question whose every judged page is a thumb down has no order to be right or wrong about.
+        The newest question is last. A question without a relevant page is left out: no order of it is better than
+        another.
         """
         grades: dict[str, dict[str, int]] = {}
         for query, page_id, grade in self._rows(
@@ -136,22 +138,22 @@ class Judgements:
             str(query): (json.loads(first), json.loads(final))
             for query, first, final in self._rows("SELECT query, first, final FROM orders")
         }
-        asked = [query for query in grades if query in orders and any(grades[query].values())][-NEWEST:]
-        if not asked:
+        judged = [query for query in grades if query in orders and any(grades[query].values())][-NEWEST:]
+        if not judged:
             return [], []
-        qrels = {query: grades[query] for query in asked}
+        qrels = {query: grades[query] for query in judged}
         values = [
-            measure_runs(MEASURES, qrels, {query: falling(orders[query][stage]) for query in asked})
+            measure_runs(MEASURES, qrels, {query: falling(orders[query][stage]) for query in judged})
             for stage in (0, 1)
         ]
         lifts = [_lift(str(m), values[0][str(m)], values[1][str(m)]) for m in MEASURES]
         ndcg = str(MEASURES[0])
-        judged = [
-            Judged(query, sum(g > 0 for g in grades[query].values()), sum(g == 0 for g in grades[query].values()),
-                   values[0][ndcg][at], values[1][ndcg][at])
-            for at, query in enumerate(asked)
-        ]  # fmt: skip
-        return lifts, judged
+        rows = []
+        for at, query in enumerate(judged):
+            up = sum(grade > 0 for grade in grades[query].values())
+            down = len(grades[query]) - up
+            rows.append(Judged(query, up, down, values[0][ndcg][at], values[1][ndcg][at]))
+        return lifts, rows
 
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -163,14 +165,14 @@ def _lift(measure: str, first: Sequence[float], final: Sequence[float]) -> Lift:
     draws = np.random.default_rng(0).integers(0, len(differences), (ROUNDS, len(differences)))
     low, high = np.percentile(differences[draws].mean(axis=1), [2.5, 97.5])
     return Lift(
-        measure,
-        float(np.mean(first)),
-        float(np.mean(final)),
-        float(differences.mean()),
-        float(low),
-        float(high),
-        paired_p(first, final, rounds=ROUNDS),
-        int((differences > 1e-9).sum()),
-        int((abs(differences) <= 1e-9).sum()),
-        int((differences < -1e-9).sum()),
+        measure=measure,
+        first=float(np.mean(first)),
+        final=float(np.mean(final)),
+        difference=float(differences.mean()),
+        low=float(low),
+        high=float(high),
+        p=paired_p(first, final, rounds=ROUNDS),
+        wins=int((differences > 1e-9).sum()),
+        ties=int((abs(differences) <= 1e-9).sum()),
+        losses=int((differences < -1e-9).sum()),
     )

@@ -1,4 +1,4 @@
-"""What the web page stands on: one open index, its searcher, its jobs, and the samples to try it with."""
+"""The library behind the web page: one open index, its searcher, its jobs, and the samples to try it with."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +27,8 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 
 @dataclass(frozen=True, slots=True)
 class Library:
+    """An open index and everything that works on it."""
+
     uri: str
     store: Store
     searcher: Searcher
@@ -34,7 +36,7 @@ class Library:
     judgements: Judgements
     keeper: IndexUpkeep
     samples: Path
-    """A folder with `pdfs/`, `queries.jsonl` and `demo.txt`; it need not exist."""
+    """A folder with `pdfs/`, `queries.jsonl` and `demo.txt`; it may be missing."""
 
     @property
     def reranks(self) -> bool:
@@ -50,20 +52,22 @@ class Library:
         return sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
 
     def questions(self) -> list[str]:
-        """Examples to start from: those that `demo.txt` lists, if the samples are in the index."""
+        """Returns the questions of `demo.txt` as examples, if the samples are in the index."""
         return [question for question, _ in self.examples()]
 
     def examples(self) -> list[tuple[str, list[Page]]]:
-        """Those questions, each with the pages that answer it; without those whose documents are not in the index."""
+        """Returns these questions with the pages that answer them, except where their documents are not indexed."""
         names = {document.name: document for document in self.store.documents()}
         if not any(path.name in names for path in self.sample_files()):
             return []
-        found = []
+        examples = []
         for question, pages in _examples(self.samples):
-            there = [(name, int(number)) for name, number in pages if name in names]
-            if there:
-                found.append((question, [Page(names[name].doc_id, number, name) for name, number in there]))
-        return found
+            indexed = [(name, int(number)) for name, number in pages if name in names]
+            if indexed:
+                examples.append(
+                    (question, [Page(names[name].doc_id, number, name) for name, number in indexed])
+                )
+        return examples
 
 
 def open_library(
@@ -72,21 +76,21 @@ def open_library(
     samples: Path = SAMPLES,
     has_escaped: Callable[[Path], bool] = lambda _: False,
 ) -> Library:
-    """The index at `uri`, made if need be. Raises what loading a model and opening a store raise.
+    """Open the index at `uri`, or create it. Raises the errors of loading a model and of opening a store.
 
-    has_escaped: whether a file that waited to be read has become a link out of the folders that may be read.
+    has_escaped: whether a queued file has become a link to a place outside of the folders that may be read.
     """
     store, encoder = factory.create_store(uri, settings)
 
-    def run(
+    def ingest_files(
         paths: Sequence[Path], *, stop: threading.Event, again: bool, collection: str, tags: Sequence[str]
     ) -> Iterator[Progress]:
         inside = []
-        for path in paths:  # looked at when it was listed, and again now that it is read, perhaps hours later
+        for path in paths:  # checked when it was listed, and again now, perhaps hours later
             if has_escaped(path):
-                why = "This is a link to a file outside of the folders that may be read."
+                message = "This is a link to a file outside of the folders that may be read."
                 yield Progress(
-                    "failed", path.absolute().as_uri(), clean(path.name), reason="unreadable", message=why
+                    "failed", path.absolute().as_uri(), clean(path.name), reason="unreadable", message=message
                 )
             else:
                 inside.append(path)
@@ -98,18 +102,16 @@ def open_library(
 
     searcher = factory.build_searcher(store, encoder, settings)
     folder = uploads_folder(uri)
-    jobs = Jobs(folder, store, run)
-    judgements, keeper = (
-        Judgements(folder / ".judgements.sqlite"),
-        IndexUpkeep(store, settings.search, searcher.warm),
-    )
+    jobs = Jobs(folder, store, ingest_files)
+    judgements = Judgements(folder / ".judgements.sqlite")
+    keeper = IndexUpkeep(store, settings.search, searcher.warm)
     return Library(uri, store, searcher, jobs, judgements, keeper, samples)
 
 
 def reembed_library(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:
-    """Put an index of the profile's encoder in the place of another encoder's, from its pages: (done, total) pages.
+    """Replace another encoder's index by one of this profile's encoder, from its pages. Yields (done, total) pages.
 
-    The old one is kept beside it, as `NAME.before`. What an interrupted run did is taken up again. Raises
+    The old index stays next to the new one, as `NAME.before`. An interrupted run continues where it stopped. Raises
     FolioscopeError for an index in an object store.
     """
     if "://" in uri:
@@ -125,9 +127,8 @@ def reembed_library(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:
     for document in reembed(source, target, encoder):
         done += document.pages
         yield done, max(done, sum(d.pages for d in source.documents()))
-    with (
-        source.writing()
-    ):  # from here on nobody changes the old one: what came, went or changed meanwhile is caught up
+    # From here on nobody else changes the old index: apply the changes that were made to it meanwhile.
+    with source.writing():
         for _ in reembed(source, target, encoder):
             pass
         _catch_up(source, target)
@@ -135,23 +136,23 @@ def reembed_library(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:
 
 
 def _catch_up(source: Store, target: Store) -> None:
-    """What is removed from the source is removed; what is said of its documents is said of the target's."""
-    now = {document.doc_id: document for document in source.documents()}
+    """Remove from the target what the source no longer has, and copy the edits of the source's documents."""
+    current = {document.doc_id: document for document in source.documents()}
     with target.writing():
-        target.remove([document.doc_id for document in target.documents() if document.doc_id not in now])
+        target.remove([document.doc_id for document in target.documents() if document.doc_id not in current])
         for document in target.documents():
-            if document != now[document.doc_id]:
-                target.update(now[document.doc_id])
+            if document != current[document.doc_id]:
+                target.update(current[document.doc_id])
 
 
 def uploads_folder(uri: str) -> Path:
-    """Beside the index; for an index in an object store, in the current folder."""
+    """Returns the uploads folder: next to the index; for an index in an object store, in the current folder."""
     place = Path(uri) if "://" not in uri else Path(uri.rstrip("/").rpartition("/")[2])
     return (place.parent / f"{place.name.removesuffix('.lance')}-uploads").absolute()
 
 
 def _examples(samples: Path) -> list[tuple[str, list[tuple[str, int]]]]:
-    """The questions that `demo.txt` lists by id, in its order, each with (document, page) of its answers."""
+    """Returns the questions that `demo.txt` lists by id, in its order, with the (document, page) of their answers."""
     try:
         listed = (samples / "demo.txt").read_text(encoding="utf-8").split()
         dataset = evaluate.read_dataset(samples)

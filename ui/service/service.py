@@ -1,6 +1,6 @@
-"""What the page, REST and MCP all ask: one library, one queue before its models, one memory of recent results.
+"""The service behind the web page, REST and MCP: one library, one queue before its models, one cache of recent results.
 
-The models load in the background: until they are there every question is answered by NotReady, which says so.
+The models load in the background; until they are ready, every request raises NotReady, which says so.
 """
 
 import asyncio
@@ -25,22 +25,23 @@ from ui.service.metrics import Metrics
 from ui.service.uploads import Uploads
 
 State = Literal["loading", "ready", "failed"]
-REMEMBERED = 128  # results
-ASIDE = 4  # threads that read pages and draw
-LOOKS = 8  # threads that look up the index's version and what is in SQLite
+CACHED_RESULTS = 128
+MODEL_FREE_THREADS = 4  # threads that read pages and draw images
+LOOKUP_THREADS = 8  # threads that read the version of the index and the job table
+LOADING = "The models are being loaded…"
 EVERYTHING = Filter()
 T = TypeVar("T")
 
 
 class NotReady(FolioscopeError):
-    """The models are being loaded, or could not be."""
+    """The models are still loading, or could not be loaded."""
 
     exit_code = 3
 
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """One question as it was asked: equal ones have equal answers while the library stays as it is."""
+    """One search. Equal requests have equal results while the library does not change."""
 
     query: str
     where: Filter = EVERYTHING
@@ -49,66 +50,70 @@ class SearchRequest:
     min_confidence: float | None = None
 
 
-Key = tuple[SearchRequest, int, frozenset[str]]
+CacheKey = tuple[SearchRequest, int, frozenset[str]]
 
 
 class Service:
-    """Made with a library, or with what opens one: then `start` opens it in a thread of its own."""
+    """Searches one library for many clients.
+
+    open_library: opens the library; `start` calls it in a thread of its own. reembed_library: encodes the pages of the
+    index again and yields (done, total) pages; needed for `reembed` only.
+    """
 
     def __init__(
         self,
         settings: configs.Settings,
-        opening: Callable[[], Library],
+        open_library: Callable[[], Library],
         folders: Folders | None = None,
-        reembedding: Callable[[], Iterator[tuple[int, int]]] | None = None,
+        reembed_library: Callable[[], Iterator[tuple[int, int]]] | None = None,
     ) -> None:
         serve = settings.serve
         self.settings = settings
         self.folders = folders or Folders(())
         self.metrics = Metrics(self._gauges)
-        self._opening = opening
-        self._reembedding = reembedding
+        self._open_library = open_library
+        self._reembed_library = reembed_library
         self._library: Library | None = None
-        self._turns = FairQueue(serve.at_once, serve.waiting, serve.waiting_each)  # before the reranker
-        # Before the first stage, which is quick: its results never wait behind rerankings.
-        self._quick = FairQueue(serve.at_once, serve.waiting, serve.waiting_each)
-        self._drawing = FairQueue(ASIDE, serve.waiting, serve.waiting_each)
-        self._pool = ThreadPoolExecutor(2 * serve.at_once, thread_name_prefix="search")
-        self._aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
-        self._looking = ThreadPoolExecutor(LOOKS, thread_name_prefix="look")
+        # The first stage is quick and has a queue of its own, so that its results never wait behind reranking.
+        self._rerank_queue = FairQueue(serve.at_once, serve.waiting, serve.waiting_each)
+        self._first_stage_queue = FairQueue(serve.at_once, serve.waiting, serve.waiting_each)
+        self._model_free_queue = FairQueue(MODEL_FREE_THREADS, serve.waiting, serve.waiting_each)
+        self._search_threads = ThreadPoolExecutor(2 * serve.at_once, thread_name_prefix="search")
+        self._model_free_threads = ThreadPoolExecutor(MODEL_FREE_THREADS, thread_name_prefix="model-free")
+        self._lookup_threads = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
         self.uploads = Uploads(
             most_file=settings.ingest.max_file_mb * 2**20,
             most_gb=serve.max_library_gb,
             at_once=serve.uploads_at_once,
             idle_s=serve.upload_idle_s,
         )
-        self._results: LRU[Key, SearchResult] = LRU(REMEMBERED)
+        self._results: LRU[CacheKey, SearchResult] = LRU(CACHED_RESULTS)
         self._closed = threading.Event()
-        self._opened = threading.Lock()
+        self._opening = threading.Lock()
         self.failure: Exception | None = None
         """Why the library could not be opened."""
-        self.progress = "The models are being loaded…"
-        """What is done before the library is open."""
+        self.progress = LOADING
+        """What the service does before the library is open, as a sentence."""
 
     # Opening
 
-    def start(self, failed: Callable[[], None] = lambda: None) -> None:
-        """Open the library in the background; `failed` is called, in that thread, where that is not possible."""
+    def start(self, on_failure: Callable[[], None] = lambda: None) -> None:
+        """Open the library in the background. Calls `on_failure`, in that thread, if it cannot be opened."""
 
-        def opening() -> None:
+        def open_or_record_failure() -> None:
             try:
                 self.open()
-            except Exception as error:  # told by `library` to whoever asks, and by `serve` on the terminal
+            except Exception as error:  # `library` raises it for clients, `serve` prints it on the terminal
                 self.failure = error
-                failed()
+                on_failure()
 
-        threading.Thread(target=opening, name="loading", daemon=True).start()
+        threading.Thread(target=open_or_record_failure, name="loading", daemon=True).start()
 
     def open(self) -> None:
-        """Raises what loading a model and opening an index raise."""
-        library = self._opening()
+        """Open the library. Raises the errors of loading a model and of opening an index."""
+        library = self._open_library()
         library.searcher.warm()
-        with self._opened:
+        with self._opening:
             if self._closed.is_set():
                 library.close()
                 return
@@ -117,11 +122,12 @@ class Service:
             self._library = library
 
     def close(self) -> None:
-        with self._opened:
+        """Close the library, or make `open` close it when it is done, and drop all waiting work."""
+        with self._opening:
             self._closed.set()
             if self._library:
                 self._library.close()
-        for pool in (self._pool, self._aside, self._looking):
+        for pool in (self._search_threads, self._model_free_threads, self._lookup_threads):
             pool.shutdown(wait=False, cancel_futures=True)
         self.uploads.close()
 
@@ -131,12 +137,12 @@ class Service:
 
     @property
     def message(self) -> str:
-        """Why nothing can be searched yet; "" once it can."""
+        """Why nothing can be searched yet; "" when the library is open."""
         return "" if self._library else _in_words(self.failure) if self.failure else self.progress
 
     @property
     def library(self) -> Library:
-        """Raises NotReady while it is being opened, and with the reason where it cannot be."""
+        """The open library. Raises NotReady while it is being opened, and with the reason if it cannot be opened."""
         if self._library:
             return self._library
         if self.failure:
@@ -144,100 +150,111 @@ class Service:
         raise NotReady(f"{self.progress} Searching begins as soon as that is done.")
 
     def reembed(self) -> None:
-        """Encode the pages of an index of another encoder again, from what it holds, and open it when that is done.
+        """Encode the stored pages of another encoder's index again in the background, then open the new index.
 
-        Raises FolioscopeError where the index is not of another encoder.
+        Raises FolioscopeError if the index is not another encoder's.
         """
-        if not isinstance(self.failure, EncoderMismatch) or self._reembedding is None:
+        if not isinstance(self.failure, EncoderMismatch) or self._reembed_library is None:
             raise FolioscopeError("the index is of this profile's encoder: there is nothing to encode again")
-        reembedding, mismatch = self._reembedding, self.failure
+        reembed_library, mismatch = self._reembed_library, self.failure
 
-        def work() -> None:
+        def reembed_and_open() -> None:
             try:
-                for done, total in reembedding():
-                    self.progress = f"The pages are encoded again, {done:,} of {total:,} so far."
-                self.progress = "The models are being loaded…"
+                for done, total in reembed_library():
+                    self.progress = f"The pages are being encoded again: {done:,} of {total:,} so far."
+                self.progress = LOADING
                 self.open()
             except Exception as error:
-                mismatch.args = (f"{mismatch} (encoding again failed: {error})",)
+                mismatch.args = (f"{mismatch.message} (encoding again failed: {_in_words(error)})",)
                 self.failure = mismatch
 
-        self.failure, self.progress = None, "The pages are encoded again."
-        threading.Thread(target=work, name="reembed", daemon=True).start()
+        self.failure, self.progress = None, "The pages are being encoded again."
+        threading.Thread(target=reembed_and_open, name="reembed", daemon=True).start()
 
     # Searching
 
-    async def search(self, ask: SearchRequest, client: str) -> SearchResult:
-        """All candidates, in the final order. Raises BadQuery, Busy, NotReady."""
-        *_, last = [result async for result in self.steps(ask, client)]
+    async def search(self, request: SearchRequest, client: str) -> SearchResult:
+        """Returns all candidates in the final order. Raises BadQuery, Busy, NotReady."""
+        *_, last = [result async for result in self.steps(request, client)]
         return last
 
-    async def steps(self, ask: SearchRequest, client: str) -> AsyncGenerator[SearchResult, None]:
-        """The first stage's order, then the reranked one; only the last where it is remembered. Raises as `search`.
+    async def steps(self, request: SearchRequest, client: str) -> AsyncGenerator[SearchResult, None]:
+        """Yields the first stage's order, then the reranked order; only the final order if it is cached.
 
-        client: who asks, for the queue's fairness.
+        client: who searches; the queue is fair between clients. Raises BadQuery, Busy, NotReady.
         """
         library = self.library
-        key = ask, _, leaving = await self._look(lambda: self._key(ask))
-        remembered = self._results.get(key)
-        if remembered is not None:
-            self.metrics.counted("remembered")
-            yield remembered
+        key = request, _, leaving = await self._look_up(lambda: self._cache_key(request))
+        cached = self._results.get(key)
+        if cached is not None:
+            self.metrics.count_outcome("remembered")
+            yield cached
             return
-        where = replace(ask.where, without=ask.where.without | leaving)
+        where = replace(request.where, without=request.where.without | leaving)
         began = time.perf_counter()
         stop = threading.Event()
         steps = library.searcher.steps(
-            ask.query,
+            request.query,
             where=where,
-            rerank=ask.rerank,
-            budget_ms=ask.budget_ms,
-            min_confidence=ask.min_confidence,
+            rerank=request.rerank,
+            budget_ms=request.budget_ms,
+            min_confidence=request.min_confidence,
             stop=stop,
         )
         try:
-            self._turns.admit(client)  # before anything is done for it
-            async with self._quick.turn(client):
-                result = await self._to_its_end(lambda: next(steps), self._pool, stop)
+            self._rerank_queue.admit(client)  # reject a search before any work is done for it
+            async with self._first_stage_queue.turn(client):
+                result = await self._finish(lambda: next(steps), self._search_threads, stop)
             if result.decision == PENDING:
-                yield result  # never within a turn: a reader may be slow
-                async with self._turns.turn(client, admitted=True):
-                    self.metrics.waited(time.perf_counter() - began)
-                    result = await self._to_its_end(lambda: next(steps), self._pool, stop)
+                yield result  # outside of any turn: a slow reader must not hold one
+                async with self._rerank_queue.turn(client, admitted=True):
+                    self.metrics.observe_wait(time.perf_counter() - began)
+                    result = await self._finish(lambda: next(steps), self._search_threads, stop)
         except (BadQuery, Busy):
-            self.metrics.counted("refused")
+            self.metrics.count_outcome("refused")
             raise
         except Exception:
-            self.metrics.counted("failed")
+            self.metrics.count_outcome("failed")
             raise
-        self.metrics.searched(result)
+        self.metrics.count_search(result)
         self._results.put(key, result)
         yield result
 
+    async def remembered(self, request: SearchRequest) -> SearchResult | None:
+        """Returns the cached result of an equal request; None if there is none, or if the library has changed."""
+        return self._results.get(await self._look_up(lambda: self._cache_key(request)))
+
+    # Other work for clients
+
     async def with_model(self, query: str, client: str, work: Callable[[], T]) -> T:
-        """Run `work` about a question, in turn where the question is new to the encoder. Raises Busy, NotReady."""
+        """Run `work`, which encodes `query` unless the encoder has it cached, in the client's turn.
+
+        Raises Busy, NotReady, and the errors of `work`.
+        """
         if not query.strip() or self.library.searcher.remembers(query):
             return await self.aside(work, client)
-        async with self._quick.turn(client):
-            return await self._to_its_end(work, self._pool)
-
-    async def remembered(self, ask: SearchRequest) -> SearchResult | None:
-        """The answer to an equal question, if it was asked lately and the library is as it was."""
-        return self._results.get(await self._look(lambda: self._key(ask)))
+        async with self._first_stage_queue.turn(client):
+            return await self._finish(work, self._search_threads)
 
     async def aside(self, work: Callable[[], T], client: str) -> T:
-        """Run work that needs no model: in turn, too, so that one client's pictures starve nobody. Raises Busy."""
-        async with self._drawing.turn(client):
-            return await self._to_its_end(work, self._aside)
+        """Run `work`, which needs no model, in the client's turn: one client's images must not starve the others.
 
-    async def _look(self, work: Callable[[], T]) -> T:
-        """Run a short look at the index or at SQLite in a thread: on a slow disk it must not stop the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._looking, work)
+        Raises Busy, and the errors of `work`.
+        """
+        async with self._model_free_queue.turn(client):
+            return await self._finish(work, self._model_free_threads)
 
-    async def _to_its_end(
+    async def _look_up(self, work: Callable[[], T]) -> T:
+        """Run a short look-up in the index or in SQLite in a thread: a slow disk must not block the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._lookup_threads, work)
+
+    async def _finish(
         self, work: Callable[[], T], pool: ThreadPoolExecutor, stop: threading.Event | None = None
     ) -> T:
-        """Where the reader has gone, `stop` is set, and the turn is kept until the thread has ended."""
+        """Run `work` in a thread of `pool`. If the client disconnects, set `stop` and wait until the thread has ended.
+
+        The client's turn thus lasts as long as the thread is busy.
+        """
         working = asyncio.get_running_loop().run_in_executor(pool, work)
         try:
             return await asyncio.shield(working)
@@ -247,17 +264,21 @@ class Service:
             await asyncio.wait([working])
             raise
 
-    def _key(self, ask: SearchRequest) -> Key:
-        """What an answer depends on: the question, the library as it is, and what is about to leave it."""
+    def _cache_key(self, request: SearchRequest) -> CacheKey:
+        """Returns everything that a result depends on: the request, the version of the index, pending removals."""
         library = self.library
-        return replace(ask, query=one_line(ask.query)), library.store.version(), library.jobs.leaving()
+        return (
+            replace(request, query=one_line(request.query)),
+            library.store.version(),
+            library.jobs.leaving(),
+        )
 
     def _gauges(self) -> dict[str, tuple[float, str]]:
         values = {
-            "ready": (float(self._library is not None), "1 once the models are loaded."),
+            "ready": (float(self._library is not None), "1 when the models are loaded."),
             "searches_waiting": (
-                float(self._turns.waiting + self._quick.waiting),
-                "Searches that wait for their turn.",
+                float(self._rerank_queue.waiting + self._first_stage_queue.waiting),
+                "Searches in the queue.",
             ),
         }
         if self._library:
@@ -266,7 +287,7 @@ class Service:
             values |= {
                 "documents": (float(len(documents)), "Documents in the index."),
                 "pages": (float(sum(d.pages for d in documents)), "Pages in the index."),
-                "ingest_pages_per_second": (jobs.pages_per_second, "Of the server's own ingest."),
+                "ingest_pages_per_second": (jobs.pages_per_second, "Speed of the server's own ingest."),
                 **{
                     f"jobs_{state}": (float(count), f"Files of the server's own ingest: {state}.")
                     for state, count in sorted(jobs.counts.items())
@@ -275,15 +296,13 @@ class Service:
         return values
 
 
-def _in_words(error: Exception) -> str:
-    """What a web reader is told of an error: without the commands and paths of whoever runs the server."""
-    return error.message if isinstance(error, FolioscopeError) else str(error)
-
-
 def service_for(
     uri: str, settings: configs.Settings, *, samples: Path = SAMPLES, roots: Sequence[Path] = ()
 ) -> Service:
-    """A service over the index at `uri`, opened by `start`. Raises FolioscopeError for a root that is no folder."""
+    """Returns a service over the index at `uri`, which `start` opens.
+
+    roots: folders that clients may ingest from. Raises FolioscopeError for a root that is not a folder.
+    """
     folders = Folders(roots)
     return Service(
         settings,
@@ -291,3 +310,11 @@ def service_for(
         folders,
         lambda: reembed_library(uri, settings),
     )
+
+
+def _in_words(error: Exception) -> str:
+    """Returns what a reader of the web page learns of an error, without the server's commands and paths."""
+    if isinstance(error, FolioscopeError):
+        return error.message
+    # The text of an OSError ends with its path.
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -1,6 +1,6 @@
-"""Files dropped on the page: one file a request, streamed into the uploads folder.
+"""Uploads: each request streams one file into the uploads folder.
 
-Pages of other sites cannot add documents: `ui.web.security.SameOrigin` refuses their requests.
+Pages of other sites cannot add documents: `ui.web.security.SameOrigin` rejects their requests.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from typing import IO, TypeVar
 from fastapi import Request
 
 LONGEST_NAME = 120  # characters
-PART = ".upload-"  # what the names of files that are still arriving begin with
-SPARE = 512 * 2**20  # bytes that uploads leave free on the disk: the index must grow, too
-STALE = 3600  # seconds without a byte, after which a part has been left behind by a server that was ended
+PART = ".upload-"  # prefix of the names of files that are still arriving
+SPARE = 512 * 2**20  # bytes that uploads leave free on the disk, for the index
+STALE = 3600  # seconds without a byte after which a part counts as abandoned by a stopped server
 WRITTEN_AT_ONCE = 2**20  # bytes that are collected before a thread writes them
 RESERVED_AT_ONCE = 16 * 2**20  # bytes by which the reservation of an upload of unknown length grows
-PROGRESS = 16 * 2**10  # bytes that count as progress: one byte a minute does not
-RETRY_S = 5  # seconds after which one who is turned away should come again
+PROGRESS = 16 * 2**10  # bytes that count as progress: one byte per minute does not
+RETRY_S = 5  # seconds after which a rejected client should try again
 T = TypeVar("T")
-_placing = threading.Lock()  # between the choice of a free name and its use
+_placing = threading.Lock()  # held from the choice of a free name until its use
 
 
 class Refused(Exception):
-    """Why an upload was not taken: an HTTP status, and a message for whoever sent it."""
+    """An upload was rejected. `status` is an HTTP status; the message is for the client."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -42,10 +42,10 @@ class Refused(Exception):
 
 
 class Uploads:
-    """Receives files, several at once; what they may hold together is reserved before it is written.
+    """Receives several files at once, and reserves their space before it writes them.
 
-    most_file: bytes of one file. most_gb: GiB of all uploads together, 0 for no limit but the disk's. at_once: uploads
-    that may arrive at the same time. idle_s: seconds in which an upload must have made progress.
+    most_file: bytes of one file. most_gb: GiB of all uploads together, 0 for no limit other than the disk. at_once:
+    uploads that may arrive at the same time. idle_s: seconds within which an upload must make progress.
     """
 
     def __init__(self, *, most_file: int, most_gb: float, at_once: int, idle_s: float) -> None:
@@ -53,43 +53,42 @@ class Uploads:
         self._most_gb = most_gb
         self._at_once = at_once
         self._idle_s = idle_s
-        self._arriving = 0  # touched by the event loop only
-        self._reserved: dict[
-            str, tuple[int, int]
-        ] = {}  # by the part's name: bytes reserved, bytes written of them
-        self._lock = threading.Lock()  # of what is reserved, and of the moment when a part becomes a file
+        self._arriving = 0  # used by the event loop only
+        self._reserved: dict[str, tuple[int, int]] = {}  # by name of the part: bytes reserved, bytes written
+        self._lock = threading.Lock()  # guards the reservations, and the moment when a part becomes a file
         self._pool = ThreadPoolExecutor(min(8, at_once), thread_name_prefix="upload")
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def receive(self, request: Request, folder: Path, name: str) -> Path:
-        """Keep the request's body in `folder`, under a cleaned `name`, and return its path.
+        """Store the request's body in `folder`, under a cleaned `name`, and return its path.
 
-        Another file of that name is left as it is: this one becomes `name (2).pdf`. The same bytes under the same name
-        are stored once. The file is on the disk, synced, when this returns. Raises Refused: 408 without progress, 413
-        for a file past the limit, 429 when too many arrive already, 507 when there is no room.
+        If another file has that name, this one becomes `name (2).pdf`; the same bytes under the same name are stored
+        once. When this returns, the file has been synced to the disk. Raises Refused: 408 without progress, 413 for a
+        file above the limit, 429 when too many files are arriving, 507 when there is no room.
         """
         if self._arriving >= self._at_once:
             raise Refused(
                 429,
-                f"{self._arriving} uploads are arriving, as many as the server takes at once: try again in a moment.",
+                f"{self._arriving} uploads are arriving, the most that the server accepts at once: "
+                "try again in a moment.",
             )
         self._arriving += 1
         try:
-            return await self._received(request, folder, file_name(name))
+            return await self._store(request, folder, file_name(name))
         finally:
             self._arriving -= 1
 
-    async def _received(self, request: Request, folder: Path, name: str) -> Path:
+    async def _store(self, request: Request, folder: Path, name: str) -> Path:
         announced = request.headers.get("content-length", "")
         size = int(announced) if announced.isdecimal() else 0
         self._check_size(size)
-        file = await self._aside(lambda: self._begun(folder, size))
-        digest, length, held = hashlib.sha256(), 0, bytearray()
+        file = await self._in_thread(lambda: self._create_part(folder, size))
+        digest, length, pending = hashlib.sha256(), 0, bytearray()
 
         def write(data: bytes) -> None:
-            self._cover(file, folder, file.tell() + len(data))
+            self._extend_reservation(file, folder, file.tell() + len(data))
             digest.update(data)
             file.write(data)
 
@@ -97,24 +96,24 @@ class Uploads:
             async for chunk in _in_time(request.stream(), self._idle_s):
                 length += len(chunk)
                 self._check_size(length)
-                held += chunk
-                if len(held) >= WRITTEN_AT_ONCE:
-                    data, held = bytes(held), bytearray()
-                    await self._aside(partial(write, data))
-            await self._aside(partial(write, bytes(held)))
-            return await self._aside(lambda: self._placed(file, folder, name, digest.digest()))
-        except BaseException:  # also when the browser has gone
-            await self._aside(lambda: self._abandon(file))
+                pending += chunk
+                if len(pending) >= WRITTEN_AT_ONCE:
+                    data, pending = bytes(pending), bytearray()
+                    await self._in_thread(partial(write, data))
+            await self._in_thread(partial(write, bytes(pending)))
+            return await self._in_thread(lambda: self._move_into_place(file, folder, name, digest.digest()))
+        except BaseException:  # also when the client has disconnected
+            await self._in_thread(lambda: self._abandon(file))
             raise
 
     def _check_size(self, size: int) -> None:
         if size > self._most_file:
             raise Refused(
-                413, f"The file has more than {self._most_file / 2**20:,.0f} MiB, the limit of one file."
+                413, f"The file has more than {self._most_file / 2**20:,.0f} MiB, the limit for one file."
             )
 
-    async def _aside(self, work: Callable[[], T]) -> T:
-        """Run work with the disk in a thread. It is waited for, even if whoever sent the upload has gone."""
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Run work on the disk in a thread, and wait for it even if the client has disconnected."""
         working = asyncio.get_running_loop().run_in_executor(self._pool, work)
         try:
             return await asyncio.shield(working)
@@ -122,9 +121,9 @@ class Uploads:
             await asyncio.wait([working])
             raise
 
-    def _begun(self, folder: Path, size: int) -> IO[bytes]:
-        """An empty part with `size` bytes reserved. Raises Refused when there is no room for them."""
-        file = NamedTemporaryFile(dir=folder, prefix=PART, delete=False)  # noqa: SIM115 (closed by _placed, _abandon)
+    def _create_part(self, folder: Path, size: int) -> IO[bytes]:
+        """Returns an empty part with `size` bytes reserved. Raises Refused if there is no room for them."""
+        file = NamedTemporaryFile(dir=folder, prefix=PART, delete=False)  # noqa: SIM115 (closed by _move_into_place, _abandon)
         try:
             self._reserve(file, folder, size)
         except BaseException:
@@ -132,8 +131,8 @@ class Uploads:
             raise
         return file
 
-    def _cover(self, file: IO[bytes], folder: Path, size: int) -> None:
-        """Grow the reservation if the file is about to be longer than what was announced. Raises Refused."""
+    def _extend_reservation(self, file: IO[bytes], folder: Path, size: int) -> None:
+        """Grow the reservation if the file is about to become longer than announced. Raises Refused."""
         name = Path(file.name).name
         reserved, _ = self._reserved[name]
         if size > reserved:
@@ -142,7 +141,7 @@ class Uploads:
             self._reserved[name] = reserved, size
 
     def _reserve(self, file: IO[bytes], folder: Path, size: int, spare: int = 0) -> None:
-        """Reserve `size` bytes for the file in all, and up to `spare` more. Raises Refused when there is no room."""
+        """Reserve `size` bytes in total for the file, and up to `spare` more. Raises Refused if there is no room."""
         name, written = Path(file.name).name, file.tell()
         with self._lock:
             others = [each for other, each in self._reserved.items() if other != name]
@@ -154,22 +153,22 @@ class Uploads:
                 if left < room:
                     room, full = (
                         left,
-                        f"The uploads may hold {self._most_gb:g} GiB together (serve.max_library_gb)",
+                        f"All uploads together may have {self._most_gb:g} GiB",
                     )
             if size > room:
                 raise Refused(
                     507,
-                    f"{full}, and there is room for {max(0, room) / 2**20:,.0f} MiB more: remove some first.",
+                    f"{full}, and there is room for {max(0, room) / 2**20:,.0f} MiB more: remove documents first.",
                 )
             self._reserved[name] = min(size + spare, max(size, room)), written
 
-    def _placed(self, file: IO[bytes], folder: Path, name: str, digest: bytes) -> Path:
+    def _move_into_place(self, file: IO[bytes], folder: Path, name: str, digest: bytes) -> Path:
         file.flush()
         os.fsync(file.fileno())
         file.close()
         part = Path(file.name)
-        with _placing:  # comparing with a file of that name may read 2 GB
-            path = _free(part, folder, name, digest)
+        with _placing:  # comparing with an existing file of that name may read 2 GB
+            path = _free_path(part, folder, name, digest)
             with self._lock:
                 part.replace(path)
                 del self._reserved[part.name]
@@ -184,8 +183,8 @@ class Uploads:
 
 
 async def _in_time(chunks: AsyncIterator[bytes], idle_s: float) -> AsyncIterator[bytes]:
-    """The chunks. Raises Refused when PROGRESS bytes, or the end, do not come within `idle_s` seconds of waiting."""
-    left, got = idle_s, 0
+    """Yields the chunks. Raises Refused unless PROGRESS bytes or the end arrive within `idle_s` seconds of waiting."""
+    left, received = idle_s, 0
     while True:
         began = time.monotonic()
         try:
@@ -195,26 +194,26 @@ async def _in_time(chunks: AsyncIterator[bytes], idle_s: float) -> AsyncIterator
         except TimeoutError:
             raise Refused(
                 408,
-                f"The upload made no progress for {idle_s:g} seconds and was given up: send the file again.",
+                f"The upload made no progress for {idle_s:g} seconds and was stopped: send the file again.",
             ) from None
-        left, got = left - (time.monotonic() - began), got + len(chunk)
-        if got >= PROGRESS:
-            left, got = idle_s, 0
+        left, received = left - (time.monotonic() - began), received + len(chunk)
+        if received >= PROGRESS:
+            left, received = idle_s, 0
         yield chunk
 
 
 def sweep(folder: Path) -> None:
-    """Delete what uploads that never ended have left."""
+    """Delete the parts of uploads that never ended."""
     for part in folder.glob(f"{PART}*"):
         if time.time() - part.stat().st_mtime > STALE:
             part.unlink()
 
 
-def file_name(given: str) -> str:
-    """A name that is safe on every system and still the one that the user knows: its last part, cleaned."""
-    name = unicodedata.normalize("NFC", re.split(r"[/\\]", given)[-1])
-    name = "".join("_" if c in '<>:"|?*' or unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") else c
-                   for c in name)  # fmt: skip
+def file_name(path: str) -> str:
+    """Returns the last part of `path`, cleaned: safe on every system, and still the name that the user knows."""
+    name = unicodedata.normalize("NFC", re.split(r"[/\\]", path)[-1])
+    unprintable = ("Cc", "Cf", "Cs", "Co", "Cn")
+    name = "".join("_" if c in '<>:"|?*' or unicodedata.category(c) in unprintable else c for c in name)
     name = name.strip(" .")
     stem, dot, suffix = name.rpartition(".")
     if not dot or len(suffix) > 8:
@@ -225,7 +224,7 @@ def file_name(given: str) -> str:
 
 
 def _bytes_in(folder: Path, without: set[str]) -> int:
-    """Bytes of the files in the folder, but for those of these names. Files may go while they are counted."""
+    """Returns the bytes of the files in the folder, except those named. Files may disappear while they are counted."""
     size = 0
     for entry in os.scandir(folder):
         with suppress(FileNotFoundError):
@@ -235,7 +234,7 @@ def _bytes_in(folder: Path, without: set[str]) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in the folder outlast a power cut."""
+    """Sync the folder, so that the names in it survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -243,7 +242,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _free(part: Path, folder: Path, name: str, digest: bytes) -> Path:
+def _free_path(part: Path, folder: Path, name: str, digest: bytes) -> Path:
+    """Returns the first of `name`, `name (2)`, ... that is free or already has the same bytes."""
     path, count = folder / name, 1
     size = part.stat().st_size
     while path.exists() and (path.stat().st_size != size or _digest(path) != digest):

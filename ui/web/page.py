@@ -1,7 +1,7 @@
-"""The screens: Search, Compare and Library, as Gradio components that talk to REST.
+"""The screens Search, Compare and Library, as Gradio components that talk to REST.
 
-Gradio gives the frame (tabs, theme, reconnection); what is in it are `gr.HTML` components, since results,
-viewer and plots need layouts that stock components do not have, and answers in tens of milliseconds.
+Gradio provides the frame: tabs, theme, reconnection. The content consists of `gr.HTML` components, because results,
+viewer and plots need layouts that stock components lack, and responses within tens of milliseconds.
 """
 
 import re
@@ -13,16 +13,16 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from ui.web.auth import route_path
 from ui.web.components import assets
+from ui.web.connection import route_path
 
 NEEDED = re.compile(r"/(config/?|theme\.css|favicon\.ico|robots\.txt|(assets|static|svelte)/.*)?")
-"""What the page asks of Gradio. Its own API, uploads, queue, monitoring and login are not among it."""
+"""The paths of Gradio that the page uses. Gradio's own API, uploads, queue, monitoring and login are not among them."""
 READS = frozenset({"GET", "HEAD"})
 
 
 class Needed:
-    """ASGI app: Gradio's app, of which only NEEDED answers: a route that a later version adds is closed."""
+    """ASGI app: Gradio's app, restricted to NEEDED, so that routes which a later version adds stay closed."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -37,14 +37,14 @@ class Needed:
 
 
 def mount_page(app: FastAPI) -> FastAPI:
-    """`app` with the page at its root."""
+    """Mount the page at the root of `app` and return it."""
     style = f'<link rel="stylesheet" href="{assets.address("folioscope.css")}">'
     keys = f'<script type="module" src="{assets.address("keys.js")}"></script>'
     preload = "".join(
         f'<link rel="modulepreload" href="{assets.address(path.name)}">'
         for path in sorted(assets.STATIC.glob("*.js"))
     )
-    whole: FastAPI = gr.mount_gradio_app(
+    mounted: FastAPI = gr.mount_gradio_app(
         app,
         screens(),
         path="/",
@@ -53,18 +53,19 @@ def mount_page(app: FastAPI) -> FastAPI:
         run_history=False,
         footer_links=[],
         show_error=False,
-        max_file_size="1mb",  # of Gradio's own uploads, which this page does not use
+        max_file_size="1mb",  # limit of Gradio's own uploads, which this page does not use
         pwa=False,
         ssr_mode=False,
     )
-    mount = whole.routes[-1]
+    mount = mounted.routes[-1]
     if not isinstance(mount, Mount):
         raise TypeError(f"Gradio is expected to be the last route, as a mount, not {mount!r}")
     mount.app = Needed(mount.app)
-    return whole
+    return mounted
 
 
 def screens() -> gr.Blocks:
+    """Returns the three screens below the header."""
     with gr.Blocks(title="Folioscope", fill_width=True, analytics_enabled=False) as blocks:
         assets.component("header")
         with gr.Tabs(elem_id="screens"):
@@ -83,7 +84,7 @@ def screens() -> gr.Blocks:
 
 
 def _theme() -> gr.themes.Base:
-    """Fonts of the reader's own machine; colours with a contrast of at least 4.5 to 1."""
+    """Returns a theme with the fonts of the reader's machine and colours with a contrast of at least 4.5 to 1."""
     theme = gr.themes.Base(
         primary_hue="blue", neutral_hue="slate", radius_size="md", spacing_size="sm",
         font=["Inter", "system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"],

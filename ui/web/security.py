@@ -1,8 +1,8 @@
-"""What holds for every request and every answer: other sites change nothing here, and nothing of theirs is loaded;
-bodies have a bound.
+"""Rules for every request and response: no other site changes anything here, nothing from other sites is loaded, and
+request bodies have a size limit.
 
-Gradio's mount answers cross-site questions (CORS) for the whole app and grants them off a loopback address;
-`SameOrigin` stands before it.
+Gradio's mount answers cross-origin requests (CORS) for the whole app, and allows them unless the address is a loopback
+address; `SameOrigin` therefore comes before it.
 """
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -32,17 +32,15 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 PRIVATE = ("/api/", "/metrics", "/ready", "/config")
-LONGEST_BODY = 2**20  # bytes of a request that is no upload
+LONGEST_BODY = 2**20  # bytes of a request other than an upload
 UPLOAD = "/api/v1/upload/"
 READS = frozenset({"GET", "HEAD"})
-DEFAULT_PORTS = {
-    "http": ":80",
-    "https": ":443",
-}  # browsers leave them out of Origin, some proxies add them to Host
+# Browsers omit the default port in Origin; some proxies add it to Host.
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class SameOrigin:
-    """ASGI middleware: a request that is not a read, or asks leave for one (OPTIONS), must come from this site.
+    """ASGI middleware: a request that is not a read, including its preflight (OPTIONS), must come from this site.
 
     Browsers send `Origin` with every such request; other programs need not.
     """
@@ -51,19 +49,19 @@ class SameOrigin:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _from_elsewhere(Headers(scope=scope)):
-            refusal = _refusal(scope, 403, "Refused: a page of another site asked for this.")
+        if scope["type"] == "http" and _is_embedded_elsewhere(Headers(scope=scope)):
+            refusal = _refusal(scope, 403, "Rejected: this request comes from a page of another site.")
             await refusal(scope, receive, send)
             return
         if scope["type"] == "http" and scope["method"] not in READS:
             headers = Headers(scope=scope)
             origin, host = headers.get("origin"), headers.get("host", "")
-            if origin is not None and not _same(origin, host):
+            if origin is not None and not _is_same_origin(origin, host):
                 refusal = _refusal(
                     scope,
                     403,
-                    f"Refused: this request comes from {origin}, and only pages of {host} may change something "
-                    "here. (Is there a proxy in between? Then it must pass the Host header on unchanged.)",
+                    f"Rejected: this request comes from {origin}, and only pages of {host} may change something "
+                    "here. (If there is a proxy in between, it must pass the Host header on unchanged.)",
                 )
                 await refusal(scope, receive, send)
                 return
@@ -71,7 +69,7 @@ class SameOrigin:
 
 
 class SecurityHeaders:
-    """ASGI middleware; a route that sets one of these headers itself keeps its own."""
+    """ASGI middleware: adds HEADERS to every response. A header that a route sets itself stays."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -85,14 +83,14 @@ class SecurityHeaders:
                 if scope["path"] == "/" or scope["path"].startswith(PRIVATE):
                     headers.setdefault("Cache-Control", "private, no-store")
                 for name in [name for name in headers if name.startswith("access-control-")]:
-                    del headers[name]  # Gradio's mount grants other sites more than this page needs
+                    del headers[name]  # Gradio's mount allows other sites more than this page needs
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 class Bounded:
-    """ASGI middleware: bodies of at most LONGEST_BODY, except for uploads."""
+    """ASGI middleware: limits request bodies to LONGEST_BODY bytes, except for uploads."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -105,48 +103,50 @@ class Bounded:
         if announced.isdecimal() and int(announced) > LONGEST_BODY:
             await _too_long(scope)(scope, receive, send)
             return
-        got, begun = 0, False
+        received, has_started = 0, False
 
-        async def counted() -> Message:
-            nonlocal got
+        async def receive_and_count() -> Message:
+            nonlocal received
             message = await receive()
-            got += len(message.get("body", b""))
-            if got > LONGEST_BODY:
+            received += len(message.get("body", b""))
+            if received > LONGEST_BODY:
                 raise _TooLong
             return message
 
-        async def noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def send_and_note_start(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
             await send(message)
 
         try:
-            await self._app(scope, counted, noted)
+            await self._app(scope, receive_and_count, send_and_note_start)
         except _TooLong:
-            if not begun:
+            if not has_started:
                 await _too_long(scope)(scope, receive, send)
 
 
 class _TooLong(BaseException):
-    """Passes what catches every Exception on its way."""
+    """Not an Exception, so that no handler of the app catches it on its way."""
 
 
 def _too_long(scope: Scope) -> Response:
-    return _refusal(scope, 413, f"A request may have {LONGEST_BODY / 2**20:g} MiB; only uploads are longer.")
+    return _refusal(
+        scope, 413, f"A request may have at most {LONGEST_BODY / 2**20:g} MiB; only uploads may be longer."
+    )
 
 
 def _refusal(scope: Scope, status: int, message: str) -> Response:
-    """In words for a browser, as JSON for a program."""
+    """Returns text for a browser, JSON for a program."""
     if scope["path"].startswith("/api/"):
         return problem(status, "Refused" if status == 403 else "TooLong", message)
     return PlainTextResponse(message, status_code=status)
 
 
-def _from_elsewhere(headers: Headers) -> bool:
-    """Browsers say so; a link on another site that leads here is welcome, what it embeds is not."""
+def _is_embedded_elsewhere(headers: Headers) -> bool:
+    """Whether a page of another site embeds this resource. Following a link from another site is allowed."""
     return headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
 
 
-def _same(origin: str, host: str) -> bool:
-    scheme, _, place = origin.lower().partition("://")
-    return bool(place) and place == host.lower().removesuffix(DEFAULT_PORTS.get(scheme, ""))
+def _is_same_origin(origin: str, host: str) -> bool:
+    scheme, _, origin_host = origin.lower().partition("://")
+    return bool(origin_host) and origin_host == host.lower().removesuffix(DEFAULT_PORTS.get(scheme, ""))

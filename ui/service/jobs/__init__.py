@@ -1,1 +1,1 @@
-"""What the page was asked to add, change or remove: a list that outlives the server, and its thread."""
+"""Jobs of the web page: files to add and documents to edit or remove, in a table that survives a restart."""

@@ -1,4 +1,7 @@
-"""What other threads ask of the one that writes to the index: edits, which they wait for, and care of the index."""
+"""Requests of other threads to the thread that writes to the index: edits, and one maintenance task at a time.
+
+Whoever submits an edit waits for it; the result of a maintenance task is shown later.
+"""
 
 import threading
 import time
@@ -14,54 +17,55 @@ Task = Callable[[], str | None]
 
 
 class PendingRequests:
-    """`wake` is called where there is something new to do; `do_edits` and `do_task` are for the thread that writes."""
+    """Calls `wake` when a request arrives; the writing thread then calls `run_edits` and `run_task`."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.task = ""
-        """What the piece of care is that waits or is under way."""
+        """The name of the maintenance task that waits or is under way."""
         self.task_result = ""
-        """What came of the last one, in words."""
+        """The result of the last task, as a sentence."""
         self._wake = wake
         self._lock = threading.Lock()
         self._edits: deque[tuple[Future[Document], Edit]] = deque()
         self._work: Task | None = None
 
-    @property
-    def edits_wait(self) -> bool:
-        return any(not asked.cancelled() for asked, _ in list(self._edits))
+    def has_edits(self) -> bool:
+        return any(not future.cancelled() for future, _ in list(self._edits))
 
-    @property
-    def any(self) -> bool:
-        return self.edits_wait or self._work is not None
+    def has_any(self) -> bool:
+        return self.has_edits() or self._work is not None
 
-    def ask(self, edit: Edit, wait_s: float) -> Document | None:
-        """Have it made; None if that did not begin within `wait_s` seconds: then it never is. Raises as it does."""
-        asked: Future[Document] = Future()
-        self._edits.append((asked, edit))
+    def submit_edit(self, edit: Edit, wait_s: float) -> Document | None:
+        """Returns the result of `edit`, and raises its errors.
+
+        Returns None if the edit did not start within `wait_s` seconds; then it is dropped.
+        """
+        future: Future[Document] = Future()
+        self._edits.append((future, edit))
         self._wake()
-        if not wait([asked], wait_s).done and asked.cancel():
+        if not wait([future], wait_s).done and future.cancel():
             return None
-        return asked.result()
+        return future.result()
 
-    def do_edits(self) -> None:
+    def run_edits(self) -> None:
         while self._edits:
-            asked, edit = self._edits.popleft()
-            if not asked.set_running_or_notify_cancel():
+            future, edit = self._edits.popleft()
+            if not future.set_running_or_notify_cancel():
                 continue
             try:
-                asked.set_result(edit())
+                future.set_result(edit())
             except Exception as error:
-                asked.set_exception(_ours(error))
+                future.set_exception(_as_folioscope_error(error))
 
-    def take(self, work: Task, what: str) -> None:
-        """Have `work` done once; what it returns is the result, in words. Raises IndexBusy while another waits."""
+    def submit_task(self, work: Task, name: str) -> None:
+        """Schedule `work` to run once; it may return its result as a sentence. Raises IndexBusy during another task."""
         with self._lock:
             if self.task:
-                raise IndexBusy(f"{self.task} is under way: ask for {what} when it is done")
-            self.task, self.task_result, self._work = what, "", work
+                raise IndexBusy(f"{self.task} is under way: start {name} when it is done")
+            self.task, self.task_result, self._work = name, "", work
         self._wake()
 
-    def do_task(self) -> None:
+    def run_task(self) -> None:
         work, self._work = self._work, None
         if work is None:
             return
@@ -70,32 +74,35 @@ class PendingRequests:
             result = work() or f"{self.task}: done in {time.perf_counter() - began:.1f} s"
         except Exception as error:
             result = f"{self.task} failed: {in_words(error)}"
-        self._task_ended(result)
+        self._end_task(result)
 
-    def refuse(self, error: Exception) -> None:
-        """Nothing of what waits can be done."""
+    def fail_all(self, error: Exception) -> None:
+        """End every waiting request with `error`."""
         while self._edits:
-            asked, _ = self._edits.popleft()
-            if asked.set_running_or_notify_cancel():
-                asked.set_exception(_ours(error))
+            future, _ = self._edits.popleft()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(_as_folioscope_error(error))
         if self._work:
             self._work = None
-            self._task_ended(f"{self.task} failed: {in_words(error)}")
+            self._end_task(f"{self.task} failed: {in_words(error)}")
 
-    def _task_ended(self, result: str) -> None:
+    def _end_task(self, result: str) -> None:
         with self._lock:
             self.task, self.task_result = "", result
 
 
-def _ours(error: Exception) -> FolioscopeError:
+def in_words(error: Exception) -> str:
+    """Returns what a reader of the web page learns of an error, without the server's commands and paths."""
+    if isinstance(error, FolioscopeError):
+        return error.message
+    # The text of an OSError ends with its path.
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    return f"stopped by an unexpected error ({type(error).__name__}: {reason})"
+
+
+def _as_folioscope_error(error: Exception) -> FolioscopeError:
     if isinstance(error, FolioscopeError):
         return error
-    ours = FolioscopeError(f"it could not be changed: {in_words(error)}")
-    ours.__cause__ = error
-    return ours
-
-
-def in_words(error: Exception) -> str:
-    if isinstance(error, FolioscopeError):
-        return str(error)
-    return f"stopped by an unexpected error ({type(error).__name__}: {first_line(error)})"
+    converted = FolioscopeError(f"the document could not be edited: {in_words(error)}")
+    converted.__cause__ = error
+    return converted

@@ -1,7 +1,7 @@
-"""The list of jobs in SQLite, which outlives the server: beside the uploads, one row a file.
+"""The table of jobs in SQLite, which survives a restart of the server: next to the uploads, one row for each file.
 
-Nothing that a screen polls reads more rows than it shows: an index counts the states. How far a file is, page by
-page, is not written here: whoever reads it knows, and after a restart it begins anew.
+No query that a screen polls reads more rows than it shows: an index counts the states. The progress within a file is
+not stored: the thread that reads the file knows it, and after a restart the file is read from its start.
 """
 
 import json
@@ -22,7 +22,7 @@ SHOWN: tuple[tuple[tuple[State, ...], str], ...] = (
     (("done", "skipped", "cancelled"), "ended DESC, id DESC"),
     (("removing",), "ended, id"),
 )
-"""What a screen wants to see first, and the order within."""
+"""The order in which a screen shows the states, and the order of the jobs within them."""
 
 COLUMNS = {
     "uri": "TEXT UNIQUE NOT NULL",
@@ -32,7 +32,7 @@ COLUMNS = {
     "pages": "INTEGER NOT NULL DEFAULT 0",
     "message": "TEXT NOT NULL DEFAULT ''",
     "doc_id": "TEXT NOT NULL DEFAULT ''",
-    # A list of an earlier version lacks the following.
+    # A table of an earlier version lacks the following columns.
     "read": "INTEGER NOT NULL DEFAULT 0",
     "size": "INTEGER NOT NULL DEFAULT 0",
     "reason": "TEXT NOT NULL DEFAULT ''",
@@ -53,19 +53,19 @@ INDEXES = (
 JOB = [field.name for field in fields(Job)]
 WAITING = "state IN ('queued', 'reading')"
 SECONDS = "CASE since WHEN 0 THEN 0 ELSE MAX(0, :now - since) END"
-# `+state` keeps SQLite from going through all rows of a state, which may be very many, instead of the removals.
+# `+state` makes SQLite search the few removals instead of all rows of a state, which may be very many.
 LEAVING = "doc_id != '' AND +state IN ('removing', 'queued', 'reading')"
-DUE = "doc_id != '' AND +state IN ('removing', 'queued')"  # not while its file is read
-CLAIMED = -1.0  # due: it is being removed, and cannot be undone any more
+DUE = "doc_id != '' AND +state IN ('removing', 'queued')"  # not while the file is being read
+CLAIMED = -1.0  # value of `due` for a removal that is under way and can no longer be undone
 
 
 class JobTable:
-    """Safe to call from several threads. Raises sqlite3.Error, as where the disk is full."""
+    """Safe to call from several threads. Every method may raise sqlite3.Error, for instance on a full disk."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        # A power cut may lose the last moments, which are then read again; it never tears the file.
+        # A power cut may lose the latest changes, whose files are then read again; it never damages the database.
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
         with self._writing() as database:
@@ -83,10 +83,11 @@ class JobTable:
         with self._lock:
             self._database.close()
 
-    # Looking
+    # Reading the table
 
-    def listed(self, limit: int) -> list[Job]:
-        found: list[tuple[Any, ...]] = []
+    def first_jobs(self, limit: int) -> list[Job]:
+        """Returns at most `limit` jobs, in the order of SHOWN."""
+        shown: list[tuple[Any, ...]] = []
         with self._lock:
             for states, order in SHOWN:
                 rows = [
@@ -94,48 +95,49 @@ class JobTable:
                     for state in states
                     for row in self._database.execute(
                         f"SELECT ended, {', '.join(JOB)} FROM jobs WHERE state = ? ORDER BY {order} LIMIT ?",
-                        (state, limit - len(found)),
+                        (state, limit - len(shown)),
                     )
                 ]
                 if len(states) > 1:
-                    rows.sort(key=lambda row: row[:2], reverse=True)  # by ended and id
-                found += rows[: limit - len(found)]
-        jobs = [dict(zip(JOB, row[1:], strict=True)) for row in found]
+                    rows.sort(key=lambda row: row[:2], reverse=True)  # by end and id
+                shown += rows[: limit - len(shown)]
+        jobs = [dict(zip(JOB, row[1:], strict=True)) for row in shown]
         return [Job(**job | {"again": bool(job["again"])}) for job in jobs]
 
     def totals(self) -> dict[State, tuple[int, int]]:
-        """(jobs, bytes) of every state that there are any of."""
+        """Returns (jobs, bytes) for each state that has jobs."""
         with self._lock:
             rows = self._database.execute(
                 "SELECT state, COUNT(*), SUM(size) FROM jobs GROUP BY state"
             ).fetchall()
         return {state: (jobs, size) for state, jobs, size in rows}
 
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
+        """Whether any job is queued, being read or being removed."""
         with self._lock:
             row = self._database.execute(
                 f"SELECT 1 FROM jobs WHERE {WAITING} OR state = 'removing' LIMIT 1"
             ).fetchone()
         return row is not None
 
-    def leaving(self) -> frozenset[str]:
-        """doc_ids whose removal is asked for."""
+    def pending_removals(self) -> frozenset[str]:
+        """Returns the doc_ids of the documents that are to be removed."""
         with self._lock:
             rows = self._database.execute(f"SELECT doc_id FROM jobs WHERE {LEAVING}").fetchall()
         return frozenset(doc_id for (doc_id,) in rows)
 
-    def waits(self, name: str, uri: str) -> bool:
-        """Whether another file than that at `uri` waits, or is read, under this name."""
+    def has_waiting(self, name: str, uri: str) -> bool:
+        """Whether a file named `name`, other than the one at `uri`, is queued or being read."""
         with self._lock:
             row = self._database.execute(
                 f"SELECT 1 FROM jobs WHERE {WAITING} AND name = ? AND uri != ? LIMIT 1", (name, uri)
             ).fetchone()
         return row is not None
 
-    # Asking
+    # Requests of readers
 
-    def add(self, files: Iterable[File]) -> None:
-        """Queue files; one that is in the list already starts anew, and stays if it was to be removed."""
+    def add_files(self, files: Iterable[File]) -> None:
+        """Queue files. A file that is in the table starts again, and a pending removal of it is dropped."""
         rows = list(files)
         with self._writing() as database:
             database.executemany(
@@ -149,8 +151,8 @@ class JobTable:
                 rows,
             )
 
-    def remove(self, documents: Iterable[tuple[str, str, str]], due: float) -> None:
-        """Documents as (uri, name, doc_id), to be removed at `due`, in seconds since 1970."""
+    def add_removals(self, documents: Iterable[tuple[str, str, str]], due: float) -> None:
+        """Schedule the removal of documents, given as (uri, name, doc_id), at `due`, in seconds since 1970."""
         rows = [(*document, due) for document in documents]
         with self._writing() as database:
             database.executemany(
@@ -162,22 +164,22 @@ class JobTable:
                 rows,
             )
 
-    def undo(self, doc_ids: Iterable[str]) -> int:
-        """How many removals have been dropped: all but those under way or done."""
+    def undo_removals(self, doc_ids: Iterable[str]) -> int:
+        """Drop the removals of these documents, except those that have begun. Returns the number dropped."""
         dropped = 0
         with self._writing() as database:
             for doc_id in doc_ids:
-                asked = f"{LEAVING} AND doc_id = ? AND due != {CLAIMED}"
+                pending = f"{LEAVING} AND doc_id = ? AND due != {CLAIMED}"
                 dropped += database.execute(
-                    f"DELETE FROM jobs WHERE {asked} AND +state = 'removing'", (doc_id,)
+                    f"DELETE FROM jobs WHERE {pending} AND +state = 'removing'", (doc_id,)
                 ).rowcount
                 dropped += database.execute(
-                    f"UPDATE jobs SET doc_id = '', due = 0 WHERE {asked}", (doc_id,)
+                    f"UPDATE jobs SET doc_id = '', due = 0 WHERE {pending}", (doc_id,)
                 ).rowcount
         return dropped
 
     def cancel(self, now: float, job_id: int | None = None) -> bool:
-        """All that waits or is read, or one of it; whether any was being read."""
+        """Cancel one job that is queued or being read, or all of them. Returns whether any was being read."""
         chosen = f"{WAITING} AND id = {job_id:d}" if job_id is not None else WAITING
         with self._writing() as database:
             reading = database.execute(f"SELECT 1 FROM jobs WHERE {chosen} AND state = 'reading'").fetchone()
@@ -189,7 +191,7 @@ class JobTable:
         return reading is not None
 
     def retry(self, states: Sequence[State], job_id: int | None = None) -> None:
-        """Start anew what ended in one of `states`: all of it, or one."""
+        """Queue one job that ended in one of `states` again, or all of them."""
         chosen = f"state IN ({', '.join(repr(state) for state in states)})"
         if job_id is not None:
             chosen += f" AND id = {job_id:d}"
@@ -200,24 +202,24 @@ class JobTable:
             )
 
     def forget_ended(self) -> list[str]:
-        """Take out all that has ended; the uris of it."""
+        """Delete the jobs that have ended. Returns their uris."""
         ended = f"FROM jobs WHERE state IN {ENDED}"
         with self._writing() as database:
             uris = [uri for (uri,) in database.execute(f"SELECT uri {ended}")]
             database.execute(f"DELETE {ended}")
         return uris
 
-    # Working
+    # The thread that works the jobs off
 
     def requeue(self) -> None:
-        """What was being read waits again, as after a run that broke off."""
+        """Queue again what was being read, for instance after a run that was interrupted."""
         with self._writing() as database:
             database.execute(
                 "UPDATE jobs SET state = 'queued', page = 0, read = 0, since = 0 WHERE state = 'reading'"
             )
 
     def next_batch(self, limit: int) -> Batch | None:
-        """The files asked for first that can be read together, at most `limit`."""
+        """Returns the oldest files that can be read together, at most `limit`; None if no file is queued."""
         with self._lock:
             first = self._database.execute(
                 "SELECT again, collection, tags FROM jobs WHERE state = 'queued' ORDER BY ended, id LIMIT 1"
@@ -232,8 +234,8 @@ class JobTable:
         again, collection, tags = first
         return Batch(dict(rows), bool(again), collection, tuple(json.loads(tags)))
 
-    def begin(self, uri: str, now: float) -> bool:
-        """Mark a file as being read; False if it no longer waits: it was cancelled or removed meanwhile."""
+    def mark_reading(self, uri: str, now: float) -> bool:
+        """Mark a file as being read. Returns False if it was cancelled or removed meanwhile."""
         with self._writing() as database:
             return bool(
                 database.execute(
@@ -243,7 +245,7 @@ class JobTable:
                 ).rowcount
             )
 
-    def end(
+    def mark_ended(
         self,
         uris: Iterable[str],
         state: State,
@@ -255,28 +257,35 @@ class JobTable:
         read: int = 0,
         pages: int = 0,
     ) -> None:
-        """Files have come to their end; one that was to be removed meanwhile goes on to that.
+        """Mark files as ended in `state`. A file that is to be removed changes to that state instead.
 
-        One that was cancelled stays so, unless it was done before that was heard.
+        A cancelled file stays cancelled, unless it was done before the cancellation took effect.
         """
-        given = {"state": state, "now": now, "reason": reason, "message": message, "page": page, "read": read,
-                 "pages": pages}  # fmt: skip
+        values = {
+            "state": state,
+            "now": now,
+            "reason": reason,
+            "message": message,
+            "page": page,
+            "read": read,
+            "pages": pages,
+        }
         with self._writing() as database:
             database.executemany(
                 "UPDATE jobs SET state = CASE doc_id WHEN '' THEN :state ELSE 'removing' END, reason = :reason, "
                 f"message = :message, page = :page, read = :read, pages = :pages, seconds = {SECONDS}, ended = :now "
                 f"WHERE uri = :uri AND ({WAITING} OR state = 'cancelled' AND :state = 'done')",
-                [given | {"uri": uri} for uri in uris],
+                [values | {"uri": uri} for uri in uris],
             )
 
     def next_due(self) -> float | None:
-        """When the next document is to be removed, in seconds since 1970."""
+        """Returns when the next document is to be removed, in seconds since 1970; None without a removal."""
         with self._lock:
             (due,) = self._database.execute(f"SELECT MIN(due) FROM jobs WHERE {DUE}").fetchone()
         return None if due is None else float(due)
 
-    def claim(self, now: float, limit: int) -> list[Removal]:
-        """Removals that are due, and can no longer be undone."""
+    def claim_removals(self, now: float, limit: int) -> list[Removal]:
+        """Returns at most `limit` removals that are due, which from now on cannot be undone."""
         with self._lock:
             due = self._database.execute(
                 f"SELECT id, uri, doc_id FROM jobs WHERE {DUE} AND due <= ? ORDER BY due LIMIT ?",
@@ -294,11 +303,13 @@ class JobTable:
                 ).rowcount
             ]
 
-    def removed(self, removals: Iterable[Removal]) -> None:
+    def delete_removals(self, removals: Iterable[Removal]) -> None:
+        """Delete the rows of documents that have been removed."""
         with self._writing() as database:
             database.executemany("DELETE FROM jobs WHERE id = ?", [removal[:1] for removal in removals])
 
-    def not_removed(self, removals: Iterable[Removal], now: float, message: str) -> None:
+    def fail_removals(self, removals: Iterable[Removal], now: float, message: str) -> None:
+        """Mark removals as failed."""
         with self._writing() as database:
             database.executemany(
                 "UPDATE jobs SET state = 'failed', reason = 'not removed', message = ?, ended = ? WHERE id = ?",
@@ -307,13 +318,13 @@ class JobTable:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing."""
+        """A transaction, which is rolled back on an error."""
         with self._lock:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
                 self._database.execute("COMMIT")
             except BaseException:
-                if self._database.in_transaction:  # a full disk may have ended it
+                if self._database.in_transaction:  # a full disk may already have ended the transaction
                     self._database.execute("ROLLBACK")
                 raise

@@ -1,4 +1,4 @@
-"""The nouns of the list of jobs."""
+"""The nouns of the job table."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
@@ -18,35 +18,37 @@ class Job:
     state: State
     page: int  # pages embedded so far
     read: int  # pages read so far
-    pages: int  # of the document; 0 until it is known
+    pages: int  # pages of the document; 0 until it is known
     size: int  # bytes
-    reason: str  # why it ended so, in a word or two
-    message: str  # the same in a sentence
-    seconds: float  # from its start to its end, or until now
+    reason: str  # why the job ended in this state, in a word or two
+    message: str  # the same as a sentence
+    seconds: float  # from the start of the job to its end, or until now
     since: float  # its start, in seconds since 1970; 0 before it
-    due: float  # when the document is removed, in seconds since 1970; of no meaning for others
-    doc_id: str  # of the document to remove, when the file has been read if it is waiting for that; else ""
-    again: bool  # read even if its content is known
+    due: float  # when the document is to be removed, in seconds since 1970; 0 without a removal
+    doc_id: str  # the document to remove, at once or after its file has been read; "" without a removal
+    again: bool  # read the file even if its content is already in the index
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Files that one run of the pipeline can read."""
 
-    sizes: dict[str, int]  # bytes by uri, in the order they were asked for
+    sizes: dict[str, int]  # bytes by uri, in the order in which the files were added
     again: bool
     collection: str
     tags: tuple[str, ...]
 
 
 class Removal(NamedTuple):
+    """A document to remove. `job`: the id of its row."""
+
     job: int
     uri: str
     doc_id: str
 
 
 class File(NamedTuple):
-    """What is asked of one file; `tags` as JSON."""
+    """A file to queue. `size` is in bytes, `tags` is a JSON list."""
 
     uri: str
     name: str

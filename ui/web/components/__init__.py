@@ -1,1 +1,1 @@
-"""The parts of the web page: fixed pieces of HTML, which the scripts in `ui/web/static` fill."""
+"""The components of the web page: fixed pieces of HTML, which the scripts in `ui/web/static` fill."""

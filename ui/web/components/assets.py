@@ -1,8 +1,8 @@
-"""The page's own files: each component is a fixed piece of HTML, and an ES module that fills it.
+"""The page's own files: each component is a fixed piece of HTML and an ES module that fills it.
 
-Gradio runs the *rendered* template of a `gr.HTML` through JavaScript's template strings, so `${...}` in a
-file name or in a page's text would be executed, however well its angle brackets are escaped. Hence the rule
-of this page: templates hold no placeholder, and modules draw values as text nodes.
+Gradio evaluates the *rendered* template of a `gr.HTML` as a JavaScript template string, so `${...}` in a file name or
+in a page's text would be executed, however well its angle brackets are escaped. Therefore templates contain no
+placeholders, and the modules draw values as text nodes.
 """
 
 import hashlib
@@ -21,26 +21,29 @@ TYPES = {".css": "text/css", ".js": "text/javascript"}
 
 @cache
 def read(name: str) -> str:
+    """Returns the text of static/`name`."""
     return (STATIC / name).read_text(encoding="utf-8")
 
 
 @cache
 def digest() -> str:
-    """Of all modules and styles: they import each other, and browsers keep what they fetched under it for ever."""
+    """Returns one digest of all modules and styles, which import each other: browsers cache files under it for ever."""
     files = sorted(path for path in STATIC.iterdir() if path.suffix in TYPES)
     return hashlib.blake2b(b"\0".join(path.read_bytes() for path in files), digest_size=6).hexdigest()
 
 
 def address(name: str) -> str:
-    """Relative to the page's own address, so that it holds behind a proxy's prefix."""
+    """Returns the address relative to the page's own, so that it is valid behind a proxy's prefix."""
     return f"folio/{digest()}/{name}"
 
 
 def component(name: str) -> Any:
-    """A `gr.HTML` of static/`name`.html, handed to the `mount` of static/`name`.js."""
+    """Returns a `gr.HTML` of static/`name`.html, which the browser passes to `mount` of static/`name`.js."""
     template = read(f"{name}.html")
     if any(sign in template for sign in ("${", "{{", "\\", "`")):
-        raise ValueError(f"static/{name}.html holds a placeholder or an escape: JavaScript would evaluate it")
+        raise ValueError(
+            f"static/{name}.html contains a placeholder or an escape, which JavaScript would evaluate"
+        )
     place = address(f"{name}.js")
     return gr.HTML(
         html_template=template,
@@ -51,6 +54,7 @@ def component(name: str) -> Any:
 
 
 def routes() -> APIRouter:
+    """Returns the route of the modules and styles."""
     router = APIRouter()
     names = {path.name for path in STATIC.iterdir() if path.suffix in TYPES}
 
@@ -58,7 +62,9 @@ def routes() -> APIRouter:
     def file(version: str, name: str) -> Response:
         if name not in names:
             return PlainTextResponse("There is no such file.", 404)
-        caching = FOREVER if version == digest() else "no-store"  # a page of another version asks for its own
+        caching = (
+            FOREVER if version == digest() else "no-store"
+        )  # a page of another version requests other files
         return Response(read(name), media_type=TYPES[Path(name).suffix], headers={"Cache-Control": caching})
 
     return router

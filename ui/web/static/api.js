@@ -1,4 +1,4 @@
-// Talking to the server: JSON in and out, and one kind of error, whose message is made to be read.
+// Talking to the server: JSON in and out, and one kind of error, whose message is written for the reader.
 
 export class ApiError extends Error {
   constructor(status, kind, message) {
@@ -8,16 +8,16 @@ export class ApiError extends Error {
   }
 }
 
-const GONE = 'The server does not answer. It may be starting again: this page tries again by itself.';
+const GONE = 'The server is not responding. It may be restarting: this page tries again automatically.';
 
 export const url = (path) => new URL(path, document.baseURI);
 const root = (path) => url(`api/v1/${path}`);
 
-export function asked(path, parameters = {}) {
+export function apiUrl(path, parameters = {}) {
   const place = root(path);
   for (const [name, value] of Object.entries(parameters)) {
-    for (const one of Array.isArray(value) ? value : [value]) {
-      if (one !== '' && one != null) place.searchParams.append(name, one);
+    for (const item of Array.isArray(value) ? value : [value]) {
+      if (item !== '' && item != null) place.searchParams.append(name, item);
     }
   }
   return place;
@@ -32,16 +32,16 @@ async function request(place, options) {
     throw new ApiError(0, 'Unreachable', GONE);
   }
   if (answer.status === 401) toLogin();
-  if (!answer.ok) throw await refusal(answer);
+  if (!answer.ok) throw await errorOf(answer);
   return answer;
 }
 
-async function refusal(answer) {
+async function errorOf(answer) {
   try {
     const { error } = await answer.json();
     return new ApiError(answer.status, error.kind, error.message);
   } catch {
-    return new ApiError(answer.status, 'Refused', `The server refused this (${answer.status}).`);
+    return new ApiError(answer.status, 'Refused', `The server rejected this request (HTTP ${answer.status}).`);
   }
 }
 
@@ -50,7 +50,7 @@ export function toLogin() {
 }
 
 export async function get(path, parameters, options) {
-  return (await request(asked(path, parameters), options)).json();
+  return (await request(apiUrl(path, parameters), options)).json();
 }
 
 export async function send(method, path, body) {
@@ -58,7 +58,7 @@ export async function send(method, path, body) {
   return (await request(root(path), { method, headers, body: body === undefined ? undefined : JSON.stringify(body) })).json();
 }
 
-// A file of the server's, saved by the browser. What the server has to say of it, in words.
+// Saves a file from the server. Returns the server's notes about it, "" if there are none.
 export async function download(place) {
   const answer = await request(place, {});
   const name = decodeURIComponent(answer.headers.get('content-disposition')?.split("''")[1] ?? 'folioscope');
@@ -70,9 +70,9 @@ export async function download(place) {
   return decodeURIComponent(answer.headers.get('x-folioscope-notes') ?? '');
 }
 
-// Each line of an NDJSON answer, as it comes.
+// Yields each line of an NDJSON response as it arrives.
 export async function* lines(path, parameters, options) {
-  const answer = await request(asked(path, parameters), { ...options, headers: { Accept: 'application/x-ndjson' } });
+  const answer = await request(apiUrl(path, parameters), { ...options, headers: { Accept: 'application/x-ndjson' } });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   for (;;) {
@@ -84,9 +84,9 @@ export async function* lines(path, parameters, options) {
       throw new ApiError(0, 'Unreachable', GONE);
     }
     rest += chunk.value ?? '';
-    const found = rest.split('\n');
-    rest = found.pop();
-    for (const line of found) {
+    const complete = rest.split('\n');
+    rest = complete.pop();
+    for (const line of complete) {
       const value = JSON.parse(line);
       if (value.error) throw new ApiError(500, value.error.kind, value.error.message);
       yield value;

@@ -1,4 +1,4 @@
-// The question and its filters. Every change of a filter asks again; the chips say which are set.
+// The question box and its filters. Each change of a filter searches again; the chips show which filters are set.
 
 import { get } from './api.js';
 import { debounce, make, number, parts } from './dom.js';
@@ -42,11 +42,11 @@ export function submit(question = box().value) {
   clearButton().hidden = !question;
   const query = question.trim();
   if (query !== state.query || !query) return ask({ query });
-  return search(); // the same once more: the library may have grown
+  return search(); // the same question again: the library may have changed
 }
 
 function restore() {
-  if (document.activeElement !== box() || state.query) box().value = state.query; // what is being typed stays
+  if (document.activeElement !== box() || state.query) box().value = state.query; // keep what the reader is typing
   clearButton().hidden = !box().value;
   part('rerank').checked = state.rerank;
   restoreFilters();
@@ -91,8 +91,8 @@ function onClick(event) {
   }
   if (button.dataset.act === 'unfilter') unfilter();
   if (button.dataset.drop) {
-    const held = state.filters[button.dataset.drop];
-    filter({ [button.dataset.drop]: Array.isArray(held) ? held.filter((value) => value !== button.dataset.value) : '' });
+    const current = state.filters[button.dataset.drop];
+    filter({ [button.dataset.drop]: Array.isArray(current) ? current.filter((value) => value !== button.dataset.value) : '' });
   }
 }
 
@@ -102,17 +102,17 @@ const choice = (name, value, label, more) => make('label', { class: 'choice' },
 
 async function listDocuments() {
   const find = part('documents-find').value;
-  let found;
+  let answer;
   try {
-    found = await get('documents', { find, sort: 'name', descending: false, count: 60 });
+    answer = await get('documents', { find, sort: 'name', descending: false, count: 60 });
   } catch (error) {
     return part('documents').replaceChildren(make('p', { class: 'hint' }, error.message));
   }
-  if (find !== part('documents-find').value) return; // an answer to what was typed before
-  const { documents, total } = found;
+  if (find !== part('documents-find').value) return; // the answer to an earlier text
+  const { documents, total } = answer;
   part('documents').replaceChildren(...documents.map((d) => choice('document', d.doc_id, d.name, `${d.pages} p.`)));
-  if (!total) part('documents').append(make('p', { class: 'hint' }, 'No document has this in its name.'));
-  if (total > documents.length) part('documents').append(make('p', { class: 'hint' }, `and ${number(total - documents.length)} more: type a part of the name`));
+  if (!total) part('documents').append(make('p', { class: 'hint' }, 'No document name contains this text.'));
+  if (total > documents.length) part('documents').append(make('p', { class: 'hint' }, `and ${number(total - documents.length)} more: type part of the name`));
 }
 
 function listGroups() {
@@ -123,8 +123,8 @@ function listGroups() {
 
 function drawChips() {
   const { filters } = state;
-  const chip = (name, value, said) => make('button', { type: 'button', class: 'filter-chip', 'data-drop': name, 'data-value': value, 'data-testid': 'filter-chip',
-    'aria-label': `Remove the filter ${said}` }, make('span', {}, said), ' ✕');
+  const chip = (name, value, label) => make('button', { type: 'button', class: 'filter-chip', 'data-drop': name, 'data-value': value, 'data-testid': 'filter-chip',
+    'aria-label': `Remove the filter ${label}` }, make('span', {}, label), ' ✕');
   part('chips').replaceChildren(
     ...filters.document.map((id) => chip('document', id, names.get(id) ?? id)),
     ...filters.collection.map((value) => chip('collection', value, `in ${value}`)),
@@ -142,7 +142,7 @@ async function nameOf(id) {
   try {
     names.set(id, (await get(`documents/${encodeURIComponent(id)}`)).name);
     drawChips();
-  } catch { /* it has gone: its id stays in the chip, which can be removed */ }
+  } catch { /* the document no longer exists: the chip keeps its id and can still be removed */ }
 }
 
 export function onlyIn(doc, name) {

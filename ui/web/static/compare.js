@@ -1,4 +1,4 @@
-// The two stages side by side for the question at hand, and what reranking gained by the reader's own judgements.
+// Shows both stages side by side for the current question, and the gain from reranking by the readers' own judgements.
 
 import { get } from './api.js';
 import { submit } from './ask.js';
@@ -48,7 +48,7 @@ function draw() {
   const first = value.candidates.map((page) => page.first).sort((a, b) => b - a);
   const rerank = [...moved].sort((a, b) => b.rerank - a.rerank).map((page) => page.rerank);
   part('spread').replaceChildren(
-    spread('First stage', first, count(first.length, 'candidate')), spread('Cross-encoder', rerank, `the ${rerank.length} it read`));
+    spread('First stage', first, count(first.length, 'candidate')), spread('Cross-encoder', rerank, `${count(rerank.length, 'reranked page')}`));
   drawMoves(moved, choose);
 }
 
@@ -56,22 +56,22 @@ function lead(phase, value, moved) {
   const example = (text) => make('button', { type: 'button', class: 'example', 'data-question': text }, text);
   if (phase === 'waiting' || phase === 'first') return ['Searching…'];
   if (phase === 'failed') return [found.message];
-  if (phase !== 'ready') return [library.documents ? 'Ask a question, on the Search screen or here: ' : 'Add documents first, then ask: both orders stand here side by side.', ...library.questions.slice(0, 3).map(example)];
+  if (phase !== 'ready') return [library.documents ? 'Ask a question, on the Search screen or here: ' : 'Add documents, then ask a question: both orders appear here side by side.', ...library.questions.slice(0, 3).map(example)];
   if (moved.length > 1) return [make('q', {}, value.query), ` ${value.decision}.`];
   return [make('q', {}, value.query), ` ${value.decision}: there is only one order to show.`];
 }
 
 function tiles(value, moved) {
   const ten = moved.filter((page) => page.rank <= 10);
-  const kept = ten.filter((page) => page.first_rank <= 10).length;
+  const stayed = ten.filter((page) => page.first_rank <= 10).length;
   const climb = [...moved].sort((a, b) => (b.first_rank - b.rank) - (a.first_rank - a.rank))[0];
   const best = moved.find((page) => page.rank === 1);
-  const tile = (figure, said, more) => make('div', { class: 'tile' }, make('b', {}, figure), make('span', {}, said), more && make('small', {}, more));
+  const tile = (figure, label, more) => make('div', { class: 'tile' }, make('b', {}, figure), make('span', {}, label), more && make('small', {}, more));
   return [
-    tile(best.first_rank === 1 ? 'same' : `from ${best.first_rank}`, 'the best page', best.first_rank === 1 ? 'both stages agree on it' : `the first stage had it at rank ${best.first_rank}`),
-    tile(`${kept} of ${ten.length}`, 'of the first ten stayed there', `${ten.length - kept} came from below`),
-    tile(climb.first_rank > climb.rank ? `▲${climb.first_rank - climb.rank}` : '0', 'the largest climb', `${climb.document}, page ${climb.page}`),
-    tile(number(kendall(moved), 2), 'agreement of the orders', 'Kendall’s τ: 1 the same, 0 unrelated, −1 reversed'),
+    tile(best.first_rank === 1 ? 'same' : `from ${best.first_rank}`, 'the best page', best.first_rank === 1 ? 'both stages agree on it' : `the first stage ranked it ${best.first_rank}`),
+    tile(`${stayed} of ${ten.length}`, 'of the top 10 stayed there', `${ten.length - stayed} came from below`),
+    tile(climb.first_rank > climb.rank ? `▲${climb.first_rank - climb.rank}` : '0', 'largest climb', `${climb.document}, page ${climb.page}`),
+    tile(number(kendall(moved), 2), 'agreement between the orders', 'Kendall’s τ: 1 identical, 0 unrelated, −1 reversed'),
   ];
 }
 
@@ -88,7 +88,7 @@ function drawTime({ stages }) {
   part('time').replaceChildren(make('div', { class: 'times' }, ...stages.map(({ name, ms, pages }) => {
     const bar = make('i');
     bar.style.width = `${Math.max(1, ms / all * 100)}%`;
-    const each = name === 'rerank' && pages ? `, ${number(ms / pages, 1)} ms a page` : '';
+    const each = name === 'rerank' && pages ? `, ${number(ms / pages, 1)} ms per page` : '';
     return make('div', { class: 'time' }, make('span', {}, name), make('span', { class: 'bar long' }, bar), make('span', {}, `${number(ms, ms < 10 ? 1 : 0)} ms · ${number(pages)} pages${each}`));
   })));
 }
@@ -112,19 +112,19 @@ async function drawLift() {
   }
   const { lift, judged, enough } = value;
   const panel = part('lift-panel');
-  const title = [make('h3', {}, 'Did it help?'), make('p', { class: 'hint' }, 'Movement is not quality. What reranking gained is counted over the pages that readers judged with the thumbs above it, up or down.')];
-  if (!judged.length) return panel.replaceChildren(...title, make('p', {}, 'No question has a page with a thumb up yet.'));
+  const title = [make('h3', {}, 'Did it help?'), make('p', { class: 'hint' }, 'Movement is not quality. The gain from reranking is computed from the pages that readers judged with thumbs up or down.')];
+  if (!judged.length) return panel.replaceChildren(...title, make('p', {}, 'No page has a thumbs up yet. Judge a page with the thumbs above it on the Search screen.'));
   const percent = (x) => number(x * 100, 1);
   const signed = (x) => `${x >= 0 ? '+' : '−'}${percent(Math.abs(x))}`;
   const row = (l) => make('tr', {}, make('th', { scope: 'row' }, l.measure), make('td', {}, percent(l.first)), make('td', {}, percent(l.final)),
     make('td', {}, `${signed(l.difference)} (${signed(l.low)} to ${signed(l.high)})`), make('td', {}, `${l.wins} / ${l.ties} / ${l.losses}`), make('td', {}, l.p < 0.001 ? '< .001' : number(l.p, 3)));
   panel.replaceChildren(...title,
-    judged.length < enough ? make('p', { class: 'note', 'data-testid': 'few' }, `${count(judged.length, 'judged question')} so far: below about ${enough} the difference may be chance, however large it looks.`) : '',
+    judged.length < enough ? make('p', { class: 'note', 'data-testid': 'few' }, `${count(judged.length, 'judged question')} so far: with fewer than about ${enough}, even a large difference may be chance.`) : '',
     make('table', { class: 'table' }, make('thead', {}, make('tr', {}, ...['× 100', 'first stage', 'reranked', 'difference (95% interval)', 'wins / ties / losses', 'p'].map((text) => make('th', { scope: 'col' }, text)))),
       make('tbody', {}, ...lift.map(row))),
     make('details', {}, make('summary', {}, `The ${count(judged.length, 'judged question')}`), make('ul', { class: 'judged-list' }, ...judged.map((q) =>
       make('li', {}, make('button', { type: 'button', class: 'link', 'data-question': q.query }, q.query), make('span', {}, ` ${count(q.up, 'page')} up, ${number(q.down)} down · nDCG@10 ${percent(q.first)} → ${percent(q.final)}`))))),
-    make('p', {}, make('a', { class: 'link', href: 'api/v1/judgements.txt', download: true }, 'Save all judgements')));
+    make('p', {}, make('a', { class: 'link', href: 'api/v1/judgements.txt', download: true }, 'Export all judgements')));
 }
 
 on('results', draw);

@@ -1,20 +1,20 @@
-// Making elements. Text only ever becomes text nodes: never innerHTML.
+// Creates elements. Text always becomes text nodes, never innerHTML.
 
 export function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   set(node, attributes);
-  node.append(...kept(children));
+  node.append(...visible(children));
   return node;
 }
 
 export function draw(tag, attributes = {}, ...children) {
   const node = document.createElementNS('http://www.w3.org/2000/svg', tag);
   set(node, attributes);
-  node.append(...kept(children));
+  node.append(...visible(children));
   return node;
 }
 
-const kept = (children) => children.flat().filter((child) => child != null && child !== false && child !== '');
+const visible = (children) => children.flat().filter((child) => child != null && child !== false && child !== '');
 
 function set(node, attributes) {
   for (const [name, value] of Object.entries(attributes)) {
@@ -36,18 +36,18 @@ export function duration(seconds) {
 
 export const day = (iso) => new Date(iso).toLocaleDateString('en-GB', { day: 'numeric', month: 'short', year: 'numeric' });
 
-// The named part of a component: <... data-part="name">.
+// Returns a function that finds the named part of a component: <... data-part="name">.
 export const parts = (root) => (name) => root.querySelector(`[data-part=${name}]`);
 
 export function debounce(work, ms) {
   let timer;
-  return (...given) => {
+  return (...values) => {
     clearTimeout(timer);
-    timer = setTimeout(() => work(...given), ms);
+    timer = setTimeout(() => work(...values), ms);
   };
 }
 
-// A message at the foot of the page, with one action at most. It goes away by itself.
+// Shows a message at the foot of the page, with at most one action. It disappears after `seconds`.
 export function toast(text, { action = '', act = null, seconds = 5 } = {}) {
   const box = document.querySelector('#folio-toasts') ?? (document.querySelector('.gradio-container') ?? document.body).appendChild(make('div', { id: 'folio-toasts', role: 'status', 'aria-live': 'polite' }));
   const note = make('div', { class: 'folio-toast', 'data-testid': 'toast' }, make('span', {}, text));

@@ -1,4 +1,4 @@
-// The masthead: what the library holds or why it cannot be searched yet, light or dark, the help sheet, the screens.
+// The masthead: the size of the library or why it cannot be searched yet, light or dark, the keyboard shortcuts, the screens.
 
 import { count, parts } from './dom.js';
 import { library, refresh } from './library-state.js';
@@ -25,7 +25,7 @@ export const showKeys = () => part('keys').open || part('keys').showModal();
 
 const tab = (screen) => [...document.querySelectorAll('#screens [role=tab]')].find((node) => node.textContent.trim() === NAMES[screen]);
 
-// Gradio draws the tabs: they are pressed as a reader would press them, once they are there.
+// Gradio draws the tabs. This clicks a tab as a reader would, as soon as it exists.
 export function showScreen(screen, { push = false, tries = 40 } = {}) {
   const node = tab(screen);
   if (!node) return tries && setTimeout(() => showScreen(screen, { push, tries: tries - 1 }), 50);
@@ -48,9 +48,9 @@ document.addEventListener('click', (event) => {
 function draw() {
   if (!part) return;
   const { state: phase, message, documents, pages, device, user } = library;
-  const gpu = device && device !== 'cpu' ? ` · ${device === 'auto' ? 'GPU if there is one' : device}` : '';
+  const gpu = device && device !== 'cpu' ? ` · ${device === 'auto' ? 'GPU if available' : device}` : '';
   part('stock').textContent = phase === 'ready' ? (documents ? `${count(documents, 'document')} · ${count(pages, 'page')}${gpu}` : '')
-    : phase === 'loading' ? 'Models are loading…' : phase === 'away' ? 'The server does not answer' : message;
+    : phase === 'loading' ? 'Loading the models…' : phase === 'away' ? 'The server is not responding' : message;
   part('stock').dataset.state = phase;
   part('account').hidden = !user;
   part('user').textContent = user ? `Log out ${user}` : '';

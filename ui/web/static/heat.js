@@ -1,4 +1,4 @@
-// The heat map of a page: regions with a strength for each word, drawn soft on a small canvas that is stretched.
+// The heat map of a page: regions with a strength for each word, blurred on a small canvas that is stretched over the page.
 
 const SIDE = 220; // cells along the longer side
 const WARM = [[255, 236, 130], [255, 170, 30], [226, 60, 10]]; // from faint to strong, multiplied onto the page
@@ -13,13 +13,13 @@ export function unpack(heat) {
   return { terms: heat.terms, boxes, n, row: (at) => values.subarray(at * n, (at + 1) * n) };
 }
 
-// `wanted`: the words whose maps are shown; at each place the strongest counts. False: nothing glows.
-export function paint(canvas, heat, ratio, wanted) {
+// Draws the maps of the words for which `shows(term)` is true; at each cell the strongest word counts. Returns whether any cell is visible.
+export function paint(canvas, heat, ratio, shows) {
   const width = Math.round(ratio >= 1 ? SIDE : SIDE * ratio);
   const height = Math.round(ratio >= 1 ? SIDE / ratio : SIDE);
   Object.assign(canvas, { width, height });
   const cells = new Float32Array(width * height);
-  heat.terms.forEach((term, at) => wanted(term) && lay(cells, width, height, heat, heat.row(at)));
+  heat.terms.forEach((term, at) => shows(term) && lay(cells, width, height, heat, heat.row(at)));
   const soft = blur(blur(cells, width, height), width, height);
   const image = new ImageData(width, height);
   let any = false;

@@ -1,4 +1,4 @@
-// One place for all keys. None of them acts while something is being typed.
+// All keyboard shortcuts. None of them acts while the reader is typing.
 
 import { focusQuestion } from './ask.js';
 import { showKeys, showScreen } from './header.js';
@@ -9,7 +9,7 @@ const VIEWER = { ArrowLeft: acts.previous, ArrowRight: acts.next, '[': acts.prev
   '+': acts.in, '=': acts.in, '-': acts.out, 0: acts.whole, w: acts.width, b: acts.boxes, h: acts.heat, u: acts.up, d: acts.down,
   n: acts['next-hit'], N: acts['previous-hit'], Escape: acts.close };
 const SCREENS = { s: 'search', c: 'compare', l: 'library' };
-let leading = false; // "g" has been pressed
+let afterG = false; // "g" has been pressed
 
 document.addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -25,11 +25,11 @@ document.addEventListener('keydown', (event) => {
 });
 
 function action({ key, target }) {
-  if (leading) {
-    leading = false;
+  if (afterG) {
+    afterG = false;
     if (SCREENS[key]) return () => showScreen(SCREENS[key], { push: true });
   }
-  if (key === 'g') return () => { leading = true; setTimeout(() => { leading = false; }, 1500); };
+  if (key === 'g') return () => { afterG = true; setTimeout(() => { afterG = false; }, 1500); };
   if (key === '?') return showKeys;
   if (key === '/') return () => { acts.close(); showScreen('search'); setTimeout(focusQuestion, 0); };
   const inRange = target.type === 'range' && key.startsWith('Arrow');

@@ -1,18 +1,18 @@
-// What the server has: asked once a page, again after each change, and every second while something loads.
+// The state of the library: fetched once per page load, again after each change, and every second while the models load.
 
 import { get } from './api.js';
 import { tell } from './state.js';
 
 export let library = { state: 'loading', message: '', documents: 0, pages: 0, questions: [], collections: {}, tags: {} };
 let timer = null;
-let asking = null;
+let pending = null;
 
 export function refresh() {
-  asking ??= ask().finally(() => { asking = null; });
-  return asking;
+  pending ??= fetchLibrary().finally(() => { pending = null; });
+  return pending;
 }
 
-async function ask() {
+async function fetchLibrary() {
   clearTimeout(timer);
   try {
     library = await get('library');
@@ -23,7 +23,7 @@ async function ask() {
   if (library.state !== 'ready') timer = setTimeout(refresh, 1000);
 }
 
-// Until the library is open, or it is known that it cannot be.
+// Resolves when the library is open, or when the server reports that it cannot be opened.
 export async function ready() {
   while (library.state !== 'ready' && library.state !== 'failed') {
     await refresh();

@@ -1,24 +1,24 @@
-// The library: what is being added, and what is there: found, sorted, chosen, changed, removed and taken back.
+// The Library screen: the files being added, and the documents, which can be searched, sorted, selected, edited, removed and restored.
 
 import { get, send } from './api.js';
 import { bytes, count, day, debounce, make, number, parts, toast } from './dom.js';
 import { showScreen } from './header.js';
-import { act, draw as drawJobs, look, mountJobs } from './jobs.js';
+import { act, draw as drawJobs, fetchJobs, mountJobs } from './jobs.js';
 import { library, refresh } from './library-state.js';
 import { address, go, on, state, tell } from './state.js';
-import { add, dropped, forgetRefused, onUpload } from './upload.js';
+import { add, dropped, forgetRejected, onUpload } from './upload.js';
 import { open, shut } from './viewer.js';
 
 const PAGE = 100;
-const MOST = 1000; // documents of one answer
+const MOST = 1000; // documents in one response
 let root;
 let part;
 let listed = { documents: [], total: 0, pages: 0 };
 let shownRows = PAGE;
 let chosen = new Set();
 let editing = [];
-let looked = 0; // when the jobs were last asked for because of an upload
-let turn = 0; // of several answers, only the last one asked for is drawn
+let fetchedAt = 0; // when the jobs were last fetched because of an upload
+let latest = 0; // number of the latest request: only its answer is drawn
 let drawn = '';
 
 export function mount(element) {
@@ -27,9 +27,9 @@ export function mount(element) {
   mountJobs(part, list);
   onUpload(({ ended }) => {
     drawJobs();
-    if (!ended && Date.now() - looked < 1000) return;
-    looked = Date.now();
-    look();
+    if (!ended && Date.now() - fetchedAt < 1000) return;
+    fetchedAt = Date.now();
+    fetchJobs();
   });
   root.addEventListener('click', onClick);
   const drop = part('drop');
@@ -62,28 +62,28 @@ async function start() {
   drawLibrary();
   if (library.state === 'ready') {
     await list();
-    look();
+    fetchJobs();
   }
 }
 
 async function list() {
   if (!part) return;
-  const mine = ++turn;
+  const request = ++latest;
   const sort = part('sort').value;
-  const asked = { find: part('find').value.trim(), sort, descending: sort !== 'name' };
-  let found = { documents: [], total: 0, pages: 0 };
+  const parameters = { find: part('find').value.trim(), sort, descending: sort !== 'name' };
+  let answer = { documents: [], total: 0, pages: 0 };
   try {
     do {
-      const more = await get('documents', { ...asked, start: found.documents.length, count: Math.min(MOST, shownRows - found.documents.length) });
-      found = { ...more, documents: [...found.documents, ...more.documents] };
-      if (mine !== turn) return; // something else has been looked for meanwhile
+      const more = await get('documents', { ...parameters, start: answer.documents.length, count: Math.min(MOST, shownRows - answer.documents.length) });
+      answer = { ...more, documents: [...answer.documents, ...more.documents] };
+      if (request !== latest) return; // a newer request has been sent meanwhile
       if (!more.documents.length) break;
-    } while (found.documents.length < Math.min(shownRows, found.total));
+    } while (answer.documents.length < Math.min(shownRows, answer.total));
   } catch (error) {
     if (error.status !== 503 && error.status !== 0) toast(error.message);
     return;
   }
-  listed = found;
+  listed = answer;
   root.dataset.state = 'ready';
   drawList();
 }
@@ -91,7 +91,7 @@ async function list() {
 function drawLibrary() {
   if (!part) return;
   part('samples').hidden = library.state !== 'ready' || library.documents > 0 || library.busy || !library.samples;
-  part('samples').textContent = `Try the ${library.samples} samples`;
+  part('samples').textContent = `Try the ${library.samples} sample documents`;
   part('folders').hidden = !library.folders;
   part('collections').replaceChildren(...Object.keys(library.collections).map((value) => make('option', { value })));
 }
@@ -106,12 +106,12 @@ function drawList() {
   part('total').textContent = !library.documents ? 'Documents' : finding ? `${count(total, 'document')} found` : `${count(total, 'document')}, ${count(pages, 'page')}`;
   part('list-tools').hidden = library.documents < 2;
   part('all').checked = chosen.size > 0 && chosen.size === documents.length;
-  part('chosen').textContent = chosen.size ? `${number(chosen.size)} chosen` : 'Choose all';
+  part('chosen').textContent = chosen.size ? `${number(chosen.size)} selected` : 'Select all';
   part('chosen-acts').hidden = !chosen.size;
   const focused = document.activeElement?.dataset?.choose;
   part('documents').replaceChildren(...documents.map(drawDocument));
   if (focused) part('documents').querySelector(`[data-choose="${CSS.escape(focused)}"]`)?.focus();
-  if (!documents.length) part('documents').append(make('li', { class: 'none' }, finding ? 'No document has this in its name, title or tags.' : 'Nothing here yet. What you add on this page can be searched as soon as it is read.'));
+  if (!documents.length) part('documents').append(make('li', { class: 'none' }, finding ? 'No document has this in its name, title or tags.' : 'No documents yet. Each document you add can be searched as soon as it has been read.'));
   root.querySelector('[data-act=more-documents]').hidden = documents.length >= total;
 }
 
@@ -119,17 +119,17 @@ function drawDocument(d) {
   const scanned = d.scanned_pages ? (d.scanned_pages === d.pages ? ' · all scanned' : ` · ${number(d.scanned_pages)} scanned`) : '';
   const title = d.title && d.title.toLowerCase() !== d.name.toLowerCase() ? d.title : '';
   return make('li', { class: d.leaving ? 'document leaving' : 'document', 'data-testid': 'document', 'data-doc': d.doc_id },
-    !d.leaving && library.documents > 1 && make('input', { type: 'checkbox', 'data-choose': d.doc_id, checked: chosen.has(d.doc_id), 'aria-label': `Choose ${d.name}` }),
+    !d.leaving && library.documents > 1 && make('input', { type: 'checkbox', 'data-choose': d.doc_id, checked: chosen.has(d.doc_id), 'aria-label': `Select ${d.name}` }),
     make('a', { class: 'document-open', href: address({ query: '', doc: d.doc_id, page: 1, screen: 'search' }).search, 'data-open': d.doc_id },
       make('span', { class: 'mini' }, make('img', { src: d.thumb, alt: '', loading: 'lazy' })),
       make('span', { class: 'document-text' }, make('span', { class: 'name' }, d.name), title && make('span', { class: 'document-title' }, title),
         make('span', { class: 'where' }, `${count(d.pages, 'page')}${scanned}${d.date ? ` · ${d.date}` : ''} · added ${day(d.added_at)}`),
         (d.tags.length > 0 || d.collection !== 'default') && make('span', { class: 'where' }, d.collection !== 'default' && make('span', { class: 'tag collection' }, d.collection), ...d.tags.map((tag) => make('span', { class: 'tag' }, `#${tag}`))),
         d.left_out && make('span', { class: 'warning' }, `could not be rendered: page ${d.left_out}`),
-        !d.original && make('span', { class: 'warning' }, 'its file has been moved or deleted; it is still found'))),
+        !d.original && make('span', { class: 'warning' }, 'its file was moved or deleted; its pages can still be searched'))),
     d.leaving ? make('span', { class: 'row-acts' }, make('span', { class: 'where' }, 'removing…'), make('button', { type: 'button', class: 'button small', 'data-undo': d.doc_id }, 'Undo'))
       : make('span', { class: 'row-acts' },
-        make('button', { type: 'button', class: 'button small quiet', 'data-edit': d.doc_id, 'aria-label': `Change ${d.name}` }, 'Change'),
+        make('button', { type: 'button', class: 'button small quiet', 'data-edit': d.doc_id, 'aria-label': `Edit ${d.name}` }, 'Edit'),
         make('button', { type: 'button', class: 'icon quiet', 'data-remove': d.doc_id, 'aria-label': `Remove ${d.name}`, title: 'Remove' }, '✕')));
 }
 
@@ -140,8 +140,8 @@ async function remove(ids) {
   await list();
   if (ids.includes(state.doc)) { go({ doc: '' }); shut(); }
   tell('removed', ids);
-  const gone = ids.length === 1 ? listed.documents.find((d) => d.doc_id === ids[0])?.name ?? 'The document' : count(ids.length, 'document');
-  toast(`${gone} (${count(pages, 'page')}) ${ids.length === 1 ? 'is' : 'are'} removed.`, { action: 'Undo', act: () => undo(ids), seconds: library.undo_s });
+  const gone = ids.length === 1 ? listed.documents.find((d) => d.doc_id === ids[0])?.name ?? 'the document' : count(ids.length, 'document');
+  toast(`Removing ${gone} (${count(pages, 'page')}).`, { action: 'Undo', act: () => undo(ids), seconds: library.undo_s });
 }
 
 async function undo(ids) {
@@ -152,30 +152,30 @@ async function undo(ids) {
 
 function edit(ids) {
   editing = ids;
-  const one = listed.documents.find((d) => d.doc_id === ids[0]);
+  const first = listed.documents.find((d) => d.doc_id === ids[0]);
   const form = part('edit-form');
   const several = ids.length > 1;
-  part('edit-title').textContent = several ? `Change ${count(ids.length, 'document')}` : 'Change the document';
+  part('edit-title').textContent = several ? `Edit ${count(ids.length, 'document')}` : 'Edit document';
   for (const name of ['name', 'title', 'collection', 'tags', 'date']) {
     form.elements[name].closest('label').hidden = several && !['collection', 'tags'].includes(name);
     form.elements[name].disabled = several && !['collection', 'tags'].includes(name);
-    form.elements[name].value = several ? '' : name === 'tags' ? one.tags.join(', ') : one[name];
+    form.elements[name].value = several ? '' : name === 'tags' ? first.tags.join(', ') : first[name];
   }
   form.elements.collection.required = !several;
-  form.elements.collection.placeholder = several ? 'as they are' : '';
+  form.elements.collection.placeholder = several ? 'leave unchanged' : '';
   part('edit-problem').hidden = true;
   part('edit').showModal();
 }
 
 async function save() {
   const { name, title, collection, tags, date } = part('edit-form').elements;
-  const given = tags.value.split(',').map((tag) => tag.trim()).filter(Boolean);
+  const entered = tags.value.split(',').map((tag) => tag.trim()).filter(Boolean);
   try {
     for (const id of editing) {
       const before = listed.documents.find((d) => d.doc_id === id);
       const several = editing.length > 1;
       await send('PATCH', `documents/${id}`, {
-        ...(collection.value.trim() ? { collection: collection.value.trim() } : {}), tags: several ? [...new Set([...before.tags, ...given])] : given,
+        ...(collection.value.trim() ? { collection: collection.value.trim() } : {}), tags: several ? [...new Set([...before.tags, ...entered])] : entered,
         ...(several ? {} : { name: name.value.trim(), title: title.value.trim(), date: date.value.trim() }),
       });
     }
@@ -196,7 +196,7 @@ async function drawIndex() {
     const row = (name, value) => [make('dt', {}, name), make('dd', {}, value)];
     const disk = Object.entries(index.disk).filter(([, n]) => n);
     body.replaceChildren(make('dl', { class: 'facts' },
-      ...row('Pages', `${number(index.pages)} of ${count(index.documents, 'document')}`), ...row('Encoder', index.encoder), ...row('Recall', index.recall), ...row('Reranker', index.reranker || 'none'),
+      ...row('Pages', `${number(index.pages)} in ${count(index.documents, 'document')}`), ...row('Encoder', index.encoder), ...row('Search index', index.recall), ...row('Reranker', index.reranker || 'none'),
       ...row('Disk', disk.length ? `${bytes(disk.reduce((sum, [, n]) => sum + n, 0))} (${disk.map(([name, n]) => `${name} ${bytes(n)}`).join(', ')})` : 'in an object store'),
       ...index.tables.flatMap(([name, facts]) => row(name, Object.entries(facts).map(([what, value]) => `${what} ${typeof value === 'number' ? number(value) : value}`).join(' · ')))),
     make('p', { class: 'acts' }, make('button', { type: 'button', class: 'button small', 'data-care': 'compact' }, 'Compact'), make('button', { type: 'button', class: 'button small', 'data-care': 'verify' }, 'Verify')));
@@ -210,8 +210,8 @@ async function browse(id) {
   box.hidden = false;
   try {
     const listing = await get('folders', { id });
-    const ingest = (folder, said) => make('button', { type: 'button', class: 'button small', 'data-ingest': folder, 'aria-label': `Add all documents of ${said}` }, 'Add all in it');
-    box.replaceChildren(make('div', { class: 'row-head' }, make('h3', {}, listing.name || 'Folders of the server'),
+    const ingest = (folder, name) => make('button', { type: 'button', class: 'button small', 'data-ingest': folder, 'aria-label': `Add all documents in ${name}` }, 'Add all');
+    box.replaceChildren(make('div', { class: 'row-head' }, make('h3', {}, listing.name || 'Folders on the server'),
       make('span', { class: 'row-acts' }, listing.id && make('button', { type: 'button', class: 'button small', 'data-browse': listing.parent }, 'Up'), listing.id && ingest(listing.id, listing.name), make('button', { type: 'button', class: 'icon quiet', 'data-act': 'folders-close', 'aria-label': 'Close' }, '✕'))),
     listing.note ? make('p', { class: 'hint' }, listing.note) : '',
     make('ul', { class: 'folders' }, ...listing.folders.map((folder) => make('li', {}, make('button', { type: 'button', class: 'link', 'data-browse': folder.id }, folder.name), make('small', {}, folder.documents ? count(folder.documents, 'document') : ''), ingest(folder.id, folder.name)))),
@@ -243,14 +243,14 @@ async function onClick(event) {
   if (care) {
     try {
       toast((await send('POST', `index/${care}`)).message);
-      look();
+      fetchJobs();
     } catch (error) {
       toast(error.message);
     }
   }
   ({
     samples: () => act('samples').then(refresh),
-    clear: () => { forgetRefused(); act('jobs/clear'); },
+    clear: () => { forgetRejected(); act('jobs/clear'); },
     'cancel-all': () => act('jobs/cancel'),
     'retry-all': () => act('jobs/retry'),
     folders: () => browse(''),
@@ -263,10 +263,10 @@ async function onClick(event) {
   })[named]?.();
 }
 
-let was = '';
+let previousState = '';
 on('library', () => {
   drawLibrary();
-  if (part && library.state === 'ready' && was !== 'ready') start();
-  was = library.state;
+  if (part && library.state === 'ready' && previousState !== 'ready') start();
+  previousState = library.state;
 });
 on('screen', (screen) => screen === 'library' && part && start());

@@ -1,6 +1,6 @@
-// The pages that were found: a card for each, what stands above them, and what to do first.
+// The results: a card for each page, the notes above them, and the start screen.
 
-import { asked, download, send } from './api.js';
+import { apiUrl, download, send } from './api.js';
 import { submit, unfilter } from './ask.js';
 import { count, make, number, parts, toast } from './dom.js';
 import { showScreen } from './header.js';
@@ -9,12 +9,12 @@ import { found, more, search } from './search.js';
 import { address, filtered, on, question, state } from './state.js';
 import { open, shows, shut } from './viewer.js';
 
-const OF_ONE = 3; // cards of one document before the others fold
+const OF_ONE = 3; // cards of one document that are shown; the others fold
 let root;
 let part;
-let chosen = ''; // the question for which the reader has opened a page: it is not taken away again
+let chosen = ''; // the question for which the reader has opened a page, which stays open when the reranked order arrives
 let unfolded = new Set(); // documents
-let showing = null; // the answer that the viewer was last told of
+let showing = null; // the answer that the viewer shows
 
 export function mount(element) {
   root = element.querySelector('.results');
@@ -59,7 +59,7 @@ function status(phase, value, message) {
   const of = value.hits.length ? ` of ${number(value.searched)}` : '';
   const took = value.stages.reduce((sum, stage) => sum + stage.ms, 0);
   return [make('p', { 'data-testid': 'status' }, `${best}${of} · ${number(took)} ms`),
-    phase === 'first' && make('p', { class: 'working' }, 'In the first stage’s order; the best ones are being read again…')].filter(Boolean);
+    phase === 'first' && make('p', { class: 'working' }, 'This is the first stage’s order; the best pages are being reranked…')].filter(Boolean);
 }
 
 function drawWhy(phase, value) {
@@ -70,7 +70,7 @@ function drawWhy(phase, value) {
     make('ul', {}, ...value.stages.map(({ name, ms, note }) =>
       make('li', {}, make('b', {}, name), ` ${number(ms, ms < 10 ? 1 : 0)} ms`, note && make('span', {}, ` · ${note}`)))),
     make('p', {}, value.reranked
-      ? '▲ and ▼ say how far a page moved from its place in the first stage. The bar is its score, relative to this list.'
+      ? '▲ and ▼ show how far a page moved from its rank in the first stage. The bar is its score, relative to this list.'
       : 'The bar is the page’s score, relative to this list.'));
 }
 
@@ -92,38 +92,38 @@ function drawCard(hit, hidden) {
     make('span', { class: 'name', title: hit.title ? `${hit.title} (${hit.document})` : hit.document }, hit.document),
     make('span', { class: 'where' }, `page ${hit.page} of ${hit.pages}`, hit.date && make('span', {}, `· ${hit.date}`),
       hit.scanned && make('span', { class: 'badge' }, 'scan'),
-      hit.scores.place && make('span', { class: 'badge', title: 'Here is the page, figure, table or section that the question names' }, 'named'), hit.judged != null && make('span', { class: hit.judged ? 'judged yes' : 'judged no' }, hit.judged ? 'answers' : 'does not answer')),
+      hit.scores.place && make('span', { class: 'badge', title: 'This page has the page number, figure, table or section that the question names' }, 'named'), hit.judged != null && make('span', { class: hit.judged ? 'judged yes' : 'judged no' }, hit.judged ? 'answers' : 'does not answer')),
     hit.same.length > 0 && make('span', { class: 'where', title: hit.same.join(', ') }, `${hit.same.length === 1 ? 'one more page says' : `${hit.same.length} more pages say`} nearly the same`),
     make('span', { class: 'snippet', dir: 'auto' }, ...hit.snippet.map(([text, bold]) => (bold ? make('mark', {}, text) : text))),
     make('span', { class: 'score' }, bar(hit), likely(hit), movement(hit))));
   return make('li', {}, card, hidden > 0 && make('button', { type: 'button', class: 'link more-of-one', 'data-unfold': hit.doc_id },
-    `${number(hidden)} more of the results ${hidden === 1 ? 'is' : 'are'} from this document`));
+    `${count(hidden, 'more result')} from this document`));
 }
 
 function bar(hit) {
   const fill = make('i');
-  const share = Math.round((0.08 + 0.92 * hit.share) * 100); // a page in the list has some relevance
+  const share = Math.round((0.08 + 0.92 * hit.share) * 100); // even the last page of the list has some relevance
   fill.style.width = `${share}%`;
   const scores = Object.entries(hit.scores).map(([name, score]) => `${name} ${number(score, 3)}`).join(' · ');
   return make('span', { class: 'bar', role: 'img', 'aria-label': `relative score ${Math.round(hit.share * 100)}%`, title: `Relative to this list. ${scores}` }, fill);
 }
 
-const likely = ({ confidence }) => confidence != null && make('span', { class: 'likely', title: 'How likely this page answers, by a calibrated reranker' }, `${Math.round(confidence * 100)}% likely`);
+const likely = ({ confidence }) => confidence != null && make('span', { class: 'likely', title: 'The probability that this page answers the question, from a calibrated reranker' }, `${Math.round(confidence * 100)}% likely`);
 
 function movement({ moved, first_rank: first, reranked }) {
   if (moved == null) return null;
   const [kind, text] = moved > 0 ? ['up', `▲${moved}`] : moved < 0 ? ['down', `▼${-moved}`] : ['same', '='];
-  return make('span', { class: 'moves', title: `Rank ${first} in the first stage, before reranking${reranked ? '' : '; not read by the reranker'}` },
+  return make('span', { class: 'moves', title: `Rank ${first} in the first stage, before reranking${reranked ? '' : '; not reranked'}` },
     make('span', { class: `chip ${kind}`, 'data-testid': 'moved' }, text), make('span', { class: 'first' }, `first stage rank ${first}`));
 }
 
 function drawAfter(phase, value) {
   if (phase !== 'ready' || !value.hits.length) return part('after').replaceChildren();
-  const file = (format, said) => make('a', { class: 'link', href: asked('export', question({ format, top: value.hits.length })).href, 'data-export': format }, said);
+  const file = (format, label) => make('a', { class: 'link', href: apiUrl('export', question({ format, top: value.hits.length })).href, 'data-export': format }, label);
   const rest = value.found - value.hits.length;
   return part('after').replaceChildren(
     rest > 0 ? make('button', { type: 'button', class: 'button small', 'data-act': 'more' }, `Show ${Math.min(10, rest)} more`) : '',
-    make('span', { class: 'exports' }, 'Take along: ', file('csv', 'CSV'), ' ', file('json', 'JSON'), ' ', file('pdf', 'PDF of these pages')));
+    make('span', { class: 'exports' }, 'Export: ', file('csv', 'CSV'), ' ', file('json', 'JSON'), ' ', file('pdf', 'PDF of these pages')));
 }
 
 function drawHome() {
@@ -133,34 +133,33 @@ function drawHome() {
   if (box.hidden) return;
   const button = (act, text, primary) => make('button', { type: 'button', class: primary ? 'button primary' : 'button', 'data-act': act }, text);
   if (library.state === 'failed' || library.state === 'away') {
-    box.replaceChildren(make('h2', {}, library.state === 'away' ? 'The server does not answer' : 'The library cannot be opened'), make('p', {}, library.message),
-      ...(library.kind === 'EncoderMismatch' ? [make('p', {}, 'The pages can be encoded again from what is stored: nothing is read or OCRed again, and the old index is kept beside the new one.'), button('reembed', 'Encode all pages again', true)] : []));
+    box.replaceChildren(make('h2', {}, library.state === 'away' ? 'The server is not responding' : 'The library cannot be opened'), make('p', {}, library.message),
+      ...(library.kind === 'EncoderMismatch' ? [make('p', {}, 'The stored pages can be encoded again. No file is read or OCRed again, and the old index is saved next to the new one.'), button('reembed', 'Encode all pages again', true)] : []));
   } else if (found.phase === 'ready') {
-    box.replaceChildren(make('h2', {}, 'Nothing was found'),
-      make('p', {}, filtered() ? 'The filters above leave only a part of the library.' : 'Try other words, or fewer of them.'),
+    box.replaceChildren(make('h2', {}, 'No results'),
+      make('p', {}, filtered() ? 'The filters above leave out part of the library.' : 'Try other words, or fewer of them.'),
       filtered() ? button('unfilter', 'Search without filters', true) : '');
   } else if (!empty) {
     box.replaceChildren(make('h2', {}, 'Ask for the page you need'),
-      make('p', {}, 'In your own words: text, tables, charts and scans are searched alike, and the places that match are lit up.'),
-      ...examples(library.questions, 'For example'), ...examples(recent(), 'You asked before'));
+      make('p', {}, 'Use your own words. Text, tables, charts and scans are all searched, and the matches are highlighted.'),
+      ...examples(library.questions, 'For example'), ...examples(recent(), 'Your recent questions'));
   } else if (library.busy) {
-    box.replaceChildren(make('h2', {}, 'Reading your documents…'), make('p', {}, 'The first of them can be searched as soon as it is done.'), button('library', 'Show progress'));
+    box.replaceChildren(make('h2', {}, 'Reading your documents…'), make('p', {}, 'Each document can be searched as soon as it has been read.'), button('library', 'Show progress'));
   } else {
-    box.replaceChildren(make('h2', {}, 'Your library is empty'), make('p', {}, 'Add PDFs or images: reports, scans, slides, forms. They stay on this machine.'),
-      make('p', { class: 'acts' }, button('library', 'Add documents', true), library.samples > 0 && button('samples', `Try the ${library.samples} samples`)),
-      make('p', { class: 'hint' }, 'Whole folders are read faster from the command line: ', make('code', {}, 'folioscope ingest FOLDER')));
+    box.replaceChildren(make('h2', {}, 'Your library is empty'), make('p', {}, 'Add PDFs or images: reports, scans, slides, forms. They are stored on this server only.'),
+      make('p', { class: 'acts' }, button('library', 'Add documents', true), library.samples > 0 && button('samples', `Try the ${library.samples} sample documents`)));
   }
 }
 
 const examples = (questions, title) => (questions.length ? [make('p', { class: 'try' }, title), make('ul', { class: 'examples' }, ...questions.slice(0, 10).map((text) =>
   make('li', {}, make('button', { type: 'button', class: 'example', 'data-question': text }, text))))] : []);
 
-// The last questions, kept by this browser alone.
+// The most recent questions, which are stored in this browser only.
 function recent() {
   try {
     return JSON.parse(localStorage.getItem('folioscope-recent') ?? '[]').filter((text) => typeof text === 'string' && !library.questions.includes(text)).slice(0, 5);
   } catch {
-    return []; // what is kept there is not ours
+    return []; // the stored text is not valid
   }
 }
 function remember(text) {
@@ -209,15 +208,15 @@ async function onClick(event) {
 }
 
 async function save(link) {
-  const said = link.textContent;
-  link.textContent = 'one moment…';
+  const label = link.textContent;
+  link.textContent = 'preparing…';
   try {
     const notes = await download(link.href);
     if (notes) toast(notes, { seconds: 15 });
   } catch (error) {
     toast(error.message);
   }
-  link.textContent = said;
+  link.textContent = label;
 }
 
 export function move(step) {

@@ -1,4 +1,4 @@
-// One question at a time: the first stage's order as soon as it is there, then the reranked one.
+// Runs one search at a time: shows the first stage's order as soon as it arrives, then the reranked order.
 
 import { lines } from './api.js';
 import { library, ready, refresh } from './library-state.js';
@@ -15,36 +15,36 @@ const change = (phase, more = {}) => {
   tell('results', found);
 };
 
-// phase: none, waiting (nothing to show yet), first (first stage's order), ready, failed.
+// The phase is one of: none, waiting (nothing to show yet), first (the first stage's order), ready, failed.
 export async function search({ top = PAGE, keep = false } = {}) {
   running?.abort();
-  const mine = (running = new AbortController());
+  const own = (running = new AbortController());
   if (!state.query.trim()) return change('none', { value: null });
   if (!keep) change('waiting', { value: null, top });
   found.top = top;
   for (let tries = 0; ; tries++) {
     try {
-      for await (const value of lines('search', question({ top, candidates: true }), { signal: mine.signal })) {
-        if (mine !== running) return;
+      for await (const value of lines('search', question({ top, candidates: true }), { signal: own.signal })) {
+        if (own !== running) return;
         if (value.provisional && keep) continue;
         change(value.provisional ? 'first' : 'ready', { value });
       }
       return;
     } catch (error) {
-      if (mine !== running || error.name === 'AbortError') return;
+      if (own !== running || error.name === 'AbortError') return;
       if ((error.status === 0 || error.status === 503) && tries < TRIES) {
         change('waiting', { value: null, message: error.message });
         await refresh();
-        if (library.state === 'ready') await pause(500 * 2 ** tries); // it answers, and yet this search broke off
+        if (library.state === 'ready') await pause(500 * 2 ** tries); // the server is up, yet this search failed
         await ready();
-        if (mine !== running) return;
+        if (own !== running) return;
         if (library.state === 'failed') return change('failed', { value: null, message: library.message });
         continue;
       }
       if (error.status === 429 && tries < TRIES) {
         change('waiting', { value: found.value, message: error.message });
         await pause(1000 + 1000 * Math.random());
-        if (mine !== running) return;
+        if (own !== running) return;
         continue;
       }
       return change('failed', { value: null, message: error.message });
@@ -54,7 +54,7 @@ export async function search({ top = PAGE, keep = false } = {}) {
 
 export const more = () => search({ top: found.top + PAGE, keep: true });
 
-// A new question, or the same one with other filters: the reader's page is the best one again.
+// Starts a new question, or the same question with other filters; the viewer opens the best page again.
 export function ask(change) {
   go({ doc: '', page: 1, ...change }, { push: true });
   return search();

@@ -1,4 +1,4 @@
-// Where the reader is: question, filters, document and page, screen. The address bar says the same.
+// What the reader sees: question, filters, document, page and screen. The address bar holds the same state.
 
 export const NONE = { document: [], collection: [], tag: [], since: '', until: '', scanned: '' };
 const SHORT = { document: 'in', collection: 'col', tag: 'tag', since: 'from', until: 'to', scanned: 'scan' };
@@ -16,38 +16,38 @@ export function tell(name, value) {
 }
 
 function read() {
-  const given = new URL(location.href).searchParams;
+  const parameters = new URL(location.href).searchParams;
   const filters = Object.fromEntries(Object.entries(NONE).map(([name, none]) =>
-    [name, Array.isArray(none) ? given.getAll(SHORT[name]) : given.get(SHORT[name]) ?? '']));
-  const screen = given.get('s') ?? '';
+    [name, Array.isArray(none) ? parameters.getAll(SHORT[name]) : parameters.get(SHORT[name]) ?? '']));
+  const screen = parameters.get('s') ?? '';
   return {
-    query: given.get('q') ?? '',
+    query: parameters.get('q') ?? '',
     filters,
-    rerank: given.get('rerank') !== 'no',
-    doc: given.get('doc') ?? '',
-    page: Math.max(1, parseInt(given.get('p') ?? '1', 10) || 1),
+    rerank: parameters.get('rerank') !== 'no',
+    doc: parameters.get('doc') ?? '',
+    page: Math.max(1, parseInt(parameters.get('p') ?? '1', 10) || 1),
     screen: SCREENS.includes(screen) ? screen : 'search',
   };
 }
 
 export function address(change = {}) {
-  const wanted = { ...state, ...change };
+  const target = { ...state, ...change };
   const place = new URL(location.href);
   for (const name of ['q', 'doc', 'p', 's', 'rerank', ...Object.values(SHORT)]) place.searchParams.delete(name);
-  if (wanted.query) place.searchParams.set('q', wanted.query);
-  for (const [name, value] of Object.entries(wanted.filters)) {
-    for (const one of Array.isArray(value) ? value : [value]) if (one) place.searchParams.append(SHORT[name], one);
+  if (target.query) place.searchParams.set('q', target.query);
+  for (const [name, value] of Object.entries(target.filters)) {
+    for (const item of Array.isArray(value) ? value : [value]) if (item) place.searchParams.append(SHORT[name], item);
   }
-  if (!wanted.rerank) place.searchParams.set('rerank', 'no');
-  if (wanted.doc) {
-    place.searchParams.set('doc', wanted.doc);
-    place.searchParams.set('p', wanted.page);
+  if (!target.rerank) place.searchParams.set('rerank', 'no');
+  if (target.doc) {
+    place.searchParams.set('doc', target.doc);
+    place.searchParams.set('p', target.page);
   }
-  if (wanted.screen !== 'search') place.searchParams.set('s', wanted.screen);
+  if (target.screen !== 'search') place.searchParams.set('s', target.screen);
   return place;
 }
 
-// Change where the reader is. push: "back" leads to where she was before.
+// Changes the state and the address. push: adds a step to the history, so that "back" returns to the state before.
 export function go(change, { push = false } = {}) {
   Object.assign(state, change);
   const place = address();
@@ -58,7 +58,7 @@ export function go(change, { push = false } = {}) {
 
 export const filtered = (filters = state.filters) => Object.values(filters).some((value) => value.length > 0);
 
-// What REST is asked for this question.
+// The REST parameters of this question.
 export const question = (extra = {}) => ({ q: state.query, ...state.filters, rerank: state.rerank ? '' : 'false', ...extra });
 
 window.addEventListener('popstate', () => {

@@ -1,4 +1,4 @@
-// The strip of a document's pages: those around the one shown, and every page that the question found.
+// The strip of a document's pages: the pages around the current one, and every page in the results.
 
 import { make } from './dom.js';
 

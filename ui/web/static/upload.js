@@ -1,26 +1,26 @@
-// Files on their way to the server: one PUT each, a few at once, so that one bad file holds up none of the others.
+// Uploads files with one PUT each, a few at a time, so that one bad file does not hold up the others.
 
-import { asked, toLogin } from './api.js';
+import { apiUrl, toLogin } from './api.js';
 
 const READABLE = /\.(pdf|png|jpe?g|tiff?|webp|bmp)$/i;
 const AT_ONCE = 3;
-export const uploads = []; // {name, share, message, size}: under way, or refused with a message
+export const uploads = []; // {name, share, message, size}: under way, or rejected with a message
 const queue = [];
 let running = 0;
-let told = () => {};
-let telling = null;
-const TELL_MS = 300;
+let listener = () => {};
+let timer = null;
+const NOTIFY_MS = 300;
 
-// Many files make many small steps: they are told of a few times a second.
-function tellSoon() {
-  telling ??= setTimeout(() => {
-    telling = null;
-    told({ ended: !running && !queue.length });
-  }, TELL_MS);
+// Calls the listener at most a few times per second: many files make many small steps.
+function notifySoon() {
+  timer ??= setTimeout(() => {
+    timer = null;
+    listener({ ended: !running && !queue.length });
+  }, NOTIFY_MS);
 }
 
-export function onUpload(listener) {
-  told = listener;
+export function onUpload(callback) {
+  listener = callback;
 }
 
 export function add(files) {
@@ -29,11 +29,11 @@ export function add(files) {
     uploads.push(row);
     queue.push([file, row]);
   }
-  tellSoon();
+  notifySoon();
   while (running < AT_ONCE && queue.length) next();
 }
 
-export function forgetRefused() {
+export function forgetRejected() {
   uploads.splice(0, uploads.length, ...uploads.filter((row) => !row.message));
 }
 
@@ -43,49 +43,49 @@ function next() {
   const [file, row] = item;
   running++;
   const request = new XMLHttpRequest();
-  request.open('PUT', asked(`upload/${encodeURIComponent(file.name)}`));
-  request.upload.onprogress = (event) => { row.share = event.total ? event.loaded / event.total : 1; tellSoon(); };
+  request.open('PUT', apiUrl(`upload/${encodeURIComponent(file.name)}`));
+  request.upload.onprogress = (event) => { row.share = event.total ? event.loaded / event.total : 1; notifySoon(); };
   request.onloadend = () => {
-    if (request.status === 429) { // as many arrive as the server takes at once: this one comes again
+    if (request.status === 429) { // the server is receiving as many files as it allows: send this one again later
       setTimeout(() => { running--; queue.unshift(item); next(); }, 1000 * (Number(request.getResponseHeader('Retry-After')) || 5));
       return;
     }
     running--;
     if (request.status === 401) return toLogin();
     if (request.status === 201) uploads.splice(uploads.indexOf(row), 1);
-    else row.message = refusal(request);
-    tellSoon();
+    else row.message = rejection(request);
+    notifySoon();
     next();
   };
   request.send(file);
 }
 
-function refusal(request) {
+function rejection(request) {
   try {
     return JSON.parse(request.responseText).error.message;
   } catch {
-    return request.status ? `The server refused it (${request.status}).` : 'It did not reach the server: is it still running?';
+    return request.status ? `The server rejected this file (HTTP ${request.status}).` : 'The file did not reach the server. Check your connection, then add the file again.';
   }
 }
 
 export async function dropped(items) {
   const entries = [...items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  const found = [];
-  for (const entry of entries) await collect(entry, found, false);
-  return found;
+  const files = [];
+  for (const entry of entries) await collect(entry, files, false);
+  return files;
 }
 
-async function collect(entry, found, nested) {
+async function collect(entry, files, nested) {
   if (entry.isFile) {
     const file = await new Promise((done, failed) => entry.file(done, failed));
-    if (!nested || READABLE.test(file.name)) found.push(file);
+    if (!nested || READABLE.test(file.name)) files.push(file);
     return;
   }
   const reader = entry.createReader();
-  for (;;) { // a reader gives at most 100 entries at a time
+  for (;;) { // a reader returns at most 100 entries at a time
     const some = await new Promise((done, failed) => reader.readEntries(done, failed));
     if (!some.length) return;
-    for (const child of some) if (!child.name.startsWith('.')) await collect(child, found, true);
+    for (const child of some) if (!child.name.startsWith('.')) await collect(child, files, true);
   }
 }
 

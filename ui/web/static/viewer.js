@@ -1,6 +1,6 @@
-// One page, lit up: boxes and heat for the question's words, zoom, paging, its text to select, its document's strip.
+// One page with highlights: boxes and a heat map for the question's words, zoom, paging, selectable text, and the strip of its document's pages.
 
-import { asked, get, send } from './api.js';
+import { apiUrl, get, send } from './api.js';
 import { onlyIn } from './ask.js';
 import { count, draw as svg, make, parts, toast } from './dom.js';
 import { paint, unpack } from './heat.js';
@@ -9,17 +9,17 @@ import { address, go, on, state, tell } from './state.js';
 import { drawStrip } from './strip.js';
 
 const COLOURS = ['#f5b800', '#2f9bff', '#2fbf71', '#c77dff', '#ff7a59', '#00b8b0', '#ff6fae', '#a3a300'];
-const MARGIN = 0.003; // of the page's width, around a lit word
-const EMPTY = 'The page that answers opens here, with what matches lit up.';
-const SHEET = '(max-width: 860px)'; // there the page lies over the results
+const MARGIN = 0.003; // of the page's width, around a highlighted word
+const EMPTY = 'The page that answers your question opens here, with the matches highlighted.';
+const SHEET = '(max-width: 860px)'; // on narrow screens the page covers the results
 
 let root;
 let part;
 let shown = null; // the view on screen
 let heat = null;
-let wanted = 0; // the page last asked for: keys count from here, not from what has arrived
-let turn = 0; // of several answers, only the last one asked for is drawn
-let dark = new Set(); // words switched off, as written
+let target = 0; // the page last requested: keys count from this page, which may not have arrived yet
+let latest = 0; // number of the latest request: only its answer is drawn
+let dark = new Set(); // words whose highlights are off, as written
 let fit = 'page'; // 'page', 'width', or a factor of the width
 const lit = { boxes: true, heat: false };
 const views = new Map();
@@ -30,8 +30,8 @@ export function mount(element) {
   part = parts(root);
   root.addEventListener('click', onClick);
   part('number').addEventListener('change', (event) => {
-    goTo(Math.max(1, Math.min(shown?.pages ?? 1, parseInt(event.target.value, 10) || wanted)));
-    event.target.value = wanted;
+    goTo(Math.max(1, Math.min(shown?.pages ?? 1, parseInt(event.target.value, 10) || target)));
+    event.target.value = target;
   });
   part('light').addEventListener('input', strength);
   part('stage').addEventListener('wheel', (event) => {
@@ -44,7 +44,7 @@ export function mount(element) {
   const watcher = new ResizeObserver(resize);
   watcher.observe(part('stage'));
   watcher.observe(document.querySelector('#ask') ?? root);
-  if (state.doc && (!state.query || found.phase === 'ready')) open(state); // the answer may have come before this part
+  if (state.doc && (!state.query || found.phase === 'ready')) open(state); // the answer may have arrived before this part was mounted
 }
 
 function fetchView(query, doc, page) {
@@ -58,11 +58,11 @@ function fetchView(query, doc, page) {
   return views.get(key);
 }
 
-// push: a step that "back" takes back. user: she asked for this page, so on a phone it opens over the results.
+// push: adds a step to the history. user: the reader asked for this page, so on a phone it opens over the results.
 export async function open({ doc, page }, { push = false, user = false } = {}) {
-  const mine = ++turn;
+  const request = ++latest;
   const { query } = state;
-  wanted = page;
+  target = page;
   if (!root) return go({ doc, page });
   if (shown && query !== shown.query) {
     dark = new Set();
@@ -75,11 +75,11 @@ export async function open({ doc, page }, { push = false, user = false } = {}) {
   try {
     view = await fetchView(query, doc, page);
   } catch (error) {
-    if (mine === turn && query === state.query) fail(error.message);
+    if (request === latest && query === state.query) fail(error.message);
     return;
   }
-  if (mine !== turn || query !== state.query) return; // something else has been asked meanwhile
-  wanted = view.page;
+  if (request !== latest || query !== state.query) return; // the reader has asked for something else meanwhile
+  target = view.page;
   go({ doc: view.doc_id, page: view.page }, { push });
   draw(view);
   document.title = `${query ? `${query} – ` : ''}Folioscope`;
@@ -96,8 +96,8 @@ function draw(view) {
   part('original').hidden = !view.original;
   if (view.original) part('original').href = `${view.original}#page=${view.page}`;
   const image = `documents/${view.doc_id}/pages/${view.page}/image`;
-  part('save').href = asked(image, { format: 'png' });
-  part('save-lit').href = asked(image, { format: 'png', q: view.query });
+  part('save').href = apiUrl(image, { format: 'png' });
+  part('save-lit').href = apiUrl(image, { format: 'png', q: view.query });
   part('save-lit').hidden = !view.query;
   for (const name of ['save', 'save-lit']) part(name).download = `${view.document.replace(/\.[^.]*$/, '')} p${view.page}.png`;
   part('number').value = view.page;
@@ -114,7 +114,7 @@ function draw(view) {
   drawText();
   drawStrip(part('strip'), view, hits());
   loadImage(view);
-  setTimeout(() => shown === view && wanted === view.page && prefetch(view), 250);
+  setTimeout(() => shown === view && target === view.page && prefetch(view), 250);
   part('live').textContent = `Page ${view.page} of ${view.pages}, ${view.document}. ${view.note}`;
 }
 
@@ -164,10 +164,10 @@ function drawWords() {
 
 function chip(term, i) {
   const here = term.count > 0;
-  const how = !here ? 'nowhere on this page' : term.exact ? count(term.count, 'place')
-    : `${count(term.count, 'passage')} near in meaning; the word itself is not on this page`;
+  const how = !here ? 'not on this page' : term.exact ? count(term.count, 'place')
+    : `${count(term.count, 'passage')} similar in meaning; the word itself is not on this page`;
   const node = make('button', {
-    type: 'button', class: here ? 'word' : 'word absent', 'data-word': term.term, title: `${how}${here ? '; double-click: this word alone' : ''}`,
+    type: 'button', class: here ? 'word' : 'word absent', 'data-word': term.term, title: `${how}${here ? '; double-click to highlight only this word' : ''}`,
     'aria-pressed': String(here && !dark.has(term.term)), 'aria-disabled': !here && 'true', 'data-testid': 'word',
   }, make('i'), term.term, make('small', {}, !here ? 'not here' : term.exact ? String(term.count) : `≈${term.count}`));
   node.style.setProperty('--light', COLOURS[i % COLOURS.length]);
@@ -184,12 +184,12 @@ function drawLights() {
   const glows = lit.heat && heat && paint(part('heat'), heat, shown.width / shown.height, (term) => !dark.has(term));
   part('heat').hidden = !glows;
   const cold = lit.heat && !glows && shown.query && !shown.note;
-  part('note').textContent = shown.note || (cold ? 'No part of this page stands out from the rest for these words: there is no heat map to show.' : '');
+  part('note').textContent = shown.note || (cold ? 'No part of this page stands out for these words, so there is no heat map to show.' : '');
   part('note').hidden = !part('note').textContent;
   for (const [act, on] of Object.entries(lit)) root.querySelector(`[data-act=${act}]`).setAttribute('aria-pressed', String(on));
 }
 
-// The page's words, unseen, where they stand: to select, copy and find with the browser.
+// Lays the page's words invisibly over the image, so that the reader can select, copy and find them.
 function drawText() {
   const ratio = shown.width / shown.height;
   ruler.font = '100px sans-serif';
@@ -217,7 +217,7 @@ async function judge(grade) {
   drawJudgement();
   try {
     await send('POST', 'judgements', { query: view.query, doc_id: view.doc_id, page: view.page, grade: view.judged });
-    const hit = found.value?.hits.find((one) => one.doc_id === view.doc_id && one.page === view.page);
+    const hit = found.value?.hits.find((other) => other.doc_id === view.doc_id && other.page === view.page);
     if (hit && found.value.query === view.query) hit.judged = view.judged;
     tell('judged');
   } catch (error) {
@@ -240,7 +240,7 @@ function fail(problem) {
 
 export function shut() {
   if (!root) return;
-  turn++;
+  latest++;
   fail(EMPTY);
   root.dataset.state = 'empty';
   setSheet(false);
@@ -262,21 +262,21 @@ function room() {
 }
 
 function resize() {
-  const panes = document.querySelector('#panes'); // both panes end where the window ends
+  const panes = document.querySelector('#panes'); // both panes end at the bottom of the window
   if (panes?.offsetParent) document.documentElement.style.setProperty('--folio-top', `${Math.round(panes.getBoundingClientRect().top + scrollY)}px`);
   if (!shown) return;
   const ratio = shown.width / shown.height;
   const { width, height } = room();
   if (width <= 0) return;
-  const whole = Math.min(width, height * ratio);
-  const drawn = fit === 'page' ? whole : fit === 'width' ? width : width * fit;
+  const wholePage = Math.min(width, height * ratio);
+  const drawn = fit === 'page' ? wholePage : fit === 'width' ? width : width * fit;
   part('paper').style.width = `${drawn}px`;
   part('paper').style.height = `${drawn / ratio}px`;
   part('zoom').textContent = fit === 'page' ? 'Page' : fit === 'width' ? 'Width' : `${Math.round(fit * 100)}%`;
 }
 
 function seek() {
-  // Where the page is taller than the stage, begin at what matches best.
+  // If the page is taller than the stage, begin at the best match.
   const best = shown.terms.flatMap((term) => (dark.has(term.term) ? [] : term.regions)).sort((a, b) => b[4] - a[4])[0];
   const stage = part('stage');
   const paper = part('paper');
@@ -301,7 +301,7 @@ function setFit(kind) {
   if (shown) seek();
 }
 
-// Dragging what is no word moves a page that is larger than its stage.
+// Dragging outside of words moves a page that is larger than its stage.
 function pan(event) {
   const stage = part('stage');
   if (event.button !== 0 || event.pointerType === 'touch' || event.target.closest('.page-text span, button')) return;
@@ -318,13 +318,13 @@ function pan(event) {
 }
 
 export function goTo(page) {
-  if (shown && page >= 1 && page <= shown.pages && page !== wanted) open({ doc: shown.doc_id, page });
+  if (shown && page >= 1 && page <= shown.pages && page !== target) open({ doc: shown.doc_id, page });
 }
 
 function nextHit(step) {
   if (!shown) return;
   const pages = hits().map((hit) => hit.page);
-  const page = step > 0 ? pages.find((p) => p > wanted) : pages.findLast((p) => p < wanted);
+  const page = step > 0 ? pages.find((p) => p > target) : pages.findLast((p) => p < target);
   if (page) goTo(page);
   else part('live').textContent = `No ${step > 0 ? 'later' : 'earlier'} hit in this document`;
 }
@@ -335,8 +335,8 @@ function toggle(what) {
 }
 
 export const acts = {
-  previous: () => goTo(wanted - 1),
-  next: () => goTo(wanted + 1),
+  previous: () => goTo(target - 1),
+  next: () => goTo(target + 1),
   first: () => goTo(1),
   last: () => goTo(shown?.pages),
   'previous-hit': () => nextHit(-1),
@@ -358,9 +358,9 @@ export const acts = {
   link: async () => {
     try {
       await navigator.clipboard.writeText(address().href);
-      toast('The link is copied.');
+      toast('Link copied.');
     } catch {
-      toast('The browser does not let this page copy: take the link from the address bar.');
+      toast('Your browser does not allow this page to copy. Copy the link from the address bar instead.');
     }
   },
 };
@@ -377,7 +377,7 @@ function onClick(event) {
   if (word && !word.classList.contains('absent')) choose(word.dataset.word, event.detail > 1);
 }
 
-// A click switches a word's light, a double click leaves it alone lit; "all" lights or darkens all.
+// A click turns a word's highlights on or off, a double click leaves only this word's on; "all" turns all on or off.
 function choose(word, alone) {
   const there = shown.terms.filter((term) => term.count > 0).map((term) => term.term);
   if (!word) dark = dark.size ? new Set() : new Set(there);
@@ -395,15 +395,15 @@ document.addEventListener('click', (event) => {
   if (part && !event.target.closest?.('[data-part=more]')) part('more').open = false;
 });
 on('results', () => {
-  if (found.phase === 'waiting') turn++; // a page that is still on its way belongs to the question before
+  if (found.phase === 'waiting') latest++; // a page that is still loading belongs to the previous question
   if (!shown || !root) return;
   if (found.phase === 'waiting' || found.phase === 'first') { if (shown.query !== state.query) root.dataset.state = 'loading'; }
   else if (found.phase === 'ready') { drawHits(); drawStrip(part('strip'), shown, hits()); }
 });
 on('moved', (before) => {
   if (!root) return;
-  setSheet(false); // "back" on a phone leaves the sheet
-  if (before.query !== state.query) return; // the search opens what the address names
+  setSheet(false); // "back" on a phone closes the sheet
+  if (before.query !== state.query) return; // the search opens the page in the address
   if (state.doc) open(state);
   else if (!state.query) shut();
 });
