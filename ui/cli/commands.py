@@ -54,7 +54,7 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def group(help: str, name: str | None = None) -> typer.Typer:
+def group(help: str | None = None, name: str | None = None) -> typer.Typer:
     """Return a group of commands, which prints its help when it is called without one."""
     return typer.Typer(
         name=name,

@@ -14,10 +14,10 @@ from ui.cli.options import INDEX, AsJson, AsJsonLines, Index, Profile
 if TYPE_CHECKING:
     from retrieval.store.store import Store
 
-index = group("Maintain the index: show its size, verify it, and keep its recall lists up to date.")
+app = group("Maintain the index: show its size, verify it, and keep its recall lists up to date.")
 
 
-@command(index, "folioscope index info --index library.lance")
+@command(app, "folioscope index info --index library.lance")
 def info(index: Index = INDEX, as_json: AsJson = False) -> None:
     """Show the documents, pages, encoder and disk space of an index."""
     from ui import factory
@@ -38,7 +38,7 @@ def info(index: Index = INDEX, as_json: AsJson = False) -> None:
     _print(facts, as_json)
 
 
-@command(index, "folioscope index build --index library.lance")
+@command(app, "folioscope index build --index library.lance")
 def build(index: Index = INDEX, as_json: AsJson = False) -> None:
     """Build the recall lists from scratch: with them a search of a large index scans a few hundred pages, not all.
 
@@ -55,7 +55,7 @@ def build(index: Index = INDEX, as_json: AsJson = False) -> None:
     _print(_stats(store), as_json)
 
 
-@command(index, "folioscope index refresh --index library.lance")
+@command(app, "folioscope index refresh --index library.lance")
 def refresh(index: Index = INDEX, as_json: AsJson = False) -> None:
     """Bring the recall lists up to date: add new pages, and drop removed pages once there are many of them."""
     from retrieval.recall.ivf import upkeep
@@ -72,7 +72,7 @@ def refresh(index: Index = INDEX, as_json: AsJson = False) -> None:
     _print(_stats(store), False)
 
 
-@command(index, "folioscope index stats --json")
+@command(app, "folioscope index stats --json")
 def stats(index: Index = INDEX, as_json: AsJson = False) -> None:
     """Show the pages in the recall lists, the pages that are not in them yet, and their size."""
     from ui import factory
@@ -80,7 +80,7 @@ def stats(index: Index = INDEX, as_json: AsJson = False) -> None:
     _print(_stats(factory.open_store(index)), as_json)
 
 
-@command(index, "folioscope index drop --index library.lance")
+@command(app, "folioscope index drop --index library.lance")
 def drop(index: Index = INDEX, as_json: AsJson = False) -> None:
     """Remove the recall lists. Documents and pages stay: a search scans all of them again."""
     from retrieval.recall.ivf import upkeep
@@ -94,7 +94,7 @@ def drop(index: Index = INDEX, as_json: AsJson = False) -> None:
         terminal.console.print("the recall lists are gone; documents and pages are as they were")
 
 
-@command(index, "folioscope index verify --questions 200")
+@command(app, "folioscope index verify --questions 200")
 def verify(
     index: Index = INDEX,
     profile: Profile = "cpu",
@@ -142,7 +142,7 @@ def verify(
     raise typer.Exit(1 if report.problems else 0)
 
 
-@command(index, "folioscope index optimize --index library.lance")
+@command(app, "folioscope index optimize --index library.lance")
 def optimize(index: Index = INDEX, as_json: AsJson = False) -> None:
     """Merge small files, refresh the text index, and delete old versions."""
     from ui import factory
@@ -155,7 +155,7 @@ def optimize(index: Index = INDEX, as_json: AsJson = False) -> None:
         terminal.print_json({"index": index, "optimized": True})
 
 
-@command(index, "folioscope index reembed better.lance --index library.lance --profile gpu-24gb")
+@command(app, "folioscope index reembed better.lance --index library.lance --profile gpu-24gb")
 def reembed(
     target: Annotated[str, typer.Argument(help="The folder or URI of the new index.")],
     index: Index = INDEX,

@@ -8,7 +8,7 @@ import typer
 from ui.cli.commands import command, group
 from ui.cli.options import AsJson, AsJsonLines, Profile, Within
 
-train = group("Train models on your own questions: mine, fit, export, promote.")
+app = group("Train models on your own questions: mine, fit, export, promote.")
 
 Kind = Annotated[
     str,
@@ -28,7 +28,7 @@ MiniLM = Annotated[
 ]
 
 
-@command(train, "folioscope train mine samples --out groups.jsonl.gz")
+@command(app, "folioscope train mine samples --out groups.jsonl.gz")
 def mine(
     source: Annotated[
         str,
@@ -65,7 +65,7 @@ def mine(
     run_mine(source, out, index=index, profile=profile, within=within, options=options, as_json=as_json)
 
 
-@command(train, "folioscope train fit text groups.jsonl.gz --out training/")
+@command(app, "folioscope train fit text groups.jsonl.gz --out training/")
 def fit(
     kind: Kind,
     groups: Annotated[list[Path], typer.Argument(help="Files that 'mine' wrote, or groups of passages.")],
@@ -121,7 +121,7 @@ def fit(
     )  # fmt: skip
 
 
-@command(train, "folioscope train export text training/ --out models/mine --groups groups.jsonl.gz")
+@command(app, "folioscope train export text training/ --out models/mine --groups groups.jsonl.gz")
 def export(
     kind: Kind,
     fitted: Annotated[Path, typer.Argument(help="The folder that 'fit' wrote.")],
@@ -148,7 +148,7 @@ def export(
     run_export(kind, fitted, out=out, base=base, groups=groups, minilm=minilm, as_json=as_json)
 
 
-@command(train, "folioscope train promote text models/mine held-out/ --dry-run")
+@command(app, "folioscope train promote text models/mine held-out/ --dry-run")
 def promote(
     kind: Kind,
     candidate: Annotated[str, typer.Argument(help="The model's folder, as written by 'export'.")],
