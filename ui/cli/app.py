@@ -1,6 +1,7 @@
-"""The command line. Exit codes: 0 done, 1 some files failed, 2 wrong use, 3 the environment lacks something.
+"""Assembles the command line from its commands, and turns errors into messages and exit codes.
 
-With `--json` standard output holds JSON only, errors included: `{"error": {"code", "message"}}`.
+Exit codes: 0 done, 1 some files failed, 2 wrong use, 3 something is not installed, 130 stopped by Ctrl-C. With `--json`
+standard output contains only JSON, errors included: `{"error": {"code", "message"}}`.
 """
 
 import logging
@@ -12,7 +13,7 @@ from configs.errors import ProfileError
 from ui.cli import docs, index, ingest, measure, profiles, search, serve, train
 from ui.cli.commands import Stopped, group
 
-app = group("Finds the page that answers a question: in PDFs, scans, tables and charts.", "folioscope")
+app = group("Finds the page that answers a question, in PDFs, scans, tables and charts.", "folioscope")
 for part in (ingest, search, serve, measure):
     app.add_typer(part.app)
 app.add_typer(docs.app, name="docs")
@@ -22,7 +23,7 @@ app.add_typer(profiles.app)
 
 
 def main() -> None:
-    """Run the command line: our errors become one line on stderr (JSON with --json) and an exit code."""
+    """Run the command line. Expected errors are printed as one line on standard error, with --json as JSON."""
     options = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     as_json = "--json" in options
     log = logging.getLogger("folioscope")
@@ -35,8 +36,8 @@ def main() -> None:
         _end(as_json, error.exit_code, "Stopped", error.message)
     except KeyboardInterrupt:
         sys.exit(130)
-    except typer.Abort:  # only with --json: without it Typer itself says so
-        _end(as_json, 1, "Aborted", "the question on the terminal was not answered")
+    except typer.Abort:  # only with --json: otherwise Typer prints it
+        _end(as_json, 1, "Aborted", "the prompt on the terminal was not answered")
     except typer.TyperException as error:  # wrong options or arguments; only with --json, as above
         _end(as_json, error.exit_code, "WrongUse", error.format_message())
     except ProfileError as error:
@@ -52,7 +53,7 @@ def main() -> None:
 
 
 class LogOnTerminal(logging.Handler):
-    """Prints what the parts below the command line log, on standard error."""
+    """Prints on standard error what the layers below the command line log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from ui.cli import terminal

@@ -1,4 +1,4 @@
-"""`folioscope docs`: list, tag and remove documents."""
+"""`folioscope docs`: lists, tags and removes documents."""
 
 from typing import Annotated
 
@@ -7,12 +7,15 @@ import typer
 from ui.cli.commands import command, group
 from ui.cli.options import INDEX, AsJson, AsJsonLines, Index
 
-app = group("List, change and remove documents.")
+app = group("List, tag and remove documents.")
 
 
 @command(app, "folioscope docs list --index library.lance", name="list")
 def docs_list(index: Index = INDEX, as_json: AsJsonLines = False) -> None:
-    """List the documents in the index."""
+    """List the documents in an index.
+
+    With --json a line is printed for each document.
+    """
     from ui import factory
     from ui.cli import terminal
 
@@ -26,11 +29,11 @@ def docs_list(index: Index = INDEX, as_json: AsJsonLines = False) -> None:
 
 @command(app, "folioscope docs remove report-2023.pdf", name="remove")
 def docs_remove(
-    names: Annotated[list[str], typer.Argument(help="File names or ids of documents.")],
+    names: Annotated[list[str], typer.Argument(help="The file names or ids of the documents.")],
     index: Index = INDEX,
     as_json: AsJson = False,
 ) -> None:
-    """Remove documents from the index. Their files stay."""
+    """Remove documents from an index. Their files are not deleted."""
     from ui import factory
     from ui.cli import terminal
 
@@ -43,7 +46,7 @@ def docs_remove(
     if as_json:
         terminal.print_json({"removed": [terminal.document_json(document) for document in documents]})
     else:
-        terminal.console.print(f"removed {', '.join(d.name for d in documents)}")
+        terminal.console.print(f"Removed {', '.join(d.name for d in documents)}")
 
 
 @command(app, "folioscope docs tag report-2023.pdf finance audited --collection reports", name="tag")
@@ -51,15 +54,15 @@ def docs_tag(
     name: Annotated[str, typer.Argument(help="The file name or id of a document.")],
     tags: Annotated[
         list[str] | None,
-        typer.Argument(help="The tags that replace the document's tags."),
+        typer.Argument(help="The new tags, which replace the old ones."),
     ] = None,
     collection: Annotated[str | None, typer.Option(help="The document's new collection.")] = None,
     index: Index = INDEX,
     as_json: AsJson = False,
 ) -> None:
-    """Set the tags and the collection of a document.
+    """Set the tags or the collection of a document.
 
-    Without tags and without a collection the document's tags are removed.
+    If neither is given, the document's tags are removed.
     """
     from dataclasses import replace
 
@@ -82,11 +85,14 @@ def docs_tag(
 
 @command(app, "folioscope docs ledger --json", name="ledger")
 def docs_ledger(index: Index = INDEX, as_json: AsJsonLines = False) -> None:
-    """List every file that was ever offered to the index, with its status."""
+    """List every file that was ever given to 'ingest', with its last outcome.
+
+    With --json a line is printed for each file, the oldest first.
+    """
     from ui import factory
     from ui.cli import terminal
 
-    for entry in sorted(factory.open_store(index).ledger(), key=lambda e: e.at):
+    for entry in sorted(factory.open_store(index).ledger(), key=lambda entry: entry.at):
         if as_json:
             terminal.print_json(entry)
         else:

@@ -10,32 +10,36 @@ from ui.cli.options import INDEX, AsJsonLines, Index, Profile
 app = group()
 
 
-@command(app, "folioscope ingest reports/ 'scans/*.tif' --index library.lance")
+@command(
+    app,
+    "folioscope ingest reports/ 'scans/*.tif' --index library.lance",
+    on_stop="stopped; the documents that are done are in the index, and the same command continues with the others",
+)
 def ingest(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders and glob patterns.")],
+    paths: Annotated[list[str], typer.Argument(help="Files, folders and glob patterns to read.")],
     index: Index = INDEX,
     profile: Profile = "cpu",
-    password: Annotated[str | None, typer.Option(help="The password of encrypted PDFs.")] = None,
+    password: Annotated[str | None, typer.Option(help="The password for encrypted PDFs.")] = None,
     collection: Annotated[
         str, typer.Option(help="The collection that these documents belong to.")
     ] = "default",
-    tag: Annotated[
-        list[str] | None, typer.Option(help="A tag for these documents. Repeat the option for more tags.")
-    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag for these documents. Repeatable.")] = None,
     sync: Annotated[
         bool, typer.Option("--sync", help="Also remove the documents whose file no longer exists.")
     ] = False,
     again: Annotated[
         bool,
         typer.Option(
-            "--again", help="Also read files that are in the index, for example after changing ocr or dpi."
+            "--again",
+            help="Also read files that are already in the index, for example after a change of ocr or dpi.",
         ),
     ] = False,
     as_json: AsJsonLines = False,
 ) -> None:
     """Read documents into the index.
 
-    Files that are in the index already are skipped, and a file that cannot be read never stops the others.
+    Files that are already in the index are skipped, and a file that fails does not stop the others. With --json a line
+    is printed for each event: found, page, done, skipped, failed, removed, finished. Exits with 1 if a file failed.
     """
     from configs.settings import load_profile
     from ingest import pipeline
@@ -47,8 +51,8 @@ def ingest(
     from ui.service.ingest_status import record_status
 
     settings = load_profile(profile)
-    checked_labels(collection=collection, tags=tag)  # a wrong label ends here, before an index is made for it
-    for _ in discover(paths):  # and so does a wrong path
+    checked_labels(collection=collection, tags=tag)  # raises before an index is made
+    for _ in discover(paths):  # raises for a wrong path, also before an index is made
         break
     store, encoder = factory.create_store(index, settings)
     events = pipeline.ingest(
@@ -68,8 +72,11 @@ def ingest(
     try:
         with terminal.steps() as on_progress:
             factory.refresh_inverted_index(store, settings.search, on_progress)
-    except IndexBusy:  # the process that holds the index refreshes them, or the next ingest does
+    except IndexBusy:  # the process that writes to the index refreshes it, or the next ingest does
         pass
-    except Exception as error:  # the documents are in the index, and are found without
-        terminal.errors.print(f"the recall lists could not be refreshed: {first_line(error)}")
+    except Exception as error:  # the documents are in the index, and searches find them by scanning
+        terminal.errors.print(
+            f"The inverted index could not be refreshed ({first_line(error)}): the documents are in the index and "
+            "can be searched; 'folioscope index refresh' tries again"
+        )
     raise typer.Exit(1 if failures else 0)

@@ -1,4 +1,4 @@
-"""`folioscope config`, `models` and `doctor`: what a profile sets, which models it needs, and whether it can run."""
+"""`folioscope config`, `models` and `doctor`: show a profile, its models, and whether everything is installed."""
 
 import typer
 
@@ -7,14 +7,14 @@ from ui.cli.options import AsJson, Profile, ProfileName
 
 app = group()
 config = group("Show profiles and settings.")
-models = group("List and fetch the models that a profile needs from the hub.")
+models = group("List the models that a profile needs, and fetch them from the hub.")
 app.add_typer(config, name="config")
 app.add_typer(models, name="models")
 
 
 @command(config, "folioscope config show --profile gpu-24gb", name="show")
 def config_show(profile: Profile = "cpu", as_json: AsJson = False) -> None:
-    """Print every setting of a profile, defaults included, as YAML or JSON."""
+    """Print every setting of a profile, including the defaults, as YAML or JSON."""
     from configs.settings import load_profile
 
     settings = load_profile(profile).model_dump()
@@ -44,7 +44,10 @@ def config_profiles(as_json: AsJson = False) -> None:
 
 @command(models, "folioscope models list gpu-24gb", name="list")
 def models_list(profile: ProfileName = "cpu", as_json: AsJson = False) -> None:
-    """List the models that a profile needs, and say which of them are on this machine."""
+    """List the models that a profile needs, and show which of them are on this machine.
+
+    In the JSON, is_local is true if the complete model is on this machine.
+    """
     from configs.settings import load_profile
     from ui.cli.models import list_all
 
@@ -53,7 +56,7 @@ def models_list(profile: ProfileName = "cpu", as_json: AsJson = False) -> None:
 
 @command(models, "folioscope models pull gpu-24gb", name="pull")
 def models_pull(profile: ProfileName, as_json: AsJson = False) -> None:
-    """Fetch the models of a profile from the hub, and print the revision of each."""
+    """Fetch the missing models of a profile from the hub, and print the revision of each."""
     from configs.settings import load_profile
     from ui.cli.models import pull
 
@@ -62,9 +65,10 @@ def models_pull(profile: ProfileName, as_json: AsJson = False) -> None:
 
 @command(app, "folioscope doctor --profile gpu-24gb")
 def doctor(profile: Profile = "cpu", as_json: AsJson = False) -> None:
-    """Check that everything this profile needs is installed.
+    """Check that everything that a profile needs is installed.
 
-    Exits with 3 if something is missing.
+    In the JSON, the state of a check is ok, optional (not installed and not needed), none (no GPU), unknown, missing,
+    or empty for a note on the check before. Exits with 3 if something is missing.
     """
     from configs.settings import load_profile
     from ui.cli.doctor import run_doctor
