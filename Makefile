@@ -1,12 +1,12 @@
-# `make demo` and `make test` set up all they need in this folder: uv, a virtual environment, the pinned packages.
-# Needed beforehand: Python 3.11 or newer, make, a C library, and a package index that pip can reach.
+# `make demo` and `make test` set up everything in this folder: uv, a virtual environment and the pinned packages.
+# They need Python 3.11 or newer, make, a C library, and a package index that pip can reach.
 
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 export LANCEDB_LOG ?= error
 export HF_HUB_OFFLINE ?= 1
-# No library reports to its makers, in whatever is run from here (configs/privacy.py does it for Folioscope itself).
+# Switch off the usage reports of libraries in all commands below (configs/privacy.py does so for Folioscope itself).
 export ORT_DISABLE_TELEMETRY ?= 1
 export GRADIO_ANALYTICS_ENABLED ?= False
 export HF_HUB_DISABLE_TELEMETRY ?= 1
@@ -34,7 +34,7 @@ format: .venv/test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# For the models of a GPU workstation: torch, transformers, colpali-engine and sentence-transformers.
+# Install the packages for the models of a GPU workstation: torch, transformers, colpali-engine and sentence-transformers.
 gpu: .venv/base requirements/gpu.txt
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/gpu.txt
 
@@ -54,7 +54,7 @@ gpu: .venv/base requirements/gpu.txt
 	$(PYTHON) -m venv .tools
 	.tools/bin/pip install --quiet --disable-pip-version-check uv
 
-# Versions with hashes, without the addresses of package indexes.
+# Pin versions with hashes, without the addresses of package indexes.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-annotate --no-header -c requirements/constraints.txt pyproject.toml
 

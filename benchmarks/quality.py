@@ -1,7 +1,7 @@
-"""How good the ranking is, stage by stage, beside the baselines that it must beat, on one data set in one run.
+"""Measures the ranking of every stage, and of the baselines that it must beat, on one data set in one run.
 
-Baselines: BM25 over the text layers alone (no OCR), MiniLM as published over windows of 254 word pieces (mean
-pooled, a page's score is its best window), and both fused (0.4 BM25, 0.6 windows, z-scores).
+The baselines are BM25 over the text layers alone (no OCR), MiniLM as published over windows of 254 word pieces (mean
+pooled; a page's score is that of its best window), and both fused (0.4 BM25, 0.6 windows, z-scores).
 
     python -m benchmarks.quality DATA_SET MINILM_FOLDER --work FOLDER
 
@@ -35,14 +35,14 @@ MEASURE = "nDCG@10"
 
 
 class PublishedMiniLM:
-    """all-MiniLM-L6-v2 as it is published: the mean of a window's word vectors."""
+    """all-MiniLM-L6-v2 as published: a window's vector is the mean of its word vectors."""
 
     def __init__(self, folder: Path) -> None:
         self._bert = load_bert(folder).eval()
         self._tokenizer = load_tokenizer(folder)
 
     def windows(self, text: str) -> Vectors:
-        """(windows, 384), unit length."""
+        """Return (windows, 384) vectors of unit length."""
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         rows = [[CLS, *ids[a:b], SEP] for a, b in windows(len(ids), 254)]
         return np.array([self._mean(row) for row in rows], np.float32).reshape(-1, 384)
@@ -55,7 +55,7 @@ class PublishedMiniLM:
 
 
 class Baselines:
-    """`text_only` is the same data set ingested without OCR; `store` gives the windows baseline its words."""
+    """The rankings of the baselines. store: the index with OCR, for the windows. text_only: the index without OCR."""
 
     def __init__(self, store: Store, text_only: Store, minilm: PublishedMiniLM, cache: Path) -> None:
         self._text_only = text_only
@@ -82,14 +82,14 @@ class Baselines:
         )
         ids = [d.doc_id for d in chosen]
         bm25 = dict(self._text_only.search_text(question.text, 100, ids if within else None))
-        asked = self._minilm.windows(question.text)[0]
+        query = self._minilm.windows(question.text)[0]
         pages = [
             f"{d.doc_id}#{n}"
             for d in chosen
             for n in range(1, d.pages + 1)
             if f"{d.doc_id}#{n}" in self._windows
         ]
-        dense = np.array([max((self._windows[p] @ asked).tolist(), default=-1.0) for p in pages])
+        dense = np.array([max((self._windows[p] @ query).tolist(), default=-1.0) for p in pages])
         fused = fuse.weighted(dense, np.array([bm25.get(p, 0.0) for p in pages]), 0.4)
         named = [self._names[p] for p in pages]
         return {
@@ -102,19 +102,19 @@ class Baselines:
 def values(
     dataset: Dataset, searcher: Searcher, store: Store, baselines: Baselines, within: bool
 ) -> Mapping[str, Any]:
-    """By system, by measure, one value per question."""
-    ours = evaluate.evaluate(dataset, searcher, store, within=within, budget_ms=600_000)
+    """Return the values by system and measure, one for each question."""
+    evaluation = evaluate.evaluate(dataset, searcher, store, within=within, budget_ms=600_000)
     runs: dict[str, dict[str, dict[str, float]]] = {}
     for question in dataset.questions:
         for name, run in baselines.runs(question, within).items():
             runs.setdefault(name, {})[question.query_id] = run
-    found: dict[str, Any] = {name: evaluate.judge(dataset, run) for name, run in runs.items()}
-    found.update({f"ours: {stage}": ours.values[stage] for stage in ours.values})
-    return found
+    by_system: dict[str, Any] = {name: evaluate.judge(dataset, run) for name, run in runs.items()}
+    by_system.update({f"ours: {stage}": values for stage, values in evaluation.values.items()})
+    return by_system
 
 
-def table(dataset: Dataset, found: Mapping[str, Any], scanned: set[str]) -> dict[str, dict[str, float]]:
-    """nDCG@10 and others in hundredths: overall, then by where the evidence sits."""
+def table(dataset: Dataset, by_system: Mapping[str, Any], scanned: set[str]) -> dict[str, dict[str, float]]:
+    """Return nDCG@10 and other measures in hundredths: over all questions, then by the source of the answer."""
 
     def on_scan(question: Question) -> bool:
         return any(page in scanned for page, grade in dataset.qrels[question.query_id].items() if grade > 0)
@@ -125,7 +125,7 @@ def table(dataset: Dataset, found: Mapping[str, Any], scanned: set[str]) -> dict
     slices["scanned"] = on_scan
     slices["digital"] = lambda q: not on_scan(q)
     rows: dict[str, dict[str, float]] = {}
-    for system, measured in found.items():
+    for system, measured in by_system.items():
         row = {
             name: 100 * float(np.mean(measured[name]))
             for name in ("nDCG@5", MEASURE, "RR@10", "R@10", "R@100")
@@ -138,13 +138,15 @@ def table(dataset: Dataset, found: Mapping[str, Any], scanned: set[str]) -> dict
 
 
 def show(rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the table."""
     names = list(next(iter(rows.values())))
     print(" " * 20 + "".join(f"{name:>16}" for name in names))
     for system, row in rows.items():
         print(f"{system:20}" + "".join(f"{row[name]:16.1f}" for name in names))
 
 
-def filled(uri: str, dataset: Dataset, settings: configs.Settings) -> tuple[Store, Encoder]:
+def ingest_dataset(uri: str, dataset: Dataset, settings: configs.Settings) -> tuple[Store, Encoder]:
+    """Ingest the data set into the index at `uri`. Returns the index and its encoder."""
     encoder = retrieval.encoders.load_encoder(settings.encoder)
     store = Store.create(uri, encoder.fingerprint)
     for event in ingest([dataset.documents], store, encoder, settings.ingest):
@@ -162,15 +164,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("dataset", type=Path)
     parser.add_argument("minilm", type=Path)
-    parser.add_argument("--work", type=Path, required=True, help="where the two indexes are kept")
-    parser.add_argument("--name", default="quality", help="of the file in benchmarks/results")
+    parser.add_argument("--work", type=Path, required=True, help="the folder of the two indexes")
+    parser.add_argument("--name", default="quality", help="the name of the file in benchmarks/results")
     options = parser.parse_args(arguments)
     options.work.mkdir(parents=True, exist_ok=True)
     dataset = evaluate.read_dataset(options.dataset)
     settings = configs.load_profile("cpu")
-    store, encoder = filled(str(options.work / "full.lance"), dataset, settings)
+    store, encoder = ingest_dataset(str(options.work / "full.lance"), dataset, settings)
     no_ocr = configs.load_profile("smoke").model_copy(update={"ingest": configs.Ingest(ocr="off")})
-    text_only, _ = filled(str(options.work / "text.lance"), dataset, no_ocr)
+    text_only, _ = ingest_dataset(str(options.work / "text.lance"), dataset, no_ocr)
     baselines = Baselines(store, text_only, PublishedMiniLM(options.minilm), options.work / "windows.npz")
     searcher = Searcher(store, encoder, rerankers.load_reranker(settings.reranker), settings.search)
     names = {d.doc_id: d.name for d in store.documents()}
@@ -183,16 +185,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     written: dict[str, Any] = {"questions": len(dataset.questions), "encoder": str(encoder.fingerprint)}
     for within in (True, False):
         print(f"\n{'within the document' if within else 'over all documents'}:")
-        found = values(dataset, searcher, store, baselines, within)
-        rows = table(dataset, found, scanned)
+        by_system = values(dataset, searcher, store, baselines, within)
+        rows = table(dataset, by_system, scanned)
         show(rows)
-        whole = found["ours: reranked"][MEASURE]
+        reranked = by_system["ours: reranked"][MEASURE]
         p = {
-            name: round(evaluate.paired_p(m[MEASURE], whole), 4)
-            for name, m in found.items()
+            name: round(evaluate.paired_p(measured[MEASURE], reranked), 4)
+            for name, measured in by_system.items()
             if name != "ours: reranked"
         }
-        print("p of 'the whole is no better':", p)
+        print("p of no difference from 'ours: reranked':", p)
         written["within" if within else "all"] = {"rows": rows, "p against ours: reranked": p}
     (RESULTS / f"{options.name}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 

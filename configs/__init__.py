@@ -1,1 +1,1 @@
-"""The settings schema and the profiles that ship."""
+"""The schema of the settings, the profiles that ship, and what is known about their models."""

@@ -1,5 +1,5 @@
-"""Apart from the schema, so that catching it does not import the schema's libraries."""
+"""The error for profiles, in a file of its own so that catching it does not import pydantic."""
 
 
 class ProfileError(ValueError):
-    """A profile cannot be read or does not fit the schema."""
+    """A profile does not exist, cannot be read, or does not fit the schema."""

@@ -1,14 +1,16 @@
-"""What is known of the models that the profiles name: their size on disk, and the licence that binds their user."""
+"""The size and licence of the models that the profiles name."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    gigabytes: float  # of the weights, as published
+    """A published model."""
+
+    gigabytes: float  # size of the published weights
     licence: str
     caution: str = ""
-    """Said once when the model is loaded: what its licence forbids."""
+    """Shown when the model is loaded: what its licence forbids, or where the model is weak."""
 
 
 QWEN_RESEARCH = "the Qwen2.5-VL-3B base is under the Qwen research licence: not for commercial use"
@@ -23,7 +25,7 @@ KNOWN = {
     "Hcompany/NeoMME-800M-Retriever": KnownModel(1.6, "Apache-2.0"),
     "ModernVBERT/colmodernvbert": KnownModel(0.5, "MIT", "trained on English only"),
     "vidore/colpali-v1.3": KnownModel(
-        5.9, "Gemma", "Gemma terms of use bind whoever runs it: ai.google.dev/gemma/terms"
+        5.9, "Gemma", "the Gemma terms of use apply to whoever runs it: ai.google.dev/gemma/terms"
     ),
     "vidore/colqwen2-v1.0": KnownModel(4.4, "Apache-2.0"),
     "vidore/colqwen2.5-v0.2": KnownModel(7.5, "Apache-2.0 (adapter)", QWEN_RESEARCH),
@@ -38,6 +40,6 @@ KNOWN = {
 
 
 def cautions(model: str) -> list[str]:
-    """What to say when this model is loaded."""
+    """Return what the user should know when this model is loaded."""
     known = KNOWN.get(model)
     return [f"{model}: {known.caution}"] if known and known.caution else []

@@ -1,4 +1,4 @@
-"""The settings: one closed schema. A profile (YAML) holds only what differs from these defaults."""
+"""The settings: one closed schema. A profile (a YAML file) names only the settings that differ from these defaults."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,20 +25,22 @@ class Model(BaseModel):
 
 
 class Words(Model):
-    """The embedded default: words in context by a small ONNX model that ships with Folioscope."""
+    """The default encoder: one vector for each word in its context, from a small ONNX model that ships with
+    Folioscope."""
 
     kind: Literal["words"] = "words"
     model: str = "folio-1"
-    """A folder of `models/`, or a path to a folder with the same files."""
+    """The name of a folder in `models/`, or the path of a folder with the same files."""
     threads: PositiveInt | None = None
-    """Threads that encode at once; None: one per core."""
+    """Threads that encode in parallel. None: one for each core."""
 
 
 class Hashing(Model):
-    """Deterministic vectors from word hashes: for tests and smoke runs."""
+    """Deterministic vectors from hashes of words, for tests and smoke runs."""
 
     kind: Literal["hashing"] = "hashing"
     dim: PositiveInt = 64
+    """Dimensions of a vector."""
 
 
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -56,47 +58,52 @@ ColFamily = Literal[
 
 
 class TorchModel(Model):
-    """What all models that run on torch have in common."""
+    """The settings that all models on torch have."""
 
     model: str
     """The id of a model on the hub (owner/name), or the path of its folder."""
     revision: str | None = None
-    """The hub's commit, tag or branch; None: its main branch."""
+    """A commit, tag or branch of the model on the hub. None: the main branch."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
-    """cuda, cuda:1, mps, cpu; auto: the first GPU, or else the processor."""
+    """The device that the model runs on: cuda, cuda:1, mps or cpu. auto: the first GPU, or the processor if there is
+    none."""
     dtype: Dtype = "bfloat16"
+    """The number format of the weights and activations."""
     attn: Attention = "auto"
-    """auto: flash_attention_2 where it is installed and can run, or else sdpa."""
+    """The implementation of attention. auto: flash_attention_2 if it is installed and can run, otherwise sdpa."""
     batch_tokens: PositiveInt = 16_384
-    """Padded tokens of one batch; halves itself when the device's memory is exceeded."""
+    """The most tokens in a batch, padding included. It is halved whenever the device runs out of memory."""
 
 
 class ColVision(TorchModel):
-    """ColPali and its kin through colpali-engine: page images to one vector per patch."""
+    """Encoders of the ColPali family through colpali-engine: one vector for each patch of a page image."""
 
     kind: Literal["colvision"] = "colvision"
     family: ColFamily
-    """The architecture: it is never guessed from the model's name."""
+    """The model's architecture. It is never guessed from the model's name."""
     max_visual_tokens: PositiveInt | None = None
-    """Image tokens of a page at most, for the families that let one choose; None: as the model was published."""
+    """The most image tokens of a page, for families whose number of tokens can be set. None: as published."""
     query_prefix: str | None = None
-    """None: as the family was trained ("Query: " for ColPali, ColQwen2, ColQwen2.5 and ColSmol)."""
+    """Text before every query. None: as the family was trained ("Query: " for ColPali, ColQwen2, ColQwen2.5 and
+    ColSmol)."""
     bidirectional: bool = False
-    """For weights trained without the causal mask (EVIE)."""
+    """Attend in both directions: for weights that were trained without the causal mask (EVIE)."""
     truncate_dim: PositiveInt | None = None
-    """Keep the first dimensions only, for models trained for it (Matryoshka: EVIE)."""
+    """Keep only this many leading dimensions, for models trained for it (Matryoshka: EVIE). None: keep all."""
     pool_factor: PositiveInt = 1
-    """Image vectors are clustered to so many times fewer."""
+    """Cluster a page's image vectors into this many times fewer. 1: keep all of them."""
 
 
 class NeoMME(TorchModel):
-    """NeoMME: multi-vector and dense embedding in one pass, small enough for a processor."""
+    """NeoMME: a multi-vector and a dense embedding in one pass, small enough for a processor."""
 
     kind: Literal["neomme"] = "neomme"
     model: str = "Hcompany/NeoMME-260M-Retriever"
     max_side: PositiveInt | None = 1024
-    """Longest side of the page in pixels: 1024 makes about 770 vectors of an A4 page. None: as it is stored."""
+    """The longest side of a page image in pixels; 1024 gives about 770 vectors for an A4 page. None: the stored
+    size."""
     pool_factor: PositiveInt = 1
+    """Cluster a page's image vectors into this many times fewer. 1: keep all of them."""
 
 
 EncoderSettings = Annotated[Words | Hashing | ColVision | NeoMME, Field(discriminator="kind")]
@@ -107,34 +114,38 @@ class Text(Model):
 
     kind: Literal["text"] = "text"
     model: str = "folio-1"
+    """The name of a folder in `models/`, or the path of a folder with the same files."""
     windows: PositiveInt = 2
-    """Windows of a page that are read, where the first stage found most."""
+    """Windows of each page that are read: those where the first stage matched best."""
     threads: PositiveInt | None = None
+    """Threads that read in parallel. None: one for each core."""
 
 
 class Overlap(Model):
-    """Share of the query's words that the page holds: for tests."""
+    """Scores a page by the share of the query's words that it contains, for tests."""
 
     kind: Literal["overlap"] = "overlap"
 
 
 class Cache(Model):
-    """What the vision tower made of a page is kept for the next question: it does not depend on the question."""
+    """A cache of the vision tower's output for each page, which does not depend on the question."""
 
     memory_mb: NonNegativeInt = 2_048
-    """0: nothing is kept in memory. A page takes 2 to 13 MB."""
+    """Size of the cache in memory, in MB; a page takes 2 to 13 MB. 0: no cache in memory."""
     disk_mb: NonNegativeInt = 0
-    """What memory has no room for is looked up here; 0: nothing is kept on disk."""
+    """Size of the cache on disk, in MB, for pages that do not fit into memory. 0: no cache on disk."""
     folder: str = "~/.cache/folioscope/features"
+    """The folder of the cache on disk."""
 
 
 class VisionRerankerSettings(TorchModel):
-    """What the cross-encoders that look at the page have in common."""
+    """The settings that all cross-encoders of page images have."""
 
     kind: str
     max_visual_tokens: PositiveInt = 768
-    """Image tokens of a page at most: more is slower and sharper."""
+    """The most image tokens of a page. More tokens show finer detail and take longer."""
     cache: Cache = Cache()
+    """The cache of vision features."""
 
 
 class Qwen3VL(VisionRerankerSettings):
@@ -143,82 +154,102 @@ class Qwen3VL(VisionRerankerSettings):
     kind: Literal["qwen3_vl"] = "qwen3_vl"
     model: str = "Qwen/Qwen3-VL-Reranker-2B"
     instruction: str = "Given a search query, retrieve relevant candidates that answer the query."
-    """The model card's; in English, whatever the documents' language. One of your own may gain 1 to 5%."""
+    """The task that the model is given, in English whatever the documents' language. The default is the model card's;
+    an instruction for your own documents may gain 1 to 5%."""
 
 
 class JinaM0(VisionRerankerSettings):
-    """Jina Reranker M0: CC-BY-NC-4.0, not for commercial use."""
+    """Jina Reranker M0. Its licence, CC-BY-NC-4.0, forbids commercial use."""
 
     kind: Literal["jina_m0"] = "jina_m0"
     model: str = "jinaai/jina-reranker-m0"
     prefix_mb: NonNegativeInt = 0
-    """Memory for the keys and values of whole pages, 22 MB each: a known page then costs only the question's tokens."""
+    """Size of the cache of pages' keys and values, in MB; a page takes 22 MB. For a cached page only the question's
+    tokens are computed. 0: no cache."""
 
 
 class MonoQwen2VL(VisionRerankerSettings):
-    """MonoQwen2-VL: Qwen2-VL asked for True or False."""
+    """MonoQwen2-VL: Qwen2-VL that answers True or False for a question and a page."""
 
     kind: Literal["mono_qwen2_vl"] = "mono_qwen2_vl"
     model: str = "lightonai/MonoQwen2-VL-v0.1"
 
 
 class SentenceTransformers(TorchModel):
-    """Any CrossEncoder of sentence-transformers, for page images (LightOn-rerank, Nemotron-rerank) or texts."""
+    """Any CrossEncoder of sentence-transformers, for page images (LightOn-rerank, Nemotron-rerank) or for texts."""
 
     kind: Literal["sentence_transformers"] = "sentence_transformers"
     reads: Literal["image", "text"] = "image"
+    """What the model is given of a page."""
     batch_size: PositiveInt = 8
+    """Pages in a batch."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the model: only from owners you trust as you trust your own code."""
+    """Run the Python code that comes with the model. Allow it only for owners whom you trust like your own code."""
 
 
 class HttpModel(Model):
-    """What all models behind HTTP have in common."""
+    """The settings that all models behind HTTP have."""
 
     url: str
-    """Where the server is, without a path: http://gpu-room:8000, https://api.jina.ai."""
+    """The server's address without a path: http://gpu-room:8000, https://api.jina.ai."""
     model: str
+    """The model's name on the server."""
     reads: Literal["image", "text"] = "image"
+    """What the server is sent of a page."""
     key_variable: str | None = None
-    """The environment variable that holds the key for the service."""
+    """The environment variable that holds the service's API key. None: no key is sent."""
     timeout_s: PositiveFloat = 20.0
+    """Seconds until a request without an answer counts as failed."""
     retries: NonNegativeInt = 2
+    """How often a failed request is sent again."""
     max_image_kb: PositiveInt = 1_500
-    """Larger page images are sent smaller."""
+    """Page images of more kB are scaled down before they are sent."""
     max_text_chars: PositiveInt = 20_000
+    """Longer page texts are cut off after this many characters."""
     break_after: PositiveInt = 3
-    """After so many failures in a row nothing is asked for `rest_s` seconds: the first stage's order stands."""
+    """After this many failures in a row no request is sent for `rest_s` seconds; searches keep the first stage's
+    order."""
     rest_s: PositiveFloat = 30.0
+    """Seconds without requests after `break_after` failures."""
 
 
 class Remote(HttpModel):
-    """A reranker behind HTTP: vLLM, SGLang, or a service that speaks Jina's or Cohere's protocol."""
+    """A reranker behind HTTP: vLLM, SGLang, or a service with the protocol of Jina or Cohere."""
 
     kind: Literal["remote"] = "remote"
     dialect: Literal["vllm", "sglang", "jina", "cohere"]
+    """The server's protocol."""
     instruction: str | None = None
-    """For SGLang with Qwen3-VL-Reranker."""
+    """The task that the model is given, for SGLang with Qwen3-VL-Reranker. None: the server's own."""
     batch_size: PositiveInt = 16
+    """Pages in a request."""
     parallel: PositiveInt = 2
-    """Requests at once."""
+    """Requests that are sent at the same time."""
 
 
 class Listwise(HttpModel):
-    """A (vision-language) chat model behind an OpenAI-compatible server, asked to put pages in order."""
+    """A listwise reranker: a (vision-language) chat model behind an OpenAI-compatible server that orders pages."""
 
     kind: Literal["listwise"] = "listwise"
     timeout_s: PositiveFloat = 60.0
+    """Seconds until a request without an answer counts as failed."""
     max_image_kb: PositiveInt = 600
+    """Page images of more kB are scaled down before they are sent."""
     max_text_chars: PositiveInt = 3_000
+    """Longer page texts are cut off after this many characters."""
     window: Annotated[int, Field(ge=2, le=50)] = 8
-    """Pages of one request; the window moves from the last pages to the first, `stride` at a time."""
+    """Pages in a request, 2 to 50. The window moves from the last pages to the first."""
     stride: PositiveInt = 4
+    """Pages by which the window moves."""
     passes: PositiveInt = 1
+    """How often the window moves over all pages."""
     max_tokens: PositiveInt = 512
-    """Of an answer; a model that thinks aloud needs more."""
+    """The most tokens of an answer. A model that reasons before it answers needs more."""
 
 
 class NoReranker(Model):
+    """No reranker: searches end with the first stage's order."""
+
     kind: Literal["none"] = "none"
 
 
@@ -229,13 +260,15 @@ SingleReranker = Annotated[
 
 
 class Ensemble(Model):
-    """Several rerankers that read the same pages, fused."""
+    """Several rerankers that score the same pages; their scores are fused."""
 
     kind: Literal["ensemble"] = "ensemble"
     members: Annotated[tuple[SingleReranker, ...], Field(min_length=2)]
+    """The rerankers, at least two."""
     fuse: Literal["z_scores", "rrf", "borda"] = "z_scores"
+    """The method of fusion: a mean of z-scores, reciprocal rank fusion, or Borda counts."""
     weights: tuple[PositiveFloat, ...] = ()
-    """One for each member; none: all count the same."""
+    """A weight for each member. Empty: all members count the same."""
 
 
 RerankerSettings = Annotated[
@@ -254,133 +287,153 @@ RerankerSettings = Annotated[
 
 
 class Ingest(Model):
+    """How documents are read into an index."""
+
     vectors: Literal["float16", "int8"] = "float16"
-    """How a new index stores its vectors. int8: half the disk and memory, for 0.5 to 2% of exact search's best pages
-    in another place (docs/recall.md). An index that is there keeps its own."""
+    """The number format of a new index's vectors; an existing index keeps its own. int8 halves disk and memory, and
+    moves 0.5 to 2% of exact search's best pages to another place (docs/recall.md)."""
     renderer: Literal["pymupdf", "poppler"] = "pymupdf"
-    """The first renderer; the other one is tried where it fails on a file."""
+    """The renderer that is tried first. If it fails on a file, the other one is tried."""
     dpi: PositiveInt = 150
-    """Resolution of the stored page images, dots per inch."""
+    """Resolution of the stored page images, in dots per inch."""
     ocr: Literal["rapidocr", "tesseract", "off"] = "rapidocr"
+    """The OCR engine for pages without a usable text layer and for pictures with text. off: their text is not read."""
     workers: PositiveInt | None = None
-    """Processes that rasterize and read; None: one per core."""
+    """Processes that rasterize and read pages. None: one for each core."""
     seconds_per_page: PositiveFloat = 60.0
-    """A page that takes longer ends its worker, and its document fails as 'too slow'."""
+    """Seconds that a page may take. If one takes longer, its worker is ended and its document fails as 'too slow'."""
     memory_mb: PositiveInt = 1500
-    """Address space that one worker may add; more ends it, and the document fails as 'too much memory'."""
+    """MB of address space that a worker may add. A worker that needs more is ended, and its document fails as 'too
+    much memory'."""
     max_pages: PositiveInt = 20_000
-    """Documents with more pages are refused."""
+    """Documents with more pages are rejected."""
     max_pixels: PositiveInt = 50_000_000
-    """Larger pages are rasterized at a lower resolution so that they have this many pixels; images larger
-    than eight times this are refused."""
+    """Pages with more pixels are rasterized at a lower resolution, so that they have this many. Images with more than
+    eight times as many are rejected."""
     max_file_mb: PositiveInt = 2_000
+    """Files of more MiB are rejected."""
     thumbnail_px: PositiveInt = 260
-    """Width of the thumbnails."""
+    """Width of the thumbnails, in pixels."""
 
 
 class Fold(Model):
-    """Pages that repeat a better one stand with it."""
+    """A rule that folds near-duplicates of a better page into that page."""
 
     kind: Literal["fold"] = "fold"
     likeness: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Share of their word shingles that two pages have in common, from which one is folded."""
+    """Two pages are near-duplicates if they share at least this fraction of their word shingles; above 0, at most 1."""
     among: PositiveInt = 50
     """Pages that are compared, best first."""
 
 
 class PerDocument(Model):
-    """At most so many pages of a document, the others behind."""
+    """A rule that limits the pages of each document: surplus pages move behind the others."""
 
     kind: Literal["per_document"] = "per_document"
     most: PositiveInt = 3
+    """Pages of a document that keep their place."""
 
 
 class NewerFirst(Model):
-    """Of pages with nearly the same score, those of newer documents first."""
+    """A rule that orders pages with nearly the same score by the date of their document, newest first."""
 
     kind: Literal["newer_first"] = "newer_first"
     within: PositiveFloat = 0.25
-    """The difference of scores that counts as nearly the same, in standard deviations of the candidates'."""
+    """The largest difference that counts as nearly the same score, in standard deviations of the candidates' scores."""
 
 
 Rule = Annotated[Fold | PerDocument | NewerFirst, Field(discriminator="kind")]
 
 
 class Search(Model):
+    """How a question is searched for."""
+
     depth: PositiveInt = 100
     """Candidates that the first stage ranks."""
     rerank: PositiveInt = 20
-    """Candidates that the reranker may read, best first."""
+    """The most candidates that the reranker scores, best first."""
     budget_ms: PositiveInt = 1500
-    """The reranker stops after the batch that passes this; the rest keep their first-stage place."""
+    """Milliseconds after which the reranker starts no further batch. Candidates that it has not scored keep their
+    place in the first stage's order."""
     top: PositiveInt = 10
+    """Pages in a result."""
     text_weight: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """Share of BM25 in the first stage; the rest is the vectors'."""
+    """Weight of BM25 in the first stage, 0 to 1. The vectors' weight is the rest."""
     reference_weight: NonNegativeFloat = 2.0
-    """Standard deviations by which the first stage lifts a page whose place the question names ("page 14", "Figure 2");
-    0: not at all."""
+    """Standard deviations that the first stage adds to the score of a page that the question names ("page 14",
+    "Figure 2"). 0: none."""
     rerank_weight: NonNegativeFloat = 0.5
-    """Weight of the reranker's z-score beside 1 for the first stage's."""
+    """Weight of the reranker's z-score. The weight of the first stage's is 1."""
     gate: PositiveFloat | None = None
-    """Lead of the best page over the second, in the first stage's fused score, from which nothing is reranked.
-    None: always rerank. 'folioscope tune' finds one that costs no quality."""
+    """Nothing is reranked if the best page leads the second by at least this much in the first stage's fused score.
+    None: always rerank. 'folioscope tune' finds a gate that costs no quality."""
     weak: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Where the index is calibrated: if no page is this likely to answer, it is said that nothing matches well."""
+    """If the index is calibrated and no page answers with at least this probability, the result says that nothing
+    matches well."""
     rules: tuple[Rule, ...] = ()
-    """What happens after reranking, in this order: fold, per_document, newer_first."""
+    """Rules that are applied after reranking, in this order: fold, per_document, newer_first."""
     recall_ms: NonNegativeFloat = 50.0
-    """While a scan of all vectors takes no longer than this, on this machine and for a question of 20 vectors, all are
-    scanned; past that the inverted lists that 'folioscope index build' makes are used, where they are there."""
+    """All vectors are scanned if that takes at most this many milliseconds on this machine for a question of 20
+    vectors. Otherwise the inverted index of 'folioscope index build' is used, if there is one."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    """A GPU on which all vectors are kept and scanned, exactly: cuda, cuda:1; cpu: on none; auto: on the first one,
-    where there is one and a model of the profile runs on torch."""
+    """The GPU that keeps all vectors and scans them exactly: cuda or cuda:1. cpu: no GPU. auto: the first GPU, if there
+    is one and a model of the profile runs on torch."""
     gpu_mb: PositiveInt = 1024
-    """Memory of that GPU, in MiB, for vectors: 2 bytes a value. An index of more is searched as without it."""
+    """MiB of that GPU's memory for vectors, which take 2 bytes a value. A larger index is searched without the GPU."""
     exact_mb: PositiveInt = 1024
-    """Memory, in MiB, for vectors that are scanned, and as much again for those of pages that lists lead to. More than
-    fit are streamed from disk."""
+    """MiB of memory for vectors that are scanned, and as much again for the vectors of candidates from the inverted
+    index. Vectors that do not fit are streamed from disk."""
     max_query_chars: PositiveInt = 2_000
+    """Longer questions, in characters, are rejected."""
 
 
 class Serve(Model):
-    """How the web page, REST and MCP share the models."""
+    """How the server shares the models and the disk among the users of the web page, REST and MCP."""
 
     at_once: PositiveInt = 2
-    """Searches that use the models at once; 1 where they share one GPU."""
+    """Searches that use the models at the same time. Set 1 if the models share one GPU."""
     waiting: PositiveInt = 64
-    """Searches that may wait; one more is told that the server is busy."""
+    """Length of the queue of searches. Further searches are rejected because the server is busy."""
     waiting_each: PositiveInt = 32
-    """Searches of one user, or of one address without a login, that may wait."""
+    """Searches of one user, or of one address without a login, that may be in the queue."""
     undo_s: NonNegativeFloat = 10.0
-    """Seconds in which a removal can be taken back."""
+    """Seconds in which a removal can be undone."""
     max_library_gb: NonNegativeFloat = 0
-    """Uploads are refused past so many GiB of uploaded files; 0: while the disk has room."""
+    """Uploads are rejected if the uploaded files would exceed this many GiB. 0: the only limit is the disk."""
     uploads_at_once: PositiveInt = 16
-    """Uploads that may arrive at the same time; one more is told to come again in a moment."""
+    """Uploads that the server receives at the same time. It rejects further ones, which may be tried again."""
     upload_idle_s: PositiveFloat = 60.0
-    """Seconds in which an upload must make progress (16 KiB, or its end); then it is given up."""
+    """Seconds in which an upload must make progress (16 KiB, or its end). Otherwise the server drops it."""
 
 
 class Settings(Model):
+    """All settings of a profile."""
+
     encoder: EncoderSettings = Words()
+    """The model that makes vectors of pages and questions."""
     reranker: RerankerSettings = Text()
+    """The model that scores the first stage's best candidates."""
     ingest: Ingest = Ingest()
     search: Search = Search()
     serve: Serve = Serve()
 
 
 def profile_names() -> list[str]:
+    """Return the names of the profiles that ship, in alphabetical order."""
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
 def load_profile(profile: str) -> Settings:
-    """The settings of a shipped profile by name, or of a YAML file by path."""
+    """Return the settings of a shipped profile, by its name, or of a YAML file, by its path.
+
+    Raises ProfileError if there is no such profile, if it cannot be read, or if it does not fit the schema.
+    """
     path = Path(profile) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise ProfileError(
-            f"no profile {profile!r}: choose one of {', '.join(profile_names())}, "
+            f"there is no profile {profile!r}: choose one of {', '.join(profile_names())}, "
             "or give the path of a .yaml file"
         ) from None
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -391,4 +444,6 @@ def load_profile(profile: str) -> Settings:
         lines = [
             f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r})" for e in error.errors()
         ]
-        raise ProfileError("\n".join([f"profile {path} does not fit:", *lines])) from error
+        raise ProfileError(
+            "\n".join([f"profile {path} does not fit the settings' schema:", *lines])
+        ) from error

@@ -1,4 +1,4 @@
-"""The house stands as it is drawn: every package comes from this checkout, and starting is quick."""
+"""Every package comes from this checkout, imports stay light, and the models that ship stay small."""
 
 import importlib
 import subprocess
@@ -32,7 +32,7 @@ def test_help_imports_little_more_than_typer_itself() -> None:
         *shown, last = run.stdout.splitlines()
         modules[script] = set(last.split()[1:])
         assert "Commands" in "".join(shown)
-    # modules are counted, since a clock would measure what else this machine is doing
+    # The test counts modules, since a clock would also measure what else the machine is doing.
     more = {name for name in modules[ours] - modules[bare] if not name.startswith(("ui", "configs"))}
     assert len(more) < 20, sorted(more)
 
@@ -40,13 +40,13 @@ def test_help_imports_little_more_than_typer_itself() -> None:
 def test_encoders_and_rerankers_run_without_the_store_or_the_web_page() -> None:
     script = (
         "import sys, configs.settings as c, retrieval.encoders as e, rerankers as r\n"
-        "e.load(c.Words()), r.load(c.Text())\n"
+        "e.load_encoder(c.Words()), r.load_reranker(c.Text())\n"
         "assert not {'lancedb', 'gradio', 'pymupdf'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
-def test_the_models_that_ship_keep_to_their_size() -> None:
+def test_the_models_that_ship_stay_under_their_limits_of_size() -> None:
     def size(folder: str) -> int:
         return sum(file.stat().st_size for file in (ROOT / "models" / folder).rglob("*") if file.is_file())
 

@@ -1,1 +1,1 @@
-"""Measuring on judged questions: evaluate, replay, tune, calibrate, data sets."""
+"""Measures the search on judged questions: data sets, evaluation, replay, tuning and calibration."""

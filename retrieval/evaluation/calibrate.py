@@ -1,10 +1,9 @@
-"""From a reranker's score to the probability that a page answers.
+"""Fits the curve from a reranker's score to the probability that a page answers, on judged questions.
 
-Fitted on judged questions; `retrieval.confidence` has what is kept of it.
-
-Platt (1999): a logistic curve, with his smoothed targets. Isotonic: the best non-decreasing steps, by pooling
-adjacent violators (Barlow et al., 1972). Which of them is used is decided by log loss on held-out questions.
-Expected calibration error: Guo et al., 2017 (arXiv 1706.04599), 10 bins of equal counts.
+`retrieval.confidence` stores and applies the curve. Two methods are fitted, and the one with the lower log loss on
+held-out questions is used: Platt (1999), a logistic curve with his smoothed targets; and isotonic regression, the best
+non-decreasing steps, by pooling adjacent violators (Barlow et al., 1972). The expected calibration error is that of Guo
+et al., 2017 (arXiv 1706.04599), with 10 bins of equal counts.
 """
 
 from collections.abc import Sequence
@@ -21,45 +20,54 @@ from retrieval.evaluation.replay import JudgedCandidates
 FOLDS = 5
 BINS = 10
 LEAST = 30
-"""Relevant pages, and questions, below which a curve would be chance."""
+"""The fewest questions, and the fewest relevant pages, that a curve is fitted to: with fewer it would be chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
     """One bin of the reliability plot."""
 
-    predicted: float
-    relevant: float  # share
+    predicted: float  # mean probability
+    relevant: float  # share of relevant pages
     pages: int
 
 
 def fit_calibration(
-    observed: Sequence[JudgedCandidates], *, reranker: str, encoder: str, dataset: str
+    candidates: Sequence[JudgedCandidates], *, reranker: str, encoder: str, dataset: str
 ) -> Calibration:
-    """Raises FolioscopeError where there is too little to fit."""
-    scores, labels, groups = _pairs(observed)
-    relevant, questions = int(labels.sum()), len(observed)
+    """Fit a curve to the scores of all reranked pages. Raises FolioscopeError if there are too few of them."""
+    scores, labels, groups = _reranked(candidates)
+    relevant, questions = int(labels.sum()), len(candidates)
     if relevant < LEAST or questions < LEAST:
         raise FolioscopeError(
-            f"{questions} questions with {relevant} relevant pages among those reranked are too few to calibrate by: "
-            f"{LEAST} of each are the least"
+            f"{questions} questions with {relevant} relevant pages among the reranked ones are too few to calibrate: "
+            f"it needs at least {LEAST} of each"
         )
     before = as_published(scores)
-    held = {method: _held_out(method, scores, labels, groups) for method in ("platt", "isotonic")}
-    method: Method = (
-        "platt" if _log_loss(held["platt"], labels) <= _log_loss(held["isotonic"], labels) else "isotonic"
-    )
+    held_out = {method: _held_out(method, scores, labels, groups) for method in ("platt", "isotonic")}
+    losses = {method: _log_loss(predicted, labels) for method, predicted in held_out.items()}
+    method: Method = "platt" if losses["platt"] <= losses["isotonic"] else "isotonic"
     x, y = _fit(method, scores, labels)
     return Calibration(
-        reranker, encoder, method, tuple(map(float, x)), tuple(map(float, y)), dataset, questions, len(scores),
-        relevant, _log_loss(held[method], labels), _log_loss(before, labels), ece(held[method], labels),
-        ece(before, labels),
-    )  # fmt: skip
+        reranker=reranker,
+        encoder=encoder,
+        method=method,
+        x=tuple(map(float, x)),
+        y=tuple(map(float, y)),
+        dataset=dataset,
+        questions=questions,
+        pages=len(scores),
+        relevant=relevant,
+        log_loss=losses[method],
+        log_loss_before=_log_loss(before, labels),
+        ece=ece(held_out[method], labels),
+        ece_before=ece(before, labels),
+    )
 
 
-def reliability(observed: Sequence[JudgedCandidates], method: Method | None) -> list[Reliability]:
-    """Held-out predictions in bins of equal counts; None: of the scores as published."""
-    scores, labels, groups = _pairs(observed)
+def reliability(candidates: Sequence[JudgedCandidates], method: Method | None) -> list[Reliability]:
+    """Return the held-out predictions of a method in bins of equal counts. None: those of the scores as published."""
+    scores, labels, groups = _reranked(candidates)
     predicted = as_published(scores) if method is None else _held_out(method, scores, labels, groups)
     return [
         Reliability(float(predicted[part].mean()), float(labels[part].mean()), len(part))
@@ -68,38 +76,41 @@ def reliability(observed: Sequence[JudgedCandidates], method: Method | None) -> 
 
 
 def as_published(scores: Scores) -> Scores:
-    """What a score says of itself: a probability as it is, a logit by the logistic curve."""
+    """Read the scores as probabilities: unchanged if all are in [0, 1], otherwise as logits."""
     if len(scores) and scores.min() >= 0 and scores.max() <= 1:
         return np.clip(scores, CLOSE, 1 - CLOSE)
     return np.clip(sigmoid(scores), CLOSE, 1 - CLOSE)
 
 
 def ece(predicted: Scores, labels: NDArray[np.bool_]) -> float:
-    """Expected calibration error: the mean distance of prediction and share over bins, weighted by their pages."""
+    """Return the expected calibration error: the mean distance of a bin's prediction from its share of relevant pages,
+    weighted by its number of pages."""
     return float(
         sum(len(part) * abs(predicted[part].mean() - labels[part].mean()) for part in _bins(predicted))
         / len(labels)
     )
 
 
-def _pairs(observed: Sequence[JudgedCandidates]) -> tuple[Scores, NDArray[np.bool_], NDArray[np.int64]]:
-    """Of all pages that were reranked: score, whether relevant, number of the question."""
-    read = [~np.isnan(one.rerank) for one in observed]
+def _reranked(
+    candidates: Sequence[JudgedCandidates],
+) -> tuple[Scores, NDArray[np.bool_], NDArray[np.int64]]:
+    """Return (score, whether it is relevant, number of its question from 0) for every page that was reranked."""
     return (
-        np.concatenate([one.rerank[keep] for one, keep in zip(observed, read, strict=True)]),
-        np.concatenate([one.relevant[keep] for one, keep in zip(observed, read, strict=True)]),
-        np.concatenate([np.full(int(keep.sum()), at) for at, keep in enumerate(read)]),
+        np.concatenate([each.rerank[each.is_read] for each in candidates]),
+        np.concatenate([each.relevant[each.is_read] for each in candidates]),
+        np.concatenate([np.full(int(each.is_read.sum()), number) for number, each in enumerate(candidates)]),
     )
 
 
 def _held_out(method: str, scores: Scores, labels: NDArray[np.bool_], groups: NDArray[np.int64]) -> Scores:
-    """Each page's probability by a curve that has not seen its question."""
+    """Return each page's probability by a curve that was fitted without its question."""
     count = int(groups.max()) + 1
     folds = (np.random.default_rng(0).permutation(count) % FOLDS)[groups]
     predicted = np.zeros(len(scores))
     for fold in range(FOLDS):
-        out = folds == fold
-        predicted[out] = predict(method, *_fit(method, scores[~out], labels[~out]), scores[out])
+        outside = folds == fold
+        curve = _fit(method, scores[~outside], labels[~outside])
+        predicted[outside] = predict(method, *curve, scores[outside])
     return predicted
 
 
@@ -108,7 +119,7 @@ def _fit(method: str, scores: Scores, labels: NDArray[np.bool_]) -> tuple[Scores
 
 
 def _platt(scores: Scores, labels: NDArray[np.bool_], rounds: int = 100) -> Scores:
-    """(a, b) by Newton's method, on standardised scores for a well-conditioned Hessian."""
+    """Fit (a, b) by Newton's method, on standardized scores so that the Hessian is well-conditioned."""
     centre, width = scores.mean(), scores.std() or 1.0
     z = (scores - centre) / width
     positive, negative = labels.sum(), (~labels).sum()
@@ -127,7 +138,7 @@ def _platt(scores: Scores, labels: NDArray[np.bool_], rounds: int = 100) -> Scor
 
 
 def _isotonic(scores: Scores, labels: NDArray[np.bool_]) -> tuple[Scores, Scores]:
-    """Knots of the curve: the middle of each pool of pages, and its share of relevant ones."""
+    """Return the knots of the curve: the mean score of each pool of pages, and its share of relevant pages."""
     order = np.argsort(scores, kind="stable")
     fitted = isotonic_regression(labels[order].astype(np.float64))
     starts = fitted.blocks[:-1]

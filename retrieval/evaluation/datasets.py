@@ -1,7 +1,8 @@
-"""Labelled data sets as they come: our folders, BEIR's, and ViDoRe's parquet files, local or from the hub.
+"""Opens labelled data sets in three layouts: our own, BEIR's, and ViDoRe's parquet files, local or from the hub.
 
-Ours (`pdfs/`, `queries.jsonl`, `qrels.txt`) is read where it lies. The others are turned into documents in a work
-folder once: a text of BEIR becomes a PDF, judged as a whole; a page image of ViDoRe an image file, judged as a page.
+Our layout (`pdfs/`, `queries.jsonl`, `qrels.txt`) is read in place. The others are converted to documents in a work
+folder, once: a text of BEIR becomes a PDF, judged as a whole document; a page image of ViDoRe becomes an image file,
+judged as a page.
 
 BEIR: Thakur et al., 2021 (arXiv 2104.08663). ViDoRe: Faysse et al., 2024 (arXiv 2407.01449); version 1 has a row for
 each question and page, versions 2 and 3 have the parts `corpus`, `queries` and `qrels`.
@@ -24,25 +25,24 @@ from retrieval.evaluation.evaluate import Dataset, Question
 
 A4 = pymupdf.paper_rect("a4")
 MARGIN = 54  # points
-DONE = ".complete"  # is written last: a conversion that was interrupted begins again
-NAMES = ".files.json"  # {page id: file name}, written last as well
+DONE = ".complete"  # written last, so that an interrupted conversion starts again
+NAMES = ".files.json"  # {page id: file name}, also written last
+ATTRIBUTES = ("language", "query_types", "query_type", "query_format", "content_type", "source_type")
 IMAGE_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
 
 
 def open_dataset(place: str, work: Path) -> Dataset:
-    """A folder in one of the layouts, or the id of a data set on the hub (owner/name).
+    """Open a folder in one of the layouts, or a data set on the hub by its id (owner/name).
 
-    work: where documents are put that have to be made. Raises NotFound where it is none of these, MissingExtra and
-    FolioscopeError where the hub cannot be asked.
+    work: the folder for converted documents. Raises NotFound if `place` is neither, MissingExtra or FolioscopeError if
+    the hub cannot be reached.
     """
     folder = Path(place).expanduser()
     if not folder.is_dir():
         if re.fullmatch(r"[\w.-]+/[\w.-]+", place) and not folder.exists():
             folder = _from_hub(place)
         else:
-            raise NotFound(
-                f"{place} is not a data set: there is no such folder, nor is it an id like owner/name"
-            )
+            raise NotFound(f"{place} is not a data set: it is neither a folder nor an id such as owner/name")
     if (folder / "pdfs").is_dir():
         return evaluate.read_dataset(folder)
     if (folder / "corpus.jsonl").is_file():
@@ -61,14 +61,15 @@ def _from_hub(name: str) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as error:
         raise MissingExtra(
-            f"huggingface_hub is not installed, and {name} is on the hub: run 'make gpu'"
+            f"{name} is on the hub, and huggingface_hub, which fetches it, is not installed: run 'make gpu'"
         ) from error
     try:
         return Path(snapshot_download(name, repo_type="dataset"))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise FolioscopeError(
-            f"the data set {name} cannot be fetched ({str(error).splitlines()[0]}): where there is no network, "
-            f"download it elsewhere ('hf download {name} --repo-type dataset --local-dir FOLDER') and name the folder"
+            f"the data set {name} cannot be fetched ({str(error).splitlines()[0]}): if this machine has no network, "
+            f"download it on another one ('hf download {name} --repo-type dataset --local-dir FOLDER'), copy the "
+            "folder here, and name the folder instead"
         ) from error
 
 
@@ -78,27 +79,31 @@ def _from_hub(name: str) -> Path:
 def _beir(folder: Path, work: Path) -> Dataset:
     documents = work / "documents"
     names: dict[str, str] = {}
-    fresh = not (work / DONE).exists()
+    is_new = not (work / DONE).exists()
     documents.mkdir(parents=True, exist_ok=True)
     for line in evaluate.read_jsonl(folder / "corpus.jsonl"):
         name = names[line.text("_id")] = f"{_file_name(line.text('_id'))}.pdf"
-        if fresh:
+        if is_new:
             _as_pdf(documents / name, str(line.row.get("title") or ""), str(line.row.get("text") or ""))
     (work / DONE).touch()
     splits = sorted((folder / "qrels").glob("*.tsv"))
     judged = next((path for path in splits if path.stem == "test"), splits[0] if splits else None)
     if judged is None:
-        raise NotFound(f"{folder} has no qrels/test.tsv: which documents answer which question is not said")
+        raise NotFound(
+            f"{folder} has no qrels/test.tsv, the file that says which documents answer which question"
+        )
     qrels: dict[str, dict[str, int]] = {}
     for number, row in evaluate.read_lines(judged):
         columns = row.split("\t")
         graded = len(columns) == 3 and re.fullmatch(r"[+-]?[0-9]{1,9}", columns[2])
         if not graded and number > 1:  # the first line may name the columns
             raise evaluate.bad_line(
-                judged, number, f"{evaluate.shortened(row)} stands there", "query-id, corpus-id and a whole number, "
-                "separated by tabs",
-            )  # fmt: skip
-        if graded and columns[1] in names:  # a part of a corpus keeps the judgements of the whole
+                judged,
+                number,
+                f"the line is {evaluate.shortened(row)}",
+                "query-id, corpus-id and a whole number, separated by tabs",
+            )
+        if graded and columns[1] in names:  # part of a corpus may come with the judgements of all of it
             qrels.setdefault(columns[0], {})[names[columns[1]]] = int(columns[2])
     queries = folder / "queries.jsonl"
     if not queries.is_file():
@@ -108,7 +113,7 @@ def _beir(folder: Path, work: Path) -> Dataset:
 
 
 def _as_pdf(path: Path, title: str, text: str) -> None:
-    """As many A4 pages as the text takes, in any script."""
+    """Write a text, in any script, as a PDF of A4 pages."""
     paragraphs = "".join(f"<p>{html.escape(part)}</p>" for part in text.split("\n") if part.strip())
     story = pymupdf.Story(f"<h2>{html.escape(title)}</h2>{paragraphs or '<p>&nbsp;</p>'}")
     part = path.with_suffix(".part")
@@ -143,7 +148,7 @@ def _vidore(folder: Path, work: Path) -> Dataset:
 
 
 class _Images:
-    """Files of page images, by the pages' ids. `names` is written last: without it every file is written again."""
+    """The image files of pages, by the pages' ids. `names` is written last; without it every file is written again."""
 
     def __init__(self, folder: Path, names: Path) -> None:
         self.folder = folder
@@ -152,14 +157,14 @@ class _Images:
         self._names: dict[str, str] = json.loads(names.read_text(encoding="utf-8")) if self.complete else {}
 
     def keep(self, page: str, image: Mapping[str, Any] | None) -> str:
-        """The file's name; the file is written where it is not there yet."""
+        """Return the name of the page's file, and write the file if it does not exist."""
         if page in self._names:
             return self._names[page]
         data = (image or {}).get("bytes")
         if not data:
             raise FolioscopeError(
-                f"page {page!r} has no image in it: is it a ViDoRe data set, complete? If it grew since it was first "
-                f"read, delete {self._path}"
+                f"page {page!r} has no image: check that this is a complete ViDoRe data set. If it has grown since it "
+                f"was first read, delete {self._path}"
             )
         kind = next((kind for head, kind in IMAGE_KINDS.items() if data.startswith(head)), "png")
         name = f"{_file_name(page)}.{kind}"
@@ -174,27 +179,20 @@ class _Images:
 
 
 def _in_parts(folder: Path, parts: Mapping[str, list[Path]], images: _Images) -> Dataset:
-    """Versions 2 and 3."""
+    """Read versions 2 and 3, which have the parts corpus, queries and qrels."""
     names = {}
     for row in _rows(parts["corpus"], ["corpus-id", "corpus_id"] if images.complete else None):
         page = str(_first(row, "corpus-id", "corpus_id"))
         names[page] = images.keep(page, row.get("image"))
     questions = []
     for row in _rows(parts["queries"], None):
-        found = _first(row, "query-id", "query_id")
+        query_id = _first(row, "query-id", "query_id")
         attributes = {
             name: tuple(map(str, values if isinstance(values, list) else [values]))
-            for name in (
-                "language",
-                "query_types",
-                "query_type",
-                "query_format",
-                "content_type",
-                "source_type",
-            )
+            for name in ATTRIBUTES
             if (values := row.get(name))
         }
-        questions.append(Question(str(found), str(row["query"]), attributes=attributes))
+        questions.append(Question(str(query_id), str(row["query"]), attributes=attributes))
     qrels: dict[str, dict[str, int]] = {}
     for row in _rows(parts["qrels"], None):
         page = str(_first(row, "corpus-id", "corpus_id"))
@@ -205,7 +203,7 @@ def _in_parts(folder: Path, parts: Mapping[str, list[Path]], images: _Images) ->
 
 
 def _in_rows(folder: Path, files: list[Path], images: _Images) -> Dataset:
-    """Version 1: each row has a question and the page that answers it; some rows have a page alone."""
+    """Read version 1: each row has a question and the page that answers it, or a page without a question."""
     questions: dict[str, Question] = {}
     qrels: dict[str, dict[str, int]] = {}
     for row in _rows(files, None):
@@ -223,7 +221,7 @@ def _in_rows(folder: Path, files: list[Path], images: _Images) -> Dataset:
 
 
 def _parquet(folder: Path, part: str) -> list[Path]:
-    """The files of one part: in a folder of that name, or with that name in front."""
+    """Return the files of one part: files in a folder of that name, or whose own name begins with it."""
     found = [
         path for path in folder.rglob("*.parquet") if part in (path.parent.name, path.stem.split("-")[0])
     ]
@@ -234,8 +232,8 @@ def _parquet(folder: Path, part: str) -> list[Path]:
 def _rows(files: Iterable[Path], columns: list[str] | None) -> Iterator[dict[str, Any]]:
     for path in files:
         file = pq.ParquetFile(path)
-        wanted = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
-        for batch in file.iter_batches(32, columns=wanted):
+        present = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(32, columns=present):
             yield from batch.to_pylist()
 
 
@@ -243,10 +241,12 @@ def _first(row: Mapping[str, Any], *names: str) -> Any:
     for name in names:
         if name in row:
             return row[name]
-    raise FolioscopeError(f"a row of the data set has none of {', '.join(names)}: it has {', '.join(row)}")
+    raise FolioscopeError(
+        f"a row of the data set has none of the columns {', '.join(names)}: it has {', '.join(row)}"
+    )
 
 
 def _file_name(given: str) -> str:
-    """Safe on every system, and different for different ids."""
+    """Return a file name that is safe on every system, and different for different ids."""
     safe = re.sub(r"[^\w.-]", "_", given)[:80].strip(".") or "page"
     return safe if safe == given else f"{safe}-{blake2b(given.encode(), digest_size=4).hexdigest()}"

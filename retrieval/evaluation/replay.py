@@ -1,8 +1,8 @@
-"""What each stage said of each candidate, kept, so that other settings are tried without asking again.
+"""Replays searches under other settings from the recorded scores of their candidates, without searching again.
 
-A reranker's score of a page does not depend on the other pages, so one pass over the data set, with generous depth,
-is enough to replay any fusion weight, depth or gate exactly as the search would: by the same functions of
-`retrieval.fuse`.
+A reranker's score of a page does not depend on the other pages. One pass over the data set, with more candidates than
+a search takes, is therefore enough to replay any fusion weight, depth or gate exactly as the search would apply it: by
+the same functions of `retrieval.fuse`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,47 +29,52 @@ from retrieval.types import Filter, Page
 
 MEASURE = nDCG @ 10
 FIRST = 100
-"""Depth of the first stage while settings are tried: the search's own default."""
+"""Depth of the first stage in a replay: the default of `search.depth`."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedCandidates:
-    """One question. Arrays have one value for each of `pages`, the first stage's candidates by name."""
+    """The first stage's candidates for one question. Each array has one value for each of `pages`, ordered by name."""
 
     question: Question
     pages: tuple[Page, ...]
     vectors: NDArray[np.float64]  # MaxSim
-    text: NDArray[np.float64]  # BM25, 0 where a page does not match
+    text: NDArray[np.float64]  # BM25, 0 for a page that does not match
     place: NDArray[
         np.float64
-    ]  # by how much the question's naming its place lifts a page, in standard deviations
-    rerank: NDArray[np.float64]  # the reranker's own score, NaN where it did not read the page
+    ]  # standard deviations that are added because the question names the page's place
+    rerank: NDArray[np.float64]  # the reranker's score, NaN for a page that it did not read
     relevant: NDArray[np.bool_]  # judged relevant
     first_s: float  # seconds of the first stage
-    page_s: float  # seconds of the reranker for a page
+    page_s: float  # seconds of the reranker for one page
 
     @property
     def has_vectors(self) -> bool:
         return bool(self.vectors.any())
 
+    @property
+    def is_read(self) -> NDArray[np.bool_]:
+        """(pages,) whether the reranker read the page."""
+        return ~np.isnan(self.rerank)
+
 
 @dataclass(frozen=True, slots=True)
 class RerankPolicy:
-    """How the pipeline spends: what `folioscope tune` chooses. gate inf: always rerank."""
+    """How the first stage is weighted, and how many pages are reranked and when: what `folioscope tune` chooses."""
 
     text_weight: float
     rerank_weight: float
     depth: int  # candidates that the reranker reads; 0: none
-    gate: float = inf
+    gate: float = inf  # nothing is reranked from this lead of the best page on; inf: always rerank
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """Of each question, in the order given: nDCG@10, seconds, pages that the reranker read."""
+    """The result of one policy for each question, in the order of the questions."""
 
-    values: NDArray[np.float64]
+    values: NDArray[np.float64]  # nDCG@10
     seconds: NDArray[np.float64]
-    read: NDArray[np.int64]
+    read: NDArray[np.int64]  # pages that the reranker read
 
 
 def observe(
@@ -79,87 +84,97 @@ def observe(
     within: bool,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[JudgedCandidates]:
-    """Ask every question. The searcher's `depth` and `rerank` say how many candidates are kept, and read."""
+    """Search for every question, and yield its candidates with their scores and judgements.
+
+    The searcher's `depth` and `rerank` set how many candidates are recorded and how many of them are reranked. within:
+    search only the document of each question. on_progress: called with the number of questions that are done.
+    """
     for done, question in enumerate(dataset.questions, start=1):
         where = Filter(documents=(question.document,)) if within and question.document else Filter()
         *_, result = searcher.steps(question.text, where=where, budget_ms=inf)
         seconds = {stage.name: stage.seconds for stage in result.stages}
         hits = sorted(
             result.hits, key=lambda hit: (hit.page.document, hit.page.number)
-        )  # as recall breaks ties
+        )  # the first stage breaks ties in this order
         grades = dataset.qrels[question.query_id]
         read = sum(hit.reranked for hit in hits)
         yield JudgedCandidates(
-            question,
-            tuple(hit.page for hit in hits),
-            np.array([hit.scores["vectors"] for hit in hits]),
-            _kept(np.array([hit.scores["text"] for hit in hits])),
-            np.array([hit.scores.get("place", 0.0) for hit in hits]),
-            np.array([hit.scores.get("rerank", np.nan) for hit in hits]),
-            np.array([grades.get(_name(dataset, hit.page), 0) > 0 for hit in hits], np.bool_),
-            seconds["encode query"] + seconds["recall"],
-            seconds.get("rerank", 0.0) / max(read, 1),
+            question=question,
+            pages=tuple(hit.page for hit in hits),
+            vectors=np.array([hit.scores["vectors"] for hit in hits]),
+            text=_without_tail(np.array([hit.scores["text"] for hit in hits])),
+            place=np.array([hit.scores.get("place", 0.0) for hit in hits]),
+            rerank=np.array([hit.scores.get("rerank", np.nan) for hit in hits]),
+            relevant=np.array([grades.get(_name(dataset, hit.page), 0) > 0 for hit in hits], np.bool_),
+            first_s=seconds["encode query"] + seconds["recall"],
+            page_s=seconds.get("rerank", 0.0) / max(read, 1),
         )
         on_progress(done)
 
 
-def order(observed: JudgedCandidates, spending: RerankPolicy) -> tuple[list[int], int]:
-    """Positions in `observed.pages` as the search would rank them, and how many pages the reranker would read.
+def order(candidates: JudgedCandidates, policy: RerankPolicy) -> tuple[list[int], int]:
+    """Return the order in which a search under `policy` ranks the pages, and how many the reranker would read.
 
-    A page within the depth that was not read while observing ends the reading there.
+    The order is a list of positions in `candidates.pages`. Reranking ends at the first page within the depth that has
+    no recorded score.
     """
-    vectors = observed.vectors if observed.has_vectors else None
-    first, scores = fuse.first_stage(vectors, observed.text, FIRST, spending.text_weight, observed.place)
-    if spending.depth < 1 or len(first) < 2 or fuse.margin(scores) >= spending.gate:
+    vectors = candidates.vectors if candidates.has_vectors else None
+    first, scores = fuse.first_stage(vectors, candidates.text, FIRST, policy.text_weight, candidates.place)
+    if policy.depth < 1 or len(first) < 2 or fuse.margin(scores) >= policy.gate:
         return first, 0
-    rerank = observed.rerank[first[: spending.depth]]
+    rerank = candidates.rerank[first[: policy.depth]]
     unread = np.flatnonzero(np.isnan(rerank))
     read = int(unread[0]) if len(unread) else len(rerank)
-    best, _ = fuse.second_stage(scores, rerank[:read], spending.rerank_weight)
-    return [first[at] for at in best] + first[read:], read
+    reranked, _ = fuse.second_stage(scores, rerank[:read], policy.rerank_weight)
+    return [first[at] for at in reranked] + first[read:], read
 
 
-def stages(dataset: Dataset, observed: Sequence[JudgedCandidates], spending: RerankPolicy) -> Evaluation:
-    """Every stage's order under these settings, judged: text and vectors alone, both fused, and reranked."""
+def evaluate_stages(
+    dataset: Dataset, candidates: Sequence[JudgedCandidates], policy: RerankPolicy
+) -> Evaluation:
+    """Judge the order of every stage under `policy`: text alone, vectors alone, both fused, and reranked."""
     runs: dict[str, dict[str, Run]] = {stage: {} for stage in STAGES}
     read: list[int] = []
-    for one in observed:
-        vectors, text = fuse.each_kind(one.vectors if one.has_vectors else None, one.text, FIRST)
-        first, _ = order(one, replace(spending, depth=0))
-        whole, pages = order(one, spending)
+    for each in candidates:
+        vectors, text = fuse.each_kind(each.vectors if each.has_vectors else None, each.text, FIRST)
+        first, _ = order(each, replace(policy, depth=0))
+        reranked, pages = order(each, policy)
         read.append(pages)
-        for stage, ranked in zip(STAGES, (text, vectors, first, whole), strict=True):
-            runs[stage][one.question.query_id] = as_run([one.pages[at] for at in ranked], dataset.unit)
-    asked = replace(dataset, questions=tuple(one.question for one in observed))
+        for stage, ranked in zip(STAGES, (text, vectors, first, reranked), strict=True):
+            runs[stage][each.question.query_id] = as_run([each.pages[at] for at in ranked], dataset.unit)
+    searched = replace(dataset, questions=tuple(each.question for each in candidates))
     seconds = {
-        "first stage": tuple(one.first_s for one in observed),
-        "rerank": tuple(n * one.page_s for n, one in zip(read, observed, strict=True)),
-        "whole": tuple(one.first_s + n * one.page_s for n, one in zip(read, observed, strict=True)),
+        "first stage": tuple(each.first_s for each in candidates),
+        "rerank": tuple(n * each.page_s for n, each in zip(read, candidates, strict=True)),
+        "total": tuple(each.first_s + n * each.page_s for n, each in zip(read, candidates, strict=True)),
     }
-    values = {stage: judge(asked, run) for stage, run in runs.items()}
-    return Evaluation(asked.questions, values, seconds, tuple(read))
+    values = {stage: judge(searched, run) for stage, run in runs.items()}
+    return Evaluation(searched.questions, values, seconds, tuple(read))
 
 
-def replay(dataset: Dataset, observed: Sequence[JudgedCandidates], spending: RerankPolicy) -> ReplayResult:
-    """What these settings would have given. Seconds are those observed: the first stage's, and so much a page read."""
+def replay(dataset: Dataset, candidates: Sequence[JudgedCandidates], policy: RerankPolicy) -> ReplayResult:
+    """Return the quality and the time that `policy` would have had.
+
+    Times are computed from recorded ones: the first stage's, and the reranker's time for a page times its pages.
+    """
     run: dict[str, Run] = {}
     read = []
-    for one in observed:
-        ranked, pages = order(one, spending)
-        run[one.question.query_id] = as_run([one.pages[at] for at in ranked], dataset.unit)
+    for each in candidates:
+        ranked, pages = order(each, policy)
+        run[each.question.query_id] = as_run([each.pages[at] for at in ranked], dataset.unit)
         read.append(pages)
-    qrels = {one.question.query_id: dataset.qrels[one.question.query_id] for one in observed}
+    qrels = {each.question.query_id: dataset.qrels[each.question.query_id] for each in candidates}
     values = np.array(measure_runs([MEASURE], qrels, run)[str(MEASURE)])
-    seconds = [one.first_s + pages * one.page_s for one, pages in zip(observed, read, strict=True)]
+    seconds = [each.first_s + pages * each.page_s for each, pages in zip(candidates, read, strict=True)]
     return ReplayResult(values, np.array(seconds), np.array(read))
 
 
-def _kept(text: NDArray[np.float64]) -> NDArray[np.float64]:
-    """BM25 as a search of depth FIRST knows it: 0 past its own FIRST best."""
-    kept = np.zeros_like(text)
+def _without_tail(text: NDArray[np.float64]) -> NDArray[np.float64]:
+    """BM25 scores as a search of depth FIRST sees them: 0 for pages that are not among the FIRST best."""
+    scores = np.zeros_like(text)
     best = fuse.best_first(text)[:FIRST]
-    kept[best] = text[best]
-    return kept
+    scores[best] = text[best]
+    return scores
 
 
 def _name(dataset: Dataset, page: Page) -> str:

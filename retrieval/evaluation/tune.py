@@ -1,9 +1,10 @@
-"""Settings by measurement: fusion weights, depth and gate that give the most quality for the least time.
+"""Chooses fusion weights, depth and gate by measurement: the most quality for the least time.
 
-The grid is searched one group after the other (text weight; rerank weight and depth; gate), on observations that were
-made once (`retrieval.evaluation.replay`). Of all that is within one standard error of the best, the fastest is taken,
-as Breiman et al. (1984) take the smallest tree: what cannot be told from the best is not worth paying for. What is
-claimed of the choice is measured on questions that it was not made on, by cross-validation.
+The grid is searched one group of settings after the other (text weight; rerank weight and depth; gate), by replays of
+candidates that were recorded once (`retrieval.evaluation.replay`). Among all policies within one standard error of the
+best, the fastest is chosen, as Breiman et al. (1984) choose the smallest tree: a difference that cannot be measured is
+not worth its time. The reported quality of the choice is measured by cross-validation, on questions that it was not
+made on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,17 +22,19 @@ TEXT_WEIGHTS = tuple(round(0.1 * n, 1) for n in range(9))
 RERANK_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
 DEPTHS = (5, 10, 15, 20, 30, 40, 60, 100)
 GATE_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-"""Shares of the questions that a gate lets go without reranking, from which gates to try are taken."""
+"""Shares of the questions that are not reranked because of the gate; each share gives one gate to try."""
 FOLDS = 5
-At = Callable[[RerankPolicy], ReplayResult]
 SIGNIFICANT = 0.05
+
+Replay = Callable[[RerankPolicy], ReplayResult]
+"""Returns the result of a policy for all questions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One setting over all questions."""
+    """The result of one policy over all questions."""
 
-    spending: RerankPolicy
+    policy: RerankPolicy
     ndcg: float  # mean nDCG@10
     error: float  # standard error of its paired difference from the best
     p95: float  # seconds
@@ -41,67 +44,71 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class TuningResult:
+    """The chosen policy beside others, and its quality on questions that it was not tuned on ("held out")."""
+
     chosen: Trial
     before: Trial  # the profile's settings
     first: Trial  # the chosen first stage without reranking
-    front: tuple[Trial, ...]  # the Pareto front: nothing tried is both better and faster; fastest first
+    front: tuple[Trial, ...]  # the Pareto front: no trial is both better and faster; fastest first
     tried: tuple[Trial, ...]
     held_out: float  # nDCG@10 of choices made without the question they are judged on
-    held_out_before: float  # of the profile's settings on the same questions
-    p_before: float  # of no difference between the two
-    lift: float  # held out: of reranking as chosen over the first stage as chosen, without the gate
+    held_out_before: float  # nDCG@10 of the profile's settings on the same questions
+    p_before: float  # p of no difference between the two
+    lift: float  # held-out gain in nDCG@10 of reranking over the chosen first stage, without the gate
     p_lift: float
 
     @property
     def pays(self) -> bool:
-        """Whether reranking helps for sure, on questions that it was not tuned on."""
+        """Whether reranking is significantly better on questions that it was not tuned on."""
         return _pays(self.lift, self.p_lift)
 
 
-def tune(dataset: Dataset, observed: Sequence[JudgedCandidates], before: RerankPolicy) -> TuningResult:
-    """Raises ValueError for fewer than two questions to each fold."""
-    if len(observed) < 2 * FOLDS:
-        raise ValueError(f"{len(observed)} questions are too few to tune by: {2 * FOLDS} are the least")
+def tune(dataset: Dataset, candidates: Sequence[JudgedCandidates], before: RerankPolicy) -> TuningResult:
+    """Choose a policy, and compare it with `before`, the policy in use.
+
+    Raises ValueError if there are fewer than two questions for each fold.
+    """
+    if len(candidates) < 2 * FOLDS:
+        raise ValueError(f"{len(candidates)} questions are too few for tuning: it needs at least {2 * FOLDS}")
     cache: dict[RerankPolicy, ReplayResult] = {}
 
-    def at(spending: RerankPolicy) -> ReplayResult:
-        if spending not in cache:
-            cache[spending] = replay(dataset, observed, spending)
-        return cache[spending]
+    def replayed(policy: RerankPolicy) -> ReplayResult:
+        if policy not in cache:
+            cache[policy] = replay(dataset, candidates, policy)
+        return cache[policy]
 
-    everything = np.arange(len(observed))
-    leads = _leads(observed)
-    read = int(max((~np.isnan(one.rerank)).sum() for one in observed))
+    everything = np.arange(len(candidates))
+    leads = _leads(candidates)
+    read = int(max(each.is_read.sum() for each in candidates))
     depths = sorted({depth for depth in (*DEPTHS, before.depth) if depth <= read})
-    chosen = _choose(at, everything, depths, leads, before)
-    folds = np.random.default_rng(0).permutation(len(observed)) % FOLDS
-    ours, plain, reranked = (np.zeros(len(observed)) for _ in range(3))
+    chosen = _choose(replayed, everything, depths, leads, before)
+    folds = np.random.default_rng(0).permutation(len(candidates)) % FOLDS
+    tuned, first_stage, reranked = (np.zeros(len(candidates)) for _ in range(3))
     for fold in range(FOLDS):
         inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        choice = _choose(at, inside, depths, leads, before)
-        ours[outside] = at(choice).values[outside]
-        plain[outside] = at(replace(choice, depth=0)).values[outside]
-        paying = _best_reranked(at, inside, depths, choice.text_weight) or choice
-        reranked[outside] = at(paying).values[outside]
-    lift, p_lift = float((reranked - plain).mean()), paired_p(list(plain), list(reranked))
-    if not _pays(lift, p_lift):  # what looks like a gain is the luck of the many that were tried
+        choice = _choose(replayed, inside, depths, leads, before)
+        tuned[outside] = replayed(choice).values[outside]
+        first_stage[outside] = replayed(replace(choice, depth=0)).values[outside]
+        reranking = _best_reranked(replayed, inside, depths, choice.text_weight) or choice
+        reranked[outside] = replayed(reranking).values[outside]
+    lift, p_lift = float((reranked - first_stage).mean()), paired_p(list(first_stage), list(reranked))
+    if not _pays(lift, p_lift):  # the gain may be luck, since many policies were tried
         chosen = replace(chosen, rerank_weight=before.rerank_weight, depth=0, gate=inf)
-    best = max(cache.values(), key=lambda one: float(one.values.mean()))
-    tried = tuple(_tried(spending, one, best) for spending, one in cache.items())
-    by = {one.spending: one for one in tried}
-    theirs = at(before).values
+    best = max(cache.values(), key=lambda result: float(result.values.mean()))
+    trials = {policy: _trial(policy, result, best) for policy, result in cache.items()}
+    unreranked = replace(chosen, depth=0, gate=inf)
+    values_before = replayed(before).values
     return TuningResult(
-        by[chosen],
-        by.get(before) or _tried(before, at(before), best),
-        by.get(replace(chosen, depth=0, gate=inf))
-        or _tried(chosen, at(replace(chosen, depth=0, gate=inf)), best),
-        tuple(_front(tried)),
-        tried,
-        float(ours.mean()),
-        float(theirs.mean()),
-        paired_p(list(theirs), list(ours)),
-        lift,
-        p_lift,
+        chosen=trials[chosen],
+        before=trials.get(before) or _trial(before, replayed(before), best),
+        first=trials.get(unreranked) or _trial(unreranked, replayed(unreranked), best),
+        front=tuple(_pareto_front(list(trials.values()))),
+        tried=tuple(trials.values()),
+        held_out=float(tuned.mean()),
+        held_out_before=float(values_before.mean()),
+        p_before=paired_p(list(values_before), list(tuned)),
+        lift=lift,
+        p_lift=p_lift,
     )
 
 
@@ -110,56 +117,73 @@ def _pays(lift: float, p: float) -> bool:
 
 
 def _choose(
-    at: At, rows: NDArray[np.int64], depths: Sequence[int], leads: NDArray[np.float64], before: RerankPolicy
+    replayed: Replay,
+    rows: NDArray[np.int64],
+    depths: Sequence[int],
+    leads: NDArray[np.float64],
+    before: RerankPolicy,
 ) -> RerankPolicy:
+    """Choose the text weight, then the rerank weight and depth, then the gate, on the questions in `rows`."""
     firsts = [RerankPolicy(weight, before.rerank_weight, 0) for weight in {*TEXT_WEIGHTS, before.text_weight}]
-    weight = _cheapest(at, rows, firsts, prefer=before.text_weight).text_weight
-    plain = RerankPolicy(weight, before.rerank_weight, 0)
+    text_weight = _cheapest(replayed, rows, firsts, prefer=before.text_weight).text_weight
+    first = RerankPolicy(text_weight, before.rerank_weight, 0)
     reranked = [
-        RerankPolicy(weight, w, depth) for w in {*RERANK_WEIGHTS, before.rerank_weight} for depth in depths
+        RerankPolicy(text_weight, rerank_weight, depth)
+        for rerank_weight in {*RERANK_WEIGHTS, before.rerank_weight}
+        for depth in depths
     ]
-    chosen = _cheapest(at, rows, [plain, *reranked])
+    chosen = _cheapest(replayed, rows, [first, *reranked])
     if chosen.depth == 0:
         return chosen
-    gates = [replace(chosen, gate=gate) for gate in _gates(leads[rows])]
-    return _cheapest(at, rows, [chosen, *gates], against=at(chosen))
+    gated = [replace(chosen, gate=gate) for gate in _gates(leads[rows])]
+    return _cheapest(replayed, rows, [chosen, *gated], against=replayed(chosen))
 
 
 def _best_reranked(
-    at: At, rows: NDArray[np.int64], depths: Sequence[int], weight: float
+    replayed: Replay, rows: NDArray[np.int64], depths: Sequence[int], text_weight: float
 ) -> RerankPolicy | None:
-    tried = [RerankPolicy(weight, w, depth) for w in RERANK_WEIGHTS for depth in depths]
-    return max(tried, key=lambda one: float(at(one).values[rows].mean()), default=None)
+    policies = [RerankPolicy(text_weight, weight, depth) for weight in RERANK_WEIGHTS for depth in depths]
+    return max(policies, key=lambda policy: float(replayed(policy).values[rows].mean()), default=None)
 
 
 def _cheapest(
-    at: At, rows: NDArray[np.int64], tried: Sequence[RerankPolicy], *, prefer: float | None = None,
+    replayed: Replay,
+    rows: NDArray[np.int64],
+    policies: Sequence[RerankPolicy],
+    *,
+    prefer: float | None = None,
     against: ReplayResult | None = None,
-) -> RerankPolicy:  # fmt: skip
-    """Of those within one standard error of the best (or of `against`): the fastest, then the best.
+) -> RerankPolicy:
+    """Among the policies within one standard error of the best (or of `against`): the fastest, then the best.
 
-    prefer: a text weight that is kept where it is among them, for weights cost no time.
+    prefer: a text weight that is chosen if it is among them, since weights cost no time.
     """
-    best = against or max((at(one) for one in tried), key=lambda one: float(one.values[rows].mean()))
-    good = [one for one in tried if _within(at(one).values[rows], best.values[rows])]
+
+    def quality(policy: RerankPolicy) -> float:
+        return float(replayed(policy).values[rows].mean())
+
+    best = against or replayed(max(policies, key=quality))
+    good = [policy for policy in policies if _is_near(replayed(policy).values[rows], best.values[rows])]
     if prefer is not None:
-        return min(good, key=lambda one: (one.text_weight != prefer, -float(at(one).values[rows].mean())))
-    return min(good, key=lambda one: (float(at(one).read[rows].mean()), -float(at(one).values[rows].mean())))
+        return min(good, key=lambda policy: (policy.text_weight != prefer, -quality(policy)))
+    return min(good, key=lambda policy: (float(replayed(policy).read[rows].mean()), -quality(policy)))
 
 
-def _within(values: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
-    return float((best - values).mean()) <= _error(values, best) + 1e-12
+def _is_near(values: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
+    """Whether the mean is within one standard error of the best."""
+    return float((best - values).mean()) <= _standard_error(values, best) + 1e-12
 
 
-def _error(values: NDArray[np.float64], best: NDArray[np.float64]) -> float:
+def _standard_error(values: NDArray[np.float64], best: NDArray[np.float64]) -> float:
+    """Standard error of the paired difference."""
     return float((best - values).std(ddof=1) / len(values) ** 0.5)
 
 
-def _leads(observed: Sequence[JudgedCandidates]) -> NDArray[np.float64]:
-    """The first stage's lead of each question, at the default text weight."""
+def _leads(candidates: Sequence[JudgedCandidates]) -> NDArray[np.float64]:
+    """(questions,) by how much the best page leads the second in the first stage, at the default text weight."""
     leads = []
-    for one in observed:
-        _, scores = fuse.first_stage(one.vectors if one.has_vectors else None, one.text, FIRST, 0.4)
+    for each in candidates:
+        _, scores = fuse.first_stage(each.vectors if each.has_vectors else None, each.text, FIRST, 0.4)
         leads.append(fuse.margin(scores) if len(scores) else 0.0)
     return np.array(leads)
 
@@ -169,21 +193,21 @@ def _gates(leads: NDArray[np.float64]) -> list[float]:
     return [round(float(np.quantile(finite, 1 - share)), 2) for share in GATE_SHARES] if len(finite) else []
 
 
-def _tried(spending: RerankPolicy, one: ReplayResult, best: ReplayResult) -> Trial:
-    gated = float((one.read == 0).mean()) if spending.depth else 0.0
+def _trial(policy: RerankPolicy, result: ReplayResult, best: ReplayResult) -> Trial:
     return Trial(
-        spending,
-        float(one.values.mean()),
-        _error(one.values, best.values),
-        float(np.percentile(one.seconds, 95)),
-        float(one.read.mean()),
-        gated,
+        policy=policy,
+        ndcg=float(result.values.mean()),
+        error=_standard_error(result.values, best.values),
+        p95=float(np.percentile(result.seconds, 95)),
+        read=float(result.read.mean()),
+        gated=float((result.read == 0).mean()) if policy.depth else 0.0,
     )
 
 
-def _front(tried: Sequence[Trial]) -> Iterator[Trial]:
+def _pareto_front(trials: Sequence[Trial]) -> Iterator[Trial]:
+    """Yield the trials that no other trial beats in both quality and time, fastest first."""
     best = -inf
-    for one in sorted(tried, key=lambda one: (one.p95, -one.ndcg)):
-        if one.ndcg > best + 1e-12:
-            best = one.ndcg
-            yield one
+    for trial in sorted(trials, key=lambda trial: (trial.p95, -trial.ndcg)):
+        if trial.ndcg > best + 1e-12:
+            best = trial.ndcg
+            yield trial

@@ -1,4 +1,4 @@
-"""Data sets in other layouts become documents, questions and judgements; nothing is asked of the network."""
+"""Data sets in other layouts become documents, questions and judgements, without the network."""
 
 import io
 import json
@@ -47,7 +47,7 @@ def beir(folder: Path) -> Path:
     return folder
 
 
-def test_texts_of_beir_become_pdfs_judged_as_documents(tmp_path: Path) -> None:
+def test_texts_of_beir_become_pdfs_that_are_judged_as_documents(tmp_path: Path) -> None:
     dataset = open_dataset(str(beir(tmp_path / "beir")), tmp_path / "work")
     assert dataset.unit == "document"
     assert dataset.questions == (Question("q1", "when does it turn?"),)
@@ -64,7 +64,7 @@ def test_texts_of_beir_become_pdfs_judged_as_documents(tmp_path: Path) -> None:
         assert sum(page.get_text().count("word") for page in pdf) == 3000
 
 
-def test_a_second_reading_makes_nothing_anew(tmp_path: Path) -> None:
+def test_opening_a_data_set_again_does_not_convert_it_again(tmp_path: Path) -> None:
     folder = beir(tmp_path / "beir")
     first = open_dataset(str(folder), tmp_path / "work")
     times = {path: path.stat().st_mtime_ns for path in first.documents.iterdir()}
@@ -98,7 +98,7 @@ def test_the_parts_of_vidore_are_joined_with_their_attributes(tmp_path: Path) ->
         assert (dataset.documents / "7.png").read_bytes() == png("red")
 
 
-def test_rows_of_vidores_first_version_are_questions_and_pages(tmp_path: Path) -> None:
+def test_rows_of_vidores_first_version_become_questions_and_pages(tmp_path: Path) -> None:
     write(
         tmp_path / "v1" / "data" / "test-00000-of-00001.parquet",
         {"query": "red?", "image": image("red"), "image_filename": "dir/one.png"},
@@ -112,7 +112,7 @@ def test_rows_of_vidores_first_version_are_questions_and_pages(tmp_path: Path) -
     assert len(list(dataset.documents.iterdir())) == 2
 
 
-def test_a_page_id_that_another_one_begins_with_keeps_its_own_file(tmp_path: Path) -> None:
+def test_a_page_id_that_is_a_prefix_of_another_has_its_own_file(tmp_path: Path) -> None:
     folder = tmp_path / "v2"
     pages = {"1.2": "red", "1": "blue", "1.2.3": "green"}
     write(
@@ -147,9 +147,9 @@ def test_a_page_id_that_another_one_begins_with_keeps_its_own_file(tmp_path: Pat
         (
             "corpus.jsonl",
             '{"_id": "a"}\n{"title": "b"}',
-            r"corpus\.jsonl, line 2: there is no '_id' among title",
+            r"corpus\.jsonl, line 2: '_id' is missing; the keys are title",
         ),
-        ("corpus.jsonl", "nonsense", r"corpus\.jsonl, line 1: 'nonsense' is no JSON"),
+        ("corpus.jsonl", "nonsense", r"corpus\.jsonl, line 1: 'nonsense' is not JSON"),
         (
             "queries.jsonl",
             '{"_id": 5, "text": "x"}',
@@ -160,10 +160,10 @@ def test_a_page_id_that_another_one_begins_with_keeps_its_own_file(tmp_path: Pat
             "query-id\tcorpus-id\tscore\nq1\tMED-1\thigh",
             r"test\.tsv, line 2: .* a whole number",
         ),
-        ("qrels/test.tsv", "q1\tMED-1\t1\nq1 MED-1 1", r"test\.tsv, line 2: 'q1 MED-1 1' stands there"),
+        ("qrels/test.tsv", "q1\tMED-1\t1\nq1 MED-1 1", r"test\.tsv, line 2: the line is 'q1 MED-1 1'"),
     ],
 )
-def test_a_line_of_beir_that_cannot_be_used_is_named(
+def test_the_error_for_a_line_of_beir_that_cannot_be_used_names_it(
     tmp_path: Path, file: str, text: str, message: str
 ) -> None:
     folder = beir(tmp_path / "beir")
@@ -172,10 +172,10 @@ def test_a_line_of_beir_that_cannot_be_used_is_named(
         open_dataset(str(folder), tmp_path / "work")
 
 
-def test_what_is_no_data_set_is_told_with_what_would_be(tmp_path: Path) -> None:
+def test_the_error_for_something_else_than_a_data_set_names_the_layouts(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"neither pdfs/ with queries\.jsonl"):
         open_dataset(str(tmp_path), tmp_path / "work")
-    with pytest.raises(NotFound, match="nor is it an id like owner/name"):
+    with pytest.raises(NotFound, match="neither a folder nor an id such as owner/name"):
         open_dataset("no such folder", tmp_path / "work")
     write(
         tmp_path / "bare" / "corpus" / "test-0.parquet",
@@ -183,11 +183,11 @@ def test_what_is_no_data_set_is_told_with_what_would_be(tmp_path: Path) -> None:
     )
     write(tmp_path / "bare" / "queries" / "test-0.parquet", {"query-id": 1, "query": "x"})
     write(tmp_path / "bare" / "qrels" / "test-0.parquet", {"query-id": 1, "corpus-id": 1, "score": 1})
-    with pytest.raises(FolioscopeError, match="page '1' has no image in it"):
+    with pytest.raises(FolioscopeError, match="page '1' has no image: check"):
         open_dataset(str(tmp_path / "bare"), tmp_path / "work")
 
 
-def test_a_data_set_of_the_hub_says_how_to_get_it_without_network(
+def test_the_error_for_an_unreachable_hub_names_the_command_that_fetches_the_data_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))

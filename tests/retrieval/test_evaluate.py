@@ -1,3 +1,5 @@
+"""Reading of our own data sets, their errors, and the measures of every stage."""
+
 from pathlib import Path
 
 import pytest
@@ -25,13 +27,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_data_set_is_read_and_unjudged_questions_are_left_out(folder: Path) -> None:
+def test_reading_a_data_set_leaves_out_questions_without_judgements(folder: Path) -> None:
     dataset = evaluate.read_dataset(folder)
     assert [q.query_id for q in dataset.questions] == ["q1", "q2"]
     assert dataset.qrels["q2"] == {"b c.pdf#page=1": 2, "a.pdf#page=1": 0}
 
 
-def test_a_folder_that_is_no_data_set_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_data_set_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="it has no pdfs"):
         evaluate.read_dataset(tmp_path)
 
@@ -43,11 +45,11 @@ QRELS = "q1 0 a.pdf#page=2 1\n"
 @pytest.mark.parametrize(
     ("queries", "qrels", "message"),
     [
-        (QUERIES + "\n{no json\n", QRELS, r"queries\.jsonl, line 3: '{no json' is no JSON .*; expected a JSON object"),
-        ("[1, 2]", QRELS, r"queries\.jsonl, line 1: \[1, 2\] stands there; expected a JSON object"),
-        ('{"text": "x"}', QRELS, r"line 1: there is no 'query_id' among text; expected query_id: a text"),
-        ("{}", QRELS, r"line 1: there is no 'query_id' among no keys at all"),
-        ('{"query_id": "q1"}', QRELS, r"queries\.jsonl, line 1: there is no 'text' among query_id"),
+        (QUERIES + "\n{no json\n", QRELS, r"queries\.jsonl, line 3: '{no json' is not JSON .*; expected a JSON object"),
+        ("[1, 2]", QRELS, r"queries\.jsonl, line 1: the line is \[1, 2\]; expected a JSON object"),
+        ('{"text": "x"}', QRELS, r"line 1: 'query_id' is missing; the keys are text; expected query_id: a text"),
+        ("{}", QRELS, r"line 1: 'query_id' is missing; expected query_id"),
+        ('{"query_id": "q1"}', QRELS, r"queries\.jsonl, line 1: 'text' is missing; the keys are query_id;"),
         ('{"query_id": 1, "text": "x"}', QRELS, r"queries\.jsonl, line 1: query_id is 1; expected query_id: a text"),
         ('{"query_id": "q1", "text": null}', QRELS, r"line 1: text is None; expected text: a text"),
         ('{"query_id": "q1", "text": " "}', QRELS, r"line 1: text is ' '; expected text: a text"),
@@ -55,19 +57,19 @@ QRELS = "q1 0 a.pdf#page=2 1\n"
         ('{"query_id": "q1", "text": "x", "document": ["a"]}', QRELS, r"document is \['a'\]; expected document"),
         ('{"query_id": "q1", "text": "x", "sources": {"a": 1}}', QRELS, r"sources is {'a': 1}; .* a list of texts"),
         ('{"query_id": "q1", "text": "x", "kind": [1]}', QRELS, r"kind is \[1\]; expected kind: a text or a list"),
-        (QUERIES * 2, QRELS, r"queries\.jsonl, line 2: query_id 'q1' stands on line 1 too; expected another query_id"),
-        ("\n \n", QRELS, r"queries\.jsonl is empty: it needs a line for each question"),
-        (QUERIES, "\nq1 1\n", r"qrels\.txt, line 2: 'q1 1' stands there; expected 'QUERY_ID 0 report\.pdf"),
-        (QUERIES, "q1 0 1\n", r"qrels\.txt, line 1: 'q1 0 1' stands there"),
+        (QUERIES * 2, QRELS, r"queries\.jsonl, line 2: query_id 'q1' is also on line 1; expected a different query_id"),
+        ("\n \n", QRELS, r"queries\.jsonl is empty: it needs a line for each question, such as"),
+        (QUERIES, "\nq1 1\n", r"qrels\.txt, line 2: the line is 'q1 1'; expected 'QUERY_ID 0 report\.pdf"),
+        (QUERIES, "q1 0 1\n", r"qrels\.txt, line 1: the line is 'q1 0 1'"),
         (QUERIES, "q1 0 a.pdf#page=2 yes\n", r"qrels\.txt, line 1: the grade is 'yes'; expected a whole number"),
         (QUERIES, "q1 0 a.pdf#page=2 0.5\n", r"qrels\.txt, line 1: the grade is '0\.5'; expected a whole number"),
-        (QUERIES, QRELS + "q7 0 a.pdf#page=2 1", r"qrels\.txt, line 2: the question is 'q7'; expected a query_id that"),
-        (QUERIES, QRELS + "q1 0 a.pdf#page=2 0", r"line 2: 'q1' gives 'a.pdf#page=2' the grade 0, an earlier line"),
+        (QUERIES, QRELS + "q7 0 a.pdf#page=2 1", r"qrels\.txt, line 2: the question is 'q7'; expected a query_id of"),
+        (QUERIES, QRELS + "q1 0 a.pdf#page=2 0", r"gives 'a.pdf#page=2' the grade 0, and an earlier line gives it 1"),
         (QUERIES, "", r"qrels\.txt is empty: it needs lines like"),
         (QUERIES, "q1 0 a.pdf#page=2 0\n", r"qrels\.txt has no grade above 0"),
     ],
 )  # fmt: skip
-def test_a_line_that_cannot_be_used_is_named_with_what_is_expected(
+def test_the_error_for_a_line_that_cannot_be_used_names_the_line_and_the_expected_content(
     tmp_path: Path, queries: str, qrels: str, message: str
 ) -> None:
     (tmp_path / "pdfs").mkdir()
@@ -77,17 +79,17 @@ def test_a_line_that_cannot_be_used_is_named_with_what_is_expected(
         evaluate.read_dataset(tmp_path)
 
 
-def test_a_data_set_in_another_encoding_is_refused_and_a_byte_order_mark_is_not(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_accepted_and_another_encoding_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "pdfs").mkdir()
     (tmp_path / "queries.jsonl").write_bytes(b"\xef\xbb\xbf" + QUERIES.encode())
     (tmp_path / "qrels.txt").write_text("q1\t0\ta.pdf#page=2\t1\n")
     assert evaluate.read_dataset(tmp_path).qrels == {"q1": {"a.pdf#page=2": 1}}
     (tmp_path / "queries.jsonl").write_bytes(QUERIES.encode() + '{"text": "Überprüfung"}'.encode("latin-1"))
-    with pytest.raises(BadDataset, match=r"queries\.jsonl, line 2: b.* is no UTF-8; expected text in UTF-8"):
+    with pytest.raises(BadDataset, match=r"queries\.jsonl, line 2: b.* is not UTF-8; expected text in UTF-8"):
         evaluate.read_dataset(tmp_path)
 
 
-def test_measures_are_those_worked_out_by_hand(folder: Path) -> None:
+def test_measures_equal_those_calculated_by_hand(folder: Path) -> None:
     dataset = evaluate.read_dataset(folder)
     run = {"q1": {"x#page=1": 3.0, "a.pdf#page=2": 2.0}, "q2": {"b c.pdf#page=1": 1.0}}
     values = evaluate.judge(dataset, run)
@@ -96,7 +98,7 @@ def test_measures_are_those_worked_out_by_hand(folder: Path) -> None:
     assert evaluate.judge(dataset, {})["R@100"] == (0.0, 0.0)
 
 
-def test_every_stage_is_judged(folder: Path, store: Store, encoder: HashingEncoder) -> None:
+def test_every_stage_is_measured(folder: Path, store: Store, encoder: HashingEncoder) -> None:
     with store.writing():
         add_document(store, encoder, "a.pdf", ["pump passed", "pump failed"])
         add_document(store, encoder, "b c.pdf", ["revenue"])
@@ -108,7 +110,7 @@ def test_every_stage_is_judged(folder: Path, store: Store, encoder: HashingEncod
     assert len(result.seconds["recall"]) == 2
 
 
-def test_an_index_without_the_judged_documents_is_refused(
+def test_an_index_without_the_judged_documents_is_rejected(
     folder: Path, store: Store, encoder: HashingEncoder
 ) -> None:
     with pytest.raises(NotFound, match="lacks 2 judged documents"):
@@ -120,6 +122,6 @@ def test_an_index_without_the_judged_documents_is_refused(
         )
 
 
-def test_the_randomization_test_tells_chance_from_gain() -> None:
+def test_the_randomization_test_distinguishes_a_gain_from_chance() -> None:
     assert evaluate.paired_p([0.5] * 30, [0.6] * 30) < 0.001
     assert evaluate.paired_p([0.1, 0.9] * 15, [0.9, 0.1] * 15) > 0.5

@@ -1,4 +1,4 @@
-"""Replaying, tuning and calibrating on observations whose right answers are known by construction."""
+"""Replay, tuning and calibration on made candidates, whose relevant pages are known by construction."""
 
 import json
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ from tests.build import add_document
 PAGES = 30
 
 
-def made(
+def make_candidates(
     count: int, *, rerank_noise: float, first_noise: float, seed: int = 0
 ) -> tuple[Dataset, list[JudgedCandidates]]:
-    """Questions with one relevant page each, at a random place; scores are 1 for it, 0 for others, plus noise."""
+    """Questions with one relevant page each, whose MaxSim is 1 and rerank score 4 above the others', plus noise."""
     rng = np.random.default_rng(seed)
-    questions, qrels, observed = [], {}, []
+    questions, qrels, candidates = [], {}, []
     for n in range(count):
         relevant = np.zeros(PAGES, np.bool_)
         relevant[rng.integers(PAGES)] = True
@@ -41,17 +41,25 @@ def made(
         pages = tuple(Page("d", at + 1, "d.pdf") for at in range(PAGES))
         vectors = relevant + rng.normal(0, first_noise, PAGES) + 10
         rerank = 4 * relevant - 2 + rng.normal(0, rerank_noise, PAGES)
-        observed.append(
+        candidates.append(
             JudgedCandidates(
-                question, pages, vectors, np.zeros(PAGES), np.zeros(PAGES), rerank, relevant, 0.05, 0.02
+                question=question,
+                pages=pages,
+                vectors=vectors,
+                text=np.zeros(PAGES),
+                place=np.zeros(PAGES),
+                rerank=rerank,
+                relevant=relevant,
+                first_s=0.05,
+                page_s=0.02,
             )
         )
         questions.append(question)
         qrels[f"q{n}"] = {pages[int(relevant.argmax())].name: 1}
-    return Dataset(Path("made"), Path("made/pdfs"), tuple(questions), qrels), observed
+    return Dataset(Path("made"), Path("made/pdfs"), tuple(questions), qrels), candidates
 
 
-def test_a_replay_gives_the_order_that_the_search_gives(store: Store, encoder: HashingEncoder) -> None:
+def test_a_replay_ranks_pages_as_the_search_does(store: Store, encoder: HashingEncoder) -> None:
     with store.writing():
         add_document(
             store, encoder, "a.pdf", ["pump passed", "pump failed twice", "oil", "pump oil", "failed"]
@@ -71,7 +79,7 @@ def test_a_replay_gives_the_order_that_the_search_gives(store: Store, encoder: H
             assert read == sum(hit.reranked for hit in result.hits)
 
 
-def test_the_gate_spends_nothing_on_what_the_first_stage_has_decided(
+def test_nothing_is_reranked_if_the_lead_of_the_first_stages_best_page_passes_the_gate(
     store: Store, encoder: HashingEncoder
 ) -> None:
     with store.writing():
@@ -85,8 +93,8 @@ def test_the_gate_spends_nothing_on_what_the_first_stage_has_decided(
     )
 
 
-def test_reading_ends_at_the_first_page_that_was_not_observed() -> None:
-    _, (one,) = made(1, rerank_noise=0.1, first_noise=1.0)
+def test_a_replay_reranks_up_to_the_first_page_without_a_recorded_score() -> None:
+    _, (one,) = make_candidates(1, rerank_noise=0.1, first_noise=1.0)
     first, _ = fuse.first_stage(one.vectors, one.text, 100, 0.4)
     rerank = one.rerank.copy()
     rerank[first[3]] = np.nan
@@ -94,82 +102,82 @@ def test_reading_ends_at_the_first_page_that_was_not_observed() -> None:
     assert (read, ranked[3:]) == (3, first[3:])
 
 
-def test_a_reranker_that_knows_pays_and_one_that_guesses_does_not() -> None:
+def test_an_informed_reranker_pays_and_a_random_one_does_not() -> None:
     before = RerankPolicy(0.4, 0.5, 20)
-    dataset, knows = made(60, rerank_noise=0.3, first_noise=1.0)
-    tuned = tune(dataset, knows, before)
+    dataset, informed = make_candidates(60, rerank_noise=0.3, first_noise=1.0)
+    tuned = tune(dataset, informed, before)
     assert tuned.pays
-    assert tuned.chosen.spending.depth > 0
+    assert tuned.chosen.policy.depth > 0
     assert tuned.chosen.ndcg > tuned.first.ndcg + 0.2
     assert tuned.held_out >= tuned.held_out_before
-    dataset, guesses = made(60, rerank_noise=50.0, first_noise=0.3)
-    tuned = tune(dataset, guesses, before)
+    dataset, random = make_candidates(60, rerank_noise=50.0, first_noise=0.3)
+    tuned = tune(dataset, random, before)
     assert not tuned.pays
-    assert tuned.chosen.spending.depth == 0
+    assert tuned.chosen.policy.depth == 0
     assert tuned.chosen.p95 == pytest.approx(0.05)
 
 
-def test_a_first_stage_that_is_sure_half_of_the_time_gets_a_gate() -> None:
-    dataset, sure = made(40, rerank_noise=0.3, first_noise=0.01)
-    _, unsure = made(40, rerank_noise=0.3, first_noise=2.0, seed=1)
+def test_a_gate_is_chosen_if_the_first_stage_decides_half_of_the_questions() -> None:
+    dataset, sure = make_candidates(40, rerank_noise=0.3, first_noise=0.01)
+    _, unsure = make_candidates(40, rerank_noise=0.3, first_noise=2.0, seed=1)
     renamed = [replace(one, question=Question(f"u{n}", "")) for n, one in enumerate(unsure)]
     grades = {f"u{n}": {one.pages[int(one.relevant.argmax())].name: 1} for n, one in enumerate(unsure)}
     both = Dataset(Path("x"), Path("x"), (), {**dataset.qrels, **grades})
     tuned = tune(both, [*sure, *renamed], RerankPolicy(0.4, 0.5, 20))
-    assert tuned.chosen.spending.gate < inf
+    assert tuned.chosen.policy.gate < inf
     assert 0.3 < tuned.chosen.gated <= 0.6
-    ungated = replay(both, [*sure, *renamed], replace(tuned.chosen.spending, gate=inf))
+    ungated = replay(both, [*sure, *renamed], replace(tuned.chosen.policy, gate=inf))
     assert tuned.chosen.ndcg == pytest.approx(ungated.values.mean(), abs=0.02)
 
 
-def test_the_front_holds_what_nothing_else_beats_and_too_few_questions_are_refused() -> None:
-    dataset, observed = made(30, rerank_noise=0.5, first_noise=1.0)
-    tuned = tune(dataset, observed, RerankPolicy(0.4, 0.5, 20))
-    for one in tuned.front:
-        assert not any(other.ndcg > one.ndcg and other.p95 <= one.p95 for other in tuned.tried)
-    assert [one.p95 for one in tuned.front] == sorted(one.p95 for one in tuned.front)
+def test_no_trial_beats_the_pareto_front_and_too_few_questions_are_rejected() -> None:
+    dataset, candidates = make_candidates(30, rerank_noise=0.5, first_noise=1.0)
+    tuned = tune(dataset, candidates, RerankPolicy(0.4, 0.5, 20))
+    for trial in tuned.front:
+        assert not any(other.ndcg > trial.ndcg and other.p95 <= trial.p95 for other in tuned.tried)
+    assert [trial.p95 for trial in tuned.front] == sorted(trial.p95 for trial in tuned.front)
     with pytest.raises(ValueError, match="9 questions are too few"):
-        tune(dataset, observed[:9], RerankPolicy(0.4, 0.5, 20))
+        tune(dataset, candidates[:9], RerankPolicy(0.4, 0.5, 20))
 
 
 # Calibration
 
 
-def fitted(observed: Sequence[JudgedCandidates]) -> Calibration:
-    return fit_calibration(observed, reranker="ours", encoder="theirs", dataset="made")
+def fit(candidates: Sequence[JudgedCandidates]) -> Calibration:
+    return fit_calibration(candidates, reranker="ours", encoder="theirs", dataset="made")
 
 
 def test_a_calibrated_score_is_the_share_of_relevant_pages() -> None:
-    _, observed = made(300, rerank_noise=1.5, first_noise=1.0)
-    calibration = fitted(observed)
+    _, candidates = make_candidates(300, rerank_noise=1.5, first_noise=1.0)
+    calibration = fit(candidates)
     assert calibration.ece < 0.02 < calibration.ece_before
     assert calibration.log_loss < calibration.log_loss_before
     # By Bayes: of pages with score s, relevant ones are 1 : 29 * exp(-(s - 2)^2 / 2v + (s + 2)^2 / 2v) with v = 2.25.
     for score in (0.0, 1.0, 2.0):
         odds = np.exp(((score + 2) ** 2 - (score - 2) ** 2) / 4.5) / (PAGES - 1)
         assert calibration.probability(np.array([score]))[0] == pytest.approx(odds / (1 + odds), abs=0.08)
-    plot = reliability(observed, calibration.method)
+    plot = reliability(candidates, calibration.method)
     assert sum(one.pages for one in plot) == 300 * PAGES
     assert [one.predicted for one in plot] == sorted(one.predicted for one in plot)
 
 
-def test_the_curve_never_falls_and_never_says_certain() -> None:
-    _, observed = made(100, rerank_noise=2.0, first_noise=1.0)
+def test_the_curve_never_falls_and_never_reaches_0_or_1() -> None:
+    _, candidates = make_candidates(100, rerank_noise=2.0, first_noise=1.0)
     for method in ("platt", "isotonic"):
-        scores, labels, _ = calibrate._pairs(observed)
+        scores, labels, _ = calibrate._reranked(candidates)
         curve = confidence.predict(method, *calibrate._fit(method, scores, labels), np.linspace(-9, 9, 200))
         assert (np.diff(curve) >= -1e-12).all()
         assert 0 < curve.min() < curve.max() < 1
 
 
-def test_isotonic_pools_what_violates_the_order() -> None:
-    """Worked out by hand: 1 0 | 1 are pooled to a half, then 1."""
+def test_isotonic_regression_pools_adjacent_violators() -> None:
+    """By hand: 1 and 0, in the wrong order, are pooled to a half; the last value is 1."""
     x, y = calibrate._isotonic(np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, True, False, True]))
     assert x.tolist() == [1.0, 2.5, 4.0]
     assert y.tolist() == [0.0, 0.5, 1.0]
 
 
-def test_the_calibration_error_is_the_distance_from_the_diagonal() -> None:
+def test_the_calibration_error_is_the_mean_distance_from_the_diagonal() -> None:
     predicted = np.repeat([0.2, 0.8], 50)
     labels = np.concatenate(
         [np.arange(50) % 5 < 1, np.arange(50) % 5 < 3]
@@ -177,9 +185,9 @@ def test_the_calibration_error_is_the_distance_from_the_diagonal() -> None:
     assert ece(predicted, labels) == pytest.approx((0.0 * 50 + 0.2 * 50) / 100, abs=1e-9)
 
 
-def test_a_calibration_is_kept_with_the_index_and_refused_for_another_reranker(tmp_path: Path) -> None:
-    _, observed = made(60, rerank_noise=1.0, first_noise=1.0)
-    calibration = fitted(observed)
+def test_a_calibration_is_stored_in_the_index_and_rejected_for_another_reranker(tmp_path: Path) -> None:
+    _, candidates = make_candidates(60, rerank_noise=1.0, first_noise=1.0)
+    calibration = fit(candidates)
     assert confidence.load_calibration(str(tmp_path), reranker="ours", encoder="theirs") is None
     place = confidence.save_calibration(calibration, str(tmp_path))
     assert confidence.load_calibration(str(tmp_path), reranker="ours", encoder="theirs") == calibration
@@ -192,20 +200,20 @@ def test_a_calibration_is_kept_with_the_index_and_refused_for_another_reranker(t
         confidence.load_calibration(str(tmp_path), reranker="ours", encoder="theirs")
 
 
-def test_too_little_to_calibrate_by_is_refused() -> None:
-    _, observed = made(29, rerank_noise=1.0, first_noise=1.0)
+def test_too_few_questions_are_not_calibrated() -> None:
+    _, candidates = make_candidates(29, rerank_noise=1.0, first_noise=1.0)
     with pytest.raises(FolioscopeError, match="29 questions with 29 relevant pages"):
-        fitted(observed)
+        fit(candidates)
 
 
-def test_documents_are_judged_by_their_best_page() -> None:
+def test_the_rank_of_a_document_is_that_of_its_best_page() -> None:
     pages = [Page("a", 1, "a.pdf"), Page("b", 1, "b.pdf"), Page("a", 2, "a.pdf")]
     assert evaluate.as_run(pages, "document") == {"a.pdf": 3.0, "b.pdf": 2.0}
     assert evaluate.document_of("a.pdf#page=12") == "a.pdf"
     assert evaluate.document_of("a#page=b.pdf") == "a#page=b.pdf"
 
 
-def test_confidence_comes_with_the_hits_and_keeps_the_likely_ones(
+def test_hits_have_a_confidence_and_min_confidence_drops_the_unlikely_ones(
     store: Store, encoder: HashingEncoder
 ) -> None:
     """The share of the question's words, 1, 1/2 or 0, as .8, .5 or .2."""

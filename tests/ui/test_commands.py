@@ -1,6 +1,7 @@
-"""What all commands have in common: quick help, an example, and strict JSON."""
+"""Every command has quick help, an example, and strict JSON."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ HEAVY = ["gradio", "lancedb", "numpy", "onnxruntime", "pandas", "pyarrow", "pyda
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command of the command line that does something, with its name in words."""
+    """Yield every command that is not a group, with the words of its name."""
     group = group or typer.main.get_command(app.app)
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
@@ -33,16 +34,18 @@ ALL = dict(commands())
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
-def test_a_command_has_json_and_an_example_and_its_help_is_whole_sentences(path: tuple[str, ...]) -> None:
+def test_every_command_has_json_an_example_and_help_in_whole_sentences(path: tuple[str, ...]) -> None:
     command = ALL[path]
     assert "--json" in {name for parameter in command.params for name in parameter.opts}
     assert command.epilog.startswith(f"Example: folioscope {' '.join(path)}")
     assert command.help.endswith(".")
     for parameter in command.params:
         assert parameter.help.endswith("."), parameter.name
+    texts = " ".join([command.help, *(parameter.help for parameter in command.params)])
+    assert not re.search(r"recall lists|\btold\b|\bshall\b|\bspending\b", texts)
 
 
-def answered_without(heavy: list[str], *calls: list[str]) -> None:
+def check_imports(heavy: list[str], *calls: list[str]) -> None:
     """Run each call in one fresh process, and check which of `heavy` it imported."""
     script = (
         "import sys\n"
@@ -62,15 +65,15 @@ def answered_without(heavy: list[str], *calls: list[str]) -> None:
 
 def test_the_help_of_every_command_and_group_imports_nothing_heavy() -> None:
     groups = {path[:-1] for path in ALL}
-    answered_without(HEAVY, *([*path, "--help"] for path in [*sorted(groups), *ALL]))
+    check_imports(HEAVY, *([*path, "--help"] for path in [*sorted(groups), *ALL]))
 
 
-def test_wrong_arguments_are_refused_before_anything_heavy_is_imported() -> None:
+def test_wrong_arguments_are_rejected_before_anything_heavy_is_imported() -> None:
     unknown = [[*path, "--no-such-option"] for path in ALL]
     missing = [[*path] for path, command in ALL.items() if any(p.required for p in command.params)]
     assert ["search"] in missing
     assert ["docs", "remove"] in missing
-    answered_without(
+    check_imports(
         HEAVY,
         *unknown,
         *missing,
@@ -94,7 +97,7 @@ def seconds_to_first_line(*command: str) -> float:
 
 
 @pytest.mark.parametrize("call", [["search", "tides"], ["serve", "--port", "0"]], ids=["search", "serve"])
-def test_search_and_serve_say_at_once_what_they_do(call: list[str], tmp_path: Path) -> None:
+def test_search_and_serve_announce_their_work_at_once(call: list[str], tmp_path: Path) -> None:
     bare = ["-c", "import typer, sys; print('typer', file=sys.stderr)"]
     ours = ["-m", "ui.cli", *call, "--index", str(tmp_path / "none.lance"), "--json"]
     pairs = [(seconds_to_first_line(*ours), seconds_to_first_line(*bare)) for _ in range(5)]
@@ -103,9 +106,18 @@ def test_search_and_serve_say_at_once_what_they_do(call: list[str], tmp_path: Pa
     assert quickest < 2.5 * bare_quickest, pairs
 
 
-def test_json_has_no_infinity_and_no_nan() -> None:
-    said = json_text({"gate": float("inf"), "low": [-float("inf"), float("nan"), 0.5], "n": 3, 4: None})
-    assert said == '{"gate": null, "low": [null, null, 0.5], "n": 3, "4": null}'
+MEASURE = re.compile(r"(nDCG|RR|R)@\d+")  # as ir_measures writes them
+
+
+def check_keys(value: Any) -> None:
+    """Check that all keys are in snake_case, apart from the names of measures."""
+    if isinstance(value, list):
+        for each in value:
+            check_keys(each)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            assert re.fullmatch(r"[a-z][a-z0-9_]*", key) or MEASURE.fullmatch(key), key
+            check_keys(each)
 
 
 Run = Callable[..., tuple[int, list[Any], str]]
@@ -113,21 +125,48 @@ Run = Callable[..., tuple[int, list[Any], str]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Call `folioscope ... --json`: returns the exit code, the objects on stdout, read strictly, and stderr."""
+    """Call `folioscope ... --json`. Returns the exit code, the objects on stdout, parsed strictly, and stderr."""
 
-    def refused(constant: str) -> None:
+    def reject(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    def called(*arguments: object) -> tuple[int, list[Any], str]:
+    def call(*arguments: object) -> tuple[int, list[Any], str]:
         monkeypatch.setattr(sys, "argv", ["folioscope", *map(str, arguments), "--json"])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             app.main()
-        said = capsys.readouterr()
-        rows = [json.loads(line, parse_constant=refused) for line in said.out.splitlines()]
-        return int(ended.value.code or 0), rows, said.err
+        printed = capsys.readouterr()
+        rows = [json.loads(line, parse_constant=reject) for line in printed.out.splitlines()]
+        for row in rows:
+            check_keys(row)
+        return int(ended.value.code or 0), rows, printed.err
 
-    return called
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "x", "--top", "many"], "--top"),
+        (["search", "x", "--top", "0"], "--top"),
+        (["search", "x", "--min-confidence", "1.5"], "--min-confidence"),
+        (["search", "x", "--since", "2024-13"], "'2024-13' is not a date"),
+        (["search", "x", "--until", "soon"], "'soon' is not a date"),
+        (["serve", "--port", "many"], "--port"),
+    ],
+)
+def test_a_wrong_value_is_rejected_before_loading_is_announced(
+    run: Run, arguments: list[str], message: str
+) -> None:
+    code, (answer,), printed = run(*arguments)
+    assert code == 2
+    assert message in answer["error"]["message"]
+    assert printed == ""
+
+
+def test_json_has_no_infinity_and_no_nan() -> None:
+    text = json_text({"gate": float("inf"), "low": [-float("inf"), float("nan"), 0.5], "n": 3, 4: None})
+    assert text == '{"gate": null, "low": [null, null, 0.5], "n": 3, "4": null}'
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +185,9 @@ def test_every_command_prints_strict_json_and_nothing_else(run: Run, dataset: Pa
     place, smoke = ("-i", tmp_path / "i.lance"), ("-p", "smoke")
     code, rows, _ = run("ingest", dataset / "pdfs", *place, *smoke)
     assert (code, rows[-1]["event"], rows[-1]["pages_done"]) == (0, "finished", 12)
-    code, (found,), said = run("search", "harbour07", *place, *smoke)
-    assert (code, found["hits"][0]["page"]) == (0, "a.pdf#page=8")
-    assert said.startswith("Loading the index and the models ...\n")
+    code, (result,), printed = run("search", "harbour07", *place, *smoke)
+    assert (code, result["hits"][0]["page"]) == (0, "a.pdf#page=8")
+    assert printed.startswith("Loading the index and the models ...\n")
 
     def one(*arguments: object) -> Any:
         code, (answer,), _ = run(*arguments)
@@ -159,9 +198,9 @@ def test_every_command_prints_strict_json_and_nothing_else(run: Run, dataset: Pa
     assert one("docs", "tag", "a.pdf", "sea", *place)["tags"] == ["sea"]
     assert one("docs", "ledger", *place)["outcome"] == "done"
     assert one("index", "info", *place)["documents"] == 1
-    assert one("index", "build", *place)["pages in the lists"] == 12
+    assert one("index", "build", *place)["inverted_index_pages"] == 12
     assert one("index", "refresh", *place)["refreshed"] is False
-    assert one("index", "stats", *place)["pages in the lists"] == 12
+    assert one("index", "stats", *place)["inverted_index_pages"] == 12
     assert one("index", "verify", *place, *smoke, "--questions", 3)["problems"] == []
     assert one("index", "drop", *place)["dropped"] is True
     assert one("index", "optimize", *place)["optimized"] is True
@@ -178,19 +217,17 @@ def test_every_command_prints_strict_json_and_nothing_else(run: Run, dataset: Pa
     assert (code, error["error"]["code"]) == (2, "NotFound")
 
 
-def test_measurements_are_strict_json_also_where_a_value_is_infinite_or_not_a_number(
-    run: Run, dataset: Path, tmp_path: Path
-) -> None:
+def test_measurements_with_infinite_values_are_strict_json(run: Run, dataset: Path, tmp_path: Path) -> None:
     index = ("-i", tmp_path / "e.lance")
-    code, (measured,), said = run("evaluate", dataset, *index, "-p", "smoke")
+    code, (measured,), printed = run("evaluate", dataset, *index, "-p", "smoke")
     assert (code, measured["questions"]) == (0, 12)
-    assert "12 pages embedded" in said  # progress goes to standard error
+    assert "12 pages embedded" in printed  # progress goes to standard error
     code, (tuned,), _ = run("tune", dataset, *index, "-p", "smoke")
     assert code == 0
-    assert tuned["before"]["spending"]["gate"] is None  # no gate is an infinite one
-    code, (refused,), _ = run("calibrate", dataset, *index, "-p", "smoke")
-    assert (code, refused["error"]["code"]) == (2, "FolioscopeError")
-    assert "too few to calibrate" in refused["error"]["message"]
+    assert tuned["before"]["policy"]["gate"] is None  # without a gate it is infinite
+    code, (answer,), _ = run("calibrate", dataset, *index, "-p", "smoke")
+    assert (code, answer["error"]["code"]) == (2, "FolioscopeError")
+    assert "too few to calibrate" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -234,8 +271,8 @@ def test_serve_prints_its_address_as_a_line_of_json(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            said = json.loads(process.stdout.readline())
+            line = json.loads(process.stdout.readline())
         finally:
             process.terminate()
-    assert list(said) == ["url"]
-    assert said["url"].startswith("http://127.0.0.1:")
+    assert list(line) == ["url"]
+    assert line["url"].startswith("http://127.0.0.1:")

@@ -1,4 +1,4 @@
-"""The demo as `make demo` runs it, on all samples with the models that ship: it must find what it shows."""
+"""The demo as `make demo` runs it, on all samples with the models that ship."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ def demo(folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_the_demo_answers_ten_questions_and_does_nothing_twice(tmp_path: Path) -> None:
+def test_the_demo_answers_ten_questions_and_a_second_run_ingests_nothing(tmp_path: Path) -> None:
     first = demo(tmp_path)
     assert "12 files, 100 pages embedded" in first
     assert first.count("reranked the first") == 10

@@ -1,6 +1,7 @@
-"""evaluate, tune and calibrate from a data set on disk to tables, profile, report and confidences."""
+"""evaluate, tune and calibrate: from a data set on disk to tables, a profile, a report and confidences."""
 
 import json
+import logging
 from pathlib import Path
 
 import pymupdf
@@ -17,7 +18,7 @@ QUESTIONS = 40
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty pages with a word of their own among common ones, and a question for each; every tenth is a table's."""
+    """Forty pages, each with a word that no other page has, and a question for each; every fifth is about a table."""
     folder = tmp_path_factory.mktemp("data") / "harbours"
     (folder / "pdfs").mkdir(parents=True)
     with pymupdf.open() as pdf:
@@ -58,20 +59,23 @@ def test_stages_slices_and_profiles_are_compared_on_the_same_questions(
     run_evaluation(
         str(dataset), index="", profiles=[profile, str(plain)], within=False, read=10, as_json=True, html=page
     )
-    first, second, pair = map(json.loads, capsys.readouterr().out.splitlines())
+    first, second, comparison = map(json.loads, capsys.readouterr().out.splitlines())
     assert (first["questions"], first["stages"]["reranked"]["R@10"]) == (QUESTIONS, 1.0)
-    assert first["slices"]["sources: Table"]["questions"] == 8
-    assert first["pages read"] == 20  # the profile's depth, though more may be read
-    assert second["pages read"] == 0
-    assert second["stages"]["reranked"] == second["stages"]["first stage"]
-    assert pair["questions"] == QUESTIONS
+    assert [(row["attribute"], row["value"], row["questions"]) for row in first["slices"]] == [
+        ("sources", "Table", 8)
+    ]
+    assert set(first["slices"][0]["ndcg"]) == {"text", "vectors", "first_stage", "reranked"}
+    assert first["pages_read"] == 20  # the profile's depth, though more may be read
+    assert second["pages_read"] == 0
+    assert second["stages"]["reranked"] == second["stages"]["first_stage"]
+    assert comparison["questions"] == QUESTIONS
     text = page.read_text()
     assert text.count("<svg") >= 5
     assert "Is a score a probability?" in text
     assert "http://" not in text.replace("http://www.w3.org", "")
 
 
-def test_tuning_writes_a_profile_that_says_what_it_was_measured_on(
+def test_tuning_writes_a_profile_with_a_comment_on_its_measurement(
     dataset: Path, profile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tuned, page = tmp_path / "tuned.yaml", tmp_path / "tuned.html"
@@ -85,9 +89,9 @@ def test_tuning_writes_a_profile_that_says_what_it_was_measured_on(
         write=tuned,
         html=page,
     )
-    said = " ".join(capsys.readouterr().out.split())
-    assert "what was tried" in said
-    assert "Reranking" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "settings that were tried" in printed
+    assert "Reranking" in printed
     head = tuned.read_text().splitlines()[0]
     assert head.startswith("# Tuned on harbours, 40 questions, from the profile ")
     settings = load_profile(str(tuned))
@@ -117,7 +121,7 @@ def test_a_profile_without_a_reranker_has_nothing_to_tune_or_calibrate(dataset: 
         )
 
 
-def test_after_calibrating_searches_tell_how_likely_a_page_answers(
+def test_searches_of_a_calibrated_index_report_the_probability_that_a_page_answers(
     dataset: Path, profile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index = str(tmp_path / "c.lance")
@@ -130,8 +134,8 @@ def test_after_calibrating_searches_tell_how_likely_a_page_answers(
         as_json=False,
         html=tmp_path / "c.html",
     )
-    said = " ".join(capsys.readouterr().out.split())
-    assert "expected calibration error" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "expected calibration error" in printed
     settings = load_profile(profile)
     searcher, _ = factory.open_searcher(index, settings)
     best = searcher.search("what has harbour07 with common0?").hits[0]
@@ -152,21 +156,29 @@ def test_after_calibrating_searches_tell_how_likely_a_page_answers(
         )
 
 
-def test_a_calibration_of_another_reranker_is_said_and_not_used(
-    dataset: Path, profile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_calibration_of_another_reranker_is_reported_and_not_used(
+    dataset: Path,
+    profile: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(
+        logging.getLogger("folioscope"), "propagate", True
+    )  # the command line sets it to False
+    caplog.set_level(logging.INFO, logger="folioscope")
     index = str(tmp_path / "d.lance")
     run_calibrate(
         str(dataset), index=index, target="", profile=profile, within=False, as_json=True, html=None
     )
-    kept = tmp_path / "d.lance" / "calibration.json"
-    kept.write_text(kept.read_text().replace('"reranker": "overlap"', '"reranker": "another"'))
+    file = tmp_path / "d.lance" / "calibration.json"
+    file.write_text(file.read_text().replace('"reranker": "overlap"', '"reranker": "another"'))
     searcher, _ = factory.open_searcher(index, load_profile(profile))
-    assert "not used:" in capsys.readouterr().err
+    assert "not used:" in caplog.text
     assert searcher.search("harbour07").hits[0].confidence is None
 
 
-def test_what_is_no_data_set_is_told(profile: str, tmp_path: Path) -> None:
+def test_the_error_for_a_folder_without_a_data_set_says_so(profile: str, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="is not a data set"):
         run_evaluation(
             str(tmp_path),

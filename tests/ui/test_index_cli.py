@@ -1,9 +1,10 @@
-"""`folioscope index` as people use it, and the server's keeper, on a small index whose scans are never quick enough."""
+"""`folioscope index` in real processes, and the server's index upkeep, on a small index that is never scanned."""
 
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,42 +34,45 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_lists_are_built_looked_at_verified_and_dropped(filled: Store, tmp_path: Path) -> None:
+def test_the_inverted_index_is_built_shown_verified_and_dropped(filled: Store, tmp_path: Path) -> None:
     profile = tmp_path / "hashing.yaml"
     profile.write_text("encoder: {kind: hashing}\nreranker: {kind: none}\nsearch: {recall_ms: 0}\n")
     place = ("--index", filled.uri)
     built = run("index", "build", *place)
     assert built.returncode == 0, built.stderr
-    assert "pages in the lists         200" in built.stdout
+    assert "inverted index pages  200" in built.stdout
     stats = json.loads(run("index", "stats", *place, "--json").stdout)
-    assert stats["pages in the lists"] == 200
-    assert stats["pages scanned beside them"] == 0
-    assert stats["bytes a page"] > 100
+    assert stats["inverted_index_pages"] == 200
+    assert stats["unindexed_pages"] == 0
+    assert stats["bytes_per_page"] > 100
     verified = run("index", "verify", *place, "--profile", str(profile), "--questions", "20")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "0 problems; 200 pages of 5 documents, 200 images decoded" in verified.stdout
-    assert "the lists against exact search, 20 questions, 200 pages: recall@10 " in verified.stdout
-    assert "nothing to do" in run("index", "refresh", *place).stdout
+    assert "The inverted index against exact search, 20 questions, 200 pages: recall@10 " in verified.stdout
+    assert "There was nothing to do" in run("index", "refresh", *place).stdout
     searched = json.loads(run("search", "alpha7", *place, "--profile", str(profile), "--json").stdout)
     assert "inverted lists of 200 pages" in searched["stages"][1]["note"]
-    assert "documents and pages are as they were" in run("index", "drop", *place).stdout
+    assert "Documents and pages are unchanged" in run("index", "drop", *place).stdout
     assert run("index", "stats", *place).stdout.splitlines()[1].split()[-1] == "200"
 
 
-def test_a_problem_is_told_with_exit_code_1(filled: Store, tmp_path: Path) -> None:
+def test_verify_prints_a_problem_and_exits_with_1(filled: Store, tmp_path: Path) -> None:
     filled.tables.images.delete("page_id = 'd2#7'")
     verified = run("index", "verify", "--index", filled.uri)
     assert verified.returncode == 1
     assert "d2.pdf: page 7 has no image" in verified.stdout
 
 
-def test_the_server_keeps_the_lists_as_the_index_is(filled: Store, encoder: HashingEncoder) -> None:
-    heard: list[int] = []
-    keeper = IndexUpkeep(
-        filled, configs.Search(recall_ms=0), lambda: heard.append(upkeep.stats(filled).pages), every_s=0.05
+def test_the_server_keeps_the_inverted_index_up_to_date(filled: Store, encoder: HashingEncoder) -> None:
+    pages_after: list[int] = []  # pages in the inverted index after each refresh
+    index_upkeep = IndexUpkeep(
+        filled,
+        configs.Search(recall_ms=0),
+        lambda: pages_after.append(upkeep.stats(filled).pages),
+        every_s=0.05,
     )
     assert in_words(upkeep.stats(filled)) == "no lists: all pages are scanned"
-    keeper.start()
+    index_upkeep.start()
     try:
         until(lambda: upkeep.stats(filled).pages == 200)
         with filled.writing():
@@ -76,24 +80,25 @@ def test_the_server_keeps_the_lists_as_the_index_is(filled: Store, encoder: Hash
             filled.remove(["d0", "d1"])
         until(lambda: upkeep.stats(filled).pages == 121 and upkeep.stats(filled).removed == 0)
     finally:
-        keeper.close()
+        index_upkeep.close()
     assert "121 pages in" in in_words(upkeep.stats(filled))
-    assert heard[0] == 200
-    assert heard[-1] == 121
+    assert pages_after[0] == 200
+    assert pages_after[-1] == 121
 
 
-def test_a_keeper_that_is_closed_gives_up_and_leaves_nothing(filled: Store, encoder: HashingEncoder) -> None:
-    keeper = IndexUpkeep(filled, configs.Search(recall_ms=0), every_s=3600)
-    keeper.start()
+def test_an_upkeep_that_is_closed_stops_and_leaves_no_inverted_index(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    index_upkeep = IndexUpkeep(filled, configs.Search(recall_ms=0), every_s=3600)
+    index_upkeep.start()
     began = time.perf_counter()
-    keeper.close()
+    index_upkeep.close()
     assert time.perf_counter() - began < 5
     assert upkeep.load_inverted_index(filled) is None
 
 
-def until(true: object, seconds: float = 30) -> None:
-    assert callable(true)
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come true"
+    while not condition():
+        assert time.monotonic() < end, f"the condition did not hold within {seconds} s"
         time.sleep(0.05)

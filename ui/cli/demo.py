@@ -1,4 +1,4 @@
-"""`folioscope demo`: the samples in, ten questions asked in two stages, and a report that opens from disk."""
+"""Runs `folioscope demo`: ingests the samples, asks ten questions, and writes a report that opens from disk."""
 
 import time
 from collections.abc import Mapping
@@ -17,17 +17,17 @@ from ui.cli import demo_report, terminal
 from ui.service.measurement import summary
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
-PAGES = 5  # shown for each question
-SAVED = 3  # of them saved as lit-up images
+PAGES = 5  # pages shown for each question
+SAVED = 3  # pages of each question that are saved as images with highlights
 JUDGED = 40
-"""Questions that both stages are judged on: enough for a first look in half a minute."""
+"""Questions that every stage is measured on: enough for a first impression in half a minute."""
 
 
 def run_demo(folder: Path, settings: configs.Settings, as_json: bool) -> None:
-    """Everything goes under `folder`: the index, `pages/*.png` and `report.html`. Run again, nothing is repeated."""
+    """Write the index, `pages/*.png` and `report.html` into `folder`. A second run does not ingest anything again."""
     began = time.perf_counter()
     dataset = evaluate.read_dataset(SAMPLES)
-    chosen = questions(dataset)
+    questions = demo_questions(dataset)
     folder.mkdir(parents=True, exist_ok=True)
     index = str(folder / "samples.lance")
     store, encoder = factory.create_store(index, settings)
@@ -38,15 +38,15 @@ def run_demo(folder: Path, settings: configs.Settings, as_json: bool) -> None:
             on_progress(event)
     searcher = factory.build_searcher(store, encoder, settings)
     answers = []
-    for question in chosen:
-        given = answer(searcher, store, question, dataset.qrels[question.query_id])
+    for question in questions:
+        answer = find_answer(searcher, store, question, dataset.qrels[question.query_id])
         if not as_json:
-            console.print(f"\n{given.result.query}", style="bold")
-            terminal.print_result(given.result, given.highlights)
-        save_pages(folder / "pages", given)
-        answers.append(given)
+            console.print(f"\n{answer.result.query}", style="bold")
+            terminal.print_result(answer.result, answer.highlights)
+        save_pages(folder / "pages", answer)
+        answers.append(answer)
     judged = replace(dataset, questions=dataset.questions[:: max(1, len(dataset.questions) // JUDGED)])
-    with terminal.waiting(f"judging both stages on {len(judged.questions)} questions"):
+    with terminal.waiting(f"measuring every stage on {len(judged.questions)} questions"):
         measured = evaluate.evaluate(judged, searcher, store, within=False)
     rows = summary(measured)["stages"]
     page = folder / "report.html"
@@ -58,9 +58,9 @@ def run_demo(folder: Path, settings: configs.Settings, as_json: bool) -> None:
                 "index": index,
                 "report": page,
                 "pages": folder / "pages",
-                "answers": [terminal.result_json(given.result, given.highlights) for given in answers],
+                "answers": [terminal.result_json(answer.result, answer.highlights) for answer in answers],
                 "questions": len(judged.questions),
-                "stages": rows,
+                "stages": terminal.snake_case(rows),
                 "seconds": round(seconds, 1),
             }
         )
@@ -69,35 +69,40 @@ def run_demo(folder: Path, settings: configs.Settings, as_json: bool) -> None:
     terminal.print_measures(
         rows,
         f"{len(judged.questions)} of the samples' {len(dataset.questions)} questions (× 100); "
-        "'folioscope evaluate samples' asks all",
+        "'folioscope evaluate samples' measures all",
     )
     console.print(
         f"\nreport: {page}\npages:  {folder / 'pages'}\n"
-        f"Open the web page on this index with: folioscope serve --index {index}   (or: make serve)\n"
-        f"{seconds:.0f} s in all",
+        f"Open the web page for this index with: folioscope serve --index {index}   (or: make serve)\n"
+        f"The demo took {seconds:.0f} s",
         highlight=False,
     )
 
 
-def questions(dataset: Dataset) -> list[Question]:
-    """The ten that `demo.txt` names."""
+def demo_questions(dataset: Dataset) -> list[Question]:
+    """Return the ten questions that `demo.txt` names."""
     names = (dataset.folder / "demo.txt").read_text(encoding="utf-8").split()
     by_id = {question.query_id: question for question in dataset.questions}
     return [by_id[name] for name in names]
 
 
-def answer(
+def find_answer(
     searcher: Searcher, store: Store, question: Question, grades: Mapping[str, int]
 ) -> demo_report.Answer:
+    """Search for the question, and draw the highlights on the pages. grades: judgements by page name."""
     result = searcher.search(question.text, top=PAGES)
     pages = [hit.page for hit in result.hits]
     highlights = searcher.highlight(question.text, pages)
-    lit = [highlighted_page(c.image(), h) for c, h in zip(store.contents(pages), highlights, strict=True)]
-    return demo_report.Answer(question.query_id, result, highlights, grades, lit)
+    images = [
+        highlighted_page(content.image(), highlight)
+        for content, highlight in zip(store.contents(pages), highlights, strict=True)
+    ]
+    return demo_report.Answer(question.query_id, result, highlights, grades, images)
 
 
-def save_pages(folder: Path, given: demo_report.Answer) -> None:
+def save_pages(folder: Path, answer: demo_report.Answer) -> None:
+    """Save the first SAVED pages of the answer as PNG files."""
     folder.mkdir(exist_ok=True)
-    for hit, page in list(zip(given.result.hits, given.pages, strict=True))[:SAVED]:
+    for hit, page in list(zip(answer.result.hits, answer.pages, strict=True))[:SAVED]:
         path = terminal.save_path(folder, hit)
-        page.save(path.with_name(f"{given.query_id}-{path.name}"), compress_level=1)
+        page.save(path.with_name(f"{answer.query_id}-{path.name}"), compress_level=1)

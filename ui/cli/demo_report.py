@@ -1,4 +1,4 @@
-"""The demo's report: one HTML file that opens from disk, with its images inside."""
+"""Makes the demo's report: an HTML file that opens from disk and contains its images."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,22 @@ from retrieval.highlight import pieces
 from retrieval.types import Highlight, Hit, SearchResult
 from ui.cli import terminal
 
-WIDTH = 520  # pixels of a page in the report
+WIDTH = 520  # width of a page image in the report, in pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """A question of the demo with its result."""
+
     query_id: str
     result: SearchResult
     highlights: Sequence[Highlight]
     grades: Mapping[str, int]  # page name -> grade
-    pages: Sequence[Image.Image]  # lit up, in the order of the hits
+    pages: Sequence[Image.Image]  # with highlights, in the order of the hits
 
 
 def html(answers: Sequence[Answer], measures: Mapping[str, Mapping[str, float]], questions: int) -> str:
-    """`measures` by stage, of `questions` questions."""
+    """Return the report. measures: means by stage and measure, over `questions` questions."""
     body = "".join(map(_answer, answers))
     names = list(next(iter(measures.values())))
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
@@ -37,15 +39,15 @@ def html(answers: Sequence[Answer], measures: Mapping[str, Mapping[str, float]],
     )
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Folioscope: ten questions to the samples</title><style>{STYLE}</style>
-<main><h1>Ten questions to the samples</h1>
-<p class="lead">For each question: the pages in their final order, how far the reranker moved them, and the page with
-what matched lit up. Yellow: a word of the question stands there. Blue: a passage near in meaning.
-A <b class="right">✓</b> marks pages that were judged right beforehand.</p>
+<title>Folioscope: ten questions about the samples</title><style>{STYLE}</style>
+<main><h1>Ten questions about the samples</h1>
+<p class="lead">For each question, the report shows the best pages in their final order, how far the reranker moved each
+page, and what matched: yellow marks a word of the question, blue a passage with a similar meaning.
+A <b class="right">✓</b> marks pages that were judged relevant in advance.</p>
 {body}
-<section><h2>Both stages on {questions} questions of the samples</h2>
-<p>Each stage's ranking, judged by hand-made relevance judgements (hundredths; higher is better).
-“First stage” is text and vectors fused; “reranked” is the whole.</p>
+<section><h2>Every stage on {questions} questions about the samples</h2>
+<p>Each stage's ranking is measured against relevance judgements made by hand (in hundredths; higher is better).
+“First stage” fuses text and vectors; “reranked” is the final order.</p>
 <div class="scroll"><table><tr><th></th>{head}</tr>{rows}</table></div></section></main></html>
 """
 
@@ -61,25 +63,27 @@ def _answer(answer: Answer) -> str:
     )
 
 
-def _card(answer: Answer, hit: Hit, lit: Highlight, page: Image.Image) -> str:
+def _card(answer: Answer, hit: Hit, highlight: Highlight, page: Image.Image) -> str:
     name = escape(hit.page.name)
-    right = "<b class=right title='judged right'>✓</b>" if answer.grades.get(hit.page.name) else ""
+    right = "<b class=right title='judged relevant'>✓</b>" if answer.grades.get(hit.page.name) else ""
     moved = (
         f"<span class=moved>{terminal.movement(hit)} first stage {hit.first_rank}</span>"
         if hit.reranked
         else ""
     )
-    note = f"<p class=note>{escape(lit.note)}</p>" if lit.note else ""
+    note = f"<p class=note>{escape(highlight.note)}</p>" if highlight.note else ""
     return (
         f"<article><h3><span class=rank>{hit.rank}</span> {name} {right}</h3>"
         f"<p class=meta>score {hit.score:+.2f} {moved}</p>"
         f"<img loading=lazy alt='{name}' src='{_data_uri(page)}'>"
-        f"<p class=snippet>{_snippet(lit)}</p>{note}</article>"
+        f"<p class=snippet>{_snippet(highlight)}</p>{note}</article>"
     )
 
 
-def _snippet(lit: Highlight) -> str:
-    return "".join(f"<mark>{escape(text)}</mark>" if bold else escape(text) for text, bold in pieces(lit))
+def _snippet(highlight: Highlight) -> str:
+    return "".join(
+        f"<mark>{escape(text)}</mark>" if bold else escape(text) for text, bold in pieces(highlight)
+    )
 
 
 def _data_uri(page: Image.Image) -> str:

@@ -1,4 +1,4 @@
-"""`folioscope doctor`: what this profile needs, what of it is here, and how to get the rest."""
+"""Runs `folioscope doctor`: checks whether a profile's packages, programs and models are installed."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from retrieval.errors import FolioscopeError
 from ui.cli import models, terminal
 
 TORCH = ("torch", "torchvision", "transformers", "colpali-engine", "peft", "sentence-transformers")
-FASTER = {  # found where they are installed; results are the same without
+FASTER = {  # used if they are installed; results are the same without them
     "flash-attn": "faster attention",
     "flash-linear-attention": "faster Qwen3.5 (ColQwen3.5)",
     "causal-conv1d": "faster Qwen3.5 (ColQwen3.5)",
@@ -25,18 +25,21 @@ PROGRAMS = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    state: str  # ok, optional, none, unknown, MISSING; "" for a remark on the line before
+    """The result of one check."""
+
+    state: str  # ok, optional, none, unknown or missing; "" for a note on the check before
     message: str
 
 
 def run_doctor(settings: configs.Settings, profile: str, as_json: bool) -> int:
-    """Print what the profile needs and whether it is here. Returns the exit code: 0, or 3 if something is missing."""
+    """Print every check of the profile. Returns the exit code: 0, or 3 if something is missing."""
     checks = []
     for check in _checks(settings):
         checks.append(check)
         if not as_json:
-            terminal.console.print(f"  {check.state:8} {check.message}")
-    complete = all(check.state not in ("MISSING", "unknown") for check in checks)
+            state = check.state.upper() if check.state == "missing" else check.state
+            terminal.console.print(f"  {state:8} {check.message}")
+    complete = all(check.state not in ("missing", "unknown") for check in checks)
     if as_json:
         terminal.print_json(
             {"profile": profile, "ok": complete, "checks": [asdict(check) for check in checks]}
@@ -55,29 +58,30 @@ def _checks(settings: configs.Settings) -> Iterator[Check]:
         if shutil.which(program):
             yield Check("ok", f"{program}: {purpose}")
         else:
-            state = "MISSING" if needed[program] else "optional"
-            yield Check(state, f"{program}: {purpose}; to have it: {remedy}")
-    wanted = list(models.needed(settings))
-    if wanted:
+            state = "missing" if needed[program] else "optional"
+            yield Check(state, f"{program}: {purpose}; to install it: {remedy}")
+    needed_models = list(models.needed(settings))
+    if needed_models:
         torch_checks = list(_torch_checks())
         yield from torch_checks
-        if any(check.state == "MISSING" for check in torch_checks):
-            for row in wanted:
+        if any(check.state == "missing" for check in torch_checks):
+            for row in needed_models:
                 yield Check(
-                    "unknown", f"{row.role} {row.model}: {models.describe(row.model)}; first: make gpu"
+                    "unknown",
+                    f"{row.role} {row.model}: {models.describe(row.model)}; to check it, run 'make gpu' first",
                 )
             return
-    here = True
-    for row in wanted:
-        found, said = models.look(row)
-        here &= found
-        yield Check("ok" if found else "MISSING", said)
-    if here:
+    is_complete = True
+    for row in needed_models:
+        is_local, message = models.check_model(row)
+        is_complete &= is_local
+        yield Check("ok" if is_local else "missing", message)
+    if is_complete:
         yield from _model_checks(settings)
 
 
 def _model_checks(settings: configs.Settings) -> Iterator[Check]:
-    """Load the models, and find the device that vectors are scanned on."""
+    """Load the models, and choose the device that scans vectors."""
     try:
         import rerankers
         import retrieval.encoders
@@ -90,33 +94,33 @@ def _model_checks(settings: configs.Settings) -> Iterator[Check]:
         for note in (*encoder.notes, *(reranker.notes if reranker else ())):
             yield Check("", note)
         gpu, _, why = gpu_scan_for(settings.search.device)
-        most = f"{settings.search.gpu_mb:,} MiB"
-        where = f"vectors are scanned on {gpu}, up to {most}" if gpu else "no GPU for vectors"
-        where += f": {why}" if why else ""
-        yield Check("ok", f"search.device {settings.search.device}: {where}")
+        limit = f"{settings.search.gpu_mb:,} MiB"
+        message = f"vectors are scanned on {gpu}, up to {limit}" if gpu else "no GPU for vectors"
+        message += f": {why}" if why else ""
+        yield Check("ok", f"search.device {settings.search.device}: {message}")
     except FolioscopeError as error:
-        yield Check("MISSING", str(error))
+        yield Check("missing", str(error))
 
 
 def _torch_checks() -> Iterator[Check]:
-    lacking = False
+    is_complete = True
     for name in TORCH:
         try:
             yield Check("ok", f"{name} {version(name)}")
         except PackageNotFoundError:
-            lacking = True
-            yield Check("MISSING", f"{name}; to have it: make gpu")
+            is_complete = False
+            yield Check("missing", f"{name}; to install it: make gpu")
     for name, purpose in FASTER.items():
         try:
             yield Check("ok", f"{name} {version(name)}: {purpose}")
         except PackageNotFoundError:
-            yield Check("optional", f"{name}: {purpose}; to have it: pip install {name}")
-    if lacking:
+            yield Check("optional", f"{name}: {purpose}; to install it: pip install {name}")
+    if not is_complete:
         return
     import torch
 
-    for k in range(torch.cuda.device_count()):
-        facts = torch.cuda.get_device_properties(k)
-        yield Check("ok", f"cuda:{k} {facts.name}, {facts.total_memory / 2**30:.0f} GiB")
+    for number in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(number)
+        yield Check("ok", f"cuda:{number} {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")
     if not torch.cuda.is_available():
         yield Check("none", "CUDA GPU")

@@ -1,7 +1,7 @@
-"""`folioscope evaluate`, `tune` and `calibrate`: measure a data set, and print or write what follows from it."""
+"""Runs `folioscope evaluate`, `tune` and `calibrate`: measures a data set, and prints or writes the result."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from retrieval.errors import FolioscopeError
 from retrieval.evaluation import calibrate, evaluate, tune
 from retrieval.store.store import Store
 from ui.cli import evaluation_report, terminal
-from ui.service.measurement import EvaluationRun, measure_dataset, slices, summary
+from ui.service.measurement import EvaluationRun, Slice, measure_dataset, slices, summary
 
 # evaluate
 
@@ -30,61 +30,81 @@ def run_evaluation(
     as_json: bool,
     html: Path | None,
 ) -> None:
-    """Measure one profile, or compare several on the same questions."""
+    """Measure each profile on the data set at `place`, and test each against the first."""
     depth = max(read, *(configs.load_profile(profile).search.rerank for profile in profiles))
-    own = index if len(profiles) == 1 else ""
+    folder = index if len(profiles) == 1 else ""
     with terminal.work(as_json) as on_progress:
-        done = [
+        runs = [
             measure_dataset(
-                place, index=own, profile=profile, within=within, read=depth, on_progress=on_progress
+                place, index=folder, profile=profile, within=within, read=depth, on_progress=on_progress
             )
             for profile in profiles
         ]
-    where = "within the question's document" if within else "over all documents"
-    for one in done:
-        facts = summary(one.result) | {"slices": slices(one.result)}
+    scope = "within the question's document" if within else "over all documents"
+    for run in runs:
         if as_json:
-            terminal.print_json(
-                {"dataset": one.dataset.name, "profile": one.profile, "within": within,
-                 "questions": len(one.result.questions), **facts}
-            )  # fmt: skip
+            terminal.print_json(_run_json(run, within))
         else:
-            _print(one, facts, where)
-    pairs = [_pair(done[0], other) for other in done[1:]]
-    for pair in pairs:
+            _print_run(run, scope)
+    for other in runs[1:]:
+        comparison = _comparison(runs[0], other)
         if as_json:
-            terminal.print_json(pair)
+            terminal.print_json(comparison)
         else:
             terminal.console.print(
-                f"{pair['other']} against {pair['first']}: nDCG@10 {100 * pair['difference']:+.1f}, "
-                f"p = {pair['p']:.3f} (paired randomization test, {pair['questions']} questions)"
+                f"{other.profile} against {runs[0].profile}: nDCG@10 {100 * comparison['difference']:+.1f}, "
+                f"p = {comparison['p']:.3f} (paired randomization test, {comparison['questions']} questions)"
             )
     if html:
-        html.write_text(evaluation_report.html(done, where), encoding="utf-8")
-        terminal.errors.print(f"the report is in {html}")
+        html.write_text(evaluation_report.html(runs, scope), encoding="utf-8")
+        terminal.errors.print(f"The report is in {html}")
 
 
-def _print(one: EvaluationRun, facts: dict[str, Any], where: str) -> None:
-    title = f"{one.dataset.name}, {one.profile}: {len(one.result.questions)} questions {where} (× 100)"
+def _run_json(run: EvaluationRun, within: bool) -> dict[str, Any]:
+    facts = summary(run.result)
+    return {
+        "dataset": run.dataset.name,
+        "profile": run.profile,
+        "within": within,
+        "questions": len(run.result.questions),
+        **facts,
+        "stages": terminal.snake_case(facts["stages"]),
+        "seconds": terminal.snake_case(facts["seconds"]),
+        "slices": [asdict(row) | {"ndcg": terminal.snake_case(row.ndcg)} for row in slices(run.result)],
+    }
+
+
+def _print_run(run: EvaluationRun, scope: str) -> None:
+    facts, rows = summary(run.result), slices(run.result)
+    title = f"{run.dataset.name}, {run.profile}: {len(run.result.questions)} questions {scope} (× 100)"
     terminal.print_measures(facts["stages"], title)
-    if facts["slices"]:
-        named = {f"{name} ({row.pop('questions')})": row for name, row in facts["slices"].items()}
-        terminal.print_measures(named, "nDCG@10 by kind of question")
+    if rows:
+        terminal.print_measures(
+            {_slice_name(row): row.ndcg for row in rows}, "nDCG@10 by attribute of the question (× 100)"
+        )
     terminal.console.print(
         f"reranked against first stage: nDCG@10 {100 * facts['gain']:+.1f}, p = {facts['p']:.3f} (randomization test)"
     )
-    for name, (median, worst) in facts["seconds"].items():
+    for stage, seconds in facts["seconds"].items():
         terminal.console.print(
-            f"  {name:14} p50 {median * 1000:7,.0f} ms   p95 {worst * 1000:7,.0f} ms", style="dim"
+            f"  {stage:14} p50 {seconds['p50'] * 1000:7,.0f} ms   p95 {seconds['p95'] * 1000:7,.0f} ms",
+            style="dim",
         )
 
 
-def _pair(first: EvaluationRun, other: EvaluationRun) -> dict[str, Any]:
-    ours, theirs = (one.result.values["reranked"]["nDCG@10"] for one in (first, other))
+def _slice_name(row: Slice) -> str:
+    return f"{row.attribute}: {row.value} ({row.questions})"
+
+
+def _comparison(first: EvaluationRun, other: EvaluationRun) -> dict[str, Any]:
+    values, other_values = (run.result.values["reranked"]["nDCG@10"] for run in (first, other))
     return {
-        "first": first.profile, "other": other.profile, "questions": len(ours),
-        "difference": float(np.mean(theirs) - np.mean(ours)), "p": evaluate.paired_p(ours, theirs),
-    }  # fmt: skip
+        "first": first.profile,
+        "other": other.profile,
+        "questions": len(values),
+        "difference": float(np.mean(other_values) - np.mean(values)),
+        "p": evaluate.paired_p(values, other_values),
+    }
 
 
 # tune
@@ -101,54 +121,57 @@ def run_tune(
     write: Path | None,
     html: Path | None,
 ) -> None:
-    """Choose weights, depth and gate; say whether reranking pays; write the profile if asked to."""
+    """Choose weights, depth and gate, report whether reranking pays, and write the profile to `write` if it is given.
+
+    Raises FolioscopeError if the profile has no reranker or the data set has too few questions.
+    """
+    if isinstance(configs.load_profile(profile).reranker, configs.NoReranker):
+        raise FolioscopeError(
+            f"profile {profile} has no reranker, so there is nothing to tune: choose another profile"
+        )
     with terminal.work(as_json) as on_progress:
-        one = measure_dataset(
+        run = measure_dataset(
             place, index=index, profile=profile, within=within, read=read, on_progress=on_progress
         )
-    if not one.reranker:
-        raise FolioscopeError(
-            f"profile {profile} has no reranker: there is nothing to spend and nothing to tune"
-        )
     try:
-        tuned = tune.tune(one.dataset, one.observed, one.spending)
+        tuned = tune.tune(run.dataset, run.candidates, run.policy)
     except ValueError as error:
         raise FolioscopeError(str(error)) from error
     if as_json:
-        shown = {name: value for name, value in asdict(tuned).items() if name != "tried"}
-        terminal.print_json({"pays": tuned.pays, **shown})
+        facts = {name: value for name, value in asdict(tuned).items() if name != "tried"}
+        terminal.print_json({"pays": tuned.pays, **facts})
     else:
         terminal.print_tuned(tuned)
     if write:
-        write.write_text(tuned_profile(one, tuned), encoding="utf-8")
-        terminal.errors.print(f"the profile is in {write}: use it with --profile {write}")
+        write.write_text(tuned_profile(run, tuned), encoding="utf-8")
+        terminal.errors.print(f"The profile is in {write}: use it with --profile {write}")
     if html:
-        html.write_text(evaluation_report.html([one], "", tuned), encoding="utf-8")
-        terminal.errors.print(f"the report is in {html}")
+        html.write_text(evaluation_report.html([run], "", tuned), encoding="utf-8")
+        terminal.errors.print(f"The report is in {html}")
 
 
-def tuned_profile(one: EvaluationRun, tuned: tune.TuningResult) -> str:
-    """YAML with what differs from the defaults, and above it what it was measured on."""
-    chosen = tuned.chosen.spending
-    search: dict[str, Any] = {"text_weight": chosen.text_weight, "rerank_weight": chosen.rerank_weight}
-    settings = one.settings
-    if chosen.depth:
-        search |= {"rerank": chosen.depth} | ({"gate": chosen.gate} if chosen.gate < inf else {})
+def tuned_profile(run: EvaluationRun, tuned: tune.TuningResult) -> str:
+    """Return the tuned profile as YAML: the settings that differ from the defaults, below a comment on the tuning."""
+    policy = tuned.chosen.policy
+    search: dict[str, Any] = {"text_weight": policy.text_weight, "rerank_weight": policy.rerank_weight}
+    settings = run.settings
+    if policy.depth:
+        search |= {"rerank": policy.depth} | ({"gate": policy.gate} if policy.gate < inf else {})
     else:
         settings = settings.model_copy(update={"reranker": configs.NoReranker()})
     changed = settings.model_copy(
         update={"search": settings.search.model_copy(update={"gate": None, **search})}
     )
-    kept = changed.model_dump(exclude_defaults=True)
-    for part in ("encoder", "reranker"):  # their kind is never left to a default
-        kept[part] = {"kind": getattr(changed, part).kind, **kept.get(part, {})}
-    head = [
-        f"Tuned on {one.dataset.name}, {len(one.observed)} questions, from the profile {one.profile}.",
-        f"nDCG@10 on questions that it was not tuned on: {100 * tuned.held_out:.1f}, "
+    profile = changed.model_dump(exclude_defaults=True)
+    for part in ("encoder", "reranker"):  # a profile always names their kind
+        profile[part] = {"kind": getattr(changed, part).kind, **profile.get(part, {})}
+    comment = [
+        f"Tuned on {run.dataset.name}, {len(run.candidates)} questions, from the profile {run.profile}.",
+        f"nDCG@10 on questions that it was not tuned on: {100 * tuned.held_out:.1f}; "
         f"{100 * tuned.held_out_before:.1f} before (p = {tuned.p_before:.3f}).",
         terminal.paying(tuned),
     ]
-    return "".join(f"# {line}\n" for line in head) + yaml.safe_dump(kept, sort_keys=False)
+    return "".join(f"# {line}\n" for line in comment) + yaml.safe_dump(profile, sort_keys=False)
 
 
 # calibrate
@@ -164,10 +187,19 @@ def run_calibrate(
     as_json: bool,
     html: Path | None,
 ) -> None:
-    """Fit the probability that a page answers, and keep it with the index `target` (the data set's own without one)."""
+    """Fit the probability that a page answers, and store it in the index `target`, "" for the data set's own index.
+
+    Raises FolioscopeError if the profile has no reranker or there are too few pages, CalibrationMismatch if the two
+    indexes have different encoders.
+    """
     settings = configs.load_profile(profile)
+    if isinstance(settings.reranker, configs.NoReranker):
+        raise FolioscopeError(
+            f"profile {profile} has no reranker, so it has no scores to calibrate: choose another profile"
+        )
+    target_encoder = str(Store.open(target).fingerprint) if target else ""
     with terminal.work(as_json) as on_progress:
-        one = measure_dataset(
+        run = measure_dataset(
             place,
             index=index,
             profile=profile,
@@ -175,26 +207,24 @@ def run_calibrate(
             read=settings.search.rerank,
             on_progress=on_progress,
         )
-    if not one.reranker:
-        raise FolioscopeError(f"profile {profile} has no reranker, so it has no scores to calibrate")
-    encoder = str(one.store.fingerprint)
-    fitted = calibrate.fit_calibration(
-        one.observed, reranker=one.reranker, encoder=encoder, dataset=one.dataset.name
+    encoder = str(run.store.fingerprint)
+    if target and target_encoder != encoder:
+        raise confidence.CalibrationMismatch(
+            f"{target} was encoded by {target_encoder}, the data set by {encoder}: calibrate with the profile of that "
+            "index"
+        )
+    calibration = calibrate.fit_calibration(
+        run.candidates, reranker=run.reranker, encoder=encoder, dataset=run.dataset.name
     )
-    if target:
-        theirs = str(Store.open(target).fingerprint)
-        if theirs != encoder:
-            raise confidence.CalibrationMismatch(
-                f"{target} was encoded by {theirs}, the data set by {encoder}: calibrate with the profile of that index"
-            )
-    place_of = confidence.save_calibration(fitted, target or one.store.uri)
+    file = confidence.save_calibration(calibration, target or run.store.uri)
     if as_json:
-        terminal.print_json({**asdict(replace(fitted, x=(), y=())), "file": str(place_of)})
+        facts = {name: value for name, value in asdict(calibration).items() if name not in ("x", "y")}
+        terminal.print_json({**facts, "file": file})
     else:
-        terminal.print_calibration(fitted, calibrate.reliability(one.observed, fitted.method))
+        terminal.print_calibration(calibration, calibrate.reliability(run.candidates, calibration.method))
         terminal.console.print(
-            f"kept in {place_of}: searches of this index now tell how likely a page answers"
+            f"The calibration is in {file}: searches of this index now report the probability that a page answers"
         )
     if html:
-        html.write_text(evaluation_report.html([one], "", None, fitted), encoding="utf-8")
-        terminal.errors.print(f"the report is in {html}")
+        html.write_text(evaluation_report.html([run], "", None, calibration), encoding="utf-8")
+        terminal.errors.print(f"The report is in {html}")

@@ -1,4 +1,4 @@
-"""Options that several commands have in common."""
+"""The options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,31 +23,37 @@ AsJson = Annotated[
     bool,
     typer.Option(
         "--json",
-        help="Print one JSON object on standard output, also for an error; progress goes to standard error.",
+        help="Print one JSON object on standard output, for an error too. Progress goes to standard error.",
     ),
 ]
 AsJsonLines = Annotated[
     bool,
     typer.Option(
         "--json",
-        help="Print JSON Lines on standard output, an object for each event or item, also for an error; everything "
-        "else goes to standard error.",
+        help="Print JSON Lines on standard output: an object for each event or item, and for an error. Everything else "
+        "goes to standard error.",
     ),
 ]
 Dataset = Annotated[
     str,
     typer.Argument(
-        help="A folder (pdfs/, queries.jsonl and qrels.txt; BEIR; ViDoRe), or the id of a data set on the hub."
+        help="The folder of a data set (pdfs/, queries.jsonl and qrels.txt; BEIR; ViDoRe), or its id on the hub."
     ),
 ]
-OwnIndex = Annotated[str, typer.Option("--index", "-i", help="Where the index of the data set is kept.")]
+OwnIndex = Annotated[
+    str, typer.Option("--index", "-i", help="The data set's index; by default in evaluation/.")
+]
 Within = Annotated[
-    bool, typer.Option("--within/--all", help="Search only the document of each question, or all documents.")
+    bool,
+    typer.Option(
+        "--within/--all", help="Whether a question searches only its own document, or all documents."
+    ),
 ]
 Read = Annotated[
     int,
     typer.Option(
-        min=1, help="Candidates of each question that the reranker scores; depths up to it are tried."
+        min=1,
+        help="Candidates of each question that the reranker scores. The depths that are tried do not exceed it.",
     ),
 ]
 Report = Annotated[

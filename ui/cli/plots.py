@@ -1,4 +1,4 @@
-"""Small plots as SVG text, for reports that open from disk: points, steps and bars on labelled axes."""
+"""Draws small plots as SVG, for reports that open from disk: lines, points and bars on labelled axes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,21 @@ COLOURS = ("#1d4ed8", "#d97706", "#059669", "#9333ea")
 
 @dataclass(frozen=True, slots=True)
 class Line:
+    """A series of points (x, y)."""
+
     name: str
     points: Sequence[tuple[float, float]]
-    joined: bool = True
-    labels: Sequence[str] = ()  # of the points, shown when they are pointed at
+    joined: bool = True  # whether lines join the points
+    labels: Sequence[str] = ()  # of the points, shown under the mouse pointer
 
 
 def chart(
     title: str, x: str, y: str, lines: Sequence[Line], *, diagonal: bool = False, floor: float | None = None
 ) -> str:
-    """Lines or dots over common axes; `floor`: where the y axis begins."""
+    """Return a plot of lines or points on common axes.
+
+    diagonal: draw the diagonal, on axes from 0 to 1. floor: the lowest y; None: that of the points.
+    """
     points = [point for line in lines for point in line.points]
     if not points:
         return ""
@@ -58,7 +63,7 @@ def chart(
 
 
 def histogram(title: str, x: str, groups: Sequence[tuple[str, Sequence[float]]], bins: int = 24) -> str:
-    """Shares of each group's values, over one another, so that small groups are seen beside large ones."""
+    """Return overlaid histograms of the groups, as shares of each group, so that small groups remain visible."""
     values = [value for _, group in groups for value in group]
     if not values:
         return ""

@@ -1,4 +1,4 @@
-"""`folioscope train promote`: a model takes the place of the one that ships if it is measurably better."""
+"""Runs `folioscope train promote`: replaces a model that ships by a candidate if that is significantly better."""
 
 import json
 import shutil
@@ -36,61 +36,77 @@ def run_promote(
     dry_run: bool,
     as_json: bool,
 ) -> bool:
-    """Whether the candidate is better; if so, and unless `dry_run`, it now stands where the profile's model stood.
+    """Return whether the candidate is better; if it is, replace the profile's model unless `dry_run` is set.
 
-    Raises TrainingRefused where it has seen the questions.
+    Raises TrainingRefused if the candidate was trained on questions of the data set.
     """
     if kind not in ("text", "words"):
         raise FolioscopeError(
-            f"{kind!r} is not a model that ships: name the checkpoint in a profile, and 'folioscope evaluate --compare'"
+            f"{kind!r} is not a model that ships: name the checkpoint in a profile, and compare the profiles with "
+            "'folioscope evaluate --compare'"
         )
     settings = configs.load_profile(profile)
-    ours = settings.encoder if kind == "words" else settings.reranker
-    if not isinstance(ours, configs.Words | configs.Text):
-        raise FolioscopeError(f"profile {profile} has no {kind} model that could be replaced")
-    changed = ours.model_copy(update={"model": candidate})
-    half = "encoder" if kind == "words" else "reranker"
-    other = settings.model_copy(update={half: changed})
+    current = settings.encoder if kind == "words" else settings.reranker
+    if not isinstance(current, configs.Words | configs.Text):
+        raise FolioscopeError(f"profile {profile} has no {kind} model to replace: choose another profile")
+    changed = current.model_copy(update={"model": candidate})
+    part = "encoder" if kind == "words" else "reranker"
+    changed_settings = settings.model_copy(update={part: changed})
     folder = index or str(own_index(place, profile))
-    _unseen(ModelFolder(candidate).path, kind, open_dataset(place, Path(folder).with_suffix(".documents")))
+    _check_unseen(
+        ModelFolder(candidate).path, kind, open_dataset(place, Path(folder).with_suffix(".documents"))
+    )
     with terminal.work(as_json) as on_progress:
 
         def measure(folder: str, settings: configs.Settings) -> EvaluationRun:
             return measure_dataset(
-                place, index=folder, profile=profile, within=within, read=settings.search.rerank,
-                on_progress=on_progress, settings=settings,
-            )  # fmt: skip
+                place,
+                index=folder,
+                profile=profile,
+                within=within,
+                read=settings.search.rerank,
+                on_progress=on_progress,
+                settings=settings,
+            )
 
         before = measure(folder, settings)
         if kind == "words":
-            folder = _reembedded(before.store, other, candidate, on_progress)
-        after = measure(folder, other)
-    old, new = (np.array(one.result.values["reranked"]["nDCG@10"]) for one in (before, after))
+            folder = _reembedded(before.store, changed_settings, candidate, on_progress)
+        after = measure(folder, changed_settings)
+    old, new = (np.array(run.result.values["reranked"]["nDCG@10"]) for run in (before, after))
     gain, p = float(new.mean() - old.mean()), evaluate.paired_p(old.tolist(), new.tolist())
     better = gain > 0 and p < LEVEL
     facts = {
-        "candidate": candidate, "against": ours.model, "dataset": before.dataset.name, "questions": len(old),
-        "within": within, "nDCG@10": float(old.mean()), "candidate nDCG@10": float(new.mean()), "p": p,
-    }  # fmt: skip
+        "candidate": candidate,
+        "against": current.model,
+        "dataset": before.dataset.name,
+        "questions": len(old),
+        "within": within,
+        "ndcg": float(old.mean()),
+        "candidate_ndcg": float(new.mean()),
+        "p": p,
+    }
     if better and not dry_run:
-        _put(ModelFolder(candidate), ModelFolder(ours.model), kind, facts)
+        _replace_model(ModelFolder(candidate), ModelFolder(current.model), kind, facts)
     if as_json:
         terminal.print_json({**facts, "better": better, "promoted": better and not dry_run})
         return better
     terminal.console.print(
-        f"{before.dataset.name}, {len(old)} questions: nDCG@10 {100 * old.mean():.1f} with {ours.model}, "
+        f"{before.dataset.name}, {len(old)} questions: nDCG@10 {100 * old.mean():.1f} with {current.model}, "
         f"{100 * new.mean():.1f} with {candidate} ({100 * gain:+.1f}, p = {p:.3f})"
     )
     if not better:
-        terminal.console.print(f"not promoted: a gain with p < {LEVEL:g} is asked for")
+        terminal.console.print(f"The candidate was not promoted: that takes a gain with p < {LEVEL:g}")
     elif dry_run:
-        terminal.console.print("it would be promoted")
+        terminal.console.print("The candidate would be promoted (dry run)")
     else:
-        terminal.console.print(f"promoted: it is {ModelFolder(ours.model).path} now")
+        terminal.console.print(
+            f"The candidate was promoted: its files are now in {ModelFolder(current.model).path}"
+        )
     return better
 
 
-def _unseen(candidate: Path, kind: str, dataset: Dataset) -> None:
+def _check_unseen(candidate: Path, kind: str, dataset: Dataset) -> None:
     path = candidate / f"trained_on_{kind}.json"
     if not path.is_file():
         raise TrainingRefused(f"{candidate} does not say what it was trained on: {path.name} is missing")
@@ -99,23 +115,23 @@ def _unseen(candidate: Path, kind: str, dataset: Dataset) -> None:
     if known:
         raise TrainingRefused(
             f"{candidate} was trained on {len(known)} of the {len(dataset.questions)} questions of "
-            f"{dataset.name}, as on {known[0]!r}: judge it by others"
+            f"{dataset.name}, {known[0]!r} among them: use a data set with other questions"
         )
 
 
 def _reembedded(source: Store, settings: configs.Settings, candidate: str, on_progress: OnProgress) -> str:
-    """Make an index of the same pages with the candidate's vectors, and return its folder."""
+    """Make an index of the same pages with the candidate's vectors. Returns the folder of the new index."""
     revision = ModelFolder(candidate).revision("words.onnx", "table.bin", "tokenizer.json")
     folder = f"{source.uri.removesuffix('.lance')}-{revision}.lance"
     target, encoder = factory.create_store(folder, settings)
     on_progress("encoding the pages again")
     for document in reembed(source, target, encoder):
-        on_progress(f"encoded {document.name} again")
+        on_progress(f"encoding the pages again: {document.name} is done")
     return folder
 
 
-def _put(candidate: ModelFolder, shipped: ModelFolder, kind: str, facts: Mapping[str, Any]) -> None:
-    """Copy the candidate's files over those that ship, and write down why."""
+def _replace_model(candidate: ModelFolder, shipped: ModelFolder, kind: str, facts: Mapping[str, Any]) -> None:
+    """Copy the candidate's files over those that ship, and append the reason to `promoted.jsonl`."""
     for path in sorted(candidate.path.iterdir()):
         if path.name != "manifest.json" and path.is_file():
             part = shipped.path / f"{path.name}.part"

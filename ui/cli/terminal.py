@@ -1,10 +1,10 @@
-"""What the command line prints: tables and progress for a terminal, plain or JSON lines for a pipe."""
+"""Prints the command line's output: tables and progress on a terminal, plain lines or JSON Lines in a pipe."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -30,13 +30,20 @@ if TYPE_CHECKING:
     from retrieval.evaluation.tune import TuningResult
     from retrieval.types import Document, Highlight, Hit, SearchResult
 
-console = Console(highlight=False, markup=False)  # file names may hold [brackets]
+V = TypeVar("V")
+
+console = Console(highlight=False, markup=False)  # file names may contain [brackets]
 errors = Console(stderr=True, highlight=False, markup=False)
 
 
 def print_json(value: Any) -> None:
-    """Print one line of strict JSON, and flush it: the other end of a pipe may be waiting."""
+    """Print one line of strict JSON, and flush it, because the reader of a pipe may be waiting."""
     print(json_text(value), flush=True)
+
+
+def snake_case(rows: Mapping[str, V]) -> dict[str, V]:
+    """Return `rows` with JSON keys: "first stage" becomes "first_stage"."""
+    return {name.replace(" ", "_"): value for name, value in rows.items()}
 
 
 def result_json(result: "SearchResult", highlights: Sequence["Highlight"]) -> dict[str, Any]:
@@ -68,7 +75,7 @@ def hit_json(hit: "Hit") -> dict[str, Any]:
 
 
 def movement(hit: "Hit") -> str:
-    """How reranking moved a hit: '▲3', '▼1', '=', or nothing where it was not reranked."""
+    """Return how reranking moved a hit: '▲3', '▼1', '='; '' if it was not reranked."""
     if not hit.reranked:
         return ""
     steps = hit.first_rank - hit.rank
@@ -76,7 +83,7 @@ def movement(hit: "Hit") -> str:
 
 
 def print_result(result: "SearchResult", highlights: Sequence["Highlight"], explain: bool = False) -> None:
-    for hit, lit in zip(result.hits, highlights, strict=True):
+    for hit, highlight in zip(result.hits, highlights, strict=True):
         head = Text(f"{hit.rank:>3}  ")
         head.append(hit.page.name, style="bold")
         head.append(f"  {hit.score:+.2f}", style="cyan")
@@ -86,11 +93,13 @@ def print_result(result: "SearchResult", highlights: Sequence["Highlight"], expl
         if hit.confidence is not None:
             head.append(f"  {hit.confidence:.0%} likely", style="magenta")
         console.print(head)
-        console.print(_snippet(lit), style=None)
+        console.print(_snippet(highlight), style=None)
         if explain:
             scores = ", ".join(f"{name} {score:.3f}" for name, score in hit.scores.items())
-            found = ", ".join(f"{t.term} ×{len(t.regions)}" for t in lit.terms if t.regions) or "nothing"
-            console.print(f"       scores: {scores}\n       lit up: {found}", style="dim")
+            terms = (
+                ", ".join(f"{t.term} ×{len(t.regions)}" for t in highlight.terms if t.regions) or "nothing"
+            )
+            console.print(f"       scores: {scores}\n       highlighted: {terms}", style="dim")
     for note in result.notes:
         console.print(note, style="yellow")
     times = ", ".join(f"{s.name} {s.seconds * 1000:,.0f} ms" for s in result.stages)
@@ -100,9 +109,9 @@ def print_result(result: "SearchResult", highlights: Sequence["Highlight"], expl
             console.print(f"  {stage.name}: {stage.note or 'done'}", style="dim")
 
 
-def _snippet(lit: "Highlight") -> Text:
-    text = Text("       " + (lit.snippet or "(no text on this page)"))
-    for start, end in lit.snippet_matches:
+def _snippet(highlight: "Highlight") -> Text:
+    text = Text("       " + (highlight.snippet or "(no text on this page)"))
+    for start, end in highlight.snippet_matches:
         text.stylize("bold yellow", start + 7, end + 7)
     return text
 
@@ -134,13 +143,16 @@ def print_documents(documents: Sequence["Document"]) -> None:
             d.doc_id,
         )
     console.print(table)
-    console.print(f"{len(documents)} documents, {sum(d.pages for d in documents):,} pages", style="dim")
+    console.print(
+        f"{_count(len(documents), 'document')}, {_count(sum(d.pages for d in documents), 'page')}",
+        style="dim",
+    )
 
 
 def follow(events: Iterable["Progress"], as_json: bool) -> list["Progress"]:
-    """Draw an ingest as it happens, or print its events as JSON Lines. Returns the failures."""
+    """Draw an ingest while it runs, or print its events as JSON Lines. Returns the events of files that failed."""
     with ExitStack() as stack:
-        draw = _json_line if as_json else stack.enter_context(_ingest_drawing(console))
+        draw = _print_json_line if as_json else stack.enter_context(_ingest_drawing(console))
         failures = []
         for event in events:
             draw(event)
@@ -151,13 +163,13 @@ def follow(events: Iterable["Progress"], as_json: bool) -> list["Progress"]:
 
 @contextmanager
 def work(as_json: bool) -> Iterator[Callable[["Progress | str"], None]]:
-    """Yields a progress callback for a computation: it draws the events of ingests, and shows sentences in a spinner.
+    """Yields a progress callback that draws the events of ingests, and shows texts beside a spinner.
 
-    The files that could not be ingested are listed on standard error. With `as_json` everything is drawn on
-    standard error, since standard output is for the result.
+    Files that failed are listed on standard error. With `as_json` everything is drawn on standard error, because
+    standard output is for the result.
     """
     failures: list[Progress] = []
-    ingest, step = ExitStack(), ExitStack()  # at most one of them draws at any time
+    ingest, step = ExitStack(), ExitStack()  # at most one of the two draws at any time
     draw: Callable[[Progress], None] | None = None
     status: Status | None = None
 
@@ -188,24 +200,27 @@ def work(as_json: bool) -> Iterator[Callable[["Progress | str"], None]]:
 
 def print_failures(failures: Sequence["Progress"]) -> None:
     table = Table(
-        title=f"{len(failures)} files could not be ingested", title_justify="left", box=None, pad_edge=False
+        title=f"{_count(len(failures), 'file')} could not be ingested",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
     )
-    for name in ("file", "why", "what to do"):
+    for name in ("file", "reason", "details"):
         table.add_column(name, overflow="fold")
     for failure in failures:
         table.add_row(failure.name, failure.reason, failure.message)
     errors.print(table)
 
 
-def _json_line(event: "Progress") -> None:
+def _print_json_line(event: "Progress") -> None:
     print_json(asdict(event) | {"seconds": round(event.seconds, 3)})
 
 
 @contextmanager
 def _ingest_drawing(where: Console) -> Iterator[Callable[["Progress"], None]]:
-    """Yields what draws an event of an ingest: as a bar on a terminal, as a line for each file in a pipe."""
+    """Yields a progress callback that draws a bar on a terminal, and prints a line for each file in a pipe."""
     if not where.is_terminal:
-        yield lambda event: _plain_line(event, where)
+        yield lambda event: _print_plain_line(event, where)
         return
     columns = (
         SpinnerColumn(),
@@ -218,17 +233,17 @@ def _ingest_drawing(where: Console) -> Iterator[Callable[["Progress"], None]]:
     )
     with Bar(*columns, console=where, transient=True) as bar:
         task = bar.add_task("ingesting", total=None, speed="")
-        under_way: dict[str, float] = {}
+        fractions: dict[str, float] = {}  # how much of each open file is done, by URI
 
         def draw(event: "Progress") -> None:
             if event.event == "page":
-                under_way[event.uri] = event.page / max(1, event.pages)
+                fractions[event.uri] = event.page / max(1, event.pages)
             else:
-                under_way.pop(event.uri, None)
+                fractions.pop(event.uri, None)
             bar.update(
                 task,
                 total=event.files,
-                completed=event.files_ended + sum(under_way.values()),
+                completed=event.files_ended + sum(fractions.values()),
                 speed=f"{event.pages_done / event.seconds:.1f} pages/s" if event.seconds > 1 else "",
                 description=event.name or "ingesting",
             )
@@ -241,7 +256,7 @@ def _ingest_drawing(where: Console) -> Iterator[Callable[["Progress"], None]]:
         yield draw
 
 
-def _plain_line(event: "Progress", where: Console) -> None:
+def _print_plain_line(event: "Progress", where: Console) -> None:
     if event.event in ("done", "skipped", "failed", "removed"):
         line = f"[{event.files_ended}/{event.files}] {event.event}: {event.name}: {event.message}"
         print(line, file=where.file, flush=True)
@@ -251,11 +266,18 @@ def _plain_line(event: "Progress", where: Console) -> None:
 
 def _summary(event: "Progress") -> str:
     rate = event.pages_done / event.seconds if event.seconds else 0
-    return f"{event.files} files, {event.pages_done:,} pages embedded in {event.seconds:.1f} s ({rate:.1f} pages/s)"
+    return (
+        f"{_count(event.files, 'file')}, {_count(event.pages_done, 'page')} embedded in {event.seconds:.1f} s "
+        f"({rate:.1f} pages/s)"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def print_measures(rows: Mapping[str, Mapping[str, float]], title: str) -> None:
-    """A table of stages by measures, in hundredths."""
+    """Print a table with a row for each name and a column for each measure, in hundredths."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     names = list(next(iter(rows.values())))
     table.add_column("")
@@ -267,45 +289,65 @@ def print_measures(rows: Mapping[str, Mapping[str, float]], title: str) -> None:
 
 
 def paying(tuned: "TuningResult") -> str:
-    """Whether reranking pays, in one sentence."""
+    """Return a sentence that says whether reranking pays."""
     gain = f"{100 * tuned.lift:+.1f} nDCG@10 on questions that it was not tuned on (p = {tuned.p_lift:.3f})"
     if tuned.pays:
         return f"Reranking pays: {gain}."
     if tuned.lift <= 0:
-        return f"Reranking does not pay: {gain}. It is left out."
-    return f"Reranking is not shown to pay: {gain}. It is left out; more questions may show that it does."
+        return f"Reranking does not pay: {gain}. The tuned settings do without it."
+    return (
+        f"Reranking does not pay with certainty: {gain}. The tuned settings do without it; more questions may show "
+        "that it pays."
+    )
 
 
 def print_tuned(tuned: "TuningResult") -> None:
-    table = Table(title="what was tried", title_justify="left", box=None, pad_edge=False)
-    for name in ("", "text weight", "rerank weight", "depth", "gate", "nDCG@10", "pages read", "p95 ms"):
+    table = Table(title="settings that were tried", title_justify="left", box=None, pad_edge=False)
+    for name in (
+        "",
+        "text weight",
+        "rerank weight",
+        "depth",
+        "gate",
+        "nDCG@10 × 100",
+        "pages reranked",
+        "p95 ms",
+    ):
         table.add_column(name, justify="left" if not name else "right")
     rows = [("before", tuned.before), ("first stage alone", tuned.first), ("chosen", tuned.chosen)]
-    for name, one in [*rows, *(("on the front", one) for one in tuned.front)]:
-        gate = "" if one.spending.gate == float("inf") else f"{one.spending.gate:g}"
+    for name, trial in [*rows, *(("Pareto front", trial) for trial in tuned.front)]:
+        policy = trial.policy
         table.add_row(
-            name, f"{one.spending.text_weight:g}", f"{one.spending.rerank_weight:g}", str(one.spending.depth),
-            gate, f"{100 * one.ndcg:.1f}", f"{one.read:.1f}", f"{1000 * one.p95:,.0f}",
-        )  # fmt: skip
+            name,
+            f"{policy.text_weight:g}",
+            f"{policy.rerank_weight:g}",
+            str(policy.depth),
+            "" if policy.gate == float("inf") else f"{policy.gate:g}",
+            f"{100 * trial.ndcg:.1f}",
+            f"{trial.read:.1f}",
+            f"{1000 * trial.p95:,.0f}",
+        )
     console.print(table)
     console.print(paying(tuned))
     console.print(
-        f"On questions that it was not tuned on: nDCG@10 {100 * tuned.held_out:.1f}, "
+        f"On questions that it was not tuned on: nDCG@10 {100 * tuned.held_out:.1f}; "
         f"{100 * tuned.held_out_before:.1f} with the settings before (p = {tuned.p_before:.3f})."
     )
 
 
-def print_calibration(fitted: "Calibration", bins: Sequence["Reliability"]) -> None:
-    table = Table(title="held out, in bins of as many pages", title_justify="left", box=None, pad_edge=False)
-    for name in ("predicted", "relevant", "pages"):
+def print_calibration(calibration: "Calibration", bins: Sequence["Reliability"]) -> None:
+    table = Table(
+        title="held-out probabilities in bins of equal counts", title_justify="left", box=None, pad_edge=False
+    )
+    for name in ("predicted", "share relevant", "pages"):
         table.add_column(name, justify="right")
     for row in bins:
         table.add_row(f"{row.predicted:.3f}", f"{row.relevant:.3f}", f"{row.pages:,}")
     console.print(table)
     console.print(
-        f"{fitted.method}, {fitted.pages:,} pages of {fitted.questions} questions, {fitted.relevant} relevant. "
-        f"Log loss {fitted.log_loss_before:.3f} -> {fitted.log_loss:.3f}, "
-        f"expected calibration error {fitted.ece_before:.3f} -> {fitted.ece:.3f}"
+        f"{calibration.method}: fitted to {calibration.pages:,} pages of {calibration.questions} questions, "
+        f"{calibration.relevant} of them relevant. Log loss {calibration.log_loss_before:.3f} -> "
+        f"{calibration.log_loss:.3f}, expected calibration error {calibration.ece_before:.3f} -> {calibration.ece:.3f}"
     )
 
 
@@ -316,14 +358,14 @@ def waiting(what: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def steps() -> Iterator[Callable[[str, int, int], None]]:
-    """Yields a progress callback `(what, done, of)` that draws a bar on a terminal, and nothing otherwise."""
-    with Bar(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-             console=errors, transient=True, disable=not errors.is_terminal) as bar:  # fmt: skip
+    """Yields a progress callback `(what, done, of)` that draws a bar on a terminal, and nothing in a pipe."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Bar(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("")
         yield lambda what, done, of: bar.update(task, description=what, completed=done, total=of)
 
 
 def save_path(folder: Path, hit: "Hit") -> Path:
-    """A file name for a hit's page: rank, document, page."""
+    """Return the path of a hit's image in `folder`; its name has the rank, the document and the page number."""
     stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(hit.page.document).stem)
     return folder / f"{hit.rank:02d}-{stem}-p{hit.page.number}.png"

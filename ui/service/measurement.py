@@ -1,10 +1,10 @@
-"""A data set measured through one profile: every question is searched once, with generous depth.
+"""Measures a data set through one profile by searching for every question once, with more candidates than usual.
 
-Stages, other settings, curves and the report are all computed from what each stage said of each candidate
-(`retrieval.evaluation.replay`). Nothing in here prints: `on_progress` hears what happens.
+Stages, other settings, curves and the report are all computed from the recorded scores of the candidates
+(`retrieval.evaluation.replay`). Nothing in this file prints: it reports to a progress callback.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -18,42 +18,53 @@ from ingest.progress import Progress
 from retrieval.evaluation import evaluate
 from retrieval.evaluation.datasets import open_dataset
 from retrieval.evaluation.evaluate import Dataset, Evaluation
-from retrieval.evaluation.replay import FIRST, JudgedCandidates, RerankPolicy, observe, stages
+from retrieval.evaluation.replay import FIRST, JudgedCandidates, RerankPolicy, evaluate_stages, observe
 from retrieval.store.store import Store
 from ui import factory
 
 SHOWN = ("nDCG@5", "nDCG@10", "RR@10", "R@10", "R@100")
-LEAST = 5  # questions of a slice that is worth a line
+LEAST = 5  # the fewest questions that a slice is reported for
 
 OnProgress = Callable[[Progress | str], None]
-"""Called with each event of an ingest, and with a short sentence at each step of other work."""
+"""A progress callback: it is given each event of an ingest, and a short text at each step of other work."""
 
 
 @dataclass(frozen=True)
 class EvaluationRun:
-    """A data set through one profile."""
+    """A data set measured through one profile."""
 
     profile: str
     settings: configs.Settings
     dataset: Dataset
     store: Store
-    reranker: str  # "" without one
-    observed: tuple[JudgedCandidates, ...]
+    reranker: str  # name; "" if the profile has no reranker
+    candidates: tuple[JudgedCandidates, ...]  # for each question
     result: Evaluation
 
     @property
-    def spending(self) -> RerankPolicy:
+    def policy(self) -> RerankPolicy:
         return policy_of(self.settings)
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The questions with one value of one attribute."""
+
+    attribute: str
+    value: str
+    questions: int
+    ndcg: Mapping[str, float]  # mean nDCG@10 by stage
+
+
 def policy_of(settings: configs.Settings) -> RerankPolicy:
+    """Return the rerank policy of a profile; its depth is 0 if the profile has no reranker."""
     search = settings.search
     depth = 0 if isinstance(settings.reranker, configs.NoReranker) else search.rerank
     return RerankPolicy(search.text_weight, search.rerank_weight, depth, search.gate or inf)
 
 
 def own_index(place: str, name: str) -> Path:
-    """Return where the index of the data set at `place` is kept if none is given; `name` says for what."""
+    """Return the folder of the index of the data set at `place`. name: a profile, or the purpose of the index."""
     return Path("evaluation") / f"{Path(place).resolve().name}-{Path(name).stem}.lance"
 
 
@@ -67,10 +78,10 @@ def measure_dataset(
     on_progress: OnProgress,
     settings: configs.Settings | None = None,
 ) -> EvaluationRun:
-    """Ingest the documents that are missing, and search for every question of the data set at `place`.
+    """Ingest the missing documents of the data set at `place`, and search for every question.
 
-    index: "" for the data set's own. read: candidates of each question that the reranker scores. settings: replace
-    those of the profile.
+    index: the folder of the index; "" for that of `own_index`. within: search only the document of each question.
+    read: candidates of each question that the reranker scores. settings: used instead of the profile's settings.
     """
     settings = settings or configs.load_profile(profile)
     folder = Path(index) if index else own_index(place, profile)
@@ -79,53 +90,56 @@ def measure_dataset(
     for event in ingest([dataset.documents], store, encoder, settings.ingest):
         on_progress(event)
     evaluate.require(dataset, store)
-    generous = settings.search.model_copy(
+    search = settings.search.model_copy(
         update={"depth": 2 * FIRST, "rerank": read, "gate": None, "rules": ()}
     )
-    searcher = factory.build_searcher(store, encoder, settings.model_copy(update={"search": generous}))
+    searcher = factory.build_searcher(store, encoder, settings.model_copy(update={"search": search}))
     total = len(dataset.questions)
-    on_progress(f"asking {total} questions")
-    observed = tuple(
+    on_progress(f"searching for {total} questions")
+    candidates = tuple(
         observe(
             dataset,
             searcher,
             within=within,
-            on_progress=lambda done: on_progress(f"asked {done} of {total} questions"),
+            on_progress=lambda done: on_progress(f"searched for {done} of {total} questions"),
         )
     )
-    result = stages(dataset, observed, policy_of(settings))
+    result = evaluate_stages(dataset, candidates, policy_of(settings))
     name = searcher.reranker.name if searcher.reranker else ""
-    return EvaluationRun(profile, settings, dataset, store, name, observed, result)
+    return EvaluationRun(profile, settings, dataset, store, name, candidates, result)
 
 
 def summary(result: Evaluation) -> dict[str, Any]:
-    """Means by stage and measure, the reranker's gain with its p, and seconds as (p50, p95) by stage."""
+    """Return means by stage and measure, the reranker's gain in nDCG@10 with its p, and seconds by stage.
+
+    stages: {stage: {measure: mean}}. seconds: {stage: {"p50", "p95"}}. pages_read: pages that the reranker scored for a
+    question, on average.
+    """
     means = {stage: {m: result.mean(stage, m) for m in SHOWN} for stage in result.values}
-    first, whole = result.values["first stage"]["nDCG@10"], result.values["reranked"]["nDCG@10"]
+    first, reranked = result.values["first stage"]["nDCG@10"], result.values["reranked"]["nDCG@10"]
     return {
         "stages": means,
-        "gain": float(np.mean(whole) - np.mean(first)),
-        "p": evaluate.paired_p(first, whole),
+        "gain": float(np.mean(reranked) - np.mean(first)),
+        "p": evaluate.paired_p(first, reranked),
         "seconds": {
-            name: (float(np.median(s)), float(np.percentile(s, 95))) for name, s in result.seconds.items()
+            name: {"p50": float(np.median(seconds)), "p95": float(np.percentile(seconds, 95))}
+            for name, seconds in result.seconds.items()
         },
-        "pages read": float(np.mean(result.read)) if result.read else 0.0,
+        "pages_read": float(np.mean(result.read)) if result.read else 0.0,
     }
 
 
-def slices(result: Evaluation) -> dict[str, dict[str, float]]:
-    """nDCG@10 of the questions with each attribute value that enough of them have."""
-    found: dict[str, dict[str, float]] = {}
+def slices(result: Evaluation) -> list[Slice]:
+    """Return a slice for each attribute value that at least LEAST questions have, in alphabetical order."""
+    rows = []
     pairs = sorted({(k, v) for q in result.questions for k, values in q.attributes.items() for v in values})
-    for kind, value in pairs:
-        chosen = [q for q in result.questions if value in q.attributes.get(kind, ())]
-        if len(chosen) >= LEAST:
+    for attribute, value in pairs:
 
-            def keep(question: evaluate.Question, kind: str = kind, value: str = value) -> bool:
-                return value in question.attributes.get(kind, ())
+        def is_in_slice(question: evaluate.Question, attribute: str = attribute, value: str = value) -> bool:
+            return value in question.attributes.get(attribute, ())
 
-            found[f"{kind}: {value}"] = {
-                "questions": len(chosen),
-                **{stage: result.mean(stage, "nDCG@10", keep) for stage in result.values},
-            }
-    return found
+        count = sum(map(is_in_slice, result.questions))
+        if count >= LEAST:
+            ndcg = {stage: result.mean(stage, "nDCG@10", is_in_slice) for stage in result.values}
+            rows.append(Slice(attribute, value, count, ndcg))
+    return rows
