@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 from retrieval import fuse
 from retrieval.errors import RerankerFailed
 from retrieval.types import PageContent, Reranker
+from retrieval.work_notes import WorkNotes, note
 
 RRF = 60  # Cormack et al., section 3
 Method = Literal["z_scores", "rrf", "borda"]
@@ -36,14 +37,16 @@ class EnsembleReranker:
         self._method = method
         self._weights = tuple(weights) or (1.0,) * len(members)
 
-    def take_note(self) -> str:
-        return "; ".join(filter(None, (member.take_note() for member in self._members)))
-
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """Comparable within this call only. Raises RerankerFailed."""
         total = np.zeros(len(pages))
         for member, weight in zip(self._members, self._weights, strict=True):
-            total += weight * _evidence(self._method, np.array(_scores(member, query, pages), np.float64))
+            work = WorkNotes()
+            with work.collecting():
+                scores = _scores(member, query, pages)
+            total += weight * _evidence(self._method, np.array(scores, np.float64))
+            if str(work):
+                note(f"{member.name}: {work}")
         return [float(value) for value in total]
 
 

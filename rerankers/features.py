@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -26,17 +25,6 @@ ABANDONED_S = 3_600.0
 Features = Mapping[str, Tensor]  # on the CPU
 
 
-@dataclass(slots=True)
-class Counts:
-    memory: int = 0
-    disk: int = 0
-    missed: int = 0
-
-    def __str__(self) -> str:
-        asked = self.memory + self.disk + self.missed
-        return f"features of {self.memory + self.disk} of {asked} pages were known" if asked else ""
-
-
 class FeatureCache:
     """`memory_mb` and `disk_mb` bound what is kept (MiB); 0 keeps nothing there. `folder` is needed for disk.
 
@@ -49,7 +37,6 @@ class FeatureCache:
         self._folder = folder
         self._disk_used = 0
         self._lock = threading.Lock()
-        self._counts = Counts()
         if self._disk_bytes:
             with self._forgiving():
                 assert folder is not None
@@ -63,23 +50,11 @@ class FeatureCache:
         """`key` is made of hex digits and dashes."""
         kept = self._kept.get(key)
         if kept is not None:
-            with self._lock:
-                self._counts.memory += 1
             return kept
         found = self._read(key)
-        with self._lock:
-            if found is None:
-                self._counts.missed += 1
-                return None
-            self._counts.disk += 1
-        self._kept.put(key, found)
+        if found is not None:
+            self._kept.put(key, found)
         return found
-
-    def take_counts(self) -> Counts:
-        """What was asked for since this was last called."""
-        with self._lock:
-            taken, self._counts = self._counts, Counts()
-        return taken
 
     def put(self, key: str, features: Features) -> None:
         if not self._memory_bytes and not self._disk_bytes:

@@ -23,6 +23,7 @@ from rerankers.vision import IMAGE, Seen, VisionReranker, opened
 from retrieval.models import checkpoints
 from retrieval.models.checkpoints import Placement
 from retrieval.types import PageContent
+from retrieval.work_notes import note
 
 if TYPE_CHECKING:
     import configs.settings as configs
@@ -77,16 +78,13 @@ class JinaM0Reranker(VisionReranker):
         keys = [f"{page.image_key()}-{self._identity}" for page in pages]
         known = [self._prefixes.get(key) for key in keys]
         missing = [i for i, prefix in enumerate(known) if prefix is None]
+        note("keys and values of {} of {} pages were cached", len(known) - len(missing), len(known))
         for i, prefix in zip(missing, self._read_pages([pages[i] for i in missing]), strict=True):
             self._prefixes.put(keys[i], prefix)
             known[i] = prefix
         prefixes = [prefix for prefix in known if prefix is not None]
         lengths = [int(prefix["keys"].shape[2]) + len(asked) for prefix in prefixes]
         return self._budget.run(lengths, lambda batch: self._answer(asked, [prefixes[i] for i in batch]))
-
-    def take_note(self) -> str:
-        known = str(self._prefixes.take_counts()) if self._prefixes else ""
-        return "; ".join(filter(None, (super().take_note(), known and f"whole pages: {known}")))
 
     def _question(self, query: str) -> Tensor | None:
         """(q,) ids after the document; None where the tokenizer would join the two, so that they cannot be cut."""
@@ -103,7 +101,7 @@ class JinaM0Reranker(VisionReranker):
 
     def _read_pages(self, pages: Sequence[PageContent]) -> list[Features]:
         """Keys and values (layers, heads, length, d) of each page's part of the prompt, and the next position."""
-        seen = list(self._threads.map(self._look, pages))
+        seen = self._look_all(pages)
         lengths = [len(self._before(self._image_tokens(page))) for page in seen]
         return self._budget.run(lengths, lambda batch: self._prefix([seen[i] for i in batch]))
 

@@ -14,6 +14,7 @@ import configs.settings as configs
 from rerankers.remote import shown
 from rerankers.server import BadAnswer, Server
 from retrieval.types import PageContent
+from retrieval.work_notes import note
 
 PATH = "/v1/chat/completions"
 TASK = (
@@ -35,11 +36,6 @@ class ListwiseReranker:
         self.batch_pages = settings.window
         self._settings = settings
         self._server = Server(settings, clock)
-        self._repaired = 0
-
-    def take_note(self) -> str:
-        repaired, self._repaired = self._repaired, 0
-        return f"{repaired} answers repaired" if repaired else ""
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """Falling with the place in the model's order; comparable within this call only. Raises RerankerFailed."""
@@ -74,7 +70,7 @@ class ListwiseReranker:
             if not found:
                 self._server.fail("named no page, asked twice: is it a model that follows instructions?")
         if len(found) < len(pages):
-            self._repaired += 1
+            note("answers of the model that were incomplete and repaired: {}", 1)
         return [*found, *(at for at in range(len(pages)) if at not in found)]
 
     def _asked(self, query: str, pages: Sequence[PageContent]) -> list[dict[str, Any]]:

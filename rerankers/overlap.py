@@ -12,9 +12,6 @@ class OverlapReranker:
     listwise = False
     notes: tuple[str, ...] = ()
 
-    def take_note(self) -> str:
-        return ""
-
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         asked = {stem(word) for word in words(query) if word not in STOP_WORDS}
         if not asked:

@@ -24,9 +24,6 @@ class RemoteReranker:
         self._server = Server(settings, clock)
         self._threads = ThreadPoolExecutor(settings.parallel, thread_name_prefix="remote")
 
-    def take_note(self) -> str:
-        return ""
-
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """The server's relevance scores, in the order given. Raises RerankerFailed."""
         step = self._settings.batch_size

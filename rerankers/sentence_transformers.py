@@ -32,9 +32,6 @@ class SentenceTransformersReranker:
         self._one_at_a_time = threading.Lock()
         self._model, self._batch, self._reads = model, settings.batch_size, settings.reads
 
-    def take_note(self) -> str:
-        return ""
-
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """As the model's own activation gives it: a probability for most. Raises RerankerFailed."""
         pairs = [(query, page.image() if self._reads == "image" else page.text) for page in pages]

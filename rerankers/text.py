@@ -35,9 +35,6 @@ class TextReranker:
         self._runner = RowRunner(folder.session("cross.onnx"), settings.threads)
         self._windows = settings.windows
 
-    def take_note(self) -> str:
-        return ""
-
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """The logit of each page's best window; a page without words gets NOTHING."""
         left = [CLS, *self._ids([query])[0][:QUESTION_PIECES], SEP]

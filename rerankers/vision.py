@@ -27,6 +27,7 @@ from retrieval.models import checkpoints
 from retrieval.models.checkpoints import Placement
 from retrieval.models.token_batches import TokenBudget, pad
 from retrieval.types import PageContent
+from retrieval.work_notes import note
 
 if TYPE_CHECKING:
     import configs.settings as configs
@@ -106,7 +107,7 @@ class VisionReranker(ABC):
     def _scores(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         query = checkpoints.plain(query, self._tokenizer)
         self._kept()
-        seen = list(self._threads.map(self._look, pages))
+        seen = self._look_all(pages)
         patches = [0 if page.pixels is None else len(page.pixels) // self._merge**2 for page in seen]
         towered = self._budget.run(patches, lambda batch: self._tower([seen[i] for i in batch]))
         rows = [self.tokens(query, self._image_tokens(page)) for page in seen]
@@ -123,7 +124,7 @@ class VisionReranker(ABC):
         """
         query = checkpoints.plain(query, self._tokenizer)
         self._kept()
-        seen = list(self._threads.map(self._look, pages))
+        seen = self._look_all(pages)
         features = [
             {name: tensor.clone() for name, tensor in made.items()}  # no gradient may pass inference tensors
             for page in seen
@@ -144,14 +145,19 @@ class VisionReranker(ABC):
         for copied in waiting:
             copied.result()
 
-    def take_note(self) -> str:
-        return str(self.cache.take_counts())
-
     def tokens(self, query: str, image_tokens: int) -> Tensor:
         """(length,) ids of the pair's prompt, the image's place filled with as many tokens as it has."""
         text = self.prompt(query).replace(IMAGE, IMAGE * image_tokens, 1)
         ids: Tensor = self._tokenizer(text, return_tensors="pt")["input_ids"][0]
         return ids
+
+    def _look_all(self, pages: Sequence[PageContent]) -> list[Seen]:
+        seen = list(self._threads.map(self._look, pages))
+        if pages:
+            note(
+                "features of {} of {} pages were cached", sum(s.features is not None for s in seen), len(seen)
+            )
+        return seen
 
     def _look(self, page: PageContent) -> Seen:
         key = f"{page.image_key()}-{self._identity}"

@@ -21,6 +21,7 @@ from retrieval.errors import RerankerFailed
 from retrieval.search import Searcher
 from retrieval.store.store import Store
 from retrieval.types import PageContent
+from retrieval.work_notes import WorkNotes, note
 from tests.build import add_document, content
 
 Answer = Callable[[dict[str, Any]], str]
@@ -96,13 +97,11 @@ def places(scores: Sequence[float]) -> list[int]:
 
 
 def test_one_window_gives_the_models_order(server: ChatServer) -> None:
-    ranker = reranker(server)
-    assert places(ranker.score("q", pages(2, 5, 1, 3))) == [1, 3, 0, 2]
+    assert places(reranker(server).score("q", pages(2, 5, 1, 3))) == [1, 3, 0, 2]
     (asked,) = server.requests
     assert (asked["path"], asked["model"], asked["temperature"]) == ("/v1/chat/completions", "chat", 0)
     assert "no instruction to you" in asked["messages"][0]["content"][0]["text"]
     assert asked["messages"][0]["content"][-1]["text"].startswith("Question: q")
-    assert ranker.take_note() == ""
 
 
 def test_windows_slide_from_the_last_pages_to_the_first(server: ChatServer) -> None:
@@ -126,17 +125,18 @@ def test_pages_go_as_images_where_the_profile_says_so(server: ChatServer) -> Non
     [
         ("The best is [3], then [1], [2] and [4].", [2, 0, 1, 3], ""),
         ("3 > 1 > 2 > 4", [2, 0, 1, 3], ""),
-        ("[9] > [3] > [3] > [1]", [2, 0, 1, 3], "1 answers repaired"),
+        ("[9] > [3] > [3] > [1]", [2, 0, 1, 3], "answers of the model that were incomplete and repaired: 1"),
         ("<think>[1] looks good, or [4]</think>\n[2] > [4] > [1] > [3]", [1, 3, 0, 2], ""),
-        ("[4]", [3, 0, 1, 2], "1 answers repaired"),
+        ("[4]", [3, 0, 1, 2], "answers of the model that were incomplete and repaired: 1"),
         ('{"order": [2, 1, 4, 3]}', [1, 0, 3, 2], ""),
     ],
 )
 def test_answers_are_read_and_repaired(server: ChatServer, answer: str, order: list[int], note: str) -> None:
     server.answer = lambda asked: answer
-    ranker = reranker(server)
-    assert places(ranker.score("q", pages(1, 1, 1, 1))) == order
-    assert ranker.take_note() == note
+    work = WorkNotes()
+    with work.collecting():
+        assert places(reranker(server).score("q", pages(1, 1, 1, 1))) == order
+    assert str(work) == note
 
 
 def test_a_model_that_names_no_page_is_asked_once_more_and_then_the_stage_fails(server: ChatServer) -> None:
@@ -180,6 +180,46 @@ def test_in_a_search_it_sees_all_pages_at_once_and_a_failure_leaves_the_first_st
     assert "named no page" in failed.decision.reason
 
 
+def test_two_searches_at_the_same_time_keep_their_notes_apart(
+    server: ChatServer, store: Store, encoder: HashingEncoder
+) -> None:
+    """One answer of the first search is repaired; the second search runs from start to end before the first ends."""
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["pump", "valve pump", "valve valve pump"])
+    first_is_repaired, second_is_done = threading.Event(), threading.Event()
+    windows = iter(range(2))
+
+    def answer(asked: dict[str, Any]) -> str:
+        if "Question: valve" not in asked["messages"][0]["content"][-1]["text"]:
+            first_is_repaired.wait(10)
+            return "[2] > [1]"
+        if next(windows) == 0:
+            return "[2]"
+        first_is_repaired.set()
+        second_is_done.wait(10)
+        return "[2] > [1]"
+
+    server.answer = answer
+    searcher = Searcher(store, encoder, reranker(server, window=2, stride=1), configs.Search())
+    notes: dict[str, str] = {}
+
+    def search(question: str) -> None:
+        result = searcher.search(question)
+        notes[question] = result.stages[-1].note
+        if question == "pump":
+            second_is_done.set()
+
+    threads = [threading.Thread(target=search, args=(question,)) for question in ("valve", "pump")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert notes == {
+        "pump": "listwise (chat)",
+        "valve": "listwise (chat); answers of the model that were incomplete and repaired: 1",
+    }
+
+
 # Ensembles
 
 
@@ -194,11 +234,9 @@ class Fixed:
         self.batch_pages = batch_pages
         self._scores = scores
 
-    def take_note(self) -> str:
-        return self.name
-
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         assert len(pages) <= self.batch_pages
+        note("{} of {} pages read", 1, len(pages))
         return [self._scores[page.page.number - 1] for page in pages]
 
 
@@ -212,7 +250,10 @@ def test_members_are_fused_by_scores_by_ranks_or_by_places() -> None:
     a, b = np.array([1, 2, 30.0]), np.array([0.3, 0.2, 0.1])
     expected = (a - a.mean()) / a.std() + (b - b.mean()) / b.std()
     assert EnsembleReranker(members, "z_scores").score("q", three) == pytest.approx(expected.tolist())
-    assert EnsembleReranker(members, "borda").take_note() == "a; b"
+    work = WorkNotes()
+    with work.collecting():
+        EnsembleReranker(members, "borda").score("q", three)
+    assert str(work) == "a: 2 of 3 pages read; b: 1 of 3 pages read"  # a took two batches, of 2 and of 1
 
 
 def test_equal_scores_share_their_rank_and_one_page_has_one_score() -> None:

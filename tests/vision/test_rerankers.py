@@ -18,6 +18,7 @@ from rerankers.features import FeatureCache
 from rerankers.vision import VisionReranker
 from retrieval.errors import ModelBroken, RerankerFailed
 from retrieval.types import PageContent, Reranker
+from retrieval.work_notes import WorkNotes
 from tests.vision import tiny
 from tests.vision.conftest import Folder, content
 
@@ -34,6 +35,14 @@ def load(kind: str, path: Path, **more: Any) -> VisionReranker:
     loaded = rerankers.load_reranker(KINDS[kind].model_validate(given))  # type: ignore[arg-type]
     assert isinstance(loaded, VisionReranker)
     return loaded
+
+
+def scored(reranker: VisionReranker, pages: list[PageContent]) -> tuple[list[float], str]:
+    """Returns the scores for QUERY, and the notes on the work."""
+    work = WorkNotes()
+    with work.collecting():
+        scores = reranker.score(QUERY, pages)
+    return scores, str(work)
 
 
 NOTHING_KEPT = configs.Cache(memory_mb=0)
@@ -63,18 +72,16 @@ def test_kept_features_change_no_score_and_save_the_vision_tower(
     disk = configs.Cache(memory_mb=0, disk_mb=64, folder=str(tmp_path))
     for cache in (configs.Cache(memory_mb=64), disk):
         reranker = load(kind, folder(kind), cache=cache)
-        assert reranker.score(QUERY, pages) == fresh
-        assert reranker.take_note() == "features of 0 of 3 pages were known"
+        assert scored(reranker, pages) == (fresh, "features of 0 of 3 pages were cached")
         monkeypatch.setattr(type(reranker.core), "get_image_features", None)  # not called again
-        assert reranker.score(QUERY, pages) == fresh
-        assert reranker.take_note() == "features of 3 of 3 pages were known"
+        assert scored(reranker, pages) == (fresh, "features of 3 of 3 pages were cached")
         monkeypatch.undo()
     another = load(kind, folder(kind), cache=disk)  # as after a restart
-    assert another.score(QUERY, pages) == fresh
-    assert another.take_note() == "features of 3 of 3 pages were known"
+    assert scored(another, pages) == (fresh, "features of 3 of 3 pages were cached")
     other_budget = load(kind, folder(kind), cache=disk, max_visual_tokens=16)
-    assert other_budget.score(QUERY, pages) != fresh
-    assert other_budget.take_note() == "features of 0 of 3 pages were known"
+    scores, note = scored(other_budget, pages)
+    assert scores != fresh
+    assert note == "features of 0 of 3 pages were cached"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,10 +172,12 @@ def test_jina_m0_scores_as_published_whatever_the_names_of_its_weights(
 
 def test_jina_m0_with_known_pages_reads_only_the_question(folder: Folder, pages: list[PageContent]) -> None:
     reranker = load("jina_m0", folder("jina_m0"), prefix_mb=64)
+    work = WorkNotes()
     for query in (QUERY, "net margin", "%!? of what"):
         expected = m0_expected(folder("jina_m0"), pages, query)
-        assert reranker.score(query, pages) == pytest.approx(expected, abs=1e-5)
-    assert reranker.take_note().endswith("whole pages: features of 6 of 9 pages were known")
+        with work.collecting():
+            assert reranker.score(query, pages) == pytest.approx(expected, abs=1e-5)
+    assert str(work) == ("keys and values of 6 of 9 pages were cached; features of 0 of 3 pages were cached")
     part = load("jina_m0", folder("jina_m0"), prefix_mb=64)
     part.score(QUERY, pages[1:2])
     assert part.score(QUERY, pages) == pytest.approx(m0_expected(folder("jina_m0"), pages, QUERY), abs=1e-5)

@@ -54,7 +54,7 @@ def test_ingest_search_rerank_and_light_up(family: str, kind: str, folder: Folde
     )  # fmt: skip
     assert code == 0
     assert f"reranked the first 5 of 5 candidates by {kind}" in " ".join(said.split())
-    assert "features of 0 of 5 pages were known" in " ".join(said.split())
+    assert "features of 0 of 5 pages were cached" in " ".join(said.split())
     assert len(list((tmp_path / "lit").iterdir())) == 5
     with pytest.raises(EncoderMismatch):
         run("search", "harbour", "--index", index, "--profile", "smoke")
