@@ -1,4 +1,4 @@
-"""The share of the question's words that a page holds: exact, free, for tests and smoke runs."""
+"""Scores a page by the fraction of the question's words that it contains: exact and fast, for tests and smoke runs."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ class OverlapReranker:
     notes: tuple[str, ...] = ()
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
-        asked = {stem(word) for word in words(query) if word not in STOP_WORDS}
-        if not asked:
+        query_stems = {stem(word) for word in words(query) if word not in STOP_WORDS}
+        if not query_stems:
             return [0.0 for _ in pages]
-        return [len(asked & set(stems(page.text))) / len(asked) for page in pages]
+        return [len(query_stems & set(stems(page.text))) / len(query_stems) for page in pages]

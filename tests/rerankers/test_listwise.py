@@ -1,4 +1,4 @@
-"""The listwise reranker against a real HTTP server that answers as chat models do, well and badly; ensembles."""
+"""The listwise reranker against a real HTTP server that gives good and bad answers of chat models; and ensembles."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 import configs.settings as configs
 import rerankers
 from rerankers.ensemble import EnsembleReranker
-from rerankers.listwise import ListwiseReranker, numbers
+from rerankers.listwise import ListwiseReranker, named_positions
 from rerankers.overlap import OverlapReranker
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import RerankerFailed
@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def texts(asked: dict[str, Any]) -> list[str]:
-    """Of the pages, in the order in which they were shown."""
+    """Returns the texts of the pages in a request, in its order."""
     parts = asked["messages"][0]["content"]
     return [
         parts[at + 1].get("text", "image")
@@ -65,9 +65,9 @@ def texts(asked: dict[str, Any]) -> list[str]:
 
 
 def by_length(asked: dict[str, Any]) -> str:
-    """A model that likes long pages."""
-    shown = texts(asked)
-    order = sorted(range(len(shown)), key=lambda at: -len(shown[at]))
+    """Answers like a model that ranks long pages first."""
+    pages = texts(asked)
+    order = sorted(range(len(pages)), key=lambda at: -len(pages[at]))
     return " > ".join(f"[{at + 1}]" for at in order)
 
 
@@ -105,14 +105,14 @@ def test_one_window_gives_the_models_order(server: ChatServer) -> None:
 
 
 def test_windows_slide_from_the_last_pages_to_the_first(server: ChatServer) -> None:
-    """Ten pages, the best of them last: with windows of four by two it climbs to the front in one pass."""
+    """The last of ten pages is the best: with windows of four and a stride of two, one pass moves it to the front."""
     ranker = reranker(server, window=4, stride=2)
     scores = ranker.score("q", pages(3, 2, 5, 1, 4, 6, 7, 8, 9, 99))
     assert places(scores)[:2] == [9, 8]
     assert [len(texts(asked)) for asked in server.requests] == [4, 4, 4, 4]
 
 
-def test_pages_go_as_images_where_the_profile_says_so(server: ChatServer) -> None:
+def test_pages_are_sent_as_images_if_the_profile_says_so(server: ChatServer) -> None:
     server.answer = lambda asked: "[2] > [1]"
     assert places(reranker(server, reads="image").score("q", pages(1, 1))) == [1, 0]
     parts = server.requests[0]["messages"][0]["content"]
@@ -125,13 +125,15 @@ def test_pages_go_as_images_where_the_profile_says_so(server: ChatServer) -> Non
     [
         ("The best is [3], then [1], [2] and [4].", [2, 0, 1, 3], ""),
         ("3 > 1 > 2 > 4", [2, 0, 1, 3], ""),
-        ("[9] > [3] > [3] > [1]", [2, 0, 1, 3], "answers of the model that were incomplete and repaired: 1"),
+        ("[9] > [3] > [3] > [1]", [2, 0, 1, 3], "incomplete answers of the model that were repaired: 1"),
         ("<think>[1] looks good, or [4]</think>\n[2] > [4] > [1] > [3]", [1, 3, 0, 2], ""),
-        ("[4]", [3, 0, 1, 2], "answers of the model that were incomplete and repaired: 1"),
+        ("[4]", [3, 0, 1, 2], "incomplete answers of the model that were repaired: 1"),
         ('{"order": [2, 1, 4, 3]}', [1, 0, 3, 2], ""),
     ],
 )
-def test_answers_are_read_and_repaired(server: ChatServer, answer: str, order: list[int], note: str) -> None:
+def test_incomplete_answers_are_repaired_and_noted(
+    server: ChatServer, answer: str, order: list[int], note: str
+) -> None:
     server.answer = lambda asked: answer
     work = WorkNotes()
     with work.collecting():
@@ -144,26 +146,30 @@ def test_a_model_that_names_no_page_is_asked_once_more_and_then_the_stage_fails(
     assert places(reranker(server).score("q", pages(1, 2))) == [0, 1]
     assert "held no page number" in server.requests[1]["messages"][2]["content"]
     server.answer = lambda asked: "Sorry."
-    with pytest.raises(RerankerFailed, match="named no page, asked twice"):
+    with pytest.raises(RerankerFailed, match="named no page in two answers"):
         reranker(server).score("q", pages(1, 2))
 
 
 @pytest.mark.parametrize(
     "body", [b"{}", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}', b"<html>"]
 )
-def test_what_is_no_chat_completion_fails_in_words(server: ChatServer, body: bytes) -> None:
+def test_an_answer_that_is_not_a_chat_completion_fails_with_a_message(
+    server: ChatServer, body: bytes
+) -> None:
     server.body = body
-    with pytest.raises(RerankerFailed, match="gave an answer that is not chat completions's"):
+    with pytest.raises(
+        RerankerFailed, match="an answer that does not follow the protocol of chat completions"
+    ):
         reranker(server).score("q", pages(1, 2))
 
 
-def test_what_a_page_says_is_no_page_number() -> None:
-    assert numbers("In 2023 page [2] beats [1]", 2) == [1, 0]
-    assert numbers("", 3) == []
-    assert numbers("[0] > [-1] > [4]", 3) == []
+def test_numbers_that_name_no_page_do_not_count() -> None:
+    assert named_positions("In 2023 page [2] beats [1]", 2) == [1, 0]
+    assert named_positions("", 3) == []
+    assert named_positions("[0] > [-1] > [4]", 3) == []
 
 
-def test_in_a_search_it_sees_all_pages_at_once_and_a_failure_leaves_the_first_stage(
+def test_a_search_sends_all_pages_at_once_and_a_failure_keeps_the_first_stages_order(
     server: ChatServer, store: Store, encoder: HashingEncoder
 ) -> None:
     with store.writing():
@@ -216,7 +222,7 @@ def test_two_searches_at_the_same_time_keep_their_notes_apart(
         thread.join(20)
     assert notes == {
         "pump": "listwise (chat)",
-        "valve": "listwise (chat); answers of the model that were incomplete and repaired: 1",
+        "valve": "listwise (chat); incomplete answers of the model that were repaired: 1",
     }
 
 
@@ -224,7 +230,7 @@ def test_two_searches_at_the_same_time_keep_their_notes_apart(
 
 
 class Fixed:
-    """Scores by page number, as given."""
+    """Scores each page with the score given for its number."""
 
     listwise = False
     notes: tuple[str, ...] = ()
@@ -240,7 +246,7 @@ class Fixed:
         return [self._scores[page.page.number - 1] for page in pages]
 
 
-def test_members_are_fused_by_scores_by_ranks_or_by_places() -> None:
+def test_members_are_fused_by_z_scores_reciprocal_ranks_or_borda_counts() -> None:
     members = [Fixed("a", [1.0, 2.0, 30.0]), Fixed("b", [0.3, 0.2, 0.1], 3)]
     three = pages(1, 1, 1)
     borda = EnsembleReranker(members, "borda").score("q", three)
@@ -262,7 +268,7 @@ def test_equal_scores_share_their_rank_and_one_page_has_one_score() -> None:
     assert EnsembleReranker(members, "borda").score("q", pages(1)) == [0.0]
 
 
-def test_an_ensemble_of_a_profile_is_loaded_searched_with_and_checked(
+def test_an_ensemble_of_a_profile_reranks_and_its_weights_are_checked(
     store: Store, encoder: HashingEncoder
 ) -> None:
     settings = configs.Ensemble(
@@ -277,14 +283,14 @@ def test_an_ensemble_of_a_profile_is_loaded_searched_with_and_checked(
     assert sum(hit.reranked for hit in result.hits) == 10
     with pytest.raises(ValidationError):
         configs.Ensemble(members=(configs.Overlap(),))
-    with pytest.raises(RerankerFailed, match="2 members and 1 weights"):
+    with pytest.raises(RerankerFailed, match="2 members, but 1 weights: give one weight for each"):
         EnsembleReranker([OverlapReranker(), OverlapReranker()], "rrf", (1.0,))
 
 
-def test_a_member_that_fails_fails_the_stage() -> None:
+def test_the_stage_fails_if_one_member_fails() -> None:
     class Broken(Fixed):
         def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
-            raise RerankerFailed("it is away")
+            raise RerankerFailed("the server is down")
 
-    with pytest.raises(RerankerFailed, match="it is away"):
+    with pytest.raises(RerankerFailed, match="the server is down"):
         EnsembleReranker([Fixed("a", [1]), Broken("b", [1])], "rrf").score("q", pages(1))

@@ -1,4 +1,4 @@
-"""LoRA of the vision models, on tiny checkpoints: what is learned, kept, merged, refused."""
+"""LoRA of the vision models on tiny checkpoints: learning, resuming, merging, and errors."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,7 +42,7 @@ def pages() -> list[PageContent]:
 
 @pytest.fixture(scope="session")
 def groups(pages: list[PageContent]) -> list[PageGroup]:
-    """Three questions, each with a page of its own, told from the other pages."""
+    """Three questions, each with one page as its answer and the other pages as negatives."""
     return [
         PageGroup("made", question, pages[k], tuple(page for page in pages if page is not pages[k]))
         for k, question in enumerate(QUESTIONS)
@@ -65,7 +65,7 @@ def trainer(kind: str) -> Any:
 
 
 def scorer(asked: Any) -> Score:
-    """What search would score with these settings."""
+    """Returns a function that scores as search does with these settings."""
     if isinstance(asked, configs.Qwen3VL):
         reranker = rerankers.load_reranker(asked)
         assert reranker is not None
@@ -121,29 +121,29 @@ def test_the_right_page_comes_first_in_the_merged_model(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_stopped_or_not_and_whenever_it_is_run_the_same_weights_come_out(
+def test_a_training_gives_the_same_weights_whether_it_was_stopped_or_not(
     kind: str, folder: Callable[[str], Path], groups: list[PageGroup], tmp_path: Path
 ) -> None:
     asked, fit = settings(kind, folder(base(kind))), trainer(kind).fit
     fit(asked, groups, tmp_path / "whole", SHORT)
     with pytest.raises(Stopped):
-        fit(asked, groups, tmp_path / "parts", SHORT, stop_after(1))  # before anything was kept
+        fit(asked, groups, tmp_path / "parts", SHORT, stop_after(1))  # before the first checkpoint
     with pytest.raises(Stopped):
         fit(asked, groups, tmp_path / "parts", SHORT, stop_after(3))  # a step after the checkpoint
-    with pytest.raises(TrainingRefused, match="has not come to its end"):
+    with pytest.raises(TrainingRefused, match=r"the training in .* is not done"):
         trainer(kind).merge(tmp_path / "parts")
     steps: list[int] = []
     fit(asked, groups, tmp_path / "parts", SHORT, lambda told: steps.append(told.step))
     assert steps == [3, 4]
     assert same(adapter(tmp_path / "parts"), adapter(tmp_path / "whole"))
-    fit(asked, groups, tmp_path / "parts", SHORT, stop_after(4))  # done: nothing is left to tell
+    fit(asked, groups, tmp_path / "parts", SHORT, stop_after(4))  # it is done, so no step is reported
     fit(asked, groups, tmp_path / "other", replace(SHORT, seed=1))
     assert not same(adapter(tmp_path / "other"), adapter(tmp_path / "whole"))
     assert not list((tmp_path / "parts").glob("*.part"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_another_training_in_the_same_folder_is_refused_by_what_differs(
+def test_another_training_in_the_same_folder_is_an_error_that_names_the_differences(
     kind: str, folder: Callable[[str], Path], groups: list[PageGroup], tmp_path: Path
 ) -> None:
     asked, fit = settings(kind, folder(base(kind))), trainer(kind).fit
@@ -158,7 +158,7 @@ def test_another_training_in_the_same_folder_is_refused_by_what_differs(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_teacher_and_the_recomputing_of_activations(
+def test_a_teacher_changes_the_loss_and_gradient_checkpointing_does_not(
     kind: str, folder: Callable[[str], Path], groups: list[PageGroup], tmp_path: Path
 ) -> None:
     asked, fit = settings(kind, folder(base(kind))), trainer(kind).fit
@@ -178,7 +178,7 @@ def test_a_teacher_and_the_recomputing_of_activations(
 
 
 @pytest.mark.parametrize("name", ["qwen3_vl", "colqwen2", "colqwen3", "colqwen3_5"])
-def test_merged_or_as_an_adapter_it_scores_as_it_was_trained_and_can_be_trained_on(
+def test_merged_and_as_an_adapter_it_scores_as_it_was_trained_and_can_be_trained_further(
     name: str,
     folder: Callable[[str], Path],
     groups: list[PageGroup],
@@ -197,7 +197,9 @@ def test_merged_or_as_an_adapter_it_scores_as_it_was_trained_and_can_be_trained_
     assert whole != pytest.approx(scorer(asked)(QUESTIONS[0], pages), abs=1e-3)
     by_adapter = asked.model_copy(update={"model": str(tmp_path / "one" / "adapter")})
     assert scorer(by_adapter)(QUESTIONS[0], pages) == pytest.approx(trained, abs=1e-4)
-    trainer(kind).fit(by_adapter, groups, tmp_path / "two", options)  # from where the first one ended
+    trainer(kind).fit(
+        by_adapter, groups, tmp_path / "two", options
+    )  # starting from the result of the first training
     twice = scorer(asked.model_copy(update={"model": str(trainer(kind).merge(tmp_path / "two"))}))
     expected = trained_scores(by_adapter, tmp_path / "two" / "adapter", pages)
     assert twice(QUESTIONS[0], pages) == pytest.approx(expected, abs=1e-4)
@@ -208,26 +210,26 @@ def test_merged_or_as_an_adapter_it_scores_as_it_was_trained_and_can_be_trained_
 
 
 def trained_scores(asked: Any, path: Path, pages: list[PageContent]) -> list[float]:
-    """peft's own model, by its own loading: LoRA's products beside the weights."""
+    """Returns the scores of peft's own model, loaded by peft, which adds LoRA's products to the frozen weights'."""
     from peft import PeftModel
 
     from rerankers.qwen3_vl import load
     from retrieval.encoders import colvision
-    from retrieval.train.lora import _bare
+    from retrieval.train.lora import _without_adapter
 
     if isinstance(asked, configs.Qwen3VL):
         reranker = load(asked)
-        PeftModel.from_pretrained(_bare(reranker._model), path)
+        PeftModel.from_pretrained(_without_adapter(reranker._model), path)
         return reranker.score(QUESTIONS[0], pages)
     encoder = colvision.load(asked)
     family: Any = encoder._family
-    PeftModel.from_pretrained(_bare(family.model), path)
+    PeftModel.from_pretrained(_without_adapter(family.model), path)
     query = encoder.encode_queries([QUESTIONS[0]])[0]
     return [maxsim(query, page.vectors) for page in encoder.encode_pages(pages)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_training_sees_is_what_serving_sees(
+def test_training_computes_the_same_scores_as_search(
     kind: str, folder: Callable[[str], Path], groups: list[PageGroup], pages: list[PageContent]
 ) -> None:
     asked = settings(kind, folder(base(kind)))
@@ -249,7 +251,9 @@ def test_what_training_sees_is_what_serving_sees(
     assert found == pytest.approx(served, abs=1e-5)
 
 
-def test_pages_of_unlike_length_change_no_score_of_the_encoder_s_loss(groups: list[PageGroup]) -> None:
+def test_padding_of_pages_of_different_lengths_does_not_change_the_encoders_loss(
+    groups: list[PageGroup],
+) -> None:
     draw = torch.Generator().manual_seed(0)
     unit = torch.nn.functional.normalize
     questions = [unit(torch.randn(n, 8, generator=draw), dim=-1) for n in (3, 5)]
@@ -278,34 +282,34 @@ def unreadable(number: int) -> PageContent:
     return PageContent(Page("gone", number, "gone.pdf"), (), "none", lambda: b"not an image")
 
 
-def test_groups_that_cannot_be_trained_on_are_told_or_refused(
+def test_groups_that_cannot_be_trained_on_are_skipped_and_reported_or_an_error(
     folder: Callable[[str], Path], groups: list[PageGroup], tmp_path: Path
 ) -> None:
     asked = settings("reranker", folder("qwen3_vl"))
     fit = train_reranker.fit
     with pytest.raises(TrainingRefused, match="no groups"):
         fit(asked, [], tmp_path, SHORT)
-    with pytest.raises(TrainingRefused, match="'alone' has no negative to tell"):
+    with pytest.raises(TrainingRefused, match="'alone' has no negative"):
         fit(asked, [replace(groups[0], question="alone", negatives=())], tmp_path, SHORT)
     with pytest.raises(TrainingRefused, match="has 2 teacher scores for 4 texts or pages"):
         fit(asked, [replace(groups[0], scores=(1.0, 0.0))], tmp_path, SHORT)
     with pytest.raises(TrainingRefused, match=r"batch is 0: .*; distil is 2: "):
         fit(asked, groups, tmp_path, replace(SHORT, batch=0, distil=2))
     broken = replace(groups[0], question="broken", negatives=(*groups[0].negatives, unreadable(9)))
-    with pytest.raises(TrainingRefused, match=r"none of the 1 groups is left.*gone\.pdf#page=9"):
+    with pytest.raises(TrainingRefused, match=r"none of the 1 groups can be trained on.*gone\.pdf#page=9"):
         fit(asked, [broken], tmp_path, SHORT)
     notes: list[str] = []
     few = replace(groups[1], negatives=groups[1].negatives[:1])
     fit(asked, [broken, few], tmp_path, replace(SHORT, steps=1), lambda told: notes.append(told.note))
-    assert "'broken', as gone.pdf#page=9 cannot be shown" in notes[0]
+    assert "skipped the question 'broken': the image of gone.pdf#page=9 cannot be read" in notes[0]
     assert notes[1:] == [""]
     other = configs.ColVision(family="colpali", model="any/model")
-    with pytest.raises(TrainingRefused, match="colpali cannot be trained here"):
+    with pytest.raises(TrainingRefused, match="the family colpali cannot be trained: choose one of colqwen2"):
         train_encoder.fit(other, groups, tmp_path, SHORT)
 
 
 def many(count: int, scored: bool) -> list[PageGroup]:
-    """Groups of ever smaller margin, each with a page of its own."""
+    """Returns groups whose margins become smaller and smaller, each with another page."""
     blank = [PageContent(Page("d", k, "d.pdf"), (), "none", lambda: b"") for k in range(count + 2)]
     return [
         PageGroup("made", str(k), blank[k], (blank[-1], blank[-2]), (float(-k), 0.0, -5.0) if scored else ())
@@ -313,7 +317,7 @@ def many(count: int, scored: bool) -> list[PageGroup]:
     ]
 
 
-def test_hard_groups_come_more_often_the_longer_it_takes() -> None:
+def test_the_share_of_hard_groups_grows_with_the_steps() -> None:
     options = LoraOptions(steps=100, batch=10, negatives=1)
     course = curriculum(list(reversed(many(40, scored=True))))
     assert [group.question for group in course.easy] == [str(k) for k in range(20)]
@@ -325,7 +329,7 @@ def test_hard_groups_come_more_often_the_longer_it_takes() -> None:
         assert all(len(group.negatives) == 1 and len(group.scores) == 2 for group in batch)
 
 
-def test_without_a_teacher_every_group_comes_round_once_before_any_comes_twice() -> None:
+def test_without_a_teacher_every_group_is_used_once_before_any_is_used_twice() -> None:
     groups = many(12, scored=False)
     course = curriculum(groups)
     assert course == Curriculum(tuple(groups))
