@@ -285,8 +285,8 @@ def _wait(placement: Placement) -> None:
 def encoder_row(
     spec: Model, placement: Placement, options: argparse.Namespace, peak: float
 ) -> dict[str, Any]:
+    """Measures one encoder, and returns its row of results. peak: as of `peak_flops`."""
     model, processor = random_model(spec, placement, options.tiny)
-    """Measures one encoder, and returns its row of results."""
     family = _family(model)(model, processor, placement, "")
     fingerprint = Fingerprint("colvision", spec.name, "random", family.dim)
     encoder = VisionEncoder(family, fingerprint, batch_tokens=options.batch_tokens)
@@ -329,8 +329,8 @@ def _patches(family: Family, tensors: Any) -> int:
 def reranker_row(
     spec: Model, placement: Placement, options: argparse.Namespace, peak: float
 ) -> dict[str, Any]:
+    """Measures one reranker, and returns its row of results. peak: as of `peak_flops`."""
     model, processor = random_model(spec, placement, options.tiny)
-    """Measures one reranker, and returns its row of results."""
     tokens = 64 if options.tiny else spec.tokens
     settings = SimpleNamespace(
         kind="random", model=spec.name, batch_tokens=options.batch_tokens, max_visual_tokens=tokens,

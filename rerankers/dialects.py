@@ -20,6 +20,8 @@ from retrieval.errors import RerankerFailed
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
+    """One server's protocol: builds the body of a request, and reads the scores from the answer."""
+
     kind: str
     path: str
     model: str

@@ -47,6 +47,8 @@ class JinaM0(Qwen2VLPreTrainedModel):
 
 
 class JinaM0Reranker(VisionReranker):
+    """Scores with Jina M0, with a cache of the keys and values of pages if the settings allow one."""
+
     def __init__(self, settings: "configs.JinaM0", loaded: LoadedModel) -> None:
         super().__init__(settings, loaded)
         if not any(NON_COMMERCIAL in note for note in self.notes):  # the model's folder has another name
@@ -111,14 +113,21 @@ class JinaM0Reranker(VisionReranker):
         grids = torch.stack([page.grid for page in pages]).to(self.placement.device)
         with torch.inference_mode():
             places, _ = self.core.get_rope_index(
-                batch["input_ids"], mm_token_type_ids=batch["mm_token_type_ids"], image_grid_thw=grids,
+                batch["input_ids"],
+                mm_token_type_ids=batch["mm_token_type_ids"],
+                image_grid_thw=grids,
                 attention_mask=batch["attention_mask"],
-            )  # fmt: skip
+            )
             made = self.core(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], position_ids=places,
-                image_grid_thw=grids, mm_encoder_outputs={"image": self.encoder_output(features)},
-                past_key_values=DynamicCache(), use_cache=True, return_dict=True,
-            ).past_key_values  # fmt: skip
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                position_ids=places,
+                image_grid_thw=grids,
+                mm_encoder_outputs={"image": self.encoder_output(features)},
+                past_key_values=DynamicCache(),
+                use_cache=True,
+                return_dict=True,
+            ).past_key_values
         prefixes: list[Features] = []
         for k, row in enumerate(rows):
             start = batch["input_ids"].shape[1] - len(row)
@@ -147,10 +156,13 @@ class JinaM0Reranker(VisionReranker):
             cache.update(keys, values, layer)
         with torch.inference_mode():
             hidden = self.core(
-                input_ids=question.expand(count, -1).to(device), attention_mask=mask.to(device),
-                position_ids=places.expand(3, -1, -1).to(device), past_key_values=cache, use_cache=True,
+                input_ids=question.expand(count, -1).to(device),
+                attention_mask=mask.to(device),
+                position_ids=places.expand(3, -1, -1).to(device),
+                past_key_values=cache,
+                use_cache=True,
                 return_dict=True,
-            ).last_hidden_state[:, -1]  # fmt: skip
+            ).last_hidden_state[:, -1]
             return [float(score) for score in self.probabilities(hidden)]
 
 

@@ -27,6 +27,8 @@ AGAIN = "Your reply held no page number. Reply with the numbers of all {count} p
 
 
 class ListwiseReranker:
+    """Orders pages by a chat model. clock: returns seconds. Raises RerankerFailed without the server's key."""
+
     listwise = True
 
     def __init__(self, settings: configs.Listwise, clock: Callable[[], float] = time.monotonic) -> None:

@@ -23,6 +23,8 @@ QUESTION = (
 
 
 class MonoQwen2VL(VisionReranker):
+    """Scores with MonoQwen2-VL. Raises ModelBroken if the checkpoint is of another kind."""
+
     def __init__(self, settings: "configs.MonoQwen2VL", loaded: LoadedModel) -> None:
         super().__init__(settings, loaded)
         try:

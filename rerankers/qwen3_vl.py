@@ -31,6 +31,8 @@ PROMPT = (  # as the model card's template renders it; the template in the check
 
 
 class Qwen3VLReranker(VisionReranker):
+    """Scores with Qwen3-VL-Reranker. Raises ModelBroken if the checkpoint is of another kind."""
+
     def __init__(self, settings: "configs.Qwen3VL", loaded: LoadedModel) -> None:
         super().__init__(settings, loaded)
         self._instruction = settings.instruction

@@ -11,6 +11,8 @@ from retrieval.types import PageContent
 
 
 class RemoteReranker:
+    """Scores on a reranking server. clock: returns seconds. Raises RerankerFailed without the server's key."""
+
     listwise = False
 
     def __init__(self, settings: configs.Remote, clock: Callable[[], float] = time.monotonic) -> None:

@@ -18,6 +18,8 @@ from retrieval.types import PageContent
 
 
 class SentenceTransformersReranker:
+    """Scores with a CrossEncoder that `load` has checked."""
+
     listwise = False
 
     def __init__(
@@ -55,9 +57,12 @@ def load(settings: configs.SentenceTransformers) -> SentenceTransformersReranker
     options = {"dtype": placement.dtype, "attn_implementation": placement.attention}
     try:
         model = CrossEncoder(
-            str(folder), device=str(placement.device), local_files_only=True,
-            trust_remote_code=settings.trust_remote_code, model_kwargs=options,
-        )  # fmt: skip
+            str(folder),
+            device=str(placement.device),
+            local_files_only=True,
+            trust_remote_code=settings.trust_remote_code,
+            model_kwargs=options,
+        )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelBroken(
             f"{settings.model} cannot be loaded as a CrossEncoder ({first_line(error)})",

@@ -24,6 +24,8 @@ NOTHING = -12.0
 
 
 class TextReranker:
+    """Scores with the ONNX model `cross.onnx`, on the CPU. Raises ModelBroken."""
+
     batch_pages = 4
     listwise = False
     notes: tuple[str, ...] = ()

@@ -212,8 +212,10 @@ class VisionReranker(ABC):
         hidden: Tensor = self.core(
             **self._batch(rows),
             image_grid_thw=torch.stack([page.grid for page in pages]).to(self.placement.device),
-            mm_encoder_outputs={"image": self.encoder_output(features)}, use_cache=False, return_dict=True,
-        ).last_hidden_state  # fmt: skip
+            mm_encoder_outputs={"image": self.encoder_output(features)},
+            use_cache=False,
+            return_dict=True,
+        ).last_hidden_state
         return hidden[:, -1]
 
     def _image_tokens(self, page: PreparedPage) -> int:

@@ -101,7 +101,7 @@ def fit(
             surrounded = [with_surroundings(group, rng, options.surroundings) for group in batch]
             return batch_loss(model, tokenizer, surrounded, options)
 
-        return small.Trainee(model, optimizer, loss, lambda held: validate(model, tokenizer, held))
+        return small.Trainee(model, optimizer, loss, lambda groups: validate(model, tokenizer, groups))
 
     small.train_small_model(
         "text", make, groups, out, options=options, start=start, held_out=held_out, on_progress=on_progress

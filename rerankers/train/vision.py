@@ -23,9 +23,12 @@ from retrieval.train.pages import LoraOptions, PageGroup, readable_groups
 
 
 def fit(
-    settings: configs.Qwen3VL, groups: Sequence[PageGroup], out: Path, options: LoraOptions | None = None,
+    settings: configs.Qwen3VL,
+    groups: Sequence[PageGroup],
+    out: Path,
+    options: LoraOptions | None = None,
     on_progress: OnProgress = lambda _: None,
-) -> None:  # fmt: skip
+) -> None:
     """Train an adapter for the model of these settings, on its device, into `out/adapter/`.
 
     A second call with the same `out` resumes the training; if it was done, the adapter is written again. Groups with a

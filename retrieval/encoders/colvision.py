@@ -79,9 +79,11 @@ class ColQwen(_Family):
         sequences = sequences_of(made)
         patches = made["image_grid_thw"][0]
         positions, boxes = geometry.merged(
-            sequences["input_ids"].tolist(), self.processor.image_token_id, patches.tolist(),
+            sequences["input_ids"].tolist(),
+            self.processor.image_token_id,
+            patches.tolist(),
             self.processor.image_processor.merge_size,
-        )  # fmt: skip
+        )
         pixels = {"pixel_values": made["pixel_values"][0], "image_grid_thw": patches}
         return Inputs({**sequences, **pixels}, positions, boxes)
 

@@ -24,7 +24,10 @@ def grid(columns: int, rows: int, width: float = 1.0, height: float = 1.0) -> Bo
 
 
 def square(ids: Sequence[int], image_token: int) -> tuple[Positions, Boxes]:
-    """For ColPali and ColGemma3, which squash the page to a square of n x n cells. Raises ValueError."""
+    """Returns positions and boxes for ColPali and ColGemma3, which squash the page to n x n cells.
+
+    Raises ValueError if the number of image tokens is not a square.
+    """
     positions = np.flatnonzero(np.asarray(ids) == image_token)
     side = math.isqrt(len(positions))
     if side * side != len(positions):
@@ -35,9 +38,9 @@ def square(ids: Sequence[int], image_token: int) -> tuple[Positions, Boxes]:
 def merged(
     ids: Sequence[int], image_token: int, patches: Sequence[int], merge: int
 ) -> tuple[Positions, Boxes]:
-    """For ColQwen, which merges merge x merge patches into one token and pads nothing. Raises ValueError.
+    """Returns positions and boxes for ColQwen, which merges merge x merge patches into one token and pads nothing.
 
-    patches: (frames, rows, columns) before merging.
+    patches: (frames, rows, columns) before merging. Raises ValueError if the tokens do not fill that grid.
     """
     positions = np.flatnonzero(np.asarray(ids) == image_token)
     _, rows, columns = patches
@@ -52,10 +55,11 @@ def merged(
 def tiled(
     ids: Sequence[int], image_token: int, places: Mapping[int, tuple[int, int] | None]
 ) -> tuple[Positions, Boxes]:
-    """For ColIdefics3 and ColModernVBert, which read tile by tile, then a thumbnail of the page. Raises ValueError.
+    """Returns positions and boxes for ColIdefics3 and ColModernVBert, which read tiles and then a thumbnail.
 
     Each tile is a square of cells. The page is stretched to whole tiles, not padded. places: for the id of each
-    `<row_r_col_c>` token its row and column from 0, for the id of the thumbnail's token None.
+    `<row_r_col_c>` token its row and column from 0, for the id of the thumbnail's token None. Raises ValueError if the
+    tokens do not fill the tiles.
     """
     positions: list[int] = []
     owners: list[tuple[int, int] | None] = []
@@ -85,10 +89,10 @@ def tiled(
 def rowed(
     ids: Sequence[int], image_token: int, row_token: int, patch: int, size: tuple[int, int]
 ) -> tuple[Positions, Boxes]:
-    """For NeoMME: a marker, then rows of patches, each with a row token at its end. Raises ValueError.
+    """Returns positions and boxes for NeoMME, whose tokens are a marker, then rows of patches that end in a row token.
 
     size: the page's (width, height) in pixels after resizing, before the last patches are padded with zeros. Boxes end
-    at the page's edge.
+    at the page's edge. Raises ValueError if the rows are not equally long.
     """
     row_count = sum(token == row_token for token in ids)
     positions = np.flatnonzero(np.asarray(ids) == image_token)[1:]

@@ -15,6 +15,8 @@ from retrieval.types import Fingerprint, PageContent, PageEmbedding, QueryEmbedd
 
 
 class HashingEncoder:
+    """Implements Encoder with vectors of `dim` dimensions."""
+
     needs: frozenset[Literal["images", "words"]] = frozenset({"words"})
     batch_pages = 8
     notes: tuple[str, ...] = ()

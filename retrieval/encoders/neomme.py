@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 class NeoMME(Family):
+    """NeoMME's inputs and forward pass."""
+
     pad_left = False
     mean_maxsim = True
 
@@ -39,9 +41,12 @@ class NeoMME(Family):
         resize = self._processor.image_processor
         height, width = get_resize_output_size(image.height, image.width, resize.max_side, resize.size)
         positions, boxes = geometry.rowed(
-            sequences["input_ids"].tolist(), self.tokenizer.image_token_id, self.tokenizer.row_token_id,
-            resize.patch_size, (width, height),
-        )  # fmt: skip
+            sequences["input_ids"].tolist(),
+            self.tokenizer.image_token_id,
+            self.tokenizer.row_token_id,
+            resize.patch_size,
+            (width, height),
+        )
         extra = {"pixel_values": made["pixel_values"], "position_ids": made["position_ids"][:, 0]}
         return Inputs({**sequences, **extra}, positions, boxes)
 

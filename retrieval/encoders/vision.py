@@ -49,6 +49,8 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
+    """The vectors of one page or question."""
+
     vectors: NDArray[np.float32]  # (length, dim), unit length
     dense: NDArray[np.float32] | None = None
 

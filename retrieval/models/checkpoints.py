@@ -268,9 +268,15 @@ def check_files(folder: Path) -> None:
 
 
 def load_checkpoint(
-    cls: Any, folder: Path, placement: Placement, *, may_lack: Iterable[str] = (), may_have: Iterable[str] = (),
-    prepare: Callable[[Any], None] = lambda _: None, **options: Any,
-) -> Any:  # fmt: skip
+    cls: Any,
+    folder: Path,
+    placement: Placement,
+    *,
+    may_lack: Iterable[str] = (),
+    may_have: Iterable[str] = (),
+    prepare: Callable[[Any], None] = lambda _: None,
+    **options: Any,
+) -> Any:
     """Returns the model of class `cls` with the weights in `folder`, ready to run.
 
     If the folder holds a LoRA adapter, its base model is loaded and the adapter merged into it. `may_lack` and
@@ -286,9 +292,14 @@ def load_checkpoint(
         check_files(fetch(base_of(folder), None))
     try:
         model, info = cls.from_pretrained(
-            folder, dtype=placement.dtype, attn_implementation=placement.attention, local_files_only=True,
-            output_loading_info=True, ignore_mismatched_sizes=True, **options,
-        )  # fmt: skip
+            folder,
+            dtype=placement.dtype,
+            attn_implementation=placement.attention,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelBroken(
             f"{folder} cannot be loaded as {cls.__name__} ({first_line(error)})", remedy=OTHER_KIND
@@ -329,10 +340,9 @@ def _check_loaded(
     misfits = sorted(str(key) for key in info["mismatched_keys"])
     faults = [
         f"{len(keys)} {what} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
-        for keys, what in (
-            (missing, "missing"), (left_over, "left over"), (misfits, "of another shape")
-        ) if keys
-    ]  # fmt: skip
+        for keys, what in ((missing, "missing"), (left_over, "left over"), (misfits, "of another shape"))
+        if keys
+    ]
     if faults:
         raise ModelBroken(
             f"the weights in {folder} are not those of {name}: {'; '.join(faults)}", remedy=OTHER_KIND

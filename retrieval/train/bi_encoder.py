@@ -144,9 +144,9 @@ def validate(
             question = encode_questions(model, tokenizer, [group.question])
             passages = encode_passages(model, tokenizer, [group.positive, *group.negatives[:6]], length=8)
             dense, late = scores(question, passages)
-            shown = {"dense": dense, "late": late, "half": dense + late, "late2": dense + 2 * late}
+            mixtures = {"dense": dense, "late": late, "half": dense + late, "late2": dense + 2 * late}
             by_term = ranks.setdefault(group.corpus, {})
-            for name, score in shown.items():
+            for name, score in mixtures.items():
                 worse = int((score[0, 1:] >= score[0, 0]).sum())
                 by_term.setdefault(name, []).append(1 / (1 + worse))
     model.train()
@@ -199,7 +199,7 @@ def fit(
             length = random.Random(f"{options.seed} {step} runs").randint(5, 10)
             return batch_loss(model, tokenizer, batch, length, options)
 
-        return small.Trainee(model, optimizer, loss, lambda held: validate(model, tokenizer, held))
+        return small.Trainee(model, optimizer, loss, lambda groups: validate(model, tokenizer, groups))
 
     small.train_small_model(
         "words", make, groups, out, options=options, start=start, held_out=held_out, on_progress=on_progress

@@ -25,6 +25,8 @@ LATIN = ("en", "de", "fr", "es")
 
 @dataclass(frozen=True, slots=True)
 class Group:
+    """A question, a passage that answers it, and negatives."""
+
     source: str
     question: str
     positive: str
@@ -128,13 +130,15 @@ def hold_out(groups: Sequence[Group], each: int, seed: int = 0) -> tuple[list[Gr
     Groups that share a question or a positive with a held-out one are in neither list.
     """
     rng = random.Random(seed)
-    held = [
+    held_out = [
         group
         for _, same in sorted(by_corpus(groups).items())
         for group in rng.sample(same, min(each, len(same) // 4))
     ]
-    seen = {group.positive for group in held} | {group.question for group in held}
-    return [g for g in groups if g.positive not in seen and g.question not in seen], held
+    held_out_texts = {group.positive for group in held_out} | {group.question for group in held_out}
+    return [
+        g for g in groups if g.positive not in held_out_texts and g.question not in held_out_texts
+    ], held_out
 
 
 def balanced(groups: Sequence[Group], seed: int = 0) -> list[Group]:

@@ -107,9 +107,9 @@ class Miner:
     options: Mining = field(default_factory=Mining)
     counts: Mined = field(default_factory=Mined)
 
-    def mine(self, asked: Sequence[Asked]) -> Iterator[Group]:
+    def mine(self, questions: Sequence[Asked]) -> Iterator[Group]:
         """Yields a group for each question that has a negative left, and updates `counts`."""
-        chosen, most = list(asked), self.options.most
+        chosen, most = list(questions), self.options.most
         if 0 < most < len(chosen):
             chosen = random.Random(self.options.seed).sample(chosen, most)
         for question in chosen:
@@ -122,25 +122,25 @@ class Miner:
                 self.counts.negatives += len(group.negatives)
                 yield group
 
-    def _group(self, asked: Asked) -> Group | None:
-        known = {page.page_id for page in asked.answers}
+    def _group(self, judged: Asked) -> Group | None:
+        known = {page.page_id for page in judged.answers}
         top = self.options.read + len(known)
-        hits = self.searcher.search(asked.question, top=top, where=asked.where, rerank=False).hits
+        hits = self.searcher.search(judged.question, top=top, where=judged.where, rerank=False).hits
         others = [hit.page for hit in hits if hit.page.page_id not in known][: self.options.read]
         if not others:
             return None
-        contents = self.searcher.focused(asked.question, [asked.answers[0], *others])
-        scores = logits(self.teacher.score(asked.question, contents))
+        contents = self.searcher.focused(judged.question, [judged.answers[0], *others])
+        scores = logits(self.teacher.score(judged.question, contents))
         unlikely = _unlikely_answers(scores, self.options.likely)
         self.counts.dropped += len(others) - len(unlikely)
-        texts = [self.reader.passage(asked.question, content) for content in contents]
+        texts = [self.reader.passage(judged.question, content) for content in contents]
         chosen = [i for i in unlikely if texts[i] and texts[i] != texts[0]][: self.options.negatives]
         if not chosen or not texts[0]:
             return None
         order = [0, *chosen]
         return Group(
-            asked.source,
-            asked.question,
+            judged.source,
+            judged.question,
             texts[0],
             tuple(texts[i] for i in chosen),
             tuple(scores[i] for i in order),

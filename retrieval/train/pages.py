@@ -12,6 +12,8 @@ from retrieval.types import PageContent
 
 @dataclass(frozen=True, slots=True)
 class PageGroup:
+    """A question, a page that answers it, and negatives."""
+
     source: str
     question: str
     positive: PageContent

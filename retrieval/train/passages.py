@@ -84,7 +84,14 @@ def lines(text: str) -> tuple[Word, ...]:
     words = text.split()
     height = 0.9 / max(1, -(-len(words) // LINE))
     return tuple(
-        Word(word, (0.05 + 0.075 * (i % LINE), 0.05 + height * (i // LINE), 0.12 + 0.075 * (i % LINE),
-                    0.05 + height * (i // LINE + 0.8)))
+        Word(
+            word,
+            (
+                0.05 + 0.075 * (i % LINE),
+                0.05 + height * (i // LINE),
+                0.12 + 0.075 * (i % LINE),
+                0.05 + height * (i // LINE + 0.8),
+            ),
+        )
         for i, word in enumerate(words)
-    )  # fmt: skip
+    )

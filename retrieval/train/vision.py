@@ -39,9 +39,12 @@ FAMILIES = ("colqwen2", "colqwen2_5", "colqwen3", "colqwen3_5")
 
 
 def fit(
-    settings: configs.ColVision, groups: Sequence[PageGroup], out: Path, options: LoraOptions | None = None,
+    settings: configs.ColVision,
+    groups: Sequence[PageGroup],
+    out: Path,
+    options: LoraOptions | None = None,
     on_progress: OnProgress = lambda _: None,
-) -> None:  # fmt: skip
+) -> None:
     """Train an adapter for the model of these settings, on its device, into `out/adapter/`.
 
     A second call with the same `out` resumes the training; if it was done, the adapter is written again. Groups with a
@@ -117,15 +120,17 @@ def batch_loss(
     explicit = ColbertNegativeCELoss(TEMPERATURE, normalize_scores=False, in_batch_term_weight=0.0)
     scaled = [question / len(question) for question in questions]
     losses = []
-    for question, shown, group in zip(scaled, pages, batch, strict=True):
-        stacked = _filled(shown)
+    for question, group_pages, group in zip(scaled, pages, batch, strict=True):
+        stacked = _filled(group_pages)
         own = explicit(question[None], stacked[:1], stacked[None, 1:])
-        losses.append(lora.with_distillation(own, logits(question, shown), group.scores, options))
+        losses.append(lora.with_distillation(own, logits(question, group_pages), group.scores, options))
     mean = torch.stack(losses).mean()
     if len(batch) == 1:
         return mean
     padded = torch.nn.utils.rnn.pad_sequence(scaled, batch_first=True)
-    others = ColbertLoss(TEMPERATURE, normalize_scores=False)(padded, _filled([shown[0] for shown in pages]))
+    others = ColbertLoss(TEMPERATURE, normalize_scores=False)(
+        padded, _filled([group_pages[0] for group_pages in pages])
+    )
     return (1 - IN_BATCH) * mean + IN_BATCH * others
 
 
@@ -140,7 +145,7 @@ def _filled(pages: Sequence[Tensor]) -> Tensor:
     return torch.stack([torch.cat([page, page[:1].expand(longest - len(page), -1)]) for page in pages])
 
 
-def _split(shown: Sequence[Tensor], batch: Sequence[PageGroup]) -> list[list[Tensor]]:
+def _split(vectors: Sequence[Tensor], batch: Sequence[PageGroup]) -> list[list[Tensor]]:
     """Returns a list for each group, with its positive and its negatives."""
-    waiting = iter(shown)
+    waiting = iter(vectors)
     return [[next(waiting) for _ in (group.positive, *group.negatives)] for group in batch]

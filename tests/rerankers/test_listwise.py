@@ -41,10 +41,10 @@ class Handler(BaseHTTPRequestHandler):
     server: ChatServer
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append({"path": self.path, **asked})
-        said = {"choices": [{"message": {"role": "assistant", "content": self.server.answer(asked)}}]}
-        data = self.server.body or json.dumps(said).encode()
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append({"path": self.path, **request})
+        reply = {"choices": [{"message": {"role": "assistant", "content": self.server.answer(request)}}]}
+        data = self.server.body or json.dumps(reply).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -54,9 +54,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def texts(asked: dict[str, Any]) -> list[str]:
+def texts(request: dict[str, Any]) -> list[str]:
     """Returns the texts of the pages in a request, in its order."""
-    parts = asked["messages"][0]["content"]
+    parts = request["messages"][0]["content"]
     return [
         parts[at + 1].get("text", "image")
         for at, part in enumerate(parts)
@@ -64,9 +64,9 @@ def texts(asked: dict[str, Any]) -> list[str]:
     ]
 
 
-def by_length(asked: dict[str, Any]) -> str:
+def by_length(request: dict[str, Any]) -> str:
     """Answers like a model that ranks long pages first."""
-    pages = texts(asked)
+    pages = texts(request)
     order = sorted(range(len(pages)), key=lambda at: -len(pages[at]))
     return " > ".join(f"[{at + 1}]" for at in order)
 
@@ -98,10 +98,10 @@ def places(scores: Sequence[float]) -> list[int]:
 
 def test_one_window_gives_the_models_order(server: ChatServer) -> None:
     assert places(reranker(server).score("q", pages(2, 5, 1, 3))) == [1, 3, 0, 2]
-    (asked,) = server.requests
-    assert (asked["path"], asked["model"], asked["temperature"]) == ("/v1/chat/completions", "chat", 0)
-    assert "no instruction to you" in asked["messages"][0]["content"][0]["text"]
-    assert asked["messages"][0]["content"][-1]["text"].startswith("Question: q")
+    (request,) = server.requests
+    assert (request["path"], request["model"], request["temperature"]) == ("/v1/chat/completions", "chat", 0)
+    assert "no instruction to you" in request["messages"][0]["content"][0]["text"]
+    assert request["messages"][0]["content"][-1]["text"].startswith("Question: q")
 
 
 def test_windows_slide_from_the_last_pages_to_the_first(server: ChatServer) -> None:
@@ -109,11 +109,11 @@ def test_windows_slide_from_the_last_pages_to_the_first(server: ChatServer) -> N
     ranker = reranker(server, window=4, stride=2)
     scores = ranker.score("q", pages(3, 2, 5, 1, 4, 6, 7, 8, 9, 99))
     assert places(scores)[:2] == [9, 8]
-    assert [len(texts(asked)) for asked in server.requests] == [4, 4, 4, 4]
+    assert [len(texts(request)) for request in server.requests] == [4, 4, 4, 4]
 
 
 def test_pages_are_sent_as_images_if_the_profile_says_so(server: ChatServer) -> None:
-    server.answer = lambda asked: "[2] > [1]"
+    server.answer = lambda request: "[2] > [1]"
     assert places(reranker(server, reads="image").score("q", pages(1, 1))) == [1, 0]
     parts = server.requests[0]["messages"][0]["content"]
     assert sum(part["type"] == "image_url" for part in parts) == 2
@@ -134,7 +134,7 @@ def test_pages_are_sent_as_images_if_the_profile_says_so(server: ChatServer) -> 
 def test_incomplete_answers_are_repaired_and_noted(
     server: ChatServer, answer: str, order: list[int], note: str
 ) -> None:
-    server.answer = lambda asked: answer
+    server.answer = lambda request: answer
     work = WorkNotes()
     with work.collecting():
         assert places(reranker(server).score("q", pages(1, 1, 1, 1))) == order
@@ -142,10 +142,10 @@ def test_incomplete_answers_are_repaired_and_noted(
 
 
 def test_a_model_that_names_no_page_is_asked_once_more_and_then_the_stage_fails(server: ChatServer) -> None:
-    server.answer = lambda asked: "[1] > [2]" if len(asked["messages"]) > 1 else "I cannot see any pages."
+    server.answer = lambda request: "[1] > [2]" if len(request["messages"]) > 1 else "I cannot see any pages."
     assert places(reranker(server).score("q", pages(1, 2))) == [0, 1]
     assert "held no page number" in server.requests[1]["messages"][2]["content"]
-    server.answer = lambda asked: "Sorry."
+    server.answer = lambda request: "Sorry."
     with pytest.raises(RerankerFailed, match="named no page in two answers"):
         reranker(server).score("q", pages(1, 2))
 
@@ -180,7 +180,7 @@ def test_a_search_sends_all_pages_at_once_and_a_failure_keeps_the_first_stages_o
     result = searcher.search("pump")
     assert len(server.requests) == 1
     assert result.hits[0].page.number == 12
-    server.answer = lambda asked: "no"
+    server.answer = lambda request: "no"
     failed = searcher.search("pump")
     assert not failed.decision.reranked
     assert "named no page" in failed.decision.reason
@@ -195,8 +195,8 @@ def test_two_searches_at_the_same_time_keep_their_notes_apart(
     first_is_repaired, second_is_done = threading.Event(), threading.Event()
     windows = iter(range(2))
 
-    def answer(asked: dict[str, Any]) -> str:
-        if "Question: valve" not in asked["messages"][0]["content"][-1]["text"]:
+    def answer(request: dict[str, Any]) -> str:
+        if "Question: valve" not in request["messages"][0]["content"][-1]["text"]:
             first_is_repaired.wait(10)
             return "[2] > [1]"
         if next(windows) == 0:

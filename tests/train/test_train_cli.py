@@ -62,9 +62,9 @@ def groups(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_negatives_are_other_pages_that_the_first_stage_finds(groups: Path) -> None:
-    found = read_groups(groups)
-    assert len(found) >= len(THINGS) - 2
-    for group in found:
+    mined_groups = read_groups(groups)
+    assert len(mined_groups) >= len(THINGS) - 2
+    for group in mined_groups:
         assert group.question.split()[3] in group.positive  # "When was the pump inspected?"
         assert all(group.question.split()[3] not in negative for negative in group.negatives)
         assert len(group.scores) == len(group.pages) == 1 + len(group.negatives)
@@ -86,10 +86,12 @@ def test_passages_are_mined_among_those_of_their_source(tmp_path: Path) -> None:
     with gzip.open(path, "wt") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "work").mkdir()
-    found = read_groups(mined(str(path), tmp_path / "work"))
-    assert len(found) >= len(THINGS) - 2
-    assert all("something else" not in group.negatives for group in found)
-    assert {page for group in found for page in group.pages} <= {f"made.txt#page={n}" for n in range(1, 11)}
+    mined_groups = read_groups(mined(str(path), tmp_path / "work"))
+    assert len(mined_groups) >= len(THINGS) - 2
+    assert all("something else" not in group.negatives for group in mined_groups)
+    assert {page for group in mined_groups for page in group.pages} <= {
+        f"made.txt#page={n}" for n in range(1, 11)
+    }
 
 
 def fit(groups: Path, out: Path, minilm: Path, kind: str = "text", **chosen: Any) -> None:

@@ -73,19 +73,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_groups_are_held_out_without_leaks(data: Path) -> None:
     groups = read_groups(data / "groups.jsonl.gz")
-    training, held = hold_out(groups, each=10)
-    assert len(held) == 10
-    assert {g.positive for g in training}.isdisjoint(g.positive for g in held)
-    assert len(training) + len(held) == len(groups)
+    training, held_out = hold_out(groups, each=10)
+    assert len(held_out) == 10
+    assert {g.positive for g in training}.isdisjoint(g.positive for g in held_out)
+    assert len(training) + len(held_out) == len(groups)
 
 
 def test_cross_language_groups_pair_a_question_with_its_paragraph_in_another_language(data: Path) -> None:
     groups = read_xquad(data / "xquad.jsonl.gz")
     assert {g.source for g in groups} >= {"xquad-en-de", "xquad-fr-en"}
     for group in groups:
-        _, asked, written = group.source.split("-")
-        assert group.question.startswith(asked)
-        assert all(text.startswith(f"{written} text") for text in (group.positive, *group.negatives))
+        _, question_language, text_language = group.source.split("-")
+        assert group.question.startswith(question_language)
+        assert all(text.startswith(f"{text_language} text") for text in (group.positive, *group.negatives))
         assert group.positive not in group.negatives
 
 
@@ -231,16 +231,18 @@ def test_trained_exported_and_loaded_the_models_agree_with_torch(
     minilm: Path, data: Path, tmp_path: Path
 ) -> None:
     groups = read_groups(data / "groups.jsonl.gz")
-    training, held = hold_out(groups, each=5)
+    training, held_out = hold_out(groups, each=5)
     reports: list[Progress] = []
     words = bi_encoder.WordsOptions(
         steps=30, batch=8, learning_rate=0.003, dim=16, frozen_layers=0, bf16=False
     )
-    bi_encoder.fit(minilm, training, tmp_path / "bi", words, held_out=held, on_progress=reports.append)
+    bi_encoder.fit(minilm, training, tmp_path / "bi", words, held_out=held_out, on_progress=reports.append)
     text = cross_encoder.TextOptions(
         steps=30, batch=8, learning_rate=0.003, frozen_layers=0, bf16=False, surroundings=0
     )
-    cross_encoder.fit(minilm, training, tmp_path / "cross", text, held_out=held, on_progress=reports.append)
+    cross_encoder.fit(
+        minilm, training, tmp_path / "cross", text, held_out=held_out, on_progress=reports.append
+    )
     for half in (reports[: len(reports) // 2], reports[len(reports) // 2 :]):
         losses = [progress.loss for progress in half if progress.loss is not None]
         assert np.mean(losses[-5:]) < np.mean(losses[:5])
@@ -255,9 +257,9 @@ def test_trained_exported_and_loaded_the_models_agree_with_torch(
     assert parity.correlation > 0.99
     assert (out / "table.bin").stat().st_size == 30_522 * 32
     assert (out / "words.onnx").stat().st_size < 1_000_000
-    seen = set(json.loads((out / "trained_on_text.json").read_text()))
-    assert question_hash(training[0].question.upper() + "!") in seen
-    assert question_hash("another question") not in seen
+    hashes = set(json.loads((out / "trained_on_text.json").read_text()))
+    assert question_hash(training[0].question.upper() + "!") in hashes
+    assert question_hash("another question") not in hashes
 
     ids = torch.tensor([[101, 2054, 1997, 1996, 10216, 102]])
     cross = cross_encoder.load_trained(minilm, tmp_path / "cross")
