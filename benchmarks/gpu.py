@@ -1,13 +1,13 @@
-"""Encoders and rerankers at their full size with random weights: how near they come to what the GPU could do.
+"""Measures encoders and rerankers of full size with random weights, against the GPU's limit and the libraries' loops.
 
-For each model, in one run on one machine: pages (or pairs) a second of ours, of the straightforward loop of the
-library's own example, and of the compute floor, which is the model's multiply-adds at the rate of a large matrix
-product measured just before. Random weights cost what trained ones do; nothing is fetched. Preprocessing is included.
+One run on one machine gives for each model the pages (or pairs) per second of our code, of the simple loop in the
+library's own example, and of the compute floor: the model's multiply-adds at the rate of a large matrix product,
+measured just before. Random weights cost the same as trained ones; nothing is fetched. Preprocessing is included.
 
     python -m benchmarks.gpu                      on a GPU
-    python -m benchmarks.gpu --tiny --device cpu  small models, to see that it runs
+    python -m benchmarks.gpu --tiny --device cpu  small models, to check that it runs
 
-Needs torch, transformers, colpali-engine and what they bring, and nothing else of Folioscope's requirements.
+Of Folioscope's requirements it needs torch, transformers and colpali-engine with their dependencies, and no others.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from transformers.models.qwen3_5 import Qwen3_5Config
 
 from rerankers.jina_m0 import JinaM0, JinaM0Reranker
 from rerankers.qwen3_vl import Qwen3VLReranker
-from rerankers.vision import VisionReranker
+from rerankers.vision import LoadedModel, VisionReranker
 from retrieval.encoders import colvision
 from retrieval.encoders.vision import Family, VisionEncoder
 from retrieval.models import checkpoints
@@ -44,22 +44,33 @@ EMBEDDING = ("embed_tokens", "tok_embeddings", "lm_head")
 LIBRARY_BATCH = 4  # pages, as in colpali-engine's README
 
 
-Make = Callable[[bool], tuple[Any, Any]]  # whether tiny -> (class and configuration), processor
+Make = Callable[
+    [bool], tuple[Any, Any]
+]  # takes whether it is tiny; returns (class, configuration) and processor
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model to be timed, as its published configuration says; sizes from the knowledge of its model card."""
+    """A model to measure, with the sizes of its published configuration and model card."""
 
     name: str
     make: Make
-    tokens: int  # image tokens of a page at most
+    tokens: int  # most image tokens of a page
     causal: bool = True
 
 
 def _qwen3_5(
-    hidden: int, inner: int, layers: int, heads: int, kv: int, linear: tuple[int, int], vision: dict[str, Any]
+    *,
+    hidden: int,
+    inner: int,
+    layers: int,
+    heads: int,
+    kv: int,
+    linear: tuple[int, int],
+    vision: dict[str, Any],
 ) -> Make:
+    """linear: key heads and value heads of the linear attention."""
+
     def make(small: bool) -> tuple[Any, Any]:
         tok = tiny.qwen_tokenizer()
         if small:
@@ -136,7 +147,9 @@ def _jina_m0(small: bool) -> tuple[Any, Any]:
     return (JinaM0, _qwen2_config(tok, small)), processor
 
 
-def _qwen3_vl(hidden: int, inner: int, layers: int, heads: int, vision: dict[str, Any], tied: bool) -> Make:
+def _qwen3_vl(
+    *, hidden: int, inner: int, layers: int, heads: int, vision: dict[str, Any], tied: bool
+) -> Make:
     def make(small: bool) -> tuple[Any, Any]:
         tok = tiny.qwen_tokenizer(("yes", "no"))
         rope = {
@@ -163,10 +176,12 @@ def _qwen3_vl(hidden: int, inner: int, layers: int, heads: int, vision: dict[str
 
 
 ENCODERS = (
-    Model("ColQwen3.5-0.8B", _qwen3_5(1024, 3584, 24, 8, 2, (16, 16), {
-        "depth": 12, "hidden_size": 768, "intermediate_size": 3072, "num_heads": 12}), 768),
-    Model("ColQwen3.5-4.5B", _qwen3_5(2560, 9216, 32, 16, 4, (16, 32), {
-        "depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16}), 768),
+    Model("ColQwen3.5-0.8B", _qwen3_5(
+        hidden=1024, inner=3584, layers=24, heads=8, kv=2, linear=(16, 16),
+        vision={"depth": 12, "hidden_size": 768, "intermediate_size": 3072, "num_heads": 12}), 768),
+    Model("ColQwen3.5-4.5B", _qwen3_5(
+        hidden=2560, inner=9216, layers=32, heads=16, kv=4, linear=(16, 32),
+        vision={"depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16}), 768),
     Model("ColQwen2-2B", _colqwen2, 768),
     Model("ColPali-3B", _colpali, 1024, causal=False),
 )  # fmt: skip
@@ -182,15 +197,17 @@ VISION_8B = {
     "intermediate_size": 4304,
     "deepstack_visual_indexes": [8, 16, 24],
 }
+QWEN3_VL_2B = _qwen3_vl(hidden=2048, inner=6144, layers=28, heads=16, vision=VISION_2B, tied=True)
+QWEN3_VL_8B = _qwen3_vl(hidden=4096, inner=12_288, layers=36, heads=32, vision=VISION_8B, tied=False)
 RERANKERS = (
-    Model("Qwen3-VL-Reranker-2B", _qwen3_vl(2048, 6144, 28, 16, VISION_2B, True), 768),
-    Model("Qwen3-VL-Reranker-8B", _qwen3_vl(4096, 12_288, 36, 32, VISION_8B, False), 768),
+    Model("Qwen3-VL-Reranker-2B", QWEN3_VL_2B, 768),
+    Model("Qwen3-VL-Reranker-8B", QWEN3_VL_8B, 768),
     Model("Jina-M0", _jina_m0, 768),
 )
 
 
 def random_model(model: Model, placement: Placement, small: bool) -> tuple[Any, Any]:
-    """The architecture with random weights made where it runs; and its processor."""
+    """Returns the architecture with random weights, on its device, and its processor."""
     (cls, config), processor = model.make(small)
     config._attn_implementation = placement.attention
     before = torch.get_default_dtype()
@@ -204,6 +221,7 @@ def random_model(model: Model, placement: Placement, small: bool) -> tuple[Any, 
 
 
 def a4_pages(count: int, small: bool) -> list[PageContent]:
+    """Returns A4 pages of 1240 x 1754 pixels (150 dpi), or of 310 x 438 if `small`."""
     pages = []
     for k in range(count):
         buffer = BytesIO()
@@ -213,30 +231,33 @@ def a4_pages(count: int, small: bool) -> list[PageContent]:
 
 
 def flops(model: Any, patches: int, tokens: int, causal: bool) -> float:
-    """Of one page: 2 a weight and token, and attention; a causal mask halves the language model's."""
+    """Returns the floating-point operations of one page: 2 per weight and token, and those of attention.
 
-    def weights(wanted: Callable[[str], bool]) -> int:
-        return sum(p.numel() for name, p in model.named_parameters() if wanted(name))
+    A causal mask halves the attention of the language model.
+    """
+
+    def weights(counted: Callable[[str], bool]) -> int:
+        return sum(p.numel() for name, p in model.named_parameters() if counted(name))
 
     def is_vision(name: str) -> bool:
         return any(part in name for part in VISION)
 
     vision = weights(is_vision)
     language = weights(lambda name: not is_vision(name) and not any(part in name for part in EMBEDDING))
-    text, see = model.config.get_text_config(), model.config.vision_config
-    depth = getattr(see, "depth", None) or see.num_hidden_layers
-    wide = getattr(see, "embed_dim", None) or see.hidden_size
+    text, vision_config = model.config.get_text_config(), model.config.vision_config
+    depth = getattr(vision_config, "depth", None) or vision_config.num_hidden_layers
+    width = getattr(vision_config, "embed_dim", None) or vision_config.hidden_size
     kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
     full = sum(kind == "full_attention" for kind in kinds)
     heads = text.num_attention_heads * (
         getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     )
-    attention = depth * 4 * patches**2 * wide + full * 4 * tokens**2 * heads * (0.5 if causal else 1)
+    attention = depth * 4 * patches**2 * width + full * 4 * tokens**2 * heads * (0.5 if causal else 1)
     return float(2 * vision * patches + 2 * language * tokens + attention)
 
 
 def peak_flops(placement: Placement) -> float:
-    """Multiply-adds counted twice, a second, of a large matrix product in this dtype."""
+    """Returns the operations per second of a large matrix product in this dtype; a multiply-add counts as two."""
     side = 8192 if placement.device.type == "cuda" else 1024
     a = torch.randn(side, side, device=placement.device).to(placement.dtype)
     seconds = timed(lambda: a @ a, placement, 5)
@@ -244,7 +265,7 @@ def peak_flops(placement: Placement) -> float:
 
 
 def timed(work: Callable[[], object], placement: Placement, times: int) -> float:
-    """Median seconds, after one warm-up."""
+    """Returns the median seconds of `times` runs, after one run to warm up."""
     work()
     taken = []
     for _ in range(times):
@@ -264,11 +285,11 @@ def _wait(placement: Placement) -> None:
 def encoder_row(
     spec: Model, placement: Placement, options: argparse.Namespace, peak: float
 ) -> dict[str, Any]:
+    """Measures one encoder, and returns its row of results. peak: as of `peak_flops`."""
     model, processor = random_model(spec, placement, options.tiny)
     family = _family(model)(model, processor, placement, "")
-    encoder = VisionEncoder(
-        family, Fingerprint("colvision", spec.name, "random", family.dim), options.batch_tokens
-    )
+    fingerprint = Fingerprint("colvision", spec.name, "random", family.dim)
+    encoder = VisionEncoder(family, fingerprint, batch_tokens=options.batch_tokens)
     pages = a4_pages(options.pages, options.tiny)
     inputs = family.page(pages[0].image())
 
@@ -284,9 +305,9 @@ def encoder_row(
                 )
                 model(**{name: tensor.to(placement.device) for name, tensor in batch.items()}).float().cpu()
 
-    _memory(placement)  # from here on
+    _take_peak_memory(placement)  # start counting here
     taken = timed(ours, placement, options.times)
-    memory = _memory(placement)
+    memory = _take_peak_memory(placement)
     theirs = timed(library, placement, options.times)
     patches = _patches(family, inputs.tensors)
     floor = flops(model, patches, len(inputs), spec.causal) / peak
@@ -308,6 +329,7 @@ def _patches(family: Family, tensors: Any) -> int:
 def reranker_row(
     spec: Model, placement: Placement, options: argparse.Namespace, peak: float
 ) -> dict[str, Any]:
+    """Measures one reranker, and returns its row of results. peak: as of `peak_flops`."""
     model, processor = random_model(spec, placement, options.tiny)
     tokens = 64 if options.tiny else spec.tokens
     settings = SimpleNamespace(
@@ -316,18 +338,19 @@ def reranker_row(
         cache=SimpleNamespace(memory_mb=0, disk_mb=0, folder=""),
     )  # fmt: skip
     kind: Any = JinaM0Reranker if isinstance(model, JinaM0) else Qwen3VLReranker
-    nowhere = Path(__file__).parent / "results"  # names the weights: there are none on disk
+    no_weights = Path(__file__).parent / "results"  # only to name the weights, which are not on disk
+    loaded = LoadedModel(model, processor, placement, no_weights)
 
     def reranker(memory_mb: int) -> VisionReranker:
         settings.cache.memory_mb = memory_mb
-        made: VisionReranker = kind(settings, model, processor, placement, nowhere)
+        made: VisionReranker = kind(settings, loaded)
         return made
 
     pages = a4_pages(options.candidates, options.tiny)
     cold, warm = reranker(0), reranker(8192)
 
     def library() -> None:
-        """A pair a forward, with the whole head, as the model's own script does it."""
+        """Run one pair per forward pass, with the complete head, as the model's own script does."""
         with torch.inference_mode():
             for page in pages:
                 batch = processor(text=[cold.prompt(QUERY)], images=[page.image()], return_tensors="pt").to(
@@ -338,23 +361,24 @@ def reranker_row(
                 else:
                     float(model(**batch).logits[0, -1, 0])
 
-    _memory(placement)  # from here on
+    _take_peak_memory(placement)  # start counting here
     taken = timed(lambda: cold.score(QUERY, pages), placement, options.times)
-    kept = timed(lambda: warm.score(QUERY, pages), placement, options.times)
-    memory = _memory(placement)
+    cached = timed(lambda: warm.score(QUERY, pages), placement, options.times)
+    memory = _take_peak_memory(placement)
     theirs = timed(library, placement, options.times)
     grid = processor.image_processor(images=[pages[0].image()], return_tensors="pt")["image_grid_thw"][0]
     patches = int(grid.prod())
     length = len(cold.tokens(QUERY, patches // 4))
     floor = flops(model, patches, length, spec.causal) / peak
-    return {"candidates": len(pages), "cold, s": round(taken, 4), "features known, s": round(kept, 4),
+    return {"candidates": len(pages), "cold, s": round(taken, 4), "features known, s": round(cached, 4),
             "library, s": round(theirs, 4), "times the library": round(theirs / taken, 2),
             "floor, s": round(floor * len(pages), 4), "share of the floor's rate": round(floor * len(pages) / taken, 3),
             "tokens a pair": length, "parameters": sum(p.numel() for p in model.parameters()),
             **memory}  # fmt: skip
 
 
-def _memory(placement: Placement) -> dict[str, float]:
+def _take_peak_memory(placement: Placement) -> dict[str, float]:
+    """Returns the peak of GPU memory since the last call, and resets it."""
     if placement.device.type != "cuda":
         return {}
     most = torch.cuda.max_memory_allocated(placement.device) / 1e9
@@ -377,7 +401,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
-    placement = checkpoints.place(options.device, options.dtype, options.attn)
+    placement = checkpoints.choose_placement(options.device, options.dtype, options.attn)
     peak = peak_flops(placement)
     facts: dict[str, Any] = {"where": str(placement), "torch": torch.__version__, "transformers": hf.__version__,
                              "peak TFLOP/s": round(peak / 1e12, 2), "tiny": options.tiny}  # fmt: skip
@@ -389,9 +413,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 continue
             facts[kind][spec.name] = row(spec, placement, options, peak)
             print(f"{spec.name:22}", facts[kind][spec.name], flush=True)
-            options.out.write_text(
-                json.dumps(facts, indent=1) + "\n", encoding="utf-8"
-            )  # a run may be cut short
+            # Written after each model, because a run may be interrupted.
+            options.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
             gc.collect()
             if placement.device.type == "cuda":
                 torch.cuda.empty_cache()

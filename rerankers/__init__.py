@@ -1,4 +1,4 @@
-"""Cross-encoders that read question and page together. `load` picks one by its kind, and imports only that one."""
+"""Rerankers score a question and a page together. `load_reranker` chooses one by kind, and imports only that one."""
 
 from typing import TYPE_CHECKING, assert_never
 
@@ -13,7 +13,10 @@ switch_off_reports()
 
 
 def load_reranker(settings: "configs.RerankerSettings") -> Reranker | None:
-    """The reranker of the profile; None where it has none. Raises MissingExtra where its libraries are absent."""
+    """Returns the reranker of the profile, or None for `kind: none`.
+
+    Raises MissingExtra if its libraries are not installed.
+    """
     try:
         return _load(settings)
     except ImportError as error:

@@ -1,11 +1,11 @@
-"""How servers want to be asked to rerank, and how they answer.
+"""Builds requests to reranking servers and reads their answers, in four dialects.
 
-- vLLM: `POST /v1/rerank`; a document is a string, or `{"content": [parts]}` in the manner of OpenAI's messages.
-- SGLang: `POST /v1/rerank`; a document is a string, or a bare list of parts; the answer is a bare list with `score`.
-- Jina (api.jina.ai and look-alikes): `POST /v1/rerank`; a document is `{"text": ...}` or `{"image": data URL}`.
-- Cohere: `POST /v2/rerank`; strings only.
+- vLLM: `POST /v1/rerank`; a document is a string, or `{"content": [parts]}` with parts as in OpenAI's messages.
+- SGLang: `POST /v1/rerank`; a document is a string or a list of parts; the answer is a list of rows with `score`.
+- Jina (api.jina.ai and compatible servers): `POST /v1/rerank`; a document is `{"text": ...}` or `{"image": data URL}`.
+- Cohere: `POST /v2/rerank`; a document is a string.
 
-All answer with the index of each document, in an order of their own.
+Every answer gives the index of each document; its order is the server's.
 """
 
 import math
@@ -20,13 +20,15 @@ from retrieval.errors import RerankerFailed
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
+    """One server's protocol: builds the body of a request, and reads the scores from the answer."""
+
     kind: str
     path: str
     model: str
     instruction: str | None = None
 
     def body(self, query: str, documents: Sequence[str]) -> dict[str, Any]:
-        """`documents` are texts, or images as data URLs."""
+        """Returns the JSON body of a request. documents: texts, or images as data URLs."""
         body: dict[str, Any] = {
             "model": self.model,
             "query": query,
@@ -51,36 +53,37 @@ class Dialect:
         return [part] if self.kind == "sglang" else {"content": [part]}
 
     def scores(self, answer: Any, count: int) -> list[float]:
-        """In the order of the documents. Raises BadAnswer."""
+        """Returns the scores of `count` documents, in the documents' order. Raises BadAnswer."""
         rows = (
             answer if self.kind == "sglang" else answer.get("results") if isinstance(answer, dict) else None
         )
         if not isinstance(rows, list):
             raise BadAnswer(f"no list of results in {str(answer)[:80]!r}")
         field = "score" if self.kind == "sglang" else "relevance_score"
-        found: dict[int, float] = {}
+        score_of: dict[int, float] = {}
         for row in rows:
             try:
                 index, score = int(row["index"]), float(row[field])
             except (KeyError, TypeError, ValueError) as error:
                 raise BadAnswer(f"a result without index or {field}: {str(row)[:80]!r}") from error
-            if not 0 <= index < count or index in found or not math.isfinite(score):
+            if not 0 <= index < count or index in score_of or not math.isfinite(score):
                 raise BadAnswer(f"index {index} of {count} documents, score {score}")
-            found[index] = score
-        if len(found) != count:
-            raise BadAnswer(f"scores for {len(found)} of {count} documents")
-        return [found[i] for i in range(count)]
+            score_of[index] = score
+        if len(score_of) != count:
+            raise BadAnswer(f"scores for {len(score_of)} of {count} documents")
+        return [score_of[i] for i in range(count)]
 
 
-def dialect(settings: configs.Remote) -> Dialect:
-    """Raises RerankerFailed for a dialect that cannot carry what is to be read."""
+def dialect_for(settings: configs.Remote) -> Dialect:
+    """Returns the dialect of these settings. Raises RerankerFailed for images in a dialect that only sends texts."""
     match settings.dialect:
         case "vllm" | "sglang" | "jina":
             return Dialect(settings.dialect, "/v1/rerank", settings.model, settings.instruction)
         case "cohere":
             if settings.reads == "image":
                 raise RerankerFailed(
-                    "Cohere's protocol carries texts only: set reads: text, or choose another dialect"
+                    "Cohere's protocol takes texts, but the profile says reads: image",
+                    remedy="set reads: text, or choose another dialect",
                 )
             return Dialect("cohere", "/v2/rerank", settings.model)
         case _:

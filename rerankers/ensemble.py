@@ -1,7 +1,7 @@
-"""Several rerankers over the same pages, fused: by scores, or by ranks where scores are not to be trusted.
+"""Fuses several rerankers over the same pages, by their scores or, if those are not reliable, by their ranks.
 
-z_scores: the weighted sum of each one's z-scores. rrf: reciprocal rank fusion (Cormack et al., 2009), 1 / (60 + rank).
-borda: the share of the other pages that a page is placed before (de Borda, 1784). Equal scores share their rank.
+z_scores: weighted sum of the members' z-scores. rrf: reciprocal rank fusion (Cormack et al., 2009), 1 / (60 + rank).
+borda: fraction of the other pages that a page ranks before (de Borda, 1784). Equal scores share their mean rank.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,25 @@ from scipy.stats import rankdata
 from retrieval import fuse
 from retrieval.errors import RerankerFailed
 from retrieval.types import PageContent, Reranker
+from retrieval.work_notes import WorkNotes, note
 
 RRF = 60  # Cormack et al., section 3
 Method = Literal["z_scores", "rrf", "borda"]
 
 
 class EnsembleReranker:
-    """Where one member fails, the stage fails: an order of the others would pass for one of all."""
+    """Fails if one member fails: the order of the others alone must not pass for that of all.
+
+    weights: one per member, empty for equal ones. Raises RerankerFailed if their numbers differ.
+    """
 
     listwise = True
 
     def __init__(self, members: Sequence[Reranker], method: Method, weights: Sequence[float] = ()) -> None:
         if weights and len(weights) != len(members):
             raise RerankerFailed(
-                f"the ensemble has {len(members)} members and {len(weights)} weights: give one for each"
+                f"the ensemble has {len(members)} members, but {len(weights)} weights",
+                remedy="give one weight for each member",
             )
         self.name = f"{method} of " + ", ".join(member.name for member in members)
         self.notes = tuple(note for member in members for note in member.notes)
@@ -36,14 +41,16 @@ class EnsembleReranker:
         self._method = method
         self._weights = tuple(weights) or (1.0,) * len(members)
 
-    def take_note(self) -> str:
-        return "; ".join(filter(None, (member.take_note() for member in self._members)))
-
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
-        """Comparable within this call only. Raises RerankerFailed."""
+        """Returns fused scores, comparable only within this call. Raises RerankerFailed."""
         total = np.zeros(len(pages))
         for member, weight in zip(self._members, self._weights, strict=True):
-            total += weight * _evidence(self._method, np.array(_scores(member, query, pages), np.float64))
+            work = WorkNotes()
+            with work.collecting():
+                scores = _scores(member, query, pages)
+            total += weight * _evidence(self._method, np.array(scores, np.float64))
+            if str(work):
+                note(f"{member.name}: {work}")
         return [float(value) for value in total]
 
 

@@ -1,7 +1,7 @@
-"""What a vision tower made of a page, kept: it does not depend on the question, and is more than half of the work.
+"""Caches the vision tower's output of a page, which does not depend on the question and is more than half of the work.
 
-Least recently used pages go first, out of memory to disk, and out of disk for good. A value that comes back is
-bit for bit what went in. Safe to use from several threads; several processes may share the folder.
+Memory and disk each evict the least recently used pages. A cached value is bit for bit the one that was stored. Safe to
+use from several threads; several processes may share the folder.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -21,73 +20,50 @@ from retrieval.lru import LRU
 
 log = logging.getLogger("folioscope")
 ABANDONED_S = 3_600.0
-"""Half-written files older than this have no writer any more."""
+"""Seconds after which nobody writes to a partly written file any more."""
 
-Features = Mapping[str, Tensor]  # on the CPU
-
-
-@dataclass(slots=True)
-class Counts:
-    memory: int = 0
-    disk: int = 0
-    missed: int = 0
-
-    def __str__(self) -> str:
-        asked = self.memory + self.disk + self.missed
-        return f"features of {self.memory + self.disk} of {asked} pages were known" if asked else ""
+Features = Mapping[str, Tensor]  # on the CPU when they come from the cache
 
 
 class FeatureCache:
-    """`memory_mb` and `disk_mb` bound what is kept (MiB); 0 keeps nothing there. `folder` is needed for disk.
+    """Caches features by key in memory and on disk, within limits in MiB.
 
-    It may forget, but never fails: where the disk does, that is said once, and the disk is left alone from then on.
+    A limit of 0 switches that part off, and so does the lack of a `folder` for the disk. The cache never raises: after
+    an error of the disk it warns once and goes on in memory only.
     """
 
     def __init__(self, memory_mb: int, disk_mb: int = 0, folder: Path | None = None) -> None:
         self._memory_bytes, self._disk_bytes = memory_mb << 20, disk_mb << 20 if folder else 0
-        self._kept: LRU[str, Features] = LRU(self._memory_bytes, size)
+        self._memory: LRU[str, Features] = LRU(self._memory_bytes, size_in_bytes)
         self._folder = folder
         self._disk_used = 0
         self._lock = threading.Lock()
-        self._counts = Counts()
         if self._disk_bytes:
-            with self._forgiving():
+            with self._disk_errors_caught():
                 assert folder is not None
                 folder.mkdir(parents=True, exist_ok=True)
-                for part in folder.glob("*.part"):  # of a writer that was killed
+                for part in folder.glob("*.part"):  # left by a process that was killed while it wrote
                     if time.time() - part.stat().st_mtime > ABANDONED_S:
                         part.unlink(missing_ok=True)
                 self._disk_used = sum(n for _, n, _ in self._files())
 
     def get(self, key: str) -> Features | None:
-        """`key` is made of hex digits and dashes."""
-        kept = self._kept.get(key)
-        if kept is not None:
-            with self._lock:
-                self._counts.memory += 1
-            return kept
-        found = self._read(key)
-        with self._lock:
-            if found is None:
-                self._counts.missed += 1
-                return None
-            self._counts.disk += 1
-        self._kept.put(key, found)
-        return found
-
-    def take_counts(self) -> Counts:
-        """What was asked for since this was last called."""
-        with self._lock:
-            taken, self._counts = self._counts, Counts()
-        return taken
+        """Returns the cached features, or None. key: of hex digits and dashes, as it becomes a file name."""
+        features = self._memory.get(key)
+        if features is None:
+            features = self._read(key)
+            if features is not None:
+                self._memory.put(key, features)
+        return features
 
     def put(self, key: str, features: Features) -> None:
+        """Cache the features under `key`."""
         if not self._memory_bytes and not self._disk_bytes:
             return
-        # copies: a slice would keep the whole batch that it was cut from
-        kept = {name: tensor.detach().to("cpu", copy=True) for name, tensor in features.items()}
-        self._kept.put(key, kept)
-        self._write(key, kept)
+        # A copy, because a slice would keep the whole batch that it was cut from in memory.
+        copied = {name: tensor.detach().to("cpu", copy=True) for name, tensor in features.items()}
+        self._memory.put(key, copied)
+        self._write(key, copied)
 
     def _path(self, key: str) -> Path:
         assert self._folder is not None
@@ -98,26 +74,26 @@ class FeatureCache:
             return None
         path = self._path(key)
         try:
-            found: dict[str, Tensor] = load_file(path)
+            features: dict[str, Tensor] = load_file(path)
         except FileNotFoundError:
             return None
-        except (SafetensorError, OSError):  # cut short when a machine went down: computed again
-            with self._forgiving():
+        except (SafetensorError, OSError):  # truncated when a machine went down: the page is computed again
+            with self._disk_errors_caught():
                 path.unlink(missing_ok=True)
             return None
         with contextlib.suppress(OSError):
-            os.utime(path)  # its turn to go is last again
-        return found
+            os.utime(path)  # now the most recently used file
+        return features
 
     def _write(self, key: str, features: Features) -> None:
-        if not self._disk_bytes or size(features) > self._disk_bytes:
+        if not self._disk_bytes or size_in_bytes(features) > self._disk_bytes:
             return
-        with self._forgiving():
+        with self._disk_errors_caught():
             path = self._path(key)
             draft = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
             try:
                 save_file(dict(features), draft)
-                draft.replace(path)  # others never see half a file
+                draft.replace(path)  # other processes never see a partly written file
             finally:
                 draft.unlink(missing_ok=True)
             with self._lock:
@@ -127,7 +103,7 @@ class FeatureCache:
                 self._prune()
 
     def _prune(self) -> None:
-        """Down to nine tenths, so that the folder is not looked through for every page."""
+        """Delete files down to nine tenths of the limit, so that not every new page has to list the folder."""
         files = sorted(self._files())
         total = sum(n for _, n, _ in files)
         for _, n, file in files:
@@ -139,24 +115,25 @@ class FeatureCache:
             self._disk_used = total
 
     def _files(self) -> list[tuple[int, int, Path]]:
-        """(when last used, bytes, path)"""
+        """Returns (time of last use in ns, bytes, path) of each cached file."""
         assert self._folder is not None
-        found = []
+        files = []
         for file in self._folder.glob("*.safetensors"):
             with contextlib.suppress(FileNotFoundError):
                 stat = file.stat()
-                found.append((stat.st_mtime_ns, stat.st_size, file))
-        return found
+                files.append((stat.st_mtime_ns, stat.st_size, file))
+        return files
 
     @contextlib.contextmanager
-    def _forgiving(self) -> Iterator[None]:
+    def _disk_errors_caught(self) -> Iterator[None]:
+        """Switch the disk off after an error in this block."""
         try:
             yield
         except (OSError, SafetensorError) as error:
-            log.warning("page features are not kept on disk any more: %s: %s", self._folder, error)
+            log.warning("page features are no longer cached on disk, in %s: %s", self._folder, error)
             self._disk_bytes = 0
 
 
-def size(features: Features) -> int:
-    """Bytes."""
+def size_in_bytes(features: Features) -> int:
+    """Returns the bytes that the tensors take."""
     return sum(tensor.numel() * tensor.element_size() for tensor in features.values())

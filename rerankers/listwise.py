@@ -1,8 +1,9 @@
-"""A chat model puts pages in order: windows that slide from the last pages to the first (RankGPT, Sun et al., 2023).
+"""Lets a chat model put pages in order, in windows that slide from the last pages to the first.
 
-The server speaks OpenAI's chat completions (vLLM, SGLang, llama.cpp, Ollama, or a service); pages go as images or as
-text. What comes back is checked and repaired: unknown and repeated numbers are dropped, forgotten pages keep their
-order behind the named ones. An answer with no number in it is asked for once more, and then the stage fails.
+The method is RankGPT's (Sun et al., 2023). The server speaks OpenAI's chat completions (vLLM, SGLang, llama.cpp, Ollama
+or a service); pages are sent as images or as text. Answers are checked and repaired: unknown and repeated numbers are
+dropped, and pages that the answer leaves out follow in their earlier order. If an answer has no number in it, the model
+is asked once more; if the second answer has none either, the stage fails.
 """
 
 import re
@@ -11,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import configs.settings as configs
-from rerankers.remote import shown
+from rerankers.remote import page_document
 from rerankers.server import BadAnswer, Server
 from retrieval.types import PageContent
+from retrieval.work_notes import note
 
 PATH = "/v1/chat/completions"
 TASK = (
@@ -25,27 +27,24 @@ AGAIN = "Your reply held no page number. Reply with the numbers of all {count} p
 
 
 class ListwiseReranker:
+    """Orders pages by a chat model. clock: returns seconds. Raises RerankerFailed without the server's key."""
+
     listwise = True
 
     def __init__(self, settings: configs.Listwise, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = f"listwise ({settings.model})"
         self.notes: tuple[str, ...] = (
-            f"{settings.model} is asked at {settings.url}: page images and questions go there",
+            f"page images and questions are sent to {settings.model} at {settings.url}",
         )
         self.batch_pages = settings.window
         self._settings = settings
         self._server = Server(settings, clock)
-        self._repaired = 0
-
-    def take_note(self) -> str:
-        repaired, self._repaired = self._repaired, 0
-        return f"{repaired} answers repaired" if repaired else ""
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
-        """Falling with the place in the model's order; comparable within this call only. Raises RerankerFailed."""
+        """Returns scores that fall along the model's order, comparable only within this call. Raises RerankerFailed."""
         order = list(range(len(pages)))
         window, stride = self._settings.window, min(self._settings.stride, self._settings.window)
-        with self._server.tried():
+        with self._server.guarded():
             for _ in range(self._settings.passes):
                 end = len(order)
                 while len(order) > 1:
@@ -61,27 +60,29 @@ class ListwiseReranker:
         return scores
 
     def _ordered(self, query: str, pages: Sequence[PageContent]) -> list[int]:
-        """Positions of `pages`, best first."""
-        messages = [{"role": "user", "content": self._asked(query, pages)}]
+        """Returns the positions of `pages`, best first."""
+        messages = [{"role": "user", "content": self._request(query, pages)}]
         answer = self._complete(messages)
-        found = numbers(answer, len(pages))
-        if not found:
+        ranking = named_positions(answer, len(pages))
+        if not ranking:
             messages += [
                 {"role": "assistant", "content": answer},
                 {"role": "user", "content": AGAIN.format(count=len(pages))},
             ]
-            found = numbers(self._complete(messages), len(pages))
-            if not found:
-                self._server.fail("named no page, asked twice: is it a model that follows instructions?")
-        if len(found) < len(pages):
-            self._repaired += 1
-        return [*found, *(at for at in range(len(pages)) if at not in found)]
+            ranking = named_positions(self._complete(messages), len(pages))
+            if not ranking:
+                self._server.fail(
+                    "named no page in two answers", remedy="choose a model that follows instructions"
+                )
+        if len(ranking) < len(pages):
+            note("incomplete answers of the model that were repaired: {}", 1)
+        return [*ranking, *(at for at in range(len(pages)) if at not in ranking)]
 
-    def _asked(self, query: str, pages: Sequence[PageContent]) -> list[dict[str, Any]]:
+    def _request(self, query: str, pages: Sequence[PageContent]) -> list[dict[str, Any]]:
         parts: list[dict[str, Any]] = [{"type": "text", "text": TASK.format(count=len(pages))}]
         for number, page in enumerate(pages, start=1):
             parts.append({"type": "text", "text": f"[{number}]"})
-            content = shown(page, self._settings)
+            content = page_document(page, self._settings)
             image = content.startswith("data:image/")
             parts.append(
                 {"type": "image_url", "image_url": {"url": content}}
@@ -98,17 +99,18 @@ class ListwiseReranker:
             "temperature": 0,
             "max_tokens": self._settings.max_tokens,
         }
-        return self._server.ask(PATH, body, _text, "chat completions")
+        return self._server.post(PATH, body, _text, protocol="chat completions")
 
 
-def numbers(answer: str, count: int) -> list[int]:
-    """Positions (from 0) that the answer names, each once, in its order; numbers that are no page's are dropped.
+def named_positions(answer: str, count: int) -> list[int]:
+    """Returns the positions (from 0) of the pages that the answer names, each once, in the answer's order.
 
-    What a model thinks aloud in <think> tags is not its answer. Bracketed numbers count alone where there are any.
+    Numbers outside 1 to `count` are dropped. Text in <think> tags does not count. If some numbers are in brackets, only
+    those count.
     """
-    said = re.sub(r"(?s)^.*</think>", "", answer)
-    named = re.findall(r"\[(\d+)\]", said) or re.findall(r"\d+", said)
-    return list(dict.fromkeys(int(n) - 1 for n in named if 1 <= int(n) <= count))
+    final = re.sub(r"(?s)^.*</think>", "", answer)
+    numbers = re.findall(r"\[(\d+)\]", final) or re.findall(r"\d+", final)
+    return list(dict.fromkeys(int(n) - 1 for n in numbers if 1 <= int(n) <= count))
 
 
 def _text(answer: Any) -> str:

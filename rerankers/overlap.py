@@ -1,4 +1,4 @@
-"""The share of the question's words that a page holds: exact, free, for tests and smoke runs."""
+"""Scores a page by the fraction of the question's words that it contains: exact and fast, for tests and smoke runs."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,16 @@ from retrieval.types import PageContent
 
 
 class OverlapReranker:
+    """Compares word stems, without stop words."""
+
     name = "overlap"
     batch_pages = 4
     listwise = False
     notes: tuple[str, ...] = ()
 
-    def take_note(self) -> str:
-        return ""
-
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
-        asked = {stem(word) for word in words(query) if word not in STOP_WORDS}
-        if not asked:
+        """Returns a fraction from 0 to 1 for each page; 0 for all if the question has only stop words."""
+        query_stems = {stem(word) for word in words(query) if word not in STOP_WORDS}
+        if not query_stems:
             return [0.0 for _ in pages]
-        return [len(asked & set(stems(page.text))) / len(asked) for page in pages]
+        return [len(query_stems & set(stems(page.text))) / len(query_stems) for page in pages]

@@ -1,7 +1,7 @@
-"""Any CrossEncoder of sentence-transformers: for page images (LightOn-rerank, Nemotron-rerank-vl) or page texts.
+"""Reranks with any CrossEncoder of sentence-transformers, on page images (LightOn-rerank, Nemotron-rerank-vl) or texts.
 
-The library sends the question and the page in the roles "query" and "document". A checkpoint whose chat template
-knows nothing of these roles would get a prompt that it was never trained on: it is refused.
+The library puts the question and the page into the roles "query" and "document". A checkpoint whose chat template does
+not handle these roles would get a prompt that it was never trained on; loading it is an error.
 """
 
 import threading
@@ -18,6 +18,8 @@ from retrieval.types import PageContent
 
 
 class SentenceTransformersReranker:
+    """Scores with a CrossEncoder that `load` has checked."""
+
     listwise = False
 
     def __init__(
@@ -25,21 +27,21 @@ class SentenceTransformersReranker:
     ) -> None:
         self.name = f"sentence_transformers ({settings.model})"
         self.batch_pages = 32 if placement.device.type == "cuda" else 2
-        said = cautions(settings.model)
+        notes = cautions(settings.model)
         if settings.trust_remote_code:
-            said.append(f"{settings.model} runs code of its own (trust_remote_code)")
-        self.notes = (f"{settings.model}: {placement}", *said)
-        self._one_at_a_time = threading.Lock()
+            notes.append(f"{settings.model} runs code of its own (trust_remote_code)")
+        self.notes = (f"{settings.model}: {placement}", *notes)
+        self._lock = threading.Lock()
         self._model, self._batch, self._reads = model, settings.batch_size, settings.reads
 
-    def take_note(self) -> str:
-        return ""
-
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
-        """As the model's own activation gives it: a probability for most. Raises RerankerFailed."""
+        """Returns the model's scores, which are probabilities for most models. Raises RerankerFailed.
+
+        Calls from several threads take turns, because they would compete for the same memory.
+        """
         pairs = [(query, page.image() if self._reads == "image" else page.text) for page in pages]
         try:
-            with self._one_at_a_time:
+            with self._lock:
                 scores = self._model.predict(pairs, batch_size=self._batch, show_progress_bar=False)
         except (ValueError, RuntimeError, TypeError) as error:
             first = first_line(error)
@@ -48,23 +50,29 @@ class SentenceTransformersReranker:
 
 
 def load(settings: configs.SentenceTransformers) -> SentenceTransformersReranker:
-    """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
-    placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
+    """Returns the reranker. Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
+    placement = checkpoints.choose_placement(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision, code=settings.trust_remote_code)
     checkpoints.check_files(folder)
     options = {"dtype": placement.dtype, "attn_implementation": placement.attention}
     try:
         model = CrossEncoder(
-            str(folder), device=str(placement.device), local_files_only=True,
-            trust_remote_code=settings.trust_remote_code, model_kwargs=options,
-        )  # fmt: skip
+            str(folder),
+            device=str(placement.device),
+            local_files_only=True,
+            trust_remote_code=settings.trust_remote_code,
+            model_kwargs=options,
+        )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        first = first_line(error)
-        raise ModelBroken(f"{settings.model} cannot be loaded as a CrossEncoder: {first}") from error
+        raise ModelBroken(
+            f"{settings.model} cannot be loaded as a CrossEncoder ({first_line(error)})",
+            remedy=checkpoints.OTHER_KIND,
+        ) from error
     if settings.reads == "image":
         if "image" not in model.modalities and "message" not in model.modalities:
             raise ModelBroken(
-                f"{settings.model} takes {', '.join(map(str, model.modalities))} and no images: set reads: text"
+                f"{settings.model} takes {', '.join(map(str, model.modalities))}, but no images",
+                remedy="set reads: text",
             )
         checkpoints.check_template(model[0].processor, settings.model, "query", "document")
     return SentenceTransformersReranker(settings, model, placement)

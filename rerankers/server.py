@@ -1,9 +1,9 @@
-"""A model server over HTTP: tried again where that helps, left alone for a while where it does not.
+"""Calls a model server over HTTP, with retries and a circuit breaker (Nygard, "Release It!", 2007).
 
-Requests that fail for a passing reason (no connection, 429, 5xx) are tried again after a pause that doubles, a server
-that does not answer in time is not; then the stage fails as RerankerFailed, and the first stage's order stands. After
-several failures in a row nothing is asked for a while, and after that a single failure closes it again, so that a dead
-server does not cost every search its timeout (Nygard, "Release It!", 2007: circuit breaker).
+A request that fails for a temporary reason (no connection, 429, 5xx) is sent again after a pause that doubles each
+time; a request that times out is not. Then the call fails with RerankerFailed, and the search keeps the first stage's
+order. After several failures in a row the circuit opens: calls fail at once for a while, so that not every search waits
+for the timeout of a dead server. After that while, a single failure opens it again.
 """
 
 import base64
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, NoReturn, TypeVar
 
@@ -22,101 +23,123 @@ from PIL import Image
 import configs.settings as configs
 from retrieval.errors import RerankerFailed
 
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 FIRST_PAUSE_S = 0.25
 MOST_PAUSE_S = 8.0
 T = TypeVar("T")
 
 
 class BadAnswer(Exception):
-    """What came back is not what the server's protocol says."""
+    """The server's answer does not follow its protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a request failed."""
+
+    what: str  # after "the reranker at URL"
+    pause_s: float | None = None  # the shortest pause before a retry; None if a retry cannot help
+    remedy: str = ""
 
 
 class Server:
-    """Safe to call from several threads."""
+    """One model server. Safe to call from several threads."""
 
     def __init__(self, settings: configs.HttpModel, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises RerankerFailed where the key is not in its environment variable."""
+        """clock: returns seconds. Raises RerankerFailed if the environment variable with the key is not set."""
         self._settings = settings
         headers = {}
         if settings.key_variable:
             key = os.environ.get(settings.key_variable)
             if not key:
                 raise RerankerFailed(
-                    f"the key for {settings.url} is to be in the environment variable {settings.key_variable}, "
-                    "which is not set"
+                    f"the key for {settings.url} is missing: the variable {settings.key_variable} is not set",
+                    remedy=f"set {settings.key_variable}, or remove key_variable from the profile",
                 )
             headers["Authorization"] = f"Bearer {key}"
         self._client = httpx.Client(base_url=settings.url, headers=headers, timeout=settings.timeout_s)
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
-        self._closed_until = 0.0
-        self._why = ""
+        self._open_until = 0.0  # of the circuit breaker: no requests before this time
+        self._last_failure = ""
 
     @contextmanager
-    def tried(self) -> Iterator[None]:
-        """One use of the server, of any number of requests. Raises RerankerFailed at once while it is left alone."""
+    def guarded(self) -> Iterator[None]:
+        """Count the requests in this block as one success or failure of the circuit breaker.
+
+        Raises RerankerFailed at once while the circuit is open.
+        """
         with self._lock:
-            left = self._closed_until - self._clock()
+            left = self._open_until - self._clock()
         if left > 0:
-            raise RerankerFailed(f"{self._why}; it is left alone for another {left:.0f} s")
+            raise RerankerFailed(f"{self._last_failure}; no request is sent for another {left:.0f} s")
         try:
             yield
         except RerankerFailed as error:
-            self._count_failure(str(error))
+            self._count_failure(error.message)
             raise
         with self._lock:
             self._failures = 0
 
-    def ask(self, path: str, body: object, read: Callable[[Any], T], protocol: str) -> T:
-        """What `read` makes of the answer, raising BadAnswer where it is not `protocol`'s. Raises RerankerFailed."""
+    def post(self, path: str, body: object, read: Callable[[Any], T], *, protocol: str) -> T:
+        """Posts `body` as JSON, and returns what `read` makes of the JSON that comes back. Raises RerankerFailed.
+
+        read: raises BadAnswer if the answer does not follow `protocol`, whose name is for the message.
+        """
         pause = FIRST_PAUSE_S
         for attempt in range(self._settings.retries + 1):
-            answer, failure, wait = self._once(path, body)
-            if answer is not None:
+            answer = self._once(path, body)
+            if isinstance(answer, httpx.Response):
                 try:
                     return read(answer.json())
                 except (BadAnswer, ValueError) as error:
-                    failure, wait = f"gave an answer that is not {protocol}'s: {error}", None
-            if wait is None or attempt == self._settings.retries:
-                tried = f" ({attempt + 1} attempts)" if attempt else ""
-                raise RerankerFailed(f"the reranker at {self._settings.url} {failure}{tried}")
-            time.sleep(min(MOST_PAUSE_S, max(wait, pause * random.uniform(0.8, 1.2))))
+                    answer = _Failure(
+                        f"gave an answer that does not follow the protocol of {protocol}: {error}"
+                    )
+            if answer.pause_s is None or attempt == self._settings.retries:
+                attempts = f" ({attempt + 1} attempts)" if attempt else ""
+                self.fail(answer.what + attempts, answer.remedy)
+            time.sleep(min(MOST_PAUSE_S, max(answer.pause_s, pause * random.uniform(0.8, 1.2))))
             pause *= 2
         raise AssertionError("the loop above returns or raises")
 
-    def fail(self, what: str) -> NoReturn:
-        """Raises RerankerFailed: the server answered, and it is of no use."""
-        raise RerankerFailed(f"the reranker at {self._settings.url} {what}")
+    def fail(self, what: str, remedy: str = "") -> NoReturn:
+        """Raises RerankerFailed with the server's URL before `what`."""
+        raise RerankerFailed(f"the reranker at {self._settings.url} {what}", remedy=remedy)
 
-    def _once(self, path: str, body: object) -> tuple[httpx.Response | None, str, float | None]:
-        """The answer; or what went wrong, and the least pause in seconds: None where trying again is no use."""
+    def _once(self, path: str, body: object) -> httpx.Response | _Failure:
         limit = self._settings.timeout_s
         try:
             answer = self._client.post(path, json=body)
-        except httpx.TimeoutException:  # asking again would double the wait
-            return None, f"did not answer within {limit:g} s", None
+        except httpx.TimeoutException:  # a second timeout would double the wait
+            return _Failure(f"did not answer within {limit:g} s")
         except httpx.TransportError as error:
-            return None, f"cannot be reached ({error})", 0.0
-        if answer.status_code in PASSING:
-            return None, f"answered {answer.status_code} ({_short(answer.text)})", _asked_pause(answer)
+            return _Failure(f"cannot be reached ({error})", 0.0)
         if answer.status_code in (401, 403):
-            return None, f"refused the key ({answer.status_code}): check key_variable in the profile", None
+            return _Failure(
+                f"rejected the key ({answer.status_code})", remedy="check key_variable in the profile"
+            )
         if answer.status_code != 200:
-            return None, f"answered {answer.status_code} ({_short(answer.text)})", None
-        return answer, "", None
+            pause = _requested_pause(answer) if answer.status_code in TEMPORARY else None
+            return _Failure(f"answered {answer.status_code} ({_short(answer.text)})", pause)
+        return answer
 
     def _count_failure(self, why: str) -> None:
         with self._lock:
             self._failures += 1
             if self._failures >= self._settings.break_after:
-                self._closed_until = self._clock() + self._settings.rest_s  # then one more failure is enough
-                self._why = why
+                self._open_until = (
+                    self._clock() + self._settings.rest_s
+                )  # afterwards one more failure is enough
+                self._last_failure = why
 
 
 def data_url(image: Image.Image, most_kb: int) -> str:
-    """The image as a data URL of at most `most_kb` KiB: JPEG, then smaller JPEGs."""
+    """Returns the image as a data URL with a JPEG of at most `most_kb` KiB, shrunk as far as necessary.
+
+    An image of 64 pixels or less in its longer side is returned whatever its size in bytes.
+    """
     quality, scale = 90, 1.0
     while True:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -135,8 +158,8 @@ def _short(text: str) -> str:
     return line if len(line) <= 120 else line[:119] + "…"
 
 
-def _asked_pause(answer: httpx.Response) -> float:
-    """Seconds that the server asks to be left alone (Retry-After), as far as we go along."""
+def _requested_pause(answer: httpx.Response) -> float:
+    """Returns the seconds that the server asks for in Retry-After, at most MOST_PAUSE_S."""
     try:
         return min(MOST_PAUSE_S, float(answer.headers.get("Retry-After", 0)))
     except ValueError:

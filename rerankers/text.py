@@ -1,7 +1,7 @@
-"""The embedded reranker: a small cross-encoder that reads question and page text together, in windows.
+"""Reranks with a small cross-encoder that reads question and page text together: the default reranker.
 
-A window is at most 128 word pieces of question, document title and page text. Of each page only the windows
-around what the first stage found (`PageContent.focus`) are read, and the best one counts.
+It reads windows of at most 128 word pieces of question, document title and page text. It only reads the windows of a
+page around what the first stage found (`PageContent.focus`); the page's score is that of its best window.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,17 @@ from retrieval.text import STOP_WORDS, stem, stems, words
 from retrieval.types import PageContent
 
 CLS, SEP = 101, 102
-PAIR = 128  # pieces of a pair, as in training
+PAIR = 128  # most pieces of a pair, as in training
 QUESTION_PIECES = 40
 TITLE_PIECES = 12
 WORD_PIECES = 16
 NOTHING = -12.0
-"""Logit of a page without text: below what the model gives to any passage."""
+"""Logit of a page without text: lower than the model's logit of any passage."""
 
 
 class TextReranker:
+    """Scores with the ONNX model `cross.onnx`, on the CPU. Raises ModelBroken."""
+
     batch_pages = 4
     listwise = False
     notes: tuple[str, ...] = ()
@@ -35,11 +37,8 @@ class TextReranker:
         self._runner = RowRunner(folder.session("cross.onnx"), settings.threads)
         self._windows = settings.windows
 
-    def take_note(self) -> str:
-        return ""
-
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
-        """The logit of each page's best window; a page without words gets NOTHING."""
+        """Returns the logit of each page's best window, or NOTHING for a page without words."""
         left = [CLS, *self._ids([query])[0][:QUESTION_PIECES], SEP]
         rows: list[list[int]] = []
         owners: list[int] = []
@@ -54,25 +53,25 @@ class TextReranker:
         return scores
 
     def run(self, rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[NDArray[np.float32]]:
-        """Logits of rows of word pieces; of each row, `lengths` pieces are the question's."""
-        return self._runner.run(rows, lengths)
+        """Returns the logits of rows of word pieces. lengths: how many pieces of each row are the question's."""
+        return self._runner.run_rows(rows, lengths)
 
     def passage(self, query: str, page: PageContent) -> str:
-        """The title and text of the most promising window, as the model reads it; empty for a page without words."""
+        """Returns title and text of the most promising window, as the model reads them; "" for a page without words."""
         question = self._ids([query])[0][:QUESTION_PIECES]
         best = next(iter(self._passages(query, page, PAIR - len(question) - 3)), [])
         return str(self._tokenizer.decode(best))
 
     def _passages(self, query: str, page: PageContent, room: int) -> list[list[int]]:
-        """Word pieces of the title and of each window worth reading, at most `room`, most promising first."""
-        asked = {stem(word) for word in words(query) if word not in STOP_WORDS}
+        """Returns title and text of the windows to read, at most `room` pieces each, most promising first."""
+        query_stems = {stem(word) for word in words(query) if word not in STOP_WORDS}
         title = self._ids([page.title])[0][:TITLE_PIECES]
-        return [[*title, *text] for text in self._best_windows(page, asked, room - len(title))]
+        return [[*title, *text] for text in self._best_windows(page, query_stems, room - len(title))]
 
-    def _best_windows(self, page: PageContent, asked: set[str], room: int) -> list[list[int]]:
-        """Word pieces of the windows worth reading, most promising first."""
+    def _best_windows(self, page: PageContent, query_stems: set[str], room: int) -> list[list[int]]:
+        """Returns the word pieces of the windows to read, most promising first."""
         per_word = [ids[:WORD_PIECES] for ids in self._ids([word.text for word in page.words])]
-        worth = self._worth(page, asked)
+        worth = self._worth(page, query_stems)
         spans: list[tuple[float, int, int]] = []
         start = 0
         while start < len(per_word):
@@ -92,8 +91,8 @@ class TextReranker:
                     break
         return [[piece for ids in per_word[start:end] for piece in ids] for start, end in chosen]
 
-    def _worth(self, page: PageContent, asked: set[str]) -> list[float]:
-        """How much each word of the page promises: in what the first stage found, or a word of the question."""
+    def _worth(self, page: PageContent, query_stems: set[str]) -> list[float]:
+        """Returns how promising each word of the page is: whether the first stage found it, or the question has it."""
         worth = []
         for word in page.words:
             x, y = (word.box[0] + word.box[2]) / 2, (word.box[1] + word.box[3]) / 2
@@ -102,7 +101,9 @@ class TextReranker:
                 for rank, (x0, y0, x1, y1) in enumerate(page.focus)
                 if x0 <= x <= x1 and y0 <= y <= y1
             )
-            worth.append(max(inside, default=0.0) + (0.5 if asked.intersection(stems(word.text)) else 0.0))
+            worth.append(
+                max(inside, default=0.0) + (0.5 if query_stems.intersection(stems(word.text)) else 0.0)
+            )
         return worth
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:

@@ -31,6 +31,7 @@ from retrieval.types import (
     SearchResult,
     Stage,
 )
+from retrieval.work_notes import WorkNotes
 
 FIRST_STEP = 8
 """Pages reranked before the clock is looked at for the first time, where the reranker likes them so many."""
@@ -278,12 +279,14 @@ class Searcher:
         contents = self._focused(query, chosen)
         candidates = _without(candidates, chosen, contents)
         scores: list[float] = []
+        work = WorkNotes()
         most = len(contents) if self._reranker.listwise else self._reranker.batch_pages
         step = most if self._reranker.listwise else min(most, FIRST_STEP)
         try:
             while step and len(scores) < len(contents) and not (stop and stop.is_set()):
                 try:
-                    scores += self._reranker.score(text, contents[len(scores) : len(scores) + step])
+                    with work.collecting():
+                        scores += self._reranker.score(text, contents[len(scores) : len(scores) + step])
                 except NotFound:  # its picture is read only now, and its document was removed meanwhile
                     unread = contents[len(scores) :]
                     there = self._store.present([content.page for content in unread])
@@ -319,7 +322,7 @@ class Searcher:
             )
         else:
             reason = f"reranked the first {len(scores)} of {len(candidates)} candidates {spent}"
-        note = "; ".join(filter(None, (self._reranker.name, self._reranker.take_note())))
+        note = "; ".join(filter(None, (self._reranker.name, str(work))))
         return hits, Stage("rerank", seconds, len(scores), note), Decision(True, reason)
 
     def _notes(

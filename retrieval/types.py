@@ -187,10 +187,6 @@ class Reranker(Protocol):
         """As an Encoder's."""
         ...
 
-    def take_note(self) -> str:
-        """How much of the work since this was last asked, by any search, was known already; "" if nothing is kept."""
-        ...
-
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """One relevance score per page, in the order given; higher is better."""
         ...

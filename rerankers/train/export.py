@@ -1,7 +1,7 @@
-"""Trained weights to what ships: int8 ONNX models that share one int8 word table, with checksums and a parity check.
+"""Exports trained weights as int8 ONNX models that share one word table, with checksums and a parity check.
 
-The word table (30,522 x 384) is frozen in training, so both models' tables are the same: it is stored once,
-int8 with one scale per row, as external data. The weights of every matrix product are int8 per channel.
+The word table (30,522 x 384) is frozen in training, so both models have the same one. It is stored once as external
+data, in int8 with one scale per row. The weights of every matrix product are int8 per channel.
 """
 
 import logging
@@ -28,21 +28,21 @@ from retrieval.models.onnx import ModelFolder, RowRunner, write_manifest
 from retrieval.train import bi_encoder
 from retrieval.train.course import TrainingRefused
 from retrieval.train.minilm import CLS, SEP, load_tokenizer, pieces
-from retrieval.train.run import new_folder
+from retrieval.train.training_run import new_folder
 
 Kind = Literal["text", "words"]
-ALIKE = 0.99
-"""Correlation of int8 and float32 outputs below which a model is not exported: it would rank otherwise."""
+LEAST_CORRELATION = 0.99
+"""Between int8 and float32 outputs. A model below it is not exported, because it would rank pages differently."""
 WHOLE = 0.5
-"""Weight of a question's own vector beside its words, where no model is taken over that says another."""
+"""The weight of a question's vector for the whole, beside its words; a base model's own value takes precedence."""
 COMPARED_PIECES = 80
-"""Of each passage that int8 and float32 are compared by."""
+"""Word pieces of each passage on which int8 and float32 are compared."""
 FILES = {"text": "cross.onnx", "words": "words.onnx"}
 TABLE = "word_table"
 
 
 class Int8Table(nn.Module):
-    """Rows of the word table, int8, each with its scale."""
+    """The word table: rows in int8, each with its scale."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Int8Table(nn.Module):
 
 
 class WordsGraph(nn.Module):
-    """(ids, mask) -> (n, length, d + 1): each piece's projection and, last, its weight's logit; not normalised."""
+    """(ids, mask) -> (n, length, d + 1): each piece's projection, not normalised, and last the logit of its weight."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -84,41 +84,48 @@ class CrossGraph(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How near the int8 model is to what was trained, over the outputs for some texts."""
+    """How close the outputs of the int8 model are to those of the trained one, on some texts."""
 
     correlation: float
-    largest: float  # difference
+    largest: float  # absolute difference
     texts: int
 
 
 def export(
     kind: Kind,
     fitted: Path,
-    minilm: Path,
     out: Path,
+    *,
+    minilm: Path,
     texts: Sequence[tuple[str, str]],
     base: Path | None = None,
 ) -> Parity:
-    """Write a model folder `out` with the trained model of this kind, and of `base` the other one.
+    """Write a model folder `out` with the trained model of this kind, and the other kind's model of `base`.
 
-    fitted: the folder of `fit`. texts: (question, passage), to compare by. Raises TrainingRefused where int8 changes
-    the model too much, or the word tables differ.
+    fitted: the folder of `fit`. texts: pairs (question, passage) on which int8 and float32 are compared. Raises
+    TrainingRefused if int8 changes the outputs too much, or the word tables differ.
     """
     if not (fitted / "model.safetensors").is_file():
-        raise TrainingRefused(f"{fitted} has no model.safetensors: its training has not come to its end")
+        raise TrainingRefused(
+            f"{fitted} has no model.safetensors: its training is not done",
+            remedy="run 'folioscope train fit' again with the same options, which resumes it",
+        )
     if not texts:
-        raise TrainingRefused("there are no texts to compare the int8 model by: give some training groups")
-    kept = ModelFolder(str(base)) if base else None
+        raise TrainingRefused(
+            "there are no texts on which to compare the int8 model with the trained one",
+            remedy="give a file of training groups",
+        )
+    base_model = ModelFolder(str(base)) if base else None
     with new_folder(out) as folder:
         facts: dict[str, Any] = {}
-        if kept:
-            facts = dict(kept.facts)
+        if base_model:
+            facts = dict(base_model.facts)
             for file in ("words.onnx", "cross.onnx", "table.bin"):
-                shutil.copy(kept.file(file), folder / file)
+                shutil.copy(base_model.file(file), folder / file)
         shutil.copy(minilm / "tokenizer.json", folder / "tokenizer.json")
         graph: nn.Module
         if kind == "words":
-            words = bi_encoder.load(minilm, fitted)
+            words = bi_encoder.load_trained(minilm, fitted)
             graph, bert, inputs = WordsGraph(words), words.bert, ["ids", "mask"]
             facts |= {
                 "dim": words.project.out_features,
@@ -127,25 +134,26 @@ def export(
                 "passage_marker": bi_encoder.PASSAGE_MARKER if words.markers else None,
             }
         else:
-            cross = cross_encoder.load(minilm, fitted)
+            cross = cross_encoder.load_trained(minilm, fitted)
             graph, bert, inputs = CrossGraph(cross), cross.bert, ["ids", "mask", "segments"]
         rows, lengths = _rows(minilm, texts, pairs=kind == "text")
         expected = _outputs(graph, rows, lengths)
         table = write_int8(graph, bert, inputs, folder / FILES[kind])
-        if kept and table != (folder / "table.bin").read_bytes():
+        if base_model and table != (folder / "table.bin").read_bytes():
             raise TrainingRefused(
-                f"the word table of {fitted} is not that of {base}: both models must come from the same MiniLM"
+                f"the word table of {fitted} differs from that of {base}: both models must come from the same MiniLM"
             )
         (folder / "table.bin").write_bytes(table)
         session = onnxruntime.InferenceSession(str(folder / FILES[kind]), providers=["CPUExecutionProvider"])
-        parity = _parity(expected, RowRunner(session, None).run(rows, lengths))
-        if parity.correlation < ALIKE:
+        parity = _parity(expected, RowRunner(session, None).run_rows(rows, lengths))
+        if parity.correlation < LEAST_CORRELATION:
             raise TrainingRefused(
-                f"in int8 the model's outputs correlate with float32 by {parity.correlation:.4f}, {ALIKE} is the "
-                "least: train longer or at a lower learning_rate, so that no weight stands out"
+                f"the int8 model's outputs correlate with float32 by {parity.correlation:.4f}, below the limit of "
+                f"{LEAST_CORRELATION}",
+                remedy="train longer or at a lower learning_rate, so that no weight is far larger than the others",
             )
         write_manifest(folder, out.name, facts)
-        for earlier in kept.path.glob("trained_on_*.json") if kept else ():
+        for earlier in base_model.path.glob("trained_on_*.json") if base_model else ():
             shutil.copy(earlier, folder / earlier.name)
         shutil.copy(fitted / "trained_on.json", folder / f"trained_on_{kind}.json")
     return parity
@@ -154,39 +162,40 @@ def export(
 def _rows(
     minilm: Path, texts: Sequence[tuple[str, str]], pairs: bool
 ) -> tuple[list[list[int]], list[int] | None]:
-    """Word pieces of each text, and how many of them are the question's; None where only passages are read."""
+    """Returns the rows of word pieces, and how many pieces of each are the question's; None for passages alone."""
     tokenizer = load_tokenizer(minilm)
-    read = pieces(tokenizer, [passage for _, passage in texts], COMPARED_PIECES)
+    passages = pieces(tokenizer, [passage for _, passage in texts], COMPARED_PIECES)
     if not pairs:
-        return [[CLS, *row, SEP] for row in read], None
-    asked = [[CLS, *row, SEP] for row in pieces(tokenizer, [q for q, _ in texts], QUESTION_PIECES)]
-    return [[*a, *row, SEP] for a, row in zip(asked, read, strict=True)], [len(a) for a in asked]
+        return [[CLS, *passage, SEP] for passage in passages], None
+    questions = [[CLS, *row, SEP] for row in pieces(tokenizer, [q for q, _ in texts], QUESTION_PIECES)]
+    rows = [[*question, *passage, SEP] for question, passage in zip(questions, passages, strict=True)]
+    return rows, [len(question) for question in questions]
 
 
 def _outputs(
     graph: nn.Module, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None
 ) -> list[NDArray[np.float32]]:
-    """As `RowRunner.run` gives them."""
+    """Returns the float32 outputs in the form of `RowRunner.run_rows`."""
     graph.eval()
-    found = []
+    outputs = []
     with torch.inference_mode():
         for i, row in enumerate(rows):
             ids = torch.tensor([row])
             inputs = [ids, torch.ones_like(ids)]
             if lengths is not None:
                 inputs.append((torch.arange(len(row)) >= lengths[i]).long()[None])
-            found.append(graph(*inputs)[0].numpy())
-    return found
+            outputs.append(graph(*inputs)[0].numpy())
+    return outputs
 
 
-def _parity(expected: Sequence[NDArray[np.float32]], found: Sequence[NDArray[np.float32]]) -> Parity:
-    one, other = (np.concatenate([values.ravel() for values in side]) for side in (expected, found))
-    return Parity(float(np.corrcoef(one, other)[0, 1]), float(np.abs(one - other).max()), len(expected))
+def _parity(expected: Sequence[NDArray[np.float32]], actual: Sequence[NDArray[np.float32]]) -> Parity:
+    a, b = (np.concatenate([values.ravel() for values in side]) for side in (expected, actual))
+    return Parity(float(np.corrcoef(a, b)[0, 1]), float(np.abs(a - b).max()), len(expected))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the tracer and the quantiser say of themselves: what became of the model is measured after."""
+    """Suppress the warnings of tracer and quantizer: the parity check afterwards measures what they warn of."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
@@ -197,18 +206,18 @@ def _quiet() -> Iterator[None]:
 
 
 def write_int8(graph: nn.Module, bert: nn.Module, inputs: Sequence[str], out: Path) -> bytes:
-    """Write `graph` to `out` as int8 ONNX that looks for its word table in `table.bin` beside it; that table."""
+    """Write `graph` to `out` as int8 ONNX, with its word table in `table.bin` beside it; return that table's bytes."""
     table = Int8Table(bert.embeddings.word_embeddings.weight.detach())
     bert.embeddings.word_embeddings = table
     bert.config._attn_implementation = "eager"
     example = torch.ones(2, 16, dtype=torch.long)
     axes = {name: {0: "n", 1: "length"} for name in [*inputs, "output"]}
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        whole, quantised = Path(folder) / "whole.onnx", Path(folder) / "int8.onnx"
+        float32, int8 = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         torch.onnx.export(
             graph.eval(),
             tuple(example for _ in inputs),
-            str(whole),
+            str(float32),
             input_names=list(inputs),
             output_names=["output"],
             dynamic_axes=axes,
@@ -216,14 +225,14 @@ def write_int8(graph: nn.Module, bert: nn.Module, inputs: Sequence[str], out: Pa
             dynamo=False,
         )
         quantize_dynamic(
-            whole,
-            quantised,
+            float32,
+            int8,
             op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
         )
-        model = onnx.load(str(quantised))
+        model = onnx.load(str(int8))
     rows = b""
     for tensor in model.graph.initializer:
         if list(tensor.dims) == list(table.word_table.shape):

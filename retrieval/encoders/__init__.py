@@ -1,4 +1,4 @@
-"""Encoders: pages and questions to vectors. `load` picks one by its kind, and imports only that one."""
+"""Encoders turn pages and questions into vectors. `load_encoder` chooses one by its kind, and imports only that one."""
 
 from typing import TYPE_CHECKING, assert_never
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def load_encoder(settings: "configs.EncoderSettings") -> Encoder:
-    """The encoder of the profile. Raises MissingExtra where its libraries are absent."""
+    """Returns the encoder of the profile. Raises MissingExtra if its libraries are not installed."""
     try:
         return _load(settings)
     except ImportError as error:

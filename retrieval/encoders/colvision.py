@@ -1,12 +1,12 @@
-"""The ColPali families of colpali-engine: a page's image to one vector per patch (Faysse et al., 2024).
+"""Encodes a page's image as one vector per patch, with the families of colpali-engine (Faysse et al., 2024).
 
-The library's processors and weights, with forward passes of our own where it wastes work or slips:
+Processors and weights are the library's. The forward passes are ours where the library's waste work or go wrong:
 
-- All families: the last hidden state alone is computed, not kept for every layer; unit length in float32.
-- ColPali: without its language model's head (0.5 GB of logits a page) and always with `token_type_ids`, else
-  a question's vectors depend on the padding of its batch.
-- ColPali, ColQwen2, ColQwen2.5 and ColSmol were trained with "Query: " before the question, which the library
-  no longer adds (since 0.3.11).
+- All families: only the last layer's hidden state is stored, not every layer's; vectors are normalised in float32.
+- ColPali: its language model's head does not run (0.5 GB of logits per page), and `token_type_ids` are always given:
+  without them, a question's vectors depend on the padding of its batch.
+- ColPali, ColQwen2, ColQwen2.5 and ColSmol were trained with "Query: " before the question; the library has not added
+  it since 0.3.11.
 """
 
 import re
@@ -42,11 +42,11 @@ CLASSES: dict[str, tuple[Any, Any]] = {
 }
 MATRYOSHKA = ("matryoshka_dims", "matryoshka_dimensions", "mrl_dims")
 LM_HEAD = (r"lm_head\.weight$",)
-"""Checkpoints of whole language models carry a head that no retriever has; ColPali's class has one it never uses."""
+"""Complete language models have a head in their checkpoints that retrievers lack; ColPali's class has an unused one."""
 
 
 class _Family(Family):
-    """What the library's families share."""
+    """A family of colpali-engine."""
 
     def __init__(self, model: Any, processor: Any, placement: Placement, prefix: str) -> None:
         super().__init__(placement)
@@ -63,7 +63,7 @@ class _Family(Family):
         return projected
 
     def images(self, items: Sequence[Inputs]) -> list[Tensor]:
-        """`pixel_values` of the items that are pages, on the device, in the model's dtype."""
+        """Returns `pixel_values` of the items that are pages, on the device, in the model's dtype."""
         return [
             item.tensors["pixel_values"].to(self.placement.device, self.placement.dtype)
             for item in items
@@ -72,16 +72,18 @@ class _Family(Family):
 
 
 class ColQwen(_Family):
-    """ColQwen2, 2.5, 3 and 3.5: the page at its own shape, `merge` x `merge` patches a vector."""
+    """ColQwen2, 2.5, 3 and 3.5: the page in its own shape, one vector for each `merge` x `merge` patches."""
 
     def page(self, image: Image.Image) -> Inputs:
         made = self.processor.process_images([image])
         sequences = sequences_of(made)
         patches = made["image_grid_thw"][0]
         positions, boxes = geometry.merged(
-            sequences["input_ids"].tolist(), self.processor.image_token_id, patches.tolist(),
+            sequences["input_ids"].tolist(),
+            self.processor.image_token_id,
+            patches.tolist(),
             self.processor.image_processor.merge_size,
-        )  # fmt: skip
+        )
         pixels = {"pixel_values": made["pixel_values"][0], "image_grid_thw": patches}
         return Inputs({**sequences, **pixels}, positions, boxes)
 
@@ -90,9 +92,8 @@ class ColQwen(_Family):
         if pixels:
             grids = torch.stack([item.tensors["image_grid_thw"] for item in items])
             batch |= {"pixel_values": torch.cat(pixels), "image_grid_thw": grids.to(self.placement.device)}
-        backbone: Any = type(self.model).__mro__[
-            1
-        ]  # the library's own forward keeps every layer's hidden states
+        # The library's own forward stores every layer's hidden states.
+        backbone: Any = type(self.model).__mro__[1]
         hidden = backbone.forward(self.model, **batch, use_cache=False, return_dict=True).last_hidden_state
         return self.project(hidden), None
 
@@ -155,7 +156,7 @@ class ColTiled(_Family):
 
     def forward(self, batch: dict[str, Tensor], items: Sequence[Inputs]) -> tuple[Tensor, None]:
         pixels = self.images(items)
-        if pixels:  # (n, most tiles, ...): tiles of zeros are passed over by the model
+        if pixels:  # (n, most tiles, ...): the model skips tiles of zeros
             batch["pixel_values"] = torch.nn.utils.rnn.pad_sequence(pixels, batch_first=True)
             masks = [i.tensors["pixel_attention_mask"] for i in items if "pixel_attention_mask" in i.tensors]
             if masks:
@@ -170,15 +171,16 @@ class ColTiled(_Family):
 
 
 def load(settings: "configs.ColVision") -> VisionEncoder:
-    """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
+    """Returns the encoder. Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
     attention = settings.attn
-    if (
-        settings.family == "colgemma3"
-    ):  # flash attention would leave out that an image's tokens see each other
+    if settings.family == "colgemma3":  # with flash attention, an image's tokens would not see each other
         if attention == "flash_attention_2":
-            raise ModelBroken("colgemma3 gives other vectors with flash_attention_2: set attn: sdpa")
+            raise ModelBroken(
+                "colgemma3 gives other vectors with flash_attention_2 than it was trained for",
+                remedy="set attn: sdpa",
+            )
         attention = "sdpa" if attention == "auto" else attention
-    placement = checkpoints.place(settings.device, settings.dtype, attention)
+    placement = checkpoints.choose_placement(settings.device, settings.dtype, attention)
     folder = checkpoints.fetch(settings.model, settings.revision)
     model_class, processor_class = CLASSES[settings.family]
     model = checkpoints.load_checkpoint(
@@ -201,7 +203,8 @@ def load(settings: "configs.ColVision") -> VisionEncoder:
     dim = settings.truncate_dim or family.dim
     if dim > family.dim:
         raise ModelBroken(
-            f"truncate_dim is {dim}, and {settings.model} gives vectors of {family.dim} dimensions"
+            f"truncate_dim is {dim}, but {settings.model} gives vectors of {family.dim} dimensions",
+            remedy=f"set truncate_dim to at most {family.dim}, or leave it out",
         )
     revision = checkpoints.revision_of(folder) + ("-bidirectional" if settings.bidirectional else "")
     pooling = f"hierarchical {settings.pool_factor}" if settings.pool_factor > 1 else "none"
@@ -210,14 +213,20 @@ def load(settings: "configs.ColVision") -> VisionEncoder:
     notes = cautions(settings.model)
     if dim < family.dim and not any(hasattr(model.config, name) for name in MATRYOSHKA):
         notes.append(
-            f"{settings.model} does not say that it was trained for shorter vectors: measure what {dim} of "
-            f"{family.dim} dimensions lose"
+            f"{settings.model} does not say that it was trained for shorter vectors: measure how much quality {dim} "
+            f"of {family.dim} dimensions lose"
         )
-    return VisionEncoder(family, fingerprint, settings.batch_tokens, settings.pool_factor, notes)
+    return VisionEncoder(
+        family,
+        fingerprint,
+        batch_tokens=settings.batch_tokens,
+        pool_factor=settings.pool_factor,
+        notes=notes,
+    )
 
 
 def _without_head(model: Any) -> None:
-    """ColPali's class carries the language model's head: 1 GB that no vector passes through."""
+    """Remove the language model's head from ColPali: 1 GB of weights that its vectors do not need."""
     if isinstance(model, engine.ColPali):
         model.model.lm_head = torch.nn.Identity()
 
@@ -237,7 +246,7 @@ def _family(name: "configs.ColFamily") -> Callable[..., _Family]:
 
 
 def limit_visual_tokens(family: str, processor: Any, tokens: int) -> None:
-    """At most so many image tokens a page, as far as the family lets one choose. Raises ModelBroken where not."""
+    """Limit the image tokens of a page to at most `tokens`. Raises ModelBroken if the family does not allow it."""
     image = processor.image_processor
     if re.match("colqwen", family):
         side = image.patch_size * image.merge_size
@@ -248,23 +257,29 @@ def limit_visual_tokens(family: str, processor: Any, tokens: int) -> None:
         across = int((tokens / processor.image_seq_len - 1) ** 0.5)  # k x k tiles and the thumbnail
         if across < 1:
             least = 2 * processor.image_seq_len
-            raise ModelBroken(f"max_visual_tokens is {tokens}: a page takes at least {least} with {family}")
+            raise ModelBroken(
+                f"max_visual_tokens is {tokens}, but {family} makes at least {least} tokens of a page",
+                remedy=f"set max_visual_tokens to {least} or more, or leave it out",
+            )
         image.size = {"longest_edge": min(across * tile, image.size["longest_edge"])}
     else:
         raise ModelBroken(
-            f"max_visual_tokens is {tokens}: {family} always makes the same number of tokens of a page"
+            f"max_visual_tokens is {tokens}, but {family} always makes the same number of tokens of a page",
+            remedy="leave max_visual_tokens out",
         )
 
 
 def make_bidirectional(model: Any) -> None:
-    """Let every token see all others in the full-attention layers, as EVIE's weights expect (its model card).
+    """Let every token attend to all others in the full-attention layers, as EVIE's weights expect (its model card).
 
-    Two switches a layer: one is read by the mask of sdpa, the other by flash attention.
+    There are two switches: the configuration's for the mask of sdpa, and each layer's for flash attention. Raises
+    ModelBroken if the model does not name its attention layers.
     """
     text = model.config.text_config
     if not hasattr(text, "layer_types") or "full_attention" not in text.layer_types:
         raise ModelBroken(
-            "bidirectional is for models with named attention layers (ColQwen3.5): this one has none"
+            "bidirectional needs a model that names its attention layers (ColQwen3.5), and this one does not",
+            remedy="set bidirectional: false",
         )
     model.config.is_causal = text.is_causal = False
     for layer, kind in zip(model.language_model.layers, text.layer_types, strict=True):

@@ -1,8 +1,8 @@
-"""Which rectangle of the page each image token saw, for every family of ColPali-like models.
+"""Finds the rectangle of the page that each image token covers, for every family of ColPali-like models.
 
-Each function takes what the processor made of one page and returns the positions of the page's image tokens in
-the sequence, and their boxes, page-relative. The grids are read back from the tokens and from `image_grid_thw`,
-never computed from a formula: some that the libraries offer disagree with their own processors.
+Each function takes the processor's token ids of one page. It returns the positions of the image tokens in the sequence,
+and their boxes as fractions of the page's width and height. The grids are read from the tokens and from
+`image_grid_thw`, not from the libraries' formulas: some of those disagree with the libraries' own processors.
 """
 
 import math
@@ -17,14 +17,17 @@ Boxes = NDArray[np.float32]  # (n, 4): x0, y0, x1, y1
 
 
 def grid(columns: int, rows: int, width: float = 1.0, height: float = 1.0) -> Boxes:
-    """Cells in reading order that share a rectangle of the given size at the origin."""
+    """Returns the cells, in reading order, of a rectangle of this size at the origin."""
     y, x = np.divmod(np.arange(rows * columns), columns)
     step = np.array([width / columns, height / rows] * 2)
     return np.asarray(np.stack([x, y, x + 1, y + 1], axis=1) * step, np.float32)
 
 
 def square(ids: Sequence[int], image_token: int) -> tuple[Positions, Boxes]:
-    """ColPali, ColGemma3: the page is squashed to a square of n x n cells."""
+    """Returns positions and boxes for ColPali and ColGemma3, which squash the page to n x n cells.
+
+    Raises ValueError if the number of image tokens is not a square.
+    """
     positions = np.flatnonzero(np.asarray(ids) == image_token)
     side = math.isqrt(len(positions))
     if side * side != len(positions):
@@ -35,22 +38,28 @@ def square(ids: Sequence[int], image_token: int) -> tuple[Positions, Boxes]:
 def merged(
     ids: Sequence[int], image_token: int, patches: Sequence[int], merge: int
 ) -> tuple[Positions, Boxes]:
-    """ColQwen: `patches` is (frames, rows, columns) before merge x merge of them become one token; no padding."""
+    """Returns positions and boxes for ColQwen, which merges merge x merge patches into one token and pads nothing.
+
+    patches: (frames, rows, columns) before merging. Raises ValueError if the tokens do not fill that grid.
+    """
     positions = np.flatnonzero(np.asarray(ids) == image_token)
     _, rows, columns = patches
     boxes = grid(columns // merge, rows // merge)
     if len(boxes) != len(positions):
-        raise ValueError(f"{len(positions)} image tokens, and a grid of {rows // merge} x {columns // merge}")
+        raise ValueError(
+            f"{len(positions)} image tokens do not fill a grid of {rows // merge} x {columns // merge}"
+        )
     return positions, boxes
 
 
 def tiled(
     ids: Sequence[int], image_token: int, places: Mapping[int, tuple[int, int] | None]
 ) -> tuple[Positions, Boxes]:
-    """ColIdefics3, ColModernVBert: tile by tile, each a square of cells, then the whole page once more, small.
+    """Returns positions and boxes for ColIdefics3 and ColModernVBert, which read tiles and then a thumbnail.
 
-    `places` gives for the id of each `<row_r_col_c>` token its row and column from 0, and None for the thumbnail's.
-    The page is stretched to whole tiles, not padded.
+    Each tile is a square of cells. The page is stretched to whole tiles, not padded. places: for the id of each
+    `<row_r_col_c>` token its row and column from 0, for the id of the thumbnail's token None. Raises ValueError if the
+    tokens do not fill the tiles.
     """
     positions: list[int] = []
     owners: list[tuple[int, int] | None] = []
@@ -80,22 +89,22 @@ def tiled(
 def rowed(
     ids: Sequence[int], image_token: int, row_token: int, patch: int, size: tuple[int, int]
 ) -> tuple[Positions, Boxes]:
-    """NeoMME: a marker, then rows of patches, each ended by a row token.
+    """Returns positions and boxes for NeoMME, whose tokens are a marker, then rows of patches that end in a row token.
 
-    `size` is the page's (width, height) in pixels after resizing, before zeros fill the last patches: boxes are
-    cut off at the page's edge.
+    size: the page's (width, height) in pixels after resizing, before the last patches are padded with zeros. Boxes end
+    at the page's edge. Raises ValueError if the rows are not equally long.
     """
     row_count = sum(token == row_token for token in ids)
     positions = np.flatnonzero(np.asarray(ids) == image_token)[1:]
     if not row_count or len(positions) % row_count:
-        raise ValueError(f"{len(positions)} patches in {row_count} rows")
+        raise ValueError(f"{len(positions)} patches do not fill {row_count} rows")
     columns = len(positions) // row_count
     boxes = grid(columns, row_count, columns * patch / size[0], row_count * patch / size[1])
     return positions, np.minimum(boxes, 1.0)
 
 
 def thumbnail_places(tokenizer: Any, most: int = 10) -> dict[int, tuple[int, int] | None]:
-    """The `places` of `tiled`, from the tokenizer's own vocabulary."""
+    """Returns the `places` of `tiled` for this tokenizer, for up to `most` rows and columns."""
     vocabulary = tokenizer.get_vocab()
     places: dict[int, tuple[int, int] | None] = {
         vocabulary[f"<row_{r + 1}_col_{c + 1}>"]: (r, c)

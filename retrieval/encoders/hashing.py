@@ -1,6 +1,6 @@
-"""Deterministic vectors from hashed word stems (Weinberger et al., 2009): for tests and smoke runs.
+"""Makes deterministic vectors from hashed word stems (Weinberger et al., 2009), for tests and smoke runs.
 
-Each word has a fixed random direction, so MaxSim counts how many of the query's words a page holds.
+Each word has a fixed random direction, so MaxSim counts how many of the query's words a page contains.
 """
 
 import hashlib
@@ -15,6 +15,8 @@ from retrieval.types import Fingerprint, PageContent, PageEmbedding, QueryEmbedd
 
 
 class HashingEncoder:
+    """Implements Encoder with vectors of `dim` dimensions."""
+
     needs: frozenset[Literal["images", "words"]] = frozenset({"words"})
     batch_pages = 8
     notes: tuple[str, ...] = ()
@@ -23,7 +25,7 @@ class HashingEncoder:
         self.fingerprint = Fingerprint(kind="hashing", model="blake2b", revision="1", dim=dim)
 
     def expect(self, pages: Sequence[PageContent]) -> None:
-        """Nothing can be done ahead."""
+        """Does nothing: this encoder prepares nothing ahead."""
 
     def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
         return [self._page(page) for page in pages]
@@ -32,9 +34,9 @@ class HashingEncoder:
         return [self._query(query) for query in queries]
 
     def _page(self, page: PageContent) -> PageEmbedding:
-        found = [(token, word.box) for word in page.words for token in words(word.text)]
-        regions = np.array([box for _, box in found], np.float32).reshape(-1, 4)
-        return PageEmbedding(self._vectors([token for token, _ in found]), regions)
+        placed = [(token, word.box) for word in page.words for token in words(word.text)]
+        regions = np.array([box for _, box in placed], np.float32).reshape(-1, 4)
+        return PageEmbedding(self._vectors([token for token, _ in placed]), regions)
 
     def _query(self, query: str) -> QueryEmbedding:
         tokens = words(query)

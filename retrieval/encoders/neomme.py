@@ -1,7 +1,7 @@
-"""NeoMME (H Company, 2026; arXiv 2609.01657): one encoder of patches and words, native in transformers.
+"""Encodes with NeoMME (H Company, 2026; arXiv 2609.01657), one encoder of patches and words, native in transformers.
 
-Multi-vector and dense embedding come from one pass. Scores are the mean of the question's MaxSim terms, not their
-sum (its model card), which the question's weights carry.
+One pass gives the multi-vector and the dense embedding. A score is the mean of the question's MaxSim terms, not their
+sum (its model card); the question's weights express that.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 class NeoMME(Family):
+    """NeoMME's inputs and forward pass."""
+
     pad_left = False
     mean_maxsim = True
 
@@ -39,21 +41,24 @@ class NeoMME(Family):
         resize = self._processor.image_processor
         height, width = get_resize_output_size(image.height, image.width, resize.max_side, resize.size)
         positions, boxes = geometry.rowed(
-            sequences["input_ids"].tolist(), self.tokenizer.image_token_id, self.tokenizer.row_token_id,
-            resize.patch_size, (width, height),
-        )  # fmt: skip
+            sequences["input_ids"].tolist(),
+            self.tokenizer.image_token_id,
+            self.tokenizer.row_token_id,
+            resize.patch_size,
+            (width, height),
+        )
         extra = {"pixel_values": made["pixel_values"], "position_ids": made["position_ids"][:, 0]}
         return Inputs({**sequences, **extra}, positions, boxes)
 
     def query(self, text: str) -> Inputs:
-        asked = [{"role": "user", "content": [{"type": "text", "text": text}]}]
+        messages = [{"role": "user", "content": [{"type": "text", "text": text}]}]
         made = self._processor.apply_chat_template(
-            [asked],
+            [messages],
             task="query",
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs={"padding": True},  # as for pages: see VisionEncoder
+            processor_kwargs={"padding": True},  # the same as for pages: VisionEncoder.__init__ says why
         )
         return Inputs(sequences_of(made))
 
@@ -70,8 +75,8 @@ class NeoMME(Family):
 
 
 def load(settings: "configs.NeoMME") -> VisionEncoder:
-    """Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
-    placement = checkpoints.place(settings.device, settings.dtype, settings.attn)
+    """Returns the encoder. Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
+    placement = checkpoints.choose_placement(settings.device, settings.dtype, settings.attn)
     folder = checkpoints.fetch(settings.model, settings.revision)
     model = checkpoints.load_checkpoint(NeoMMEForRetrieval, folder, placement)
     processor = checkpoints.load_processor(NeoMMEProcessor, folder)
@@ -80,4 +85,6 @@ def load(settings: "configs.NeoMME") -> VisionEncoder:
     family = NeoMME(model, processor, placement)
     pooling = f"hierarchical {settings.pool_factor}" if settings.pool_factor > 1 else "none"
     fingerprint = Fingerprint("neomme", settings.model, checkpoints.revision_of(folder), family.dim, pooling)
-    return VisionEncoder(family, fingerprint, settings.batch_tokens, settings.pool_factor)
+    return VisionEncoder(
+        family, fingerprint, batch_tokens=settings.batch_tokens, pool_factor=settings.pool_factor
+    )

@@ -1,7 +1,7 @@
-"""Fewer vectors a page: hierarchical token pooling (Faysse et al., 2024, "ColPali", section 5.3; Clavié et al., 2024).
+"""Reduces the vectors of a page by hierarchical token pooling.
 
-Ward clustering on the cosine distances between a page's image vectors; each cluster becomes its normalised mean,
-and its region the box around all of its cells.
+Sources: Faysse et al., 2024, "ColPali", section 5.3; Clavié et al., 2024. A page's image vectors are clustered by their
+cosine distances (Ward's method). Each cluster becomes its normalised mean, with the box around its cells as region.
 """
 
 import numpy as np
@@ -12,9 +12,9 @@ from retrieval.types import Vectors
 
 
 def pool(vectors: Vectors, regions: Vectors, factor: int) -> tuple[Vectors, Vectors]:
-    """(n, d), (n, 4) -> the prompt's vectors as they are, then at most n_image // factor pooled ones.
+    """Returns the prompt's vectors unchanged, then at most n_image // factor pooled ones; and the regions of all.
 
-    Vectors without a place (NaN regions) belong to the prompt and are not pooled.
+    vectors (n, d), regions (n, 4). Vectors whose region is NaN belong to the prompt and are not pooled.
     """
     placed = ~np.isnan(regions).any(axis=1)
     image, cells = vectors[placed], regions[placed]
@@ -23,7 +23,8 @@ def pool(vectors: Vectors, regions: Vectors, factor: int) -> tuple[Vectors, Vect
     pooled = HierarchicalTokenPooler().pool_embeddings(
         [torch.from_numpy(image)], pool_factor=factor, return_dict=True, padding=False
     )
-    members = [np.asarray(found[0]) for found in pooled.cluster_id_to_indices[0].values() if len(found[0])]
+    clusters = pooled.cluster_id_to_indices[0].values()
+    members = [np.asarray(cluster[0]) for cluster in clusters if len(cluster[0])]
     means = np.asarray(pooled.pooled_embeddings[0].numpy(), np.float32)[: len(members)]
     boxes = np.array([[*cells[m, :2].min(axis=0), *cells[m, 2:].max(axis=0)] for m in members], np.float32)
     return np.concatenate([vectors[~placed], means]), np.concatenate([regions[~placed], boxes])

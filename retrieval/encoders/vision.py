@@ -1,10 +1,9 @@
-"""Encoders that look at the page: what all families share.
+"""The parts that all encoders of page images share.
 
-Pages are prepared (decoded, resized, cut into patches) one by one in threads, ahead of the device, and then
-batched by tokens. Nothing of a page depends on its batch mates but the padding, and padding is masked.
+Threads prepare pages (decode, resize, cut into patches) one by one, ahead of the device; then pages are batched by
+tokens. The other pages of a batch affect a page only by its padding, and padding is masked.
 """
 
-import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -18,21 +17,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from configs.cores import available_cores
 from retrieval.encoders.geometry import Boxes, Positions
-from retrieval.models.checkpoints import Placement, plain
+from retrieval.models.checkpoints import Placement, without_special_tokens
 from retrieval.models.token_batches import TokenBudget, pad
 from retrieval.types import Fingerprint, PageContent, PageEmbedding, QueryEmbedding
 
 SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 PAGES_AT_ONCE = 8
-EXPECTED = 256
-"""Prepared pages that wait at most: one takes up to 15 MB."""
+MOST_EXPECTED = 256
+"""The most prepared pages that may wait for the device; each takes up to 15 MB."""
+MOST_THREADS = 16
 A = TypeVar("A", Tensor, NDArray[np.float32])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inputs:
-    """What a processor made of one page or question. The tensors have no batch dimension but for `pixel_values`."""
+    """One page or question as the processor prepared it. Only `pixel_values` have a batch dimension."""
 
     tensors: Mapping[str, Tensor]
     positions: Positions | None = None  # (n,) of the image tokens
@@ -48,85 +49,97 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
+    """The vectors of one page or question."""
+
     vectors: NDArray[np.float32]  # (length, dim), unit length
     dense: NDArray[np.float32] | None = None
 
 
 class Family(ABC):
-    """One architecture: how its inputs are made, what of it is run, and where its vectors lie on the page."""
+    """One architecture: it prepares inputs, runs the model, and knows where each vector lies on the page."""
 
     dim: int
     keep: int | None = None
-    """How many dimensions to keep of each vector (Matryoshka); None: all."""
+    """The number of leading dimensions of each vector that are used (Matryoshka); None for all."""
     tokenizer: Any
     pad_left = True
     mean_maxsim = False
-    """Scores are the mean over the question's vectors, not the sum."""
+    """Whether scores are the mean over the question's vectors, not the sum."""
 
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
 
     @abstractmethod
-    def page(self, image: Image.Image) -> Inputs: ...
+    def page(self, image: Image.Image) -> Inputs:
+        """Returns the inputs for a page's image."""
 
     @abstractmethod
-    def query(self, text: str) -> Inputs: ...
+    def query(self, text: str) -> Inputs:
+        """Returns the inputs for a question."""
 
     @abstractmethod
     def forward(self, batch: dict[str, Tensor], items: Sequence[Inputs]) -> tuple[Tensor, Tensor | None]:
-        """Vectors (n, longest, dim), not normalised, and dense vectors (n, e) where the model gives them."""
+        """Returns vectors (n, longest, dim), not normalised, and dense vectors (n, e) or None."""
 
     def encode(self, items: Sequence[Inputs]) -> list[Encoded]:
+        """Returns the vectors of each item, as one batch. Raises ValueError if a vector is not finite."""
         with torch.inference_mode():
-            vectors, dense = self.padded(items)
+            vectors, dense = self.run_padded(items)
             if not torch.isfinite(vectors).all():
                 raise ValueError(
-                    f"the model gave vectors that are no numbers in {self.placement.precision}: try bfloat16 or float32"
+                    f"the model gave vectors that are not finite in {self.placement.precision}: set dtype: bfloat16 or "
+                    "float32"
                 )
             unit = torch.nn.functional.normalize(vectors[..., : self.keep].float(), dim=-1).cpu().numpy()
         return [
             Encoded(np.ascontiguousarray(rows), None if dense is None else _numpy(dense[k]))
-            for k, rows in enumerate(self.own(unit, items))
+            for k, rows in enumerate(self.unpad(unit, items))
         ]
 
-    def padded(self, items: Sequence[Inputs]) -> tuple[Tensor, Tensor | None]:
-        """What `forward` makes of them as one batch: rows are padded, and `own` takes that off again."""
+    def run_padded(self, items: Sequence[Inputs]) -> tuple[Tensor, Tensor | None]:
+        """Pads the items to one batch, and returns what `forward` makes of it; `unpad` removes the padding."""
         names = [name for name in SEQUENCES if name in items[0].tensors]
-        batch = pad({name: [item.tensors[name] for item in items] for name in names},
-                    self.pad_left, int(getattr(self.tokenizer, "pad_token_id", 0) or 0))  # fmt: skip
+        sequences = {name: [item.tensors[name] for item in items] for name in names}
+        batch = pad(sequences, self.pad_left, int(getattr(self.tokenizer, "pad_token_id", 0) or 0))
         device = self.placement.device
         return self.forward({name: tensor.to(device) for name, tensor in batch.items()}, items)
 
-    def own(self, batch: A, items: Sequence[Inputs]) -> list[A]:
-        """Of a padded batch (n, longest, d), each item's own rows (length, d)."""
+    def unpad(self, batch: A, items: Sequence[Inputs]) -> list[A]:
+        """Returns each item's own rows (length, d) of a padded batch (n, longest, d)."""
         return [
             batch[k, -len(item) :] if self.pad_left else batch[k, : len(item)] for k, item in enumerate(items)
         ]
 
 
 def sequences_of(made: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The token sequences of the only row of a processor's batch."""
+    """Returns the token sequences of a processor's batch with a single row."""
     return {name: torch.as_tensor(made[name][0]) for name in SEQUENCES if name in made}
 
 
 class VisionEncoder:
-    """The Encoder over one Family. Safe to call from several threads as far as torch is."""
+    """Implements Encoder over a Family. As safe to call from several threads as torch is."""
 
     needs: frozenset[Literal["images", "words"]] = frozenset({"images"})
     batch_pages = 32
 
     def __init__(
-        self, family: Family, fingerprint: Fingerprint, batch_tokens: int, pool_factor: int = 1,
+        self,
+        family: Family,
+        fingerprint: Fingerprint,
+        *,
+        batch_tokens: int,
+        pool_factor: int = 1,
         notes: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
+        """batch_tokens: the most padded tokens of a batch. pool_factor: image vectors that become one; 1 for none."""
         self.fingerprint = fingerprint
         self.notes = (f"{fingerprint.model}: {family.placement}", *notes)
         self._family = family
         self._budget = TokenBudget(batch_tokens)
         self._pool_factor = pool_factor
-        self._threads = ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="pages")
-        # Tokenizers cannot change how they pad while another thread uses them ("Already borrowed"): every call here
-        # asks for the same padding, and this one sets it before there are threads.
+        self._threads = ThreadPoolExecutor(min(MOST_THREADS, available_cores()), thread_name_prefix="pages")
+        # A tokenizer cannot change its padding while another thread uses it ("Already borrowed"). All calls here ask
+        # for the same padding, and this one sets it before other threads call.
         self._family.query("warm up")
         self._expected: OrderedDict[str, Future[Inputs]] = OrderedDict()
 
@@ -134,7 +147,7 @@ class VisionEncoder:
         """Start to prepare these pages, which will be encoded soon."""
         for page in pages:
             self._expected[page.page.page_id] = self._prepare(page)
-        while len(self._expected) > EXPECTED:  # of documents that failed on the way
+        while len(self._expected) > MOST_EXPECTED:  # pages of documents that failed are never encoded
             self._expected.popitem(last=False)[1].cancel()
 
     def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
@@ -144,31 +157,31 @@ class VisionEncoder:
             else self._prepare(page)
             for page in pages
         ]
-        found: list[Future[PageEmbedding]] = []
-        for start in range(
-            0, len(waiting), PAGES_AT_ONCE
-        ):  # the next ones are prepared while these are computed
+        embeddings: list[Future[PageEmbedding]] = []
+        for start in range(0, len(waiting), PAGES_AT_ONCE):  # threads prepare the next pages meanwhile
             inputs = [future.result() for future in waiting[start : start + PAGES_AT_ONCE]]
             for item, encoded in zip(inputs, self._encode(inputs), strict=True):
-                found.append(self._threads.submit(self._embedding, item, encoded))
-        return [future.result() for future in found]
+                embeddings.append(self._threads.submit(self._embedding, item, encoded))
+        return [future.result() for future in embeddings]
 
     def encode_queries(self, queries: Sequence[str]) -> list[QueryEmbedding]:
-        texts = [plain(query, self._family.tokenizer) for query in queries]
+        texts = [without_special_tokens(query, self._family.tokenizer) for query in queries]
         inputs = [self._family.query(text) for text in texts]
-        found = []
+        embeddings = []
         for query, item, encoded in zip(texts, inputs, self._encode(inputs), strict=True):
             tokens, content = question_words(self._family.tokenizer, item.ids, query)
             weights = np.full(len(tokens), 1 / len(tokens), np.float32) if self._family.mean_maxsim else None
-            found.append(QueryEmbedding(encoded.vectors, tokens, content, weights, encoded.dense))
-        return found
+            embeddings.append(QueryEmbedding(encoded.vectors, tokens, content, weights, encoded.dense))
+        return embeddings
 
     def _prepare(self, page: PageContent) -> "Future[Inputs]":
         return self._threads.submit(lambda: self._family.page(page.image()))
 
     def _encode(self, inputs: Sequence[Inputs]) -> list[Encoded]:
         lengths = [len(item) for item in inputs]
-        return self._budget.run(lengths, lambda batch: self._family.encode([inputs[i] for i in batch]))
+        return self._budget.run_batches(
+            lengths, lambda batch: self._family.encode([inputs[i] for i in batch])
+        )
 
     def _embedding(self, inputs: Inputs, encoded: Encoded) -> PageEmbedding:
         assert inputs.positions is not None
@@ -177,7 +190,9 @@ class VisionEncoder:
         regions[inputs.positions] = inputs.boxes
         vectors = encoded.vectors
         if self._pool_factor > 1:
-            from retrieval.encoders.pooling import pool  # takes colpali-engine, which not every family needs
+            from retrieval.encoders.pooling import (
+                pool,
+            )  # imports colpali-engine, which not every family needs
 
             vectors, regions = pool(vectors, regions, self._pool_factor)
         return PageEmbedding(vectors, regions, encoded.dense)
@@ -186,9 +201,9 @@ class VisionEncoder:
 def question_words(
     tokenizer: Any, ids: Sequence[int], query: str
 ) -> tuple[tuple[str, ...], tuple[bool, ...]]:
-    """For each piece: the word of the question that it belongs to, and whether it belongs to one at all.
+    """Returns for each token the word of the question that it is part of, and whether it is part of the question.
 
-    What is not the question's own (prefixes, templates, augmentation) stands as the tokenizer writes it.
+    Tokens of prefixes, templates and query augmentation are returned as the tokenizer spells them.
     """
     decode = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
     ends = [len(tokenizer.decode(list(ids[: k + 1]), **decode)) for k in range(len(ids))]

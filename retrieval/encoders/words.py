@@ -1,8 +1,9 @@
-"""The embedded default: a page's words in context, each vector on the box of its words; no image, no GPU.
+"""Encodes a page's words in context: the default encoder, which needs neither page images nor a GPU.
 
-A page's text is read in windows of 254 word pieces by a MiniLM-sized encoder (`CARD.md` beside the model).
-Its vectors are one per window (the mean of its pieces: what the passage is about) and one per run of about
-eight pieces (what stands here). A question has one vector as a whole and one per word, with learned weights.
+An encoder of MiniLM's size (`CARD.md` beside the model) reads the page's text in windows of 254 word pieces. A page has
+one vector per window, the mean of its pieces, for what the passage is about, and one per run of about eight pieces, for
+what those words say; each vector has the box of its words. A question has one vector for the whole and one per word,
+with learned weights.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,18 +20,18 @@ from retrieval.text import STOP_WORDS, fold
 from retrieval.types import Box, Fingerprint, PageContent, PageEmbedding, QueryEmbedding, Vectors, Word
 
 CLS, SEP, UNKNOWN = 101, 102, 100
-WINDOW = 254  # pieces, [CLS] and [SEP] not counted: the positions that MiniLM was tuned on
-OVERLAP = 16  # pieces that two windows share; each window's outer half of them is dropped from the runs
-RUN = 8  # pieces in a run, more or less
+WINDOW = 254  # pieces without [CLS] and [SEP]: the number of positions that MiniLM was tuned on
+OVERLAP = 16  # pieces that two windows share; runs take the outer half of them from the other window
+RUN = 8  # approximate number of pieces in a run
 TITLE_PIECES = 16
-WORD_PIECES = 16  # of one word: longer ones are garbage or rules, and would fill a window
+WORD_PIECES = 16  # of one word: longer words are garbage or drawn lines, and would fill a window
 QUESTION_PIECES = 120
 PAGES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
 class _Pieces:
-    """A page in word pieces: `ids`, and for each the index of its word."""
+    """A page in word pieces: their `ids`, and for each piece the index of its word on the page."""
 
     ids: list[int]
     words: list[int]
@@ -38,7 +39,7 @@ class _Pieces:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Pieces [start, end) of a page, on the words first..last."""
+    """Pieces [start, end) of a page, which are the words with the indices first to last."""
 
     start: int
     end: int
@@ -47,6 +48,8 @@ class _Run:
 
 
 class WordsEncoder:
+    """Implements Encoder with the ONNX model `words.onnx`, on the CPU. Raises ModelBroken."""
+
     needs: frozenset[Literal["images", "words"]] = frozenset({"words"})
     batch_pages = 8
     notes: tuple[str, ...] = ()
@@ -55,16 +58,16 @@ class WordsEncoder:
         folder = ModelFolder(settings.model)
         self._tokenizer = folder.tokenizer()
         self._runner = RowRunner(folder.session("words.onnx"), settings.threads)
-        self._whole = float(folder.facts["whole"])
+        self._whole_weight = float(folder.facts["whole"])
         self._dim = int(folder.facts["dim"])
-        self._asked = [CLS, *_marker(folder.facts.get("question_marker"))]
-        self._read = [CLS, *_marker(folder.facts.get("passage_marker"))]
+        self._question_head = [CLS, *_marker(folder.facts.get("question_marker"))]
+        self._passage_head = [CLS, *_marker(folder.facts.get("passage_marker"))]
         revision = folder.revision("words.onnx", "table.bin", "tokenizer.json")
         pooling = f"windows {WINDOW}/{OVERLAP}, runs {RUN}"
         self.fingerprint = Fingerprint("words", folder.name, revision, self._dim, pooling)
 
     def expect(self, pages: Sequence[PageContent]) -> None:
-        """Nothing can be done ahead."""
+        """Does nothing: this encoder prepares nothing ahead."""
 
     def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]:
         encoded: list[PageEmbedding] = []
@@ -78,12 +81,12 @@ class WordsEncoder:
         rows: list[list[int]] = []
         spans: list[list[tuple[int, int, int]]] = []  # per page: (start, end, row)
         for title, content in zip(titles, contents, strict=True):
-            head = [*self._read, *title, SEP] if title else self._read
+            head = [*self._passage_head, *title, SEP] if title else self._passage_head
             spans.append([])
             for start, end in windows(len(content.ids), WINDOW - len(head) + 1):
                 spans[-1].append((start, end, len(rows)))
                 rows.append([*head, *content.ids[start:end], SEP])
-        outputs = self._runner.run(rows)
+        outputs = self._runner.run_rows(rows)
         return [self._assemble(*page, outputs) for page in zip(pages, contents, spans, strict=True)]
 
     def _assemble(
@@ -113,7 +116,9 @@ class WordsEncoder:
 
     def encode_queries(self, queries: Sequence[str]) -> list[QueryEmbedding]:
         encodings = self._encodings(queries)
-        outputs = self._runner.run([[*self._asked, *e.ids[:QUESTION_PIECES], SEP] for e in encodings])
+        outputs = self._runner.run_rows(
+            [[*self._question_head, *e.ids[:QUESTION_PIECES], SEP] for e in encodings]
+        )
         return [self._query(q, e, o) for q, e, o in zip(queries, encodings, outputs, strict=True)]
 
     def _query(self, query: str, encoding: Encoding, output: NDArray[np.float32]) -> QueryEmbedding:
@@ -126,11 +131,13 @@ class WordsEncoder:
         for i in known:
             members.setdefault(word_of[i] or 0, []).append(i)
         tokens = [query[spans[m[0]][0] : spans[m[-1]][1]] for m in members.values()]
-        before = len(self._asked)
+        before = len(self._question_head)
         means = np.stack([output[[i + before for i in m]].mean(axis=0) for m in members.values()])
         odds = np.exp(means[:, -1] - means[:, -1].max())
         vectors = np.concatenate([output[:, : self._dim].mean(axis=0)[None], means[:, : self._dim]])
-        weights = np.concatenate([[self._whole], (1 - self._whole) * odds / odds.sum()]).astype(np.float32)
+        weights = np.concatenate([[self._whole_weight], (1 - self._whole_weight) * odds / odds.sum()]).astype(
+            np.float32
+        )
         content = tuple(fold(token) not in STOP_WORDS and any(map(str.isalnum, token)) for token in tokens)
         return QueryEmbedding(_unit(vectors), ("[question]", *tokens), (False, *content), weights)
 
@@ -148,12 +155,12 @@ class WordsEncoder:
 
 
 def _marker(piece: object) -> list[int]:
-    """The piece that the model was trained to see before questions, or passages; none where it was not."""
+    """Returns the piece that the model expects before questions or passages; none for models without markers."""
     return [piece] if isinstance(piece, int) else []
 
 
 def windows(pieces: int, length: int) -> Iterator[tuple[int, int]]:
-    """[start, end) of windows of at most `length` over `pieces`, each sharing OVERLAP with the one before."""
+    """Yields [start, end) of windows of at most `length` over `pieces`; neighbours share OVERLAP pieces."""
     start = 0
     while start < pieces:
         end = min(pieces, start + length)
@@ -164,7 +171,7 @@ def windows(pieces: int, length: int) -> Iterator[tuple[int, int]]:
 
 
 def runs(content: _Pieces, words: Sequence[Word]) -> Iterator[_Run]:
-    """Runs of whole words: they end at RUN pieces, or where the line ends once they have half of that."""
+    """Yields runs of whole words: a run ends at RUN pieces, or at a line's end if it has half of that."""
     start = 0
     for i in range(len(content.ids)):
         word = content.words[i]
@@ -178,7 +185,7 @@ def runs(content: _Pieces, words: Sequence[Word]) -> Iterator[_Run]:
 
 
 def _breaks(word: Word, following: Word) -> bool:
-    """Whether the next word is on another line, or in another column or cell of the same line."""
+    """Whether the next word is on another line, or in another column or cell of this line."""
     (_, top, right, bottom), (left, next_top, _, next_bottom) = word.box, following.box
     overlap = min(bottom, next_bottom) - max(top, next_top)
     height = max(bottom - top, 1e-6)
@@ -186,7 +193,7 @@ def _breaks(word: Word, following: Word) -> bool:
 
 
 def union(boxes: Iterator[Box]) -> Box:
-    """The smallest box around all of `boxes`."""
+    """Returns the smallest box around all of `boxes`."""
     lefts, tops, rights, bottoms = zip(*boxes, strict=True)
     return min(lefts), min(tops), max(rights), max(bottoms)
 

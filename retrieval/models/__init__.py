@@ -1,1 +1,1 @@
-"""Loading of models: ONNX files, transformers checkpoints, batches by tokens."""
+"""Loads ONNX files and transformers checkpoints, and forms batches by tokens."""

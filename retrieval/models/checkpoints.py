@@ -1,9 +1,9 @@
-"""Loading torch checkpoints, from a folder or the hub's cache: whole, or not at all.
+"""Loads complete torch checkpoints from a folder or the hub's cache.
 
-Every weight that the architecture has must be in the files, and every weight in the files must have found its
-place: a renamed layer would otherwise be random without a word. Nothing is fetched here while the machine is
-offline (`HF_HUB_OFFLINE=1`), no code from a checkpoint is run unless the profile allows it, and the device,
-dtype and attention are those asked for, or an error.
+Every weight of the architecture must be in the files, and the architecture must have a place for every weight in the
+files: otherwise a renamed layer would silently stay random. Offline (`HF_HUB_OFFLINE=1`) nothing is fetched. Code that
+comes with a checkpoint runs only if the profile allows it. Device, dtype and attention are those of the profile; if one
+is not available, loading fails.
 """
 
 import hashlib
@@ -26,10 +26,13 @@ from configs.models import KNOWN
 from retrieval.errors import DeviceMissing, MissingExtra, ModelBroken, ModelMissing, first_line
 
 SAMPLES = 16
-"""Places in a weight file that its identity is taken from: reading all of 9 GB would take longer than loading."""
+"""Number of places in a weight file that its hash samples: reading all of 9 GB would take longer than loading it."""
 SAMPLE_BYTES = 1 << 16
-CODE = ("*.py",)
-NEEDED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+CODE_FILES = ("*.py",)
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+HUB_ID = r"[\w.-]+/[\w.-]+"
+ADAPTER_CONFIG = "adapter_config.json"
+OTHER_KIND = "choose the family or kind that fits this model, or fetch the model again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Placement:
 
     @property
     def precision(self) -> str:
-        """bfloat16, float16 or float32."""
+        """The name of the dtype: bfloat16, float16 or float32."""
         return str(self.dtype).removeprefix("torch.")
 
     def __str__(self) -> str:
@@ -50,44 +53,55 @@ class Placement:
         return f"{self.precision}, {self.attention} attention, on {name}"
 
 
-def place(device: str, dtype: str, attention: str) -> Placement:
-    """Raises DeviceMissing for a device that is not here, MissingExtra for flash attention without its package.
+def choose_placement(device: str, dtype: str, attention: str) -> Placement:
+    """Returns where and how to run a model.
 
-    `device` "auto" is the first GPU, or else the processor; `attention` "auto" is flash_attention_2 where it is
-    installed and can run (a GPU, two-byte dtype), or else sdpa.
+    `device` "auto" is the first GPU, or the CPU if there is none. `attention` "auto" is flash_attention_2 if it is
+    installed and can run (on a GPU, with a two-byte dtype), otherwise sdpa. Raises DeviceMissing if this machine does
+    not have the device, MissingExtra for flash attention without its package.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = torch.device(device)
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise DeviceMissing(
-            f"the profile asks for {device}, and torch {torch.__version__} sees no CUDA GPU here: check "
-            "nvidia-smi and the driver, or choose a profile for the processor (cpu, cpu-visual)"
+            f"the profile asks for {device}, but torch {torch.__version__} finds no CUDA GPU on this machine",
+            remedy="check nvidia-smi and the driver, or choose a profile for the CPU (cpu, cpu-visual)",
         )
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise DeviceMissing(f"the profile asks for {device}, and there are {torch.cuda.device_count()} GPUs")
+        raise DeviceMissing(
+            f"the profile asks for {device}, counted from 0, but this machine has {torch.cuda.device_count()} GPUs",
+            remedy="set device: cuda:0, or device: auto",
+        )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceMissing("the profile asks for mps, and this machine has no Apple GPU that torch can use")
-    kind: torch.dtype = getattr(torch, dtype)
+        raise DeviceMissing(
+            "the profile asks for mps, but this machine has no Apple GPU that torch can use",
+            remedy="set device: cpu",
+        )
+    torch_dtype: torch.dtype = getattr(torch, dtype)
     installed = importlib.util.find_spec("flash_attn") is not None
     if attention == "auto":
-        flash = installed and chosen.type == "cuda" and kind in (torch.bfloat16, torch.float16)
+        flash = installed and chosen.type == "cuda" and torch_dtype in (torch.bfloat16, torch.float16)
         attention = "flash_attention_2" if flash else "sdpa"
     if attention == "flash_attention_2" and not installed:
         raise MissingExtra(
-            "the profile asks for flash_attention_2, and the package flash-attn is not installed: install it "
-            "(it needs a CUDA compiler), or set attn: sdpa"
+            "the profile asks for flash_attention_2, but the package flash-attn is not installed",
+            remedy="install flash-attn (it needs a CUDA compiler), or set attn: sdpa",
         )
-    return Placement(chosen, kind, attention)
+    return Placement(chosen, torch_dtype, attention)
 
 
 def offline() -> bool:
-    return any(os.environ.get(name, "").upper() in {"1", "TRUE", "YES", "ON"}
-               for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))  # fmt: skip
+    """Whether the environment forbids fetching: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set."""
+    switches = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return any(os.environ.get(name, "").upper() in {"1", "TRUE", "YES", "ON"} for name in switches)
 
 
 def local(model: str, revision: str | None, code: bool = False) -> Path | None:
-    """The folder of a model that is on this machine: a path as it is, or a hub id in the cache; None if absent."""
+    """Returns the folder of a model on this machine, which is the path itself or in the hub's cache; None if absent.
+
+    With `code`, the Python files that come with the model are looked up too.
+    """
     if Path(model).is_dir():
         return Path(model)
     try:
@@ -96,7 +110,7 @@ def local(model: str, revision: str | None, code: bool = False) -> Path | None:
                 model,
                 revision=revision,
                 local_files_only=True,
-                allow_patterns=[*NEEDED, *(CODE if code else ())],
+                allow_patterns=_patterns(code),
             )
         )
     except (LocalEntryNotFoundError, OSError, ValueError):
@@ -104,51 +118,60 @@ def local(model: str, revision: str | None, code: bool = False) -> Path | None:
 
 
 def fetch(model: str, revision: str | None, code: bool = False) -> Path:
-    """As `local`, but what is missing comes from the hub. Raises ModelMissing where it cannot.
+    """Returns the model's folder as `local` does, but fetches from the hub what is missing.
 
-    With `code`, the Python files that come with the model are taken along.
+    Raises ModelMissing if the model is not on this machine and cannot be fetched.
     """
-    found = local(model, revision, code)
-    if found is not None and (Path(model).is_dir() or not _incomplete(found)):
-        return found
-    if offline() or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
-        raise ModelMissing(_absent(model, revision))
+    folder = local(model, revision, code)
+    if folder is not None and (Path(model).is_dir() or _has_weights(folder)):
+        return folder
+    if offline() or not re.fullmatch(HUB_ID, model):
+        raise _model_missing(model, revision)
     try:
-        return Path(
-            snapshot_download(model, revision=revision, allow_patterns=[*NEEDED, *(CODE if code else ())])
+        return Path(snapshot_download(model, revision=revision, allow_patterns=_patterns(code)))
+    except (
+        Exception
+    ) as error:  # from the hub, the network, a proxy or the disk: in each case the model is not here
+        raise _model_missing(model, revision, first_line(error)) from error
+
+
+def _patterns(code: bool) -> list[str]:
+    return [*MODEL_FILES, *(CODE_FILES if code else ())]
+
+
+def _model_missing(model: str, revision: str | None, answer: str = "") -> ModelMissing:
+    """answer: the hub's answer, if it was asked."""
+    if not re.fullmatch(HUB_ID, model):
+        return ModelMissing(
+            f"there is no folder {model}, and {model} is not the id of a model on the hub (owner/name)",
+            remedy="check 'model' in the profile",
         )
-    except Exception as error:  # of the hub, the network, a proxy, the disk: all mean that it is not here
-        first = first_line(error)
-        raise ModelMissing(f"{_absent(model, revision)} (the hub said: {first})") from error
-
-
-def _absent(model: str, revision: str | None) -> str:
     known = KNOWN.get(model)
     size = f", {known.gigabytes:g} GB" if known else ""
     pinned = f" --revision {revision}" if revision else ""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
-        return f"there is no folder {model}, and it is not the id of a model on the hub (owner/name): check the profile"
-    why = "this machine is offline (HF_HUB_OFFLINE)" if offline() else "it could not be fetched"
-    return (
-        f"the model {model}{size} is not on this machine, and {why}: fetch it with 'folioscope models pull "
-        f"PROFILE' or 'hf download {model}{pinned}' where there is a network, or give the path of its folder as model"
+    why = "this machine is offline (HF_HUB_OFFLINE)" if offline() else f"it could not be fetched ({answer})"
+    return ModelMissing(
+        f"the model {model}{size} is not on this machine, and {why}",
+        remedy=f"fetch it with 'folioscope models pull PROFILE' or 'hf download {model}{pinned}' where there is a "
+        "network, or give the path of its folder as 'model' in the profile",
     )
 
 
-def _incomplete(folder: Path) -> bool:
-    return not any(folder.glob("*.safetensors"))
+def _has_weights(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors"))
 
 
 def revision_of(folder: Path) -> str:
-    """Names the weights: the hub's commit, or for a plain folder a hash of its settings and samples of its weights.
+    """Returns a name of twelve hex digits for the exact weights in a folder.
 
-    Twelve hex digits; for an adapter as many more, after a plus sign, for its base model.
+    It begins the hub's commit or, for a folder that is not from the hub, a hash of its settings and of samples of its
+    weights. For an adapter, a plus sign and the twelve digits of its base model follow.
     """
-    own = _revision_of(folder)
+    revision = _revision_of(folder)
     if not is_adapter(folder):
-        return own
+        return revision
     base = local(base_of(folder), None)
-    return f"{own}+{_revision_of(base)}" if base else own
+    return f"{revision}+{_revision_of(base)}" if base else revision
 
 
 def _revision_of(folder: Path) -> str:
@@ -168,100 +191,119 @@ def _revision_of(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def plain(text: str, tokenizer: Any) -> str:
-    """`text` without the tokenizer's special tokens: a question that quotes one must not act as one."""
+def without_special_tokens(text: str, tokenizer: Any) -> str:
+    """Returns `text` without the tokenizer's special tokens, so that the model does not obey one that it quotes."""
     for token in tokenizer.all_special_tokens:
         text = text.replace(token, " ")
     return " ".join(text.split())
 
 
 def processor_folder(folder: Path) -> Path:
-    """Where the processor is: an adapter may come without one, and uses its base model's."""
-    own = any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
-    return folder if own else fetch(base_of(folder), None)
+    """Returns the folder with the processor: for an adapter without one of its own, that of its base model."""
+    files = ("preprocessor_config.json", "processor_config.json")
+    return folder if any((folder / name).is_file() for name in files) else fetch(base_of(folder), None)
 
 
 def load_processor(cls: Any, folder: Path) -> Any:
-    """The processor of class `cls`, an adapter's perhaps from its base model. Raises ModelBroken."""
-    where = processor_folder(folder)
+    """Returns the processor of class `cls` from `processor_folder`. Raises ModelBroken."""
+    source = processor_folder(folder)
     try:
-        return cls.from_pretrained(where, local_files_only=True)
+        return cls.from_pretrained(source, local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        first = first_line(error)
-        raise ModelBroken(f"the processor in {where} cannot be loaded as {cls.__name__}: {first}") from error
+        raise ModelBroken(
+            f"the processor in {source} cannot be loaded as {cls.__name__} ({first_line(error)})",
+            remedy=OTHER_KIND,
+        ) from error
 
 
 def check_template(processor: Any, model: str, *roles: str) -> None:
-    """Raises ModelBroken for a checkpoint without a chat template, or whose template knows nothing of these roles.
+    """Raises ModelBroken if the checkpoint has no chat template, or its template does not handle these roles.
 
-    Without it, the model would be shown a prompt that it was never trained on, and nothing would tell.
+    The model would then get a prompt that it was never trained on, without any error.
     """
     template = getattr(processor, "chat_template", None) or getattr(
         getattr(processor, "tokenizer", None), "chat_template", None
     )
     if not template:
         raise ModelBroken(
-            f"{model} has no chat template (chat_template.jinja): fetch it again, with all of its files"
+            f"{model} has no chat template (chat_template.jinja)",
+            remedy="fetch the model again, with all of its files",
         )
     text = template if isinstance(template, str) else json.dumps(template)
-    lacking = [role for role in roles if role not in text]
-    if lacking:
+    missing = [role for role in roles if role not in text]
+    if missing:
         raise ModelBroken(
-            f"the chat template of {model} does not mention {' and '.join(lacking)}: it is not that of a reranker, "
-            "and its scores would mean nothing; choose the kind that was written for this model"
+            f"the chat template of {model} does not mention {' and '.join(missing)}: it is not a reranker's template, "
+            "and the scores would mean nothing",
+            remedy="choose the kind that was written for this model",
         )
 
 
 def check_files(folder: Path) -> None:
-    """Raises ModelBroken, by name, for a weight file that is missing, cut short, or not one."""
-    if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
-        raise ModelBroken(f"{folder} holds no model: it has neither config.json nor adapter_config.json")
+    """Raises ModelBroken with the name of a weight file that is missing, truncated or something else."""
+    again = "fetch the model again"
+    if not (folder / "config.json").is_file() and not (folder / ADAPTER_CONFIG).is_file():
+        raise ModelBroken(
+            f"{folder} holds no model: it has neither config.json nor {ADAPTER_CONFIG}",
+            remedy="give the folder of a model as 'model' in the profile, or fetch the model again",
+        )
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         for name in sorted(named):
             if not (folder / name).is_file():
-                raise ModelBroken(
-                    f"{folder / name} is missing, and {index.name} names it: fetch the model again"
-                )
+                raise ModelBroken(f"{folder / name} is missing, and {index.name} lists it", remedy=again)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise ModelBroken(f"{folder} holds no weights: no .safetensors file is in it; fetch the model again")
+        raise ModelBroken(f"{folder} holds no weights: it has no .safetensors file", remedy=again)
     for path in files:
         try:
             with safe_open(path, "pt"):
                 pass
         except (SafetensorError, OSError) as error:
             raise ModelBroken(
-                f"{path} is no whole weight file ({error}; it has {path.stat().st_size:,} bytes): fetch it again"
+                f"{path} is not a complete weight file ({error}; it has {path.stat().st_size:,} bytes)",
+                remedy=again,
             ) from error
 
 
 def load_checkpoint(
-    cls: Any, folder: Path, placement: Placement, *, may_lack: Iterable[str] = (), may_have: Iterable[str] = (),
-    prepare: Callable[[Any], None] = lambda _: None, **options: Any,
-) -> Any:  # fmt: skip
-    """The model of class `cls` with the weights in `folder`, ready to run.
+    cls: Any,
+    folder: Path,
+    placement: Placement,
+    *,
+    may_lack: Iterable[str] = (),
+    may_have: Iterable[str] = (),
+    prepare: Callable[[Any], None] = lambda _: None,
+    **options: Any,
+) -> Any:
+    """Returns the model of class `cls` with the weights in `folder`, ready to run.
 
-    A folder with an adapter (LoRA) is put on its base model and merged. `may_lack` and `may_have` are patterns of
-    weights that the files need not have, or that the model has no use for. Raises ModelBroken, which names the
-    weights that are missing, left over, or of another shape; ModelMissing for an adapter without its base.
-    `prepare` may change the model before it goes to its device.
+    If the folder holds a LoRA adapter, its base model is loaded and the adapter merged into it. `may_lack` and
+    `may_have` are regular expressions for weights that the files may lack, and for weights in the files that the model
+    does not use. `prepare` may change the model before it moves to its device. Raises ModelBroken with the names of the
+    weights that are missing, left over or of another shape; ModelMissing for an adapter without its base model.
     """
     transformers_logging.disable_progress_bar()
     verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # what its report says is in our error, or of no concern
+    transformers_logging.set_verbosity_error()  # our own errors name the weights that its report would list
     check_files(folder)
     if is_adapter(folder):
         check_files(fetch(base_of(folder), None))
     try:
         model, info = cls.from_pretrained(
-            folder, dtype=placement.dtype, attn_implementation=placement.attention, local_files_only=True,
-            output_loading_info=True, ignore_mismatched_sizes=True, **options,
-        )  # fmt: skip
+            folder,
+            dtype=placement.dtype,
+            attn_implementation=placement.attention,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        first = first_line(error)
-        raise ModelBroken(f"{folder} cannot be loaded as {cls.__name__}: {first}") from error
+        raise ModelBroken(
+            f"{folder} cannot be loaded as {cls.__name__} ({first_line(error)})", remedy=OTHER_KIND
+        ) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     _check_loaded(folder, cls.__name__, info, tuple(may_lack), tuple(may_have))
@@ -272,18 +314,18 @@ def load_checkpoint(
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether the folder holds LoRA weights for a base model that is elsewhere."""
-    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+    """Whether the folder holds LoRA weights for a base model in another folder."""
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
 def base_of(folder: Path) -> str:
-    """The model that an adapter is for: a folder or an id."""
+    """Returns the base model of an adapter, as a folder or a hub id. Raises ModelBroken."""
     try:
-        named = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        return str(named["base_model_name_or_path"])
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        return str(config["base_model_name_or_path"])
     except (OSError, ValueError, KeyError) as error:
         raise ModelBroken(
-            f"{folder} names no base model in adapter_config.json ({error}): fetch it again"
+            f"{folder / ADAPTER_CONFIG} names no base model ({error!r})", remedy="fetch the adapter again"
         ) from error
 
 
@@ -298,25 +340,24 @@ def _check_loaded(
     misfits = sorted(str(key) for key in info["mismatched_keys"])
     faults = [
         f"{len(keys)} {what} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
-        for keys, what in (
-            (missing, "missing"), (left_over, "left over"), (misfits, "of another shape")
-        ) if keys
-    ]  # fmt: skip
+        for keys, what in ((missing, "missing"), (left_over, "left over"), (misfits, "of another shape"))
+        if keys
+    ]
     if faults:
         raise ModelBroken(
-            f"the weights in {folder} are not those of {name}: {'; '.join(faults)}. Choose the family or kind that "
-            "fits this model, or fetch it again"
+            f"the weights in {folder} are not those of {name}: {'; '.join(faults)}", remedy=OTHER_KIND
         )
 
 
 def _merge(model: Any) -> None:
-    """Fold LoRA's products into the weights: the same function, without the two extra products a layer."""
+    """Merge LoRA's products into the weights: the same function with two matrix products fewer in each layer."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     if not layers:
         raise ModelBroken(
-            "an adapter was to be loaded, and none of its layers took hold: its target_modules do not fit"
+            "the adapter fits no layer of its base model: its target_modules are those of another architecture",
+            remedy="give the base model that the adapter was trained on",
         )
     for layer in layers:
         layer.merge(safe_merge=True)

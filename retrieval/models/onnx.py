@@ -1,12 +1,11 @@
-"""The small ONNX models that ship: a checked folder, its tokenizer, and rows run on all cores.
+"""Loads and runs the small ONNX models that ship, on all cores that the process may use.
 
-A model folder holds ONNX files, the word table they share as external data, `tokenizer.json`, and
-`manifest.json`, which gives each file's sha256. A file that does not match is refused by name.
+A model folder holds ONNX files, the word table that they share as external data, `tokenizer.json`, and
+`manifest.json` with the sha256 of each file. A file that does not match its checksum is not loaded.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -18,13 +17,17 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from configs.cores import available_cores
 from retrieval.errors import ModelBroken
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
 
 class ModelFolder:
-    """`name` is a folder of `models/`, or a path to a folder with the same files."""
+    """The files of one model, each checked against the manifest before it is used.
+
+    name: a folder of `models/`, or the path of a folder with the same files. Raises ModelBroken without a manifest.
+    """
 
     def __init__(self, name: str) -> None:
         self.path = MODELS / name if (MODELS / name).is_dir() else Path(name)
@@ -35,41 +38,46 @@ class ModelFolder:
             self._sums: dict[str, str] = manifest["sha256"]
         except (OSError, ValueError, KeyError) as error:
             raise ModelBroken(
-                f"no model in {self.path}: its manifest.json is missing or cannot be read "
-                f"({error}); check out the repository again, or name another model"
+                f"{self.path} holds no model: its manifest.json is missing or cannot be read ({error!r})",
+                remedy="check out the repository again, or name another model in the profile",
             ) from error
 
     def file(self, name: str) -> Path:
-        """The path of one file, once its checksum has been found right."""
+        """Returns the path of one file. Raises ModelBroken if its checksum differs from the manifest's."""
         path = self.path / name
         expected = self._sums.get(name)
         if expected is None:
             raise ModelBroken(
-                f"{self.path / 'manifest.json'} does not list {name}: it is not this kind of model"
+                f"{self.path / 'manifest.json'} does not list {name}: this model is of another kind",
+                remedy="name another model in the profile",
             )
-        found = _sha256(path, path.stat().st_mtime_ns) if path.is_file() else "no file"
-        if found != expected:
+        actual = _sha256(path, path.stat().st_mtime_ns) if path.is_file() else "no file"
+        if actual != expected:
             raise ModelBroken(
-                f"{path} is not the file that its manifest names: sha256 {found}, expected {expected}; "
-                "check out the repository again"
+                f"{path} is not the file that its manifest lists: sha256 {actual}, expected {expected}",
+                remedy="check out the repository again",
             )
         return path
 
     def revision(self, *names: str) -> str:
-        """Names the exact weights in these files: the first 12 hex digits of a hash over their checksums."""
+        """Returns a name for the exact weights in these files: 12 hex digits of a hash over their checksums."""
         sums = {name: self._sums.get(name) for name in sorted(names)}
         return hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:12]
 
     def tokenizer(self) -> Tokenizer:
+        """Returns the tokenizer, without truncation or padding. Raises ModelBroken as `file` does."""
         tokenizer = Tokenizer.from_file(str(self.file("tokenizer.json")))
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
 
     def session(self, name: str) -> onnxruntime.InferenceSession:
+        """Returns a session over the ONNX file `name`; it computes in the thread of its caller."""
         self.file("table.bin")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # rows share the cores: threads inside one spin and wait
+        options.intra_op_num_threads = (
+            1  # rows run in parallel: threads within a row would only wait for each other
+        )
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
@@ -91,22 +99,24 @@ def _sha256(path: Path, _modified: int) -> str:
 
 
 class RowRunner:
-    """Runs rows of word pieces through a session, one row a pass, as many at once as there are cores.
+    """Runs rows of word pieces through a session, one row per pass, in several threads.
 
-    Never in batches: int8 kernels scale activations by the largest value in the whole input, so a row's result
-    would depend on its batch mates. Rows of 100 pieces and more keep a core busy by themselves.
+    Rows are never batched: int8 kernels scale activations by the largest value in the whole input, so a row's result
+    would depend on the other rows of its batch. Rows of 100 pieces and more keep a core busy by themselves.
+
+    threads: None for as many as there are cores that this process may use.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, threads: int | None) -> None:
         self._session = session
-        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="onnx")
+        self._pool = ThreadPoolExecutor(threads or available_cores(), thread_name_prefix="onnx")
 
-    def run(
+    def run_rows(
         self, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None = None
     ) -> list[NDArray[np.float32]]:
-        """The model's output for each row, in the order given.
+        """Returns the model's output for each row, in the order given.
 
-        Models that read pairs need `lengths`: how many pieces of each row belong to its first segment.
+        lengths: for models that read pairs, the number of pieces in each row's first segment.
         """
 
         def run_row(i: int) -> NDArray[np.float32]:

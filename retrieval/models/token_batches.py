@@ -1,4 +1,4 @@
-"""Batches sized by tokens, not by count: a batch costs its rows times its longest row, because rows are padded."""
+"""Forms batches by tokens, not by count: rows are padded, so a batch costs its rows times its longest row."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -12,24 +12,31 @@ T = TypeVar("T")
 
 
 class TokenBudget:
-    """How many padded tokens one batch may have. Halves for good when the memory of the device is exceeded."""
+    """Limits the padded tokens of a batch, and lowers the limit for good when a batch exceeds the GPU's memory."""
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Indices of the items, longest first, so that rows x longest stays within the budget; one item always fits."""
-        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-        found: list[list[int]] = []
-        for i in order:
-            if found and (len(found[-1]) + 1) * lengths[found[-1][0]] <= self.tokens:
-                found[-1].append(i)
-            else:
-                found.append([i])
-        return found
+        """Returns batches of item indices, longest items first.
 
-    def run(self, lengths: Sequence[int], compute: Callable[[list[int]], Sequence[T]]) -> list[T]:
-        """`compute(indices)` gives one result per index; the results come back in the order of `lengths`."""
+        A batch's rows times its longest item stay within the budget; a single item always makes a batch.
+        """
+        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+        batches: list[list[int]] = []
+        for i in order:
+            if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= self.tokens:
+                batches[-1].append(i)
+            else:
+                batches.append([i])
+        return batches
+
+    def run_batches(self, lengths: Sequence[int], compute: Callable[[list[int]], Sequence[T]]) -> list[T]:
+        """Computes all items in batches, and returns their results in the order of `lengths`.
+
+        compute: takes the indices of a batch, and returns one result for each. If a batch exceeds the GPU's memory, its
+        items are computed again in smaller batches; torch.OutOfMemoryError is raised if a single item does not fit.
+        """
         results: dict[int, T] = {}
         waiting = self.batches(lengths)
         while waiting:
@@ -41,21 +48,23 @@ class TokenBudget:
                 if len(batch) == 1:
                     raise
                 exceeded = True
-            if exceeded:  # out here, where the failed attempt's tensors are gone
+            if (
+                exceeded
+            ):  # not in the except block, where the traceback keeps the failed batch's tensors alive
                 torch.cuda.empty_cache()
                 rows = len(batch) // 2
                 self.tokens = max(1, min(self.tokens, rows * max(lengths[i] for i in batch)))
-                log.warning(
-                    "out of GPU memory with %d rows at once: from now on at most %d (batch_tokens %d)",
-                    len(batch), rows, self.tokens,
-                )  # fmt: skip
+                message = (
+                    "a batch of %d rows exceeded the GPU's memory: from now on at most %d (batch_tokens %d)"
+                )
+                log.warning(message, len(batch), rows, self.tokens)
                 left = [*batch, *(i for later in waiting for i in later)]
                 waiting = [[left[k] for k in b] for b in self.batches([lengths[i] for i in left])]
         return [results[i] for i in range(len(lengths))]
 
 
 def pad(rows: Mapping[str, Sequence[Tensor]], left: bool, pad_id: int) -> dict[str, Tensor]:
-    """(n, longest) of each: `input_ids` filled with the padding token, the others with 0."""
+    """Returns each sequence padded to (n, longest): `input_ids` with the padding token, the others with 0."""
     longest = max(len(row) for row in next(iter(rows.values())))
     padded = {}
     for name, tensors in rows.items():

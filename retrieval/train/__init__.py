@@ -1,1 +1,1 @@
-"""Training of the small models that ship: groups of passages in, checksummed ONNX out. Needs the `train` extra."""
+"""Trains encoders and mines the groups for it. The small models need the extra `train`, the large ones `gpu`."""

@@ -1,13 +1,13 @@
-"""Train the bi-encoder behind the `words` encoder: one pass gives a window's meaning and its words in context.
+"""Trains the bi-encoder of the `words` encoder.
 
-A page becomes the vectors of its windows (mean of the hidden states) and of its runs of some eight word
-pieces; a question becomes one vector for the whole and one for each word, each word with a learned weight.
-The score is what search computes later, and so is what training fits:
+One pass over a window gives its meaning and its words in context. A page has the vectors of its windows (means of the
+hidden states) and of its runs of about eight word pieces; a question has one vector for the whole and one for each
+word, with a learned weight per word. Training fits the score that search computes:
 
     score = a * max_windows(whole . window) + (1 - a) * sum_words(weight * max_runs(word . run))
 
-Late interaction after Khattab and Zaharia (2020); InfoNCE over hard and in-batch negatives, for each of the
-two terms and for their sum. From the weights of all-MiniLM-L6-v2 (Apache-2.0), projected to 128 dimensions.
+Late interaction is Khattab and Zaharia's (2020). The loss is InfoNCE over hard and in-batch negatives, for each of the
+two terms and for their sum. Training starts from all-MiniLM-L6-v2 (Apache-2.0), projected to 128 dimensions.
 """
 
 import json
@@ -21,20 +21,20 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from retrieval.train import run, small
+from retrieval.train import small, training_run
 from retrieval.train.course import OnProgress, Options
 from retrieval.train.groups import Group
 from retrieval.train.minilm import CLS, SEP, load_bert, load_tokenizer, pad, pieces
 
 QUESTION_MARKER, PASSAGE_MARKER = 1, 2
-"""[unused0] and [unused1] of BERT's vocabulary: pieces that no text has."""
+"""[unused0] and [unused1] of BERT's vocabulary: pieces that occur in no text."""
 QUESTION_PIECES = 40
 PASSAGE_PIECES = 126
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Vectors of a batch of texts: `whole` (n, d), `parts` (n, p, d), and what each part counts (n, p)."""
+    """The vectors of a batch of texts: `whole` (n, d), `parts` (n, p, d), and the weight of each part (n, p)."""
 
     whole: Tensor
     parts: Tensor
@@ -42,7 +42,12 @@ class Side:
 
 
 class BiEncoder(nn.Module):
-    def __init__(self, folder: Path, dim: int = 128, frozen_layers: int = 2, markers: bool = False) -> None:
+    """MiniLM with a projection to the vectors, and a layer that weighs a question's words."""
+
+    def __init__(
+        self, folder: Path, *, dim: int = 128, frozen_layers: int = 2, markers: bool = False
+    ) -> None:
+        """folder: MiniLM's. markers: whether questions and passages begin with a marker."""
         super().__init__()
         self.markers = markers
         self.bert = load_bert(folder, frozen_layers)
@@ -54,12 +59,12 @@ class BiEncoder(nn.Module):
         self.scale = nn.Parameter(torch.tensor(20.0).log())
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states (n, length, width), padding zeroed."""
+        """Returns the hidden states (n, length, width), with zeros for padding."""
         hidden: Tensor = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
         return hidden.float() * mask[..., None]
 
     def encode(self, ids: Tensor, mask: Tensor, groups: Tensor, weighted: bool) -> Side:
-        """`groups` (n, length): which word or run each piece belongs to, from 0; -1 for none."""
+        """Returns the vectors of tokenised texts. groups (n, length): each piece's word or run from 0, -1 for none."""
         hidden = self(ids, mask)
         whole = hidden.sum(1) / mask.sum(1, keepdim=True)
         count = int(groups.max()) + 1
@@ -77,7 +82,7 @@ class BiEncoder(nn.Module):
 
 
 def scores(questions: Side, passages: Side) -> tuple[Tensor, Tensor]:
-    """(dense, late), both (questions, passages)."""
+    """Returns the dense and the late-interaction scores, both (questions, passages)."""
     dense = questions.whole @ passages.whole.T
     similarity = torch.einsum("qwd,prd->qpwr", questions.parts, passages.parts)
     similarity = similarity.masked_fill(passages.weights[None, :, None, :] == 0, -1.0)
@@ -86,6 +91,7 @@ def scores(questions: Side, passages: Side) -> tuple[Tensor, Tensor]:
 
 
 def encode_questions(model: BiEncoder, tokenizer: Tokenizer, texts: Sequence[str]) -> Side:
+    """Returns the vectors of questions, whose parts are their words."""
     encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
     head = [CLS, QUESTION_MARKER] if model.markers else [CLS]
     none = [-1] * len(head)
@@ -98,6 +104,7 @@ def encode_questions(model: BiEncoder, tokenizer: Tokenizer, texts: Sequence[str
 
 
 def encode_passages(model: BiEncoder, tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Side:
+    """Returns the vectors of passages, whose parts are runs of `length` pieces."""
     rows = pieces(tokenizer, texts, PASSAGE_PIECES)
     head = [CLS, PASSAGE_MARKER] if model.markers else [CLS]
     ids, mask = pad([[*head, *row, SEP] for row in rows])
@@ -110,7 +117,7 @@ def _pad_groups(rows: Sequence[Sequence[int]], length: int) -> Tensor:
 
 
 def start_from_principal_axes(model: BiEncoder, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
-    """Set the projection to the main directions of words and passages, so that training starts near the original."""
+    """Set the projection to the principal axes of words and passages, so that training starts near MiniLM's scores."""
     with torch.inference_mode():
         rows = pieces(tokenizer, texts, PASSAGE_PIECES)
         ids, mask = pad([[CLS, *row, SEP] for row in rows])
@@ -120,14 +127,16 @@ def start_from_principal_axes(model: BiEncoder, tokenizer: Tokenizer, texts: Seq
         words = unit(hidden[mask.bool()][::20], dim=-1)
         sample = torch.cat([means, words[: 2 * len(means)]])
         _, _, axes = torch.linalg.svd(sample, full_matrices=False)
-        known = axes[: model.project.out_features]  # fewer than there are dimensions where texts are few
+        known = axes[
+            : model.project.out_features
+        ]  # few texts give fewer axes than the projection has dimensions
         model.project.weight[: len(known)] = known
 
 
 def validate(
     model: BiEncoder, tokenizer: Tokenizer, held_out: Sequence[Group]
 ) -> dict[str, dict[str, float]]:
-    """Mean reciprocal rank of the positive among its own negatives, by source, of each term and of mixtures."""
+    """Returns the mean reciprocal rank of the positive among its own negatives, by source and by mixture of terms."""
     model.eval()
     ranks: dict[str, dict[str, list[float]]] = {}
     with torch.inference_mode():
@@ -135,9 +144,9 @@ def validate(
             question = encode_questions(model, tokenizer, [group.question])
             passages = encode_passages(model, tokenizer, [group.positive, *group.negatives[:6]], length=8)
             dense, late = scores(question, passages)
-            shown = {"dense": dense, "late": late, "half": dense + late, "late2": dense + 2 * late}
+            mixtures = {"dense": dense, "late": late, "half": dense + late, "late2": dense + 2 * late}
             by_term = ranks.setdefault(group.corpus, {})
-            for name, score in shown.items():
+            for name, score in mixtures.items():
                 worse = int((score[0, 1:] >= score[0, 0]).sum())
                 by_term.setdefault(name, []).append(1 / (1 + worse))
     model.train()
@@ -146,7 +155,7 @@ def validate(
 
 @dataclass(frozen=True, slots=True)
 class WordsOptions(Options):
-    """How the encoder is fitted."""
+    """Options of the `words` encoder's training."""
 
     steps: int = 1000
     batch: int = 20
@@ -155,7 +164,7 @@ class WordsOptions(Options):
     dim: int = 128
     frozen_layers: int = 2
     markers: bool = True
-    """A piece of its own before each question, and another before each passage (Khattab and Zaharia, 2020)."""
+    """Put a marker before each question, and another before each passage (Khattab and Zaharia, 2020)."""
     bf16: bool = True
 
 
@@ -169,34 +178,42 @@ def fit(
     held_out: Sequence[Group] = (),
     on_progress: OnProgress = lambda _: None,
 ) -> None:
-    """Train into `out/model.safetensors`, as `retrieval.train.small.fit` does.
+    """Train into `out/model.safetensors`, as `small.train_small_model` does.
 
-    minilm: config.json, model.safetensors, tokenizer.json.
+    minilm: the folder with config.json, model.safetensors and tokenizer.json.
     """
     options = options or WordsOptions()
     tokenizer = load_tokenizer(minilm)
 
     def make() -> small.Trainee:
-        model = BiEncoder(minilm, options.dim, options.frozen_layers, options.markers).train()
+        model = BiEncoder(
+            minilm, dim=options.dim, frozen_layers=options.frozen_layers, markers=options.markers
+        ).train()
         if not start:
             sample = random.Random(options.seed).sample(range(len(groups)), min(400, len(groups)))
             start_from_principal_axes(model, tokenizer, [groups[i].positive for i in sample])
         heads = [*model.project.parameters(), *model.weigh.parameters(), model.scale]
-        optimizer = small.adamw(model.bert, heads, options.learning_rate, 10, betas=(0.9, 0.999))
+        optimizer = small.adamw(model.bert, heads, options.learning_rate, faster=10, betas=(0.9, 0.999))
 
         def loss(batch: Sequence[Group], step: int) -> Tensor:
             length = random.Random(f"{options.seed} {step} runs").randint(5, 10)
             return batch_loss(model, tokenizer, batch, length, options)
 
-        return small.Trainee(model, optimizer, loss, lambda held: validate(model, tokenizer, held))
+        return small.Trainee(model, optimizer, loss, lambda groups: validate(model, tokenizer, groups))
 
-    small.fit("words", make, groups, out, options, start, held_out, on_progress)
+    small.train_small_model(
+        "words", make, groups, out, options=options, start=start, held_out=held_out, on_progress=on_progress
+    )
 
 
 def batch_loss(
     model: BiEncoder, tokenizer: Tokenizer, batch: Sequence[Group], length: int, options: WordsOptions
 ) -> Tensor:
-    """(): InfoNCE of each term and of their mean over hard and in-batch negatives; distillation over a group's own."""
+    """Returns the loss () of a batch.
+
+    It is the InfoNCE of each term and of their mean, over hard and in-batch negatives. Distillation is over the
+    negatives of each group. length: the pieces of a run.
+    """
     with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
         question = encode_questions(model, tokenizer, [g.question for g in batch])
         texts = [g.positive for g in batch] + [n for g in batch for n in g.negatives]
@@ -219,11 +236,14 @@ def batch_loss(
         rows.append(nn.functional.pad(both[i, columns], (0, most - len(columns)), value=float("-inf")))
         teacher[i, : len(group.scores)] = torch.tensor(group.scores)
     known = torch.tensor([bool(g.scores) for g in batch])
-    return run.distilled(torch.stack(losses).mean(0), torch.stack(rows), teacher, known, options)
+    return training_run.with_distillation(
+        torch.stack(losses).mean(0), torch.stack(rows), scores=teacher, scored=known, options=options
+    )
 
 
-def load(minilm: Path, folder: Path) -> BiEncoder:
+def load_trained(minilm: Path, folder: Path) -> BiEncoder:
+    """Returns the model that `fit` trained in `folder`, for inference."""
     options = json.loads((folder / "run.json").read_text(encoding="utf-8"))["options"]
-    model = BiEncoder(minilm, options["dim"], markers=options["markers"])
+    model = BiEncoder(minilm, dim=options["dim"], markers=options["markers"])
     model.load_state_dict(load_file(folder / small.WEIGHTS))
     return model.eval()

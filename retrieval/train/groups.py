@@ -1,10 +1,10 @@
-"""Training groups: one question, a passage that answers it, and passages that only look as if they did.
+"""Reads, writes and samples training groups: a question, a passage that answers it, and negatives that only seem to.
 
-Input are gzipped JSON lines. Two layouts are read:
+Files are gzipped JSON lines in one of two layouts:
 
-- groups: ``{"src", "q", "pos", "negs": [...]}``; what `mine` writes has ``"scores"`` and ``"pages"`` besides
-- XQuAD (Artetxe et al., 2020): ``{"lang", "id", "q", "context"}``, the same ``id`` in every language, from
-  which cross-language groups are made: the question in one language, its paragraph in another.
+- groups: ``{"src", "q", "pos", "negs": [...]}``; `folioscope train mine` adds ``"scores"`` and ``"pages"``
+- XQuAD (Artetxe et al., 2020): ``{"lang", "id", "q", "context"}``, with the same ``id`` in every language.
+  Cross-language groups are made from it: the question in one language, its paragraph in another.
 """
 
 import gzip
@@ -20,35 +20,39 @@ from retrieval.errors import NotFound, first_line
 from retrieval.train.course import digest
 
 LATIN = ("en", "de", "fr", "es")
-"""Languages of XQuAD whose script MiniLM's English vocabulary can spell and that most of our users read."""
+"""The languages of XQuAD whose script MiniLM's English vocabulary can spell and that most of our users read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
+    """A question, a passage that answers it, and negatives."""
+
     source: str
     question: str
     positive: str
     negatives: tuple[str, ...]
     scores: tuple[float, ...] = ()
-    """A teacher's, of (positive, *negatives), higher is better; empty where there is none."""
+    """The teacher's scores of (positive, *negatives), higher is better; empty without a teacher."""
     pages: tuple[str, ...] = ()
-    """Where (positive, *negatives) stand, as "report.pdf#page=12"; empty where they are no pages."""
+    """The pages of (positive, *negatives), like "report.pdf#page=12"; empty if they are passages, not pages."""
 
     @property
     def corpus(self) -> str:
-        """What the source is a part of: "squad" of "squad-dev"."""
+        """The part of the source's name before its first hyphen: "squad" of "squad-dev"."""
         return self.source.split("-")[0]
 
     @property
     def name(self) -> str:
-        """What tells positives apart: two groups with the same one must not meet in a batch."""
+        """Identifies the positive: two groups with the same name are never in one batch."""
         return self.pages[0] if self.pages else self.positive
 
 
 def read_groups(path: Path) -> list[Group]:
-    """Raises NotFound for a file that is not there, and for one that holds something else."""
+    """Returns the groups of a file. Raises NotFound if the file does not exist or holds something else."""
     if not path.is_file():
-        raise NotFound(f"there are no training groups at {path}: 'folioscope train mine' makes them")
+        raise NotFound(
+            f"there are no training groups at {path}", remedy="make them with 'folioscope train mine'"
+        )
     try:
         return [
             Group(
@@ -63,13 +67,13 @@ def read_groups(path: Path) -> list[Group]:
         ]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise NotFound(
-            f"{path} holds no training groups ({first_line(error)}): it must be gzipped JSON lines of "
-            '{"src", "q", "pos", "negs"}'
+            f"{path} holds no training groups ({first_line(error)})",
+            remedy='give a file of gzipped JSON lines of {"src", "q", "pos", "negs"}',
         ) from error
 
 
 def write_groups(path: Path, groups: Iterable[Group]) -> int:
-    """Whole or not at all; how many there were."""
+    """Write the groups to a file, which appears only when it is complete; return their number."""
     part, count = path.with_name(path.name + ".part"), 0
     with gzip.open(part, "wt", encoding="utf-8") as file:
         for group in groups:
@@ -88,7 +92,7 @@ def write_groups(path: Path, groups: Iterable[Group]) -> int:
 
 
 def read_xquad(path: Path, negatives: int = 6, seed: int = 0) -> list[Group]:
-    """Cross-language and in-language groups; negatives are paragraphs in the same language as the positive."""
+    """Returns cross-language and in-language groups; negatives are paragraphs in the positive's language."""
     rng = random.Random(seed)
     rows: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
     contexts: dict[str, list[str]] = defaultdict(list)
@@ -104,40 +108,43 @@ def read_xquad(path: Path, negatives: int = 6, seed: int = 0) -> list[Group]:
             *permutations(by_language, 2),
             *((language, language) for language in by_language if language != "en"),
         ]
-        for asked, written in rng.sample(pairs, min(4, len(pairs))):
-            positive = by_language[written]["context"]
-            others = [text for text in rng.sample(contexts[written], negatives + 1) if text != positive]
-            groups.append(
-                Group(
-                    f"xquad-{asked}-{written}", by_language[asked]["q"], positive, tuple(others[:negatives])
-                )
-            )
+        for question, paragraph in rng.sample(pairs, min(4, len(pairs))):
+            positive = by_language[paragraph]["context"]
+            others = [text for text in rng.sample(contexts[paragraph], negatives + 1) if text != positive]
+            source = f"xquad-{question}-{paragraph}"
+            groups.append(Group(source, by_language[question]["q"], positive, tuple(others[:negatives])))
     return groups
 
 
 def by_corpus(groups: Iterable[Group]) -> dict[str, list[Group]]:
-    found: dict[str, list[Group]] = defaultdict(list)
+    """Returns the groups of each corpus, in the order given."""
+    corpora: dict[str, list[Group]] = defaultdict(list)
     for group in groups:
-        found[group.corpus].append(group)
-    return found
+        corpora[group.corpus].append(group)
+    return corpora
 
 
 def hold_out(groups: Sequence[Group], each: int, seed: int = 0) -> tuple[list[Group], list[Group]]:
-    """(training, held out): `each` groups of every source; those that share text with them leave training."""
+    """Returns the groups for training and those held out: `each` of every corpus, at most a quarter of it.
+
+    Groups that share a question or a positive with a held-out one are in neither list.
+    """
     rng = random.Random(seed)
-    held = [
+    held_out = [
         group
         for _, same in sorted(by_corpus(groups).items())
         for group in rng.sample(same, min(each, len(same) // 4))
     ]
-    seen = {group.positive for group in held} | {group.question for group in held}
-    return [g for g in groups if g.positive not in seen and g.question not in seen], held
+    held_out_texts = {group.positive for group in held_out} | {group.question for group in held_out}
+    return [
+        g for g in groups if g.positive not in held_out_texts and g.question not in held_out_texts
+    ], held_out
 
 
 def balanced(groups: Sequence[Group], seed: int = 0) -> list[Group]:
-    """As many groups as given, shuffled, each source with a share that goes by the square root of its size.
+    """Returns about as many groups as given, shuffled, with each corpus in proportion to the square root of its size.
 
-    So that a large source does not drown the others.
+    So a large corpus does not dominate the others. Groups are repeated or left out as needed.
     """
     rng = random.Random(seed)
     corpora = by_corpus(groups)
@@ -152,7 +159,7 @@ def balanced(groups: Sequence[Group], seed: int = 0) -> list[Group]:
 
 
 def digest_of(groups: Sequence[Group]) -> str:
-    """Names the groups: 16 hex digits."""
+    """Returns 16 hex digits that identify the groups."""
     return digest([[g.source, g.question, g.positive, g.negatives, g.scores] for g in groups])
 
 

@@ -1,8 +1,8 @@
-"""Hard negatives for training, from the first stage itself: what it ranks high and is not the answer.
+"""Mines hard negatives for training: pages that the first stage ranks high and that are not known to answer.
 
-Among them are pages that do answer and were never judged. A teacher, a reranker that reads both, drops those that it
-likes about as much as the judged page: a share of that page's probability (Moreira et al., 2024, NV-Retriever,
-"positive-aware mining", arXiv 2407.15831). Its scores are kept: `fit` distils them, and goes by them from easy to hard.
+Some of those pages do answer, but were never judged. A teacher, which is a reranker, therefore scores them: a page is
+dropped if its probability is at least a given fraction of the judged page's (Moreira et al., 2024, NV-Retriever,
+"positive-aware mining", arXiv 2407.15831). The scores are written too: `fit` distils them, and orders groups by them.
 """
 
 import random
@@ -20,14 +20,16 @@ from retrieval.types import Filter, Page, PageContent, Reranker
 
 
 class Reader(Protocol):
-    """Says which part of a page a small model should read: `rerankers.text.TextReranker`."""
+    """Chooses the part of a page that a small model should read, as `rerankers.text.TextReranker` does."""
 
-    def passage(self, query: str, page: PageContent) -> str: ...
+    def passage(self, query: str, page: PageContent) -> str:
+        """Returns the text of that part; "" for a page without words."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question and all pages that are known to answer it; the first of them stands in the group."""
+    """A question and all pages that are known to answer it; the first of them becomes the group's positive."""
 
     source: str
     question: str
@@ -37,34 +39,39 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Mining:
+    """Options of mining."""
+
     negatives: int = 6
-    """Kept of each question, at most."""
+    """The most negatives of a question."""
     read: int = 12
-    """Candidates that the teacher reads: the best of the first stage that are not known to answer."""
+    """Candidates of each question that the teacher scores: the first stage's best that are not known to answer."""
     likely: float = 0.95
-    """A negative that the teacher finds at least this share as probable as the answer is dropped: it may be one."""
+    """Drop a candidate if the teacher gives it at least this fraction of the answer's probability: it may answer."""
     most: int = 0
-    """Questions, drawn at random; 0: all."""
+    """The most questions, drawn at random; 0 for all."""
     seed: int = 0
 
 
 @dataclass(slots=True)
 class Mined:
-    """What became of the questions and candidates."""
+    """Counts of the questions and candidates so far."""
 
     questions: int = 0
     groups: int = 0
     negatives: int = 0
     dropped: int = 0
-    """Candidates that the teacher took for answers."""
+    """Candidates that were dropped because they may answer."""
     without: int = 0
-    """Questions that no negative was left for."""
+    """Questions that have no negative left."""
 
 
 def of_dataset(dataset: Dataset, store: Store, within: bool) -> list[Asked]:
-    """The judged questions of a data set whose documents are in the index."""
+    """Returns the judged questions of a data set whose documents are in the index.
+
+    within: whether a question that names a document is searched in that document only.
+    """
     documents = {d.name: d for d in store.documents()}
-    asked = []
+    questions = []
     for question in dataset.questions:
         grades = dataset.qrels[question.query_id]
         names = sorted((name for name, grade in grades.items() if grade > 0), key=lambda n: -grades[n])
@@ -72,24 +79,27 @@ def of_dataset(dataset: Dataset, store: Store, within: bool) -> list[Asked]:
         pages = [Page(documents[file].doc_id, number, file) for file, number in places if number]
         where = Filter(documents=(question.document,)) if within and question.document else Filter()
         if pages:
-            asked.append(Asked(dataset.name, question.text, tuple(pages), where))
-    return asked
+            questions.append(Asked(dataset.name, question.text, tuple(pages), where))
+    return questions
 
 
 def of_groups(groups: Sequence[Group], pages: Mapping[str, Page]) -> list[Asked]:
-    """Questions of passage groups, asked among the passages of their own source."""
+    """Returns the questions of passage groups, each to be searched among the passages of its own source.
+
+    pages: the page of each passage, as `add_passages` returns them.
+    """
     answers: dict[tuple[str, str], list[Page]] = {}
     for group in groups:
         answers.setdefault((group.source, group.question), []).append(pages[group.positive])
     return [
-        Asked(source, question, tuple(dict.fromkeys(found)), Filter(documents=(found[0].document,)))
-        for (source, question), found in answers.items()
+        Asked(source, question, tuple(dict.fromkeys(positives)), Filter(documents=(positives[0].document,)))
+        for (source, question), positives in answers.items()
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class Miner:
-    """`searcher` finds candidates, `teacher` drops those that answer, `reader` says what of a page is its text."""
+    """Mines with a searcher that finds candidates, a teacher that scores them, and a reader that chooses their text."""
 
     searcher: Searcher
     reader: Reader
@@ -97,14 +107,14 @@ class Miner:
     options: Mining = field(default_factory=Mining)
     counts: Mined = field(default_factory=Mined)
 
-    def mine(self, asked: Sequence[Asked]) -> Iterator[Group]:
-        """A group for each question that a negative is left for."""
-        chosen, most = list(asked), self.options.most
+    def mine(self, questions: Sequence[Asked]) -> Iterator[Group]:
+        """Yields a group for each question that has a negative left, and updates `counts`."""
+        chosen, most = list(questions), self.options.most
         if 0 < most < len(chosen):
             chosen = random.Random(self.options.seed).sample(chosen, most)
-        for one in chosen:
+        for question in chosen:
             self.counts.questions += 1
-            group = self._group(one)
+            group = self._group(question)
             if group is None:
                 self.counts.without += 1
             else:
@@ -112,25 +122,25 @@ class Miner:
                 self.counts.negatives += len(group.negatives)
                 yield group
 
-    def _group(self, asked: Asked) -> Group | None:
-        known = {page.page_id for page in asked.answers}
+    def _group(self, judged: Asked) -> Group | None:
+        known = {page.page_id for page in judged.answers}
         top = self.options.read + len(known)
-        hits = self.searcher.search(asked.question, top=top, where=asked.where, rerank=False).hits
+        hits = self.searcher.search(judged.question, top=top, where=judged.where, rerank=False).hits
         others = [hit.page for hit in hits if hit.page.page_id not in known][: self.options.read]
         if not others:
             return None
-        contents = self.searcher.focused(asked.question, [asked.answers[0], *others])
-        scores = logits(self.teacher.score(asked.question, contents))
-        kept = _kept(scores, self.options.likely)
-        self.counts.dropped += len(others) - len(kept)
-        texts = [self.reader.passage(asked.question, content) for content in contents]
-        chosen = [i for i in kept if texts[i] and texts[i] != texts[0]][: self.options.negatives]
+        contents = self.searcher.focused(judged.question, [judged.answers[0], *others])
+        scores = logits(self.teacher.score(judged.question, contents))
+        unlikely = _unlikely_answers(scores, self.options.likely)
+        self.counts.dropped += len(others) - len(unlikely)
+        texts = [self.reader.passage(judged.question, content) for content in contents]
+        chosen = [i for i in unlikely if texts[i] and texts[i] != texts[0]][: self.options.negatives]
         if not chosen or not texts[0]:
             return None
         order = [0, *chosen]
         return Group(
-            asked.source,
-            asked.question,
+            judged.source,
+            judged.question,
             texts[0],
             tuple(texts[i] for i in chosen),
             tuple(scores[i] for i in order),
@@ -139,14 +149,14 @@ class Miner:
 
 
 def logits(scores: Sequence[float]) -> list[float]:
-    """Scores as logits: those of a teacher that gives probabilities are turned back into what they came from."""
+    """Returns the scores as logits: scores that are all between 0 and 1 are taken for probabilities and converted."""
     if not all(0 <= score <= 1 for score in scores):
         return list(scores)
     odds = np.clip(np.array(scores, np.float64), 1e-6, 1 - 1e-6)
     return [float(value) for value in np.log(odds / (1 - odds))]
 
 
-def _kept(scores: Sequence[float], likely: float) -> list[int]:
-    """Positions of the candidates, the first stage's best first, that the teacher does not take for answers."""
-    odds = 1 / (1 + np.exp(-np.clip(np.array(scores, np.float64), -30, 30)))
-    return [i for i in range(1, len(scores)) if odds[i] < likely * odds[0]]
+def _unlikely_answers(scores: Sequence[float], likely: float) -> list[int]:
+    """Returns the positions of the candidates to use as negatives, in the first stage's order. scores: logits."""
+    probabilities = 1 / (1 + np.exp(-np.clip(np.array(scores, np.float64), -30, 30)))
+    return [i for i in range(1, len(scores)) if probabilities[i] < likely * probabilities[0]]

@@ -1,7 +1,7 @@
-"""MiniLM-L6 (Wang et al., 2020) in torch, for training: weights in, hidden states out, word table frozen.
+"""Loads MiniLM-L6 (Wang et al., 2020) in torch for training, with its word table frozen.
 
-The word table is 11.7 of the 22.7 million parameters. It stays frozen so that every model trained from the
-same checkpoint can share one copy of it on disk (`retrieval.train.export`).
+The word table has 11.7 of the 22.7 million parameters. It is frozen so that all models trained from the same checkpoint
+can share one copy of it on disk (`rerankers.train.export`).
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ CLS, SEP = 101, 102
 
 
 def load_bert(folder: Path, frozen_layers: int = 0) -> BertModel:
-    """The checkpoint in `folder` (config.json, model.safetensors), its embeddings and lowest layers frozen."""
+    """Returns the model in `folder` (config.json, model.safetensors), with embeddings and lowest layers frozen."""
     model = BertModel(BertConfig.from_pretrained(folder, attn_implementation="sdpa"), add_pooling_layer=False)
     weights = load_file(folder / "model.safetensors")
     weights = {name: value for name, value in weights.items() if not name.startswith("pooler")}
@@ -29,6 +29,7 @@ def load_bert(folder: Path, frozen_layers: int = 0) -> BertModel:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
+    """Returns the tokenizer in `folder` (tokenizer.json), without truncation or padding."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -36,14 +37,14 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def pieces(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> list[list[int]]:
-    """Word-piece ids of each text, cut to `length`, without [CLS] and [SEP]."""
+    """Returns the first `length` word-piece ids of each text, without [CLS] and [SEP]."""
     return [
         encoding.ids[:length] for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)
     ]
 
 
 def pad(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(ids, mask), both (n, longest) int64, right padded with 0."""
+    """Returns ids and mask, both (n, longest) int64, padded with 0 on the right."""
     longest = max(map(len, rows))
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
     mask = torch.zeros_like(ids)

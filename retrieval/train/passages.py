@@ -1,6 +1,6 @@
-"""An index of training passages: each is a page, so that the first stage finds hard negatives among them.
+"""Puts training passages into an index, each as a page, so that the first stage finds hard negatives among them.
 
-What is mined is then what the search itself would have put on top, by its own BM25 and its own vectors.
+The negatives are then those that the search itself ranks high, by its own BM25 and its own vectors.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,27 +22,28 @@ AT_ONCE = 256
 def add_passages(
     store: Store, encoder: Encoder, groups: Sequence[Group], on_progress: Callable[[int, int], None]
 ) -> dict[str, Page]:
-    """One document for each source, one page for each passage that answers; the page of each passage.
+    """Add a document for each corpus, with a page for each positive passage; return the page of each passage.
 
-    A source that is there already with the same passages is not encoded again. on_progress: (done, all) passages.
+    A corpus whose passages are in the index already is not encoded again. on_progress: called with the number of
+    passages done and of all.
     """
     passages_of = {
         corpus: list(dict.fromkeys(group.positive for group in same))
         for corpus, same in by_corpus(groups).items()
     }
     total, done = sum(map(len, passages_of.values())), 0
-    found: dict[str, Page] = {}
+    page_of: dict[str, Page] = {}
     with store.writing():
         for corpus, passages in passages_of.items():
             pages = _pages(corpus, passages)
-            found.update(zip(passages, pages, strict=True))
+            page_of.update(zip(passages, pages, strict=True))
             if not store.has(pages[0].doc_id):
                 for written in _written(store, encoder, corpus, pages, passages):
                     on_progress(done + written, total)
             done += len(pages)
             on_progress(done, total)
         store.optimize()
-    return found
+    return page_of
 
 
 def _pages(source: str, passages: Sequence[str]) -> list[Page]:
@@ -53,7 +54,7 @@ def _pages(source: str, passages: Sequence[str]) -> list[Page]:
 def _written(
     store: Store, encoder: Encoder, source: str, pages: Sequence[Page], passages: Sequence[str]
 ) -> Iterator[int]:
-    """Passages written so far, after each batch."""
+    """Encode and write the passages; yield the number written so far after each batch."""
     blank = BytesIO()
     Image.new("RGB", (2, 2), "white").save(blank, "WEBP")
     image = blank.getvalue()
@@ -79,11 +80,18 @@ def _written(
 
 
 def lines(text: str) -> tuple[Word, ...]:
-    """The words of a passage on lines of a page, so that each has a place."""
+    """Returns the words of a passage with boxes on the lines of a page."""
     words = text.split()
     height = 0.9 / max(1, -(-len(words) // LINE))
     return tuple(
-        Word(word, (0.05 + 0.075 * (i % LINE), 0.05 + height * (i // LINE), 0.12 + 0.075 * (i % LINE),
-                    0.05 + height * (i // LINE + 0.8)))
+        Word(
+            word,
+            (
+                0.05 + 0.075 * (i % LINE),
+                0.05 + height * (i // LINE),
+                0.12 + 0.075 * (i % LINE),
+                0.05 + height * (i // LINE + 0.8),
+            ),
+        )
         for i, word in enumerate(words)
-    )  # fmt: skip
+    )

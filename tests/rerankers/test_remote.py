@@ -1,4 +1,4 @@
-"""The remote reranker against a real HTTP server on this machine that speaks the four dialects as their specs say."""
+"""The remote reranker against a real HTTP server on this machine that speaks the four dialects as specified."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ TEXTS = ["alpha", "beta beta", "gamma gamma gamma"]
 
 
 class Server(ThreadingHTTPServer):
-    """Scores a document by how often it holds a word (text), or by its mean grey (image); answers best first."""
+    """Scores a text by its number of words and an image by its mean grey; answers with the best document first."""
 
     daemon_threads = True
 
@@ -35,7 +35,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.planned: list[tuple[int, dict[str, str], bytes]] = []  # answers to give before the right one
+        self.planned: list[tuple[int, dict[str, str], bytes]] = []  # answers to give before the correct ones
         self.delay = 0.0
 
     @property
@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def grade(document: Any) -> float:
-    """Every form that a document takes in one of the dialects; anything else is a fault of the client."""
+    """Returns the score of a document in any dialect's form; another form is a fault of the client."""
     match document:
         case str(text) | {"text": str(text)} if not text.startswith("data:"):
             return len(text.split()) / 10
@@ -138,12 +138,14 @@ def test_page_images_are_sent_as_data_urls(dialect: str, server: Server) -> None
     assert (server.requests[0].get("instruct") == "Find the page.") == (dialect == "sglang")
 
 
-def test_cohere_carries_no_images(server: Server) -> None:
-    with pytest.raises(RerankerFailed, match="texts only: set reads: text"):
+def test_the_cohere_dialect_does_not_send_images(server: Server) -> None:
+    with pytest.raises(
+        RerankerFailed, match="takes texts, but the profile says reads: image: set reads: text"
+    ):
         remote(server, "cohere", reads="image")
 
 
-def test_large_images_are_sent_smaller() -> None:
+def test_large_images_are_shrunk_to_the_limit() -> None:
     noisy = Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 700, 3)).astype(np.uint8))
     url = data_url(noisy, most_kb=100)
     assert len(url) <= 100 * 1024 + 40
@@ -151,21 +153,21 @@ def test_large_images_are_sent_smaller() -> None:
     assert sent.width / sent.height == pytest.approx(700 / 900, abs=0.02)
 
 
-def test_passing_failures_are_tried_again(server: Server) -> None:
+def test_a_request_that_fails_for_a_temporary_reason_is_sent_again(server: Server) -> None:
     server.planned = [(503, {}, b"loading"), (429, {"Retry-After": "0.3"}, b"slow down")]
     began = time.monotonic()
     assert remote(server).score("beta", [content("beta")]) == [0.1]
     assert len(server.requests) == 3
-    assert time.monotonic() - began > 0.4  # a pause, then the one asked for
+    assert time.monotonic() - began > 0.4  # our own pause, then the one that the server asked for
 
 
 @pytest.mark.parametrize(
-    ("status", "data", "said", "asked"),
+    ("status", "data", "message", "requests"),
     [
         (500, b"out of memory", r"answered 500 \(out of memory\) \(3 attempts\)", 3),
         (400, b'{"error": "too long"}', "answered 400 .*too long", 1),
-        (401, b"", "refused the key", 1),
-        (200, b"<html>", "is not vllm's", 1),
+        (401, b"", r"rejected the key \(401\): check key_variable", 1),
+        (200, b"<html>", "does not follow the protocol of vllm", 1),
         (200, b'{"results": [{"index": 0}]}', "without index or relevance_score", 1),
         (200, b'{"results": [{"index": 5, "relevance_score": 1}]}', "index 5 of 1 documents", 1),
         (200, b'{"results": [{"index": 0, "relevance_score": NaN}]}', "score nan", 1),
@@ -173,26 +175,26 @@ def test_passing_failures_are_tried_again(server: Server) -> None:
         (200, b"[]", "no list of results", 1),
     ],
 )
-def test_other_failures_are_told_plainly(
-    server: Server, status: int, data: bytes, said: str, asked: int
+def test_a_failure_says_what_the_server_did(
+    server: Server, status: int, data: bytes, message: str, requests: int
 ) -> None:
     server.planned = [(status, {}, data)] * 3
-    with pytest.raises(RerankerFailed, match=said):
+    with pytest.raises(RerankerFailed, match=message):
         remote(server).score("beta", [content("beta")])
-    assert len(server.requests) == asked
+    assert len(server.requests) == requests
 
 
-def test_a_slow_or_absent_server_is_told_apart(server: Server) -> None:
+def test_a_slow_server_and_an_absent_one_give_different_messages(server: Server) -> None:
     server.delay = 0.5
     with pytest.raises(RerankerFailed, match=r"did not answer within 0\.1 s$"):
         remote(server, timeout_s=0.1, retries=2).score("beta", [content("beta")])
     time.sleep(0.6)
-    assert len(server.requests) == 1  # not asked again: that would double the wait
+    assert len(server.requests) == 1  # no retry, which would double the wait
     with pytest.raises(RerankerFailed, match="cannot be reached"):
         remote(server, url="http://127.0.0.1:9", retries=1).score("beta", [content("beta")])
 
 
-def test_a_server_that_keeps_failing_is_left_alone_for_a_while(server: Server) -> None:
+def test_after_repeated_failures_no_request_is_sent_for_a_while(server: Server) -> None:
     now = [0.0]
     settings = configs.Remote(
         dialect="vllm", url=server.url, model="m", reads="text", retries=0, break_after=2, rest_s=30
@@ -203,39 +205,39 @@ def test_a_server_that_keeps_failing_is_left_alone_for_a_while(server: Server) -
         with pytest.raises(RerankerFailed, match="answered 500"):
             reranker.score("beta", [content("beta")])
     now[0] = 10
-    with pytest.raises(RerankerFailed, match=r"answered 500 .*left alone for another 20 s"):
+    with pytest.raises(RerankerFailed, match=r"answered 500 .*no request is sent for another 20 s"):
         reranker.score("beta", [content("beta")])
     assert len(server.requests) == 2
     now[0] = 31
     server.planned = [(500, {}, b"still broken")]
     with pytest.raises(RerankerFailed, match="still broken"):
         reranker.score("beta", [content("beta")])
-    with pytest.raises(RerankerFailed, match="left alone for another 30 s"):  # one failure was enough
+    with pytest.raises(RerankerFailed, match="no request is sent for another 30 s"):  # one failure was enough
         reranker.score("beta", [content("beta")])
     now[0] = 62
     assert reranker.score("beta", [content("beta")]) == [0.1]
     server.planned = [(500, {}, b"broken")]
     with pytest.raises(RerankerFailed, match="answered 500"):
         reranker.score("beta", [content("beta")])
-    assert reranker.score("beta", [content("beta")]) == [0.1]  # after a success it takes two again
+    assert reranker.score("beta", [content("beta")]) == [0.1]  # after a success, it takes two failures again
 
 
 def test_the_key_comes_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RerankerFailed, match="FOLIO_KEY, which is not set"):
+    with pytest.raises(RerankerFailed, match="the variable FOLIO_KEY is not set: set FOLIO_KEY"):
         remote(server, key_variable="FOLIO_KEY")
     monkeypatch.setenv("FOLIO_KEY", "secret")
     remote(server, key_variable="FOLIO_KEY").score("beta", [content("beta")])
     assert server.headers[0]["Authorization"] == "Bearer secret"
 
 
-def test_where_the_reranker_fails_the_first_stage_stands_and_the_decision_says_why(
+def test_if_the_reranker_fails_the_first_stages_order_remains_and_the_decision_says_why(
     server: Server, store: Store, encoder: HashingEncoder
 ) -> None:
     add_document(store, encoder, "a.pdf", ["harbour fees", "harbour harbour", "fees"])
     settings = configs.Search()
     searcher = Searcher(store, encoder, remote(server, retries=0), settings)
-    found = searcher.search("harbour fees")
-    assert found.decision.reranked
+    result = searcher.search("harbour fees")
+    assert result.decision.reranked
     server.planned = [(503, {}, b"loading the model")] * 2
     failed = searcher.search("harbour fees")
     assert not failed.decision.reranked

@@ -1,4 +1,4 @@
-"""The rerankers that ship, the small cross-encoder with its real model."""
+"""The rerankers that ship; the small cross-encoder runs with its real model."""
 
 from dataclasses import replace
 
@@ -43,29 +43,26 @@ def test_it_reads_where_the_first_stage_found_something(text: TextReranker) -> N
 
 def test_a_window_never_exceeds_what_the_model_was_trained_on(text: TextReranker) -> None:
     seen: list[int] = []
-    run = text._runner.run
+    run_rows = text._runner.run_rows
 
     def watch(rows: list[list[int]], lengths: list[int]) -> object:
         seen.extend(map(len, rows))
-        return run(rows, lengths)
+        return run_rows(rows, lengths)
 
-    text._runner.run = watch  # type: ignore[method-assign, assignment]
+    text._runner.run_rows = watch  # type: ignore[method-assign, assignment]
     try:
         text.score("why? " * 60, [replace(content(RIGHT * 40), title="A very long title " * 20)])
     finally:
-        text._runner.run = run  # type: ignore[method-assign]
+        text._runner.run_rows = run_rows  # type: ignore[method-assign]
     assert seen
     assert max(seen) <= PAIR
 
 
-def test_overlap_is_the_share_of_the_questions_words() -> None:
+def test_overlap_is_the_fraction_of_the_questions_words() -> None:
     overlap = rerankers.load_reranker(configs.Overlap())
     assert overlap is not None
-    assert overlap.score("which gates passed?", [content("gate passed"), content("gate"), content("")]) == [
-        1.0,
-        0.5,
-        0.0,
-    ]
+    pages = [content("gate passed"), content("gate"), content("")]
+    assert overlap.score("which gates passed?", pages) == [1.0, 0.5, 0.0]
     assert overlap.score("is it?", [content("it is")]) == [0.0]
 
 

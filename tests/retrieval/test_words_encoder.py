@@ -1,7 +1,10 @@
-"""The embedded encoder with the model that ships."""
+"""The default encoder with the model that ships."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +43,7 @@ def test_meaning_finds_the_page_that_shares_no_word(encoder: WordsEncoder, query
     assert best(encoder, query, pages) == expected
 
 
-def test_every_vector_is_of_unit_length_and_has_its_rectangle(encoder: WordsEncoder) -> None:
+def test_every_vector_has_unit_length_and_the_box_of_its_words(encoder: WordsEncoder) -> None:
     page = content(PUMP)
     embedding = encoder.encode_pages([page])[0]
     assert embedding.vectors.shape == (len(embedding.regions), encoder.fingerprint.dim)
@@ -77,7 +80,7 @@ def test_one_endless_word_does_not_fill_the_page(encoder: WordsEncoder) -> None:
     assert len(encoder.encode_pages([content("x9" * 5_000)])[0].vectors) <= 4
 
 
-def test_query_words_are_whole_words_with_weights_that_sum_to_one(encoder: WordsEncoder) -> None:
+def test_a_querys_tokens_are_whole_words_with_weights_that_sum_to_one(encoder: WordsEncoder) -> None:
     query = encoder.encode_queries(["Where is FX-2207's overheating threshold?"])[0]
     assert query.tokens[0] == "[question]"
     assert "overheating" in query.tokens
@@ -92,9 +95,27 @@ def test_a_query_of_unknown_characters_has_no_vectors(encoder: WordsEncoder) -> 
     assert encoder.encode_queries(["ꦱꦫꦶ ꦲꦤ"])[0].vectors.shape == (0, encoder.fingerprint.dim)
 
 
-def test_a_long_query_is_read_to_its_limit(encoder: WordsEncoder) -> None:
+def test_a_long_query_is_cut_at_the_limit(encoder: WordsEncoder) -> None:
     query = encoder.encode_queries(["pump " * 400])[0]
-    assert len(query.tokens) == 121  # 120 pieces and the question as a whole
+    assert len(query.tokens) == 121  # 120 pieces, and one vector for the question as a whole
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
+def test_pages_are_encoded_in_as_many_threads_as_the_process_may_use_cores() -> None:
+    """One core of several, as in a container."""
+    script = (
+        "import os, threading\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "import configs.settings as configs\n"
+        "from retrieval.encoders.words import WordsEncoder\n"
+        "WordsEncoder(configs.Words()).encode_queries(['a pump', 'a valve', 'a gate', 'a crane'])\n"
+        "print(sum(thread.name.startswith('onnx') for thread in threading.enumerate()))"
+    )
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.strip() == "1"
 
 
 def test_windows_cover_every_piece_and_share_their_edges() -> None:
@@ -108,8 +129,7 @@ def test_runs_are_whole_words_and_end_with_lines(encoder: WordsEncoder) -> None:
         "one two three four five\nsix seven eight nine ten eleven twelve thirteen fourteen"
     )
     pieces = encoder._pieces(page.words)
-    found = [(run.first, run.last) for run in runs(pieces, page.words)]
-    assert found == [(0, 4), (5, 12), (13, 13)]
+    assert [(run.first, run.last) for run in runs(pieces, page.words)] == [(0, 4), (5, 12), (13, 13)]
 
 
 @pytest.fixture
@@ -117,11 +137,11 @@ def copied(tmp_path: Path) -> Path:
     return shutil.copytree(MODELS / "folio-1", tmp_path / "folio-copy")
 
 
-def test_a_model_is_also_a_path_and_has_the_same_fingerprint(copied: Path, encoder: WordsEncoder) -> None:
+def test_a_model_given_by_its_path_has_the_same_fingerprint(copied: Path, encoder: WordsEncoder) -> None:
     assert WordsEncoder(configs.Words(model=str(copied))).fingerprint == encoder.fingerprint
 
 
-def test_a_changed_file_is_refused_by_name_with_both_checksums(copied: Path) -> None:
+def test_a_changed_file_is_an_error_with_its_name_and_both_checksums(copied: Path) -> None:
     data = bytearray((copied / "table.bin").read_bytes())
     data[1000] ^= 1
     (copied / "table.bin").write_bytes(data)
@@ -130,15 +150,15 @@ def test_a_changed_file_is_refused_by_name_with_both_checksums(copied: Path) -> 
         WordsEncoder(configs.Words(model=str(copied)))
 
 
-def test_a_missing_file_and_a_missing_model_are_refused_by_name(copied: Path) -> None:
+def test_a_missing_file_and_a_missing_model_are_errors_with_their_names(copied: Path) -> None:
     (copied / "words.onnx").unlink()
     with pytest.raises(ModelBroken, match=r"words\.onnx.*no file"):
         WordsEncoder(configs.Words(model=str(copied)))
-    with pytest.raises(ModelBroken, match="no model in folio-99"):
+    with pytest.raises(ModelBroken, match="folio-99 holds no model"):
         ModelFolder("folio-99")
 
 
-def test_another_reranker_in_the_same_folder_leaves_the_encoder_the_same(
+def test_another_reranker_in_the_same_folder_does_not_change_the_encoders_fingerprint(
     copied: Path, encoder: WordsEncoder
 ) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())

@@ -1,4 +1,4 @@
-"""A tiny MiniLM of the true architecture: random weights, the true vocabulary."""
+"""A tiny MiniLM of the real architecture, with random weights and the real vocabulary."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`folioscope train`, from a data set of PDFs to a model that is promoted or not, with a tiny MiniLM."""
+"""`folioscope train`, from a data set of PDFs to the decision whether to promote a model, with a tiny MiniLM."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ THINGS = ["pump", "bridge", "harbour", "filter", "engine", "ferry", "crane", "tu
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page for each thing, and a question that its page alone answers."""
+    """A page for each thing, and a question that only this page answers."""
     folder = tmp_path_factory.mktemp("dataset")
     (folder / "pdfs").mkdir()
     pages = [
@@ -62,14 +62,14 @@ def groups(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_negatives_are_other_pages_that_the_first_stage_finds(groups: Path) -> None:
-    found = read_groups(groups)
-    assert len(found) >= len(THINGS) - 2
-    for group in found:
+    mined_groups = read_groups(groups)
+    assert len(mined_groups) >= len(THINGS) - 2
+    for group in mined_groups:
         assert group.question.split()[3] in group.positive  # "When was the pump inspected?"
         assert all(group.question.split()[3] not in negative for negative in group.negatives)
         assert len(group.scores) == len(group.pages) == 1 + len(group.negatives)
         assert len(set(group.pages)) == len(group.pages)
-        assert max(group.scores[1:]) < group.scores[0]  # likelier ones were dropped
+        assert max(group.scores[1:]) < group.scores[0]  # candidates with higher scores were dropped
 
 
 def test_passages_are_mined_among_those_of_their_source(tmp_path: Path) -> None:
@@ -86,10 +86,12 @@ def test_passages_are_mined_among_those_of_their_source(tmp_path: Path) -> None:
     with gzip.open(path, "wt") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "work").mkdir()
-    found = read_groups(mined(str(path), tmp_path / "work"))
-    assert len(found) >= len(THINGS) - 2
-    assert all("something else" not in group.negatives for group in found)
-    assert {page for group in found for page in group.pages} <= {f"made.txt#page={n}" for n in range(1, 11)}
+    mined_groups = read_groups(mined(str(path), tmp_path / "work"))
+    assert len(mined_groups) >= len(THINGS) - 2
+    assert all("something else" not in group.negatives for group in mined_groups)
+    assert {page for group in mined_groups for page in group.pages} <= {
+        f"made.txt#page={n}" for n in range(1, 11)
+    }
 
 
 def fit(groups: Path, out: Path, minilm: Path, kind: str = "text", **chosen: Any) -> None:
@@ -109,7 +111,7 @@ def fit(groups: Path, out: Path, minilm: Path, kind: str = "text", **chosen: Any
     )
 
 
-def test_from_pages_to_a_model_that_is_judged(
+def test_a_model_is_mined_trained_exported_and_evaluated_for_promotion(
     groups: Path, dataset: Path, minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -118,16 +120,16 @@ def test_from_pages_to_a_model_that_is_judged(
     monkeypatch.setattr(onnx, "MODELS", tmp_path / "models")
     fit(groups, tmp_path / "bi", minilm, "words", distil=0.0)
     words = tmp_path / "tiny-words"
-    with pytest.raises(TrainingRefused, match=r"the word table of .* is not that of"):
+    with pytest.raises(TrainingRefused, match=r"the word table of .* differs from that of"):
         train_steps.run_export(
             "words", tmp_path / "bi", out=words, base="folio-1", groups=groups, minilm=minilm, as_json=True
         )
     assert not words.exists()
     fit(groups, tmp_path / "cross", minilm)
     candidate = tmp_path / "candidate"
-    # the tiny model's table cannot stand beside the shipped encoder: it is judged alone
+    # The tiny model's word table does not fit the shipped encoder, so it is evaluated without it.
     texts = [(g.question, g.positive) for g in read_groups(groups)]
-    export("text", tmp_path / "cross", minilm, candidate, texts)
+    export("text", tmp_path / "cross", candidate, minilm=minilm, texts=texts)
     index = str(tmp_path / "judged.lance")
     with pytest.raises(TrainingRefused, match=r"was trained on .* of the 10 questions"):
         promote.run_promote(
@@ -153,19 +155,19 @@ def test_from_pages_to_a_model_that_is_judged(
         dry_run=False,
         as_json=True,
     )
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["promoted"] is False
-    assert told["questions"] == 10
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed["promoted"] is False
+    assert printed["questions"] == 10
     assert ModelFolder("folio-1").revision("cross.onnx", "table.bin", "tokenizer.json") == before
 
 
-def test_a_better_model_takes_the_place_of_the_one_that_ships(
+def test_a_better_model_replaces_the_one_that_ships(
     groups: Path, dataset: Path, minilm: Path, tmp_path: Path
 ) -> None:
     fit(groups, tmp_path / "cross", minilm, steps=1)
     texts = [(g.question, g.positive) for g in read_groups(groups)]
     shipped = tmp_path / "shipped"
-    export("text", tmp_path / "cross", minilm, shipped, texts)  # knows nothing, and orders the pages
+    export("text", tmp_path / "cross", shipped, minilm=minilm, texts=texts)  # orders the pages at random
     profile = tmp_path / "own.yaml"
     profile.write_text(f"reranker: {{kind: text, model: {shipped}}}\nsearch: {{rerank_weight: 50}}\n")
     better = tmp_path / "better"
@@ -213,7 +215,9 @@ def test_a_better_model_takes_the_place_of_the_one_that_ships(
     )
 
 
-def test_what_cannot_be_done_is_said(groups: Path, minilm: Path, tmp_path: Path) -> None:
+def test_kinds_and_groups_that_cannot_be_trained_are_errors(
+    groups: Path, minilm: Path, tmp_path: Path
+) -> None:
     with pytest.raises(FolioscopeError, match="'tiny' is not a kind of model"):
         fit(groups, tmp_path / "x", minilm, "tiny")
     with pytest.raises(FolioscopeError, match="'qwen3_vl' is not a model that ships"):

@@ -1,4 +1,4 @@
-"""LoRA of the vision models, on tiny checkpoints: what is learned, kept, merged, refused."""
+"""LoRA of the vision models on tiny checkpoints: learning, resuming, merging, and errors."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,7 +42,7 @@ def pages() -> list[PageContent]:
 
 @pytest.fixture(scope="session")
 def groups(pages: list[PageContent]) -> list[PageGroup]:
-    """Three questions, each with a page of its own, told from the other pages."""
+    """Three questions, each with one page as its answer and the other pages as negatives."""
     return [
         PageGroup("made", question, pages[k], tuple(page for page in pages if page is not pages[k]))
         for k, question in enumerate(QUESTIONS)
@@ -64,13 +64,13 @@ def trainer(kind: str) -> Any:
     return {"reranker": train_reranker, "encoder": train_encoder}[kind]
 
 
-def scorer(asked: Any) -> Score:
-    """What search would score with these settings."""
-    if isinstance(asked, configs.Qwen3VL):
-        reranker = rerankers.load_reranker(asked)
+def scorer(model_settings: Any) -> Score:
+    """Returns a function that scores as search does with these settings."""
+    if isinstance(model_settings, configs.Qwen3VL):
+        reranker = rerankers.load_reranker(model_settings)
         assert reranker is not None
         return reranker.score
-    encoder = retrieval.encoders.load_encoder(asked)
+    encoder = retrieval.encoders.load_encoder(model_settings)
 
     def score(question: str, pages: list[PageContent]) -> list[float]:
         query = encoder.encode_queries([question])[0]
@@ -93,11 +93,11 @@ class Stopped(Exception):
 
 
 def stop_after(step: int) -> Callable[[Progress], None]:
-    def told(progress: Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         if progress.step == step:
             raise Stopped
 
-    return told
+    return on_progress
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,60 +108,64 @@ def test_the_right_page_comes_first_in_the_merged_model(
     pages: list[PageContent],
     tmp_path: Path,
 ) -> None:
-    asked = settings(kind, folder(base(kind)))
+    model_settings = settings(kind, folder(base(kind)))
     options = LoraOptions(steps=36, batch=3, negatives=3, learning_rate=3e-3, dropout=0.0)
     losses: list[float] = []
-    trainer(kind).fit(asked, groups, tmp_path, options, lambda told: losses.append(told.loss))
+    trainer(kind).fit(
+        model_settings, groups, tmp_path, options, lambda progress: losses.append(progress.loss)
+    )
     assert len(losses) == 36
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
     merged = trainer(kind).merge(tmp_path)
-    score = scorer(asked.model_copy(update={"model": str(merged)}))
+    score = scorer(model_settings.model_copy(update={"model": str(merged)}))
     for group, k in zip(groups, range(3), strict=True):
         assert np.argmax(score(group.question, pages)) == k
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_stopped_or_not_and_whenever_it_is_run_the_same_weights_come_out(
+def test_a_training_gives_the_same_weights_whether_it_was_stopped_or_not(
     kind: str, folder: Callable[[str], Path], groups: list[PageGroup], tmp_path: Path
 ) -> None:
-    asked, fit = settings(kind, folder(base(kind))), trainer(kind).fit
-    fit(asked, groups, tmp_path / "whole", SHORT)
+    model_settings, fit = settings(kind, folder(base(kind))), trainer(kind).fit
+    fit(model_settings, groups, tmp_path / "whole", SHORT)
     with pytest.raises(Stopped):
-        fit(asked, groups, tmp_path / "parts", SHORT, stop_after(1))  # before anything was kept
+        fit(model_settings, groups, tmp_path / "parts", SHORT, stop_after(1))  # before the first checkpoint
     with pytest.raises(Stopped):
-        fit(asked, groups, tmp_path / "parts", SHORT, stop_after(3))  # a step after the checkpoint
-    with pytest.raises(TrainingRefused, match="has not come to its end"):
+        fit(model_settings, groups, tmp_path / "parts", SHORT, stop_after(3))  # a step after the checkpoint
+    with pytest.raises(TrainingRefused, match=r"the training in .* is not done"):
         trainer(kind).merge(tmp_path / "parts")
     steps: list[int] = []
-    fit(asked, groups, tmp_path / "parts", SHORT, lambda told: steps.append(told.step))
+    fit(model_settings, groups, tmp_path / "parts", SHORT, lambda progress: steps.append(progress.step))
     assert steps == [3, 4]
     assert same(adapter(tmp_path / "parts"), adapter(tmp_path / "whole"))
-    fit(asked, groups, tmp_path / "parts", SHORT, stop_after(4))  # done: nothing is left to tell
-    fit(asked, groups, tmp_path / "other", replace(SHORT, seed=1))
+    fit(
+        model_settings, groups, tmp_path / "parts", SHORT, stop_after(4)
+    )  # it is done, so no step is reported
+    fit(model_settings, groups, tmp_path / "other", replace(SHORT, seed=1))
     assert not same(adapter(tmp_path / "other"), adapter(tmp_path / "whole"))
     assert not list((tmp_path / "parts").glob("*.part"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_another_training_in_the_same_folder_is_refused_by_what_differs(
+def test_another_training_in_the_same_folder_is_an_error_that_names_the_differences(
     kind: str, folder: Callable[[str], Path], groups: list[PageGroup], tmp_path: Path
 ) -> None:
-    asked, fit = settings(kind, folder(base(kind))), trainer(kind).fit
+    model_settings, fit = settings(kind, folder(base(kind))), trainer(kind).fit
     with pytest.raises(Stopped):
-        fit(asked, groups, tmp_path, SHORT, stop_after(1))
+        fit(model_settings, groups, tmp_path, SHORT, stop_after(1))
     with pytest.raises(TrainingRefused, match=r"rank is 4, not 8; steps is 4, not 5"):
-        fit(asked, groups, tmp_path, replace(SHORT, rank=8, steps=5))
+        fit(model_settings, groups, tmp_path, replace(SHORT, rank=8, steps=5))
     with pytest.raises(TrainingRefused, match=r"groups is 3 groups \(\w+\), not 2 groups"):
-        fit(asked, groups[:2], tmp_path, SHORT)
+        fit(model_settings, groups[:2], tmp_path, SHORT)
     with pytest.raises(TrainingRefused, match="max_visual_tokens is 16, not 32"):
         fit(settings(kind, folder(base(kind)), max_visual_tokens=32), groups, tmp_path, SHORT)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_teacher_and_the_recomputing_of_activations(
+def test_a_teacher_changes_the_loss_and_gradient_checkpointing_does_not(
     kind: str, folder: Callable[[str], Path], groups: list[PageGroup], tmp_path: Path
 ) -> None:
-    asked, fit = settings(kind, folder(base(kind))), trainer(kind).fit
+    model_settings, fit = settings(kind, folder(base(kind))), trainer(kind).fit
     taught = [replace(group, scores=(2.0, 1.0, 0.0, -1.0)) for group in groups]
     options = replace(SHORT, steps=2, batch=3)
     first: dict[str, list[float]] = {"plain": [], "taught": [], "unheard": [], "again": []}
@@ -171,14 +175,20 @@ def test_a_teacher_and_the_recomputing_of_activations(
         ("unheard", taught, replace(options, distil=0.0)),
         ("again", taught, replace(options, gradient_checkpointing=True)),
     ):
-        fit(asked, given, tmp_path / name, how, lambda told, name=name: first[name].append(told.loss))
+        fit(
+            model_settings,
+            given,
+            tmp_path / name,
+            how,
+            lambda progress, name=name: first[name].append(progress.loss),
+        )
     assert not same(adapter(tmp_path / "taught"), adapter(tmp_path / "unheard"))
     assert first["taught"][0] != pytest.approx(first["unheard"][0], rel=1e-3)
     assert first["again"] == pytest.approx(first["taught"], abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["qwen3_vl", "colqwen2", "colqwen3", "colqwen3_5"])
-def test_merged_or_as_an_adapter_it_scores_as_it_was_trained_and_can_be_trained_on(
+def test_merged_and_as_an_adapter_it_scores_as_it_was_trained_and_can_be_trained_further(
     name: str,
     folder: Callable[[str], Path],
     groups: list[PageGroup],
@@ -187,18 +197,20 @@ def test_merged_or_as_an_adapter_it_scores_as_it_was_trained_and_can_be_trained_
 ) -> None:
     kind = "reranker" if name == "qwen3_vl" else "encoder"
     more = {} if kind == "reranker" else {"family": name}
-    asked = settings(kind, folder(name), **more)
+    model_settings = settings(kind, folder(name), **more)
     options = replace(SHORT, learning_rate=1e-2)
-    trainer(kind).fit(asked, groups, tmp_path / "one", options)
+    trainer(kind).fit(model_settings, groups, tmp_path / "one", options)
     merged = trainer(kind).merge(tmp_path / "one")
-    trained = trained_scores(asked, tmp_path / "one" / "adapter", pages)
-    whole = scorer(asked.model_copy(update={"model": str(merged)}))(QUESTIONS[0], pages)
+    trained = trained_scores(model_settings, tmp_path / "one" / "adapter", pages)
+    whole = scorer(model_settings.model_copy(update={"model": str(merged)}))(QUESTIONS[0], pages)
     assert whole == pytest.approx(trained, abs=1e-4)
-    assert whole != pytest.approx(scorer(asked)(QUESTIONS[0], pages), abs=1e-3)
-    by_adapter = asked.model_copy(update={"model": str(tmp_path / "one" / "adapter")})
+    assert whole != pytest.approx(scorer(model_settings)(QUESTIONS[0], pages), abs=1e-3)
+    by_adapter = model_settings.model_copy(update={"model": str(tmp_path / "one" / "adapter")})
     assert scorer(by_adapter)(QUESTIONS[0], pages) == pytest.approx(trained, abs=1e-4)
-    trainer(kind).fit(by_adapter, groups, tmp_path / "two", options)  # from where the first one ended
-    twice = scorer(asked.model_copy(update={"model": str(trainer(kind).merge(tmp_path / "two"))}))
+    trainer(kind).fit(
+        by_adapter, groups, tmp_path / "two", options
+    )  # starting from the result of the first training
+    twice = scorer(model_settings.model_copy(update={"model": str(trainer(kind).merge(tmp_path / "two"))}))
     expected = trained_scores(by_adapter, tmp_path / "two" / "adapter", pages)
     assert twice(QUESTIONS[0], pages) == pytest.approx(expected, abs=1e-4)
     tower = [key for key in adapter(tmp_path / "one") if "visual" in key]
@@ -207,49 +219,51 @@ def test_merged_or_as_an_adapter_it_scores_as_it_was_trained_and_can_be_trained_
     assert projection == (kind == "encoder")
 
 
-def trained_scores(asked: Any, path: Path, pages: list[PageContent]) -> list[float]:
-    """peft's own model, by its own loading: LoRA's products beside the weights."""
+def trained_scores(model_settings: Any, path: Path, pages: list[PageContent]) -> list[float]:
+    """Returns the scores of peft's own model, loaded by peft, which adds LoRA's products to the frozen weights'."""
     from peft import PeftModel
 
     from rerankers.qwen3_vl import load
     from retrieval.encoders import colvision
-    from retrieval.train.lora import _bare
+    from retrieval.train.lora import _without_adapter
 
-    if isinstance(asked, configs.Qwen3VL):
-        reranker = load(asked)
-        PeftModel.from_pretrained(_bare(reranker._model), path)
+    if isinstance(model_settings, configs.Qwen3VL):
+        reranker = load(model_settings)
+        PeftModel.from_pretrained(_without_adapter(reranker._model), path)
         return reranker.score(QUESTIONS[0], pages)
-    encoder = colvision.load(asked)
+    encoder = colvision.load(model_settings)
     family: Any = encoder._family
-    PeftModel.from_pretrained(_bare(family.model), path)
+    PeftModel.from_pretrained(_without_adapter(family.model), path)
     query = encoder.encode_queries([QUESTIONS[0]])[0]
     return [maxsim(query, page.vectors) for page in encoder.encode_pages(pages)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_training_sees_is_what_serving_sees(
+def test_training_computes_the_same_scores_as_search(
     kind: str, folder: Callable[[str], Path], groups: list[PageGroup], pages: list[PageContent]
 ) -> None:
-    asked = settings(kind, folder(base(kind)))
-    shown = [groups[0].positive, *groups[0].negatives]
-    served = scorer(asked)(QUESTIONS[0], shown)
+    model_settings = settings(kind, folder(base(kind)))
+    group_pages = [groups[0].positive, *groups[0].negatives]
+    served = scorer(model_settings)(QUESTIONS[0], group_pages)
     if kind == "reranker":
         from rerankers.qwen3_vl import load
 
-        found = torch.sigmoid(train_reranker.logits(load(asked), groups[0])).tolist()
+        actual = torch.sigmoid(train_reranker.logits(load(model_settings), groups[0])).tolist()
     else:
         from retrieval.encoders import colvision
         from retrieval.models.token_batches import TokenBudget
 
-        family: Any = colvision.load(asked)._family
+        family: Any = colvision.load(model_settings)._family
         budget = TokenBudget(1_000)
-        made = train_encoder.vectors(family, budget, [family.page(page.image()) for page in shown])
+        made = train_encoder.vectors(family, budget, [family.page(page.image()) for page in group_pages])
         (query,) = train_encoder.vectors(family, budget, [family.query(QUESTIONS[0])])
-        found = (train_encoder.logits(query, made) * train_encoder.TEMPERATURE).tolist()
-    assert found == pytest.approx(served, abs=1e-5)
+        actual = (train_encoder.logits(query, made) * train_encoder.TEMPERATURE).tolist()
+    assert actual == pytest.approx(served, abs=1e-5)
 
 
-def test_pages_of_unlike_length_change_no_score_of_the_encoder_s_loss(groups: list[PageGroup]) -> None:
+def test_padding_of_pages_of_different_lengths_does_not_change_the_encoders_loss(
+    groups: list[PageGroup],
+) -> None:
     draw = torch.Generator().manual_seed(0)
     unit = torch.nn.functional.normalize
     questions = [unit(torch.randn(n, 8, generator=draw), dim=-1) for n in (3, 5)]
@@ -258,13 +272,14 @@ def test_pages_of_unlike_length_change_no_score_of_the_encoder_s_loss(groups: li
     ]
     options = LoraOptions()
     mean = []
-    for question, shown in zip(questions, pages, strict=True):
-        found = (
-            torch.stack([(question @ page.T).amax(1).mean() for page in shown]) / train_encoder.TEMPERATURE
+    for question, group_pages in zip(questions, pages, strict=True):
+        actual = (
+            torch.stack([(question @ page.T).amax(1).mean() for page in group_pages])
+            / train_encoder.TEMPERATURE
         )
-        mean.append(torch.nn.functional.softplus(found[1:] - found[0]).mean())
+        mean.append(torch.nn.functional.softplus(actual[1:] - actual[0]).mean())
     across = torch.stack([
-        torch.stack([(question @ shown[0].T).amax(1).mean() for shown in pages]) for question in questions
+        torch.stack([(question @ group_pages[0].T).amax(1).mean() for group_pages in pages]) for question in questions
     ]) / train_encoder.TEMPERATURE  # fmt: skip
     expected = 0.5 * torch.stack(mean).mean() + 0.5 * torch.nn.functional.cross_entropy(
         across, torch.arange(2)
@@ -278,34 +293,40 @@ def unreadable(number: int) -> PageContent:
     return PageContent(Page("gone", number, "gone.pdf"), (), "none", lambda: b"not an image")
 
 
-def test_groups_that_cannot_be_trained_on_are_told_or_refused(
+def test_groups_that_cannot_be_trained_on_are_skipped_and_reported_or_an_error(
     folder: Callable[[str], Path], groups: list[PageGroup], tmp_path: Path
 ) -> None:
-    asked = settings("reranker", folder("qwen3_vl"))
+    model_settings = settings("reranker", folder("qwen3_vl"))
     fit = train_reranker.fit
     with pytest.raises(TrainingRefused, match="no groups"):
-        fit(asked, [], tmp_path, SHORT)
-    with pytest.raises(TrainingRefused, match="'alone' has no negative to tell"):
-        fit(asked, [replace(groups[0], question="alone", negatives=())], tmp_path, SHORT)
+        fit(model_settings, [], tmp_path, SHORT)
+    with pytest.raises(TrainingRefused, match="'alone' has no negative"):
+        fit(model_settings, [replace(groups[0], question="alone", negatives=())], tmp_path, SHORT)
     with pytest.raises(TrainingRefused, match="has 2 teacher scores for 4 texts or pages"):
-        fit(asked, [replace(groups[0], scores=(1.0, 0.0))], tmp_path, SHORT)
+        fit(model_settings, [replace(groups[0], scores=(1.0, 0.0))], tmp_path, SHORT)
     with pytest.raises(TrainingRefused, match=r"batch is 0: .*; distil is 2: "):
-        fit(asked, groups, tmp_path, replace(SHORT, batch=0, distil=2))
+        fit(model_settings, groups, tmp_path, replace(SHORT, batch=0, distil=2))
     broken = replace(groups[0], question="broken", negatives=(*groups[0].negatives, unreadable(9)))
-    with pytest.raises(TrainingRefused, match=r"none of the 1 groups is left.*gone\.pdf#page=9"):
-        fit(asked, [broken], tmp_path, SHORT)
+    with pytest.raises(TrainingRefused, match=r"none of the 1 groups can be trained on.*gone\.pdf#page=9"):
+        fit(model_settings, [broken], tmp_path, SHORT)
     notes: list[str] = []
     few = replace(groups[1], negatives=groups[1].negatives[:1])
-    fit(asked, [broken, few], tmp_path, replace(SHORT, steps=1), lambda told: notes.append(told.note))
-    assert "'broken', as gone.pdf#page=9 cannot be shown" in notes[0]
+    fit(
+        model_settings,
+        [broken, few],
+        tmp_path,
+        replace(SHORT, steps=1),
+        lambda progress: notes.append(progress.note),
+    )
+    assert "skipped the question 'broken': the image of gone.pdf#page=9 cannot be read" in notes[0]
     assert notes[1:] == [""]
     other = configs.ColVision(family="colpali", model="any/model")
-    with pytest.raises(TrainingRefused, match="colpali cannot be trained here"):
+    with pytest.raises(TrainingRefused, match="the family colpali cannot be trained: choose one of colqwen2"):
         train_encoder.fit(other, groups, tmp_path, SHORT)
 
 
 def many(count: int, scored: bool) -> list[PageGroup]:
-    """Groups of ever smaller margin, each with a page of its own."""
+    """Returns groups whose margins become smaller and smaller, each with another page."""
     blank = [PageContent(Page("d", k, "d.pdf"), (), "none", lambda: b"") for k in range(count + 2)]
     return [
         PageGroup("made", str(k), blank[k], (blank[-1], blank[-2]), (float(-k), 0.0, -5.0) if scored else ())
@@ -313,7 +334,7 @@ def many(count: int, scored: bool) -> list[PageGroup]:
     ]
 
 
-def test_hard_groups_come_more_often_the_longer_it_takes() -> None:
+def test_the_share_of_hard_groups_grows_with_the_steps() -> None:
     options = LoraOptions(steps=100, batch=10, negatives=1)
     course = curriculum(list(reversed(many(40, scored=True))))
     assert [group.question for group in course.easy] == [str(k) for k in range(20)]
@@ -325,7 +346,7 @@ def test_hard_groups_come_more_often_the_longer_it_takes() -> None:
         assert all(len(group.negatives) == 1 and len(group.scores) == 2 for group in batch)
 
 
-def test_without_a_teacher_every_group_comes_round_once_before_any_comes_twice() -> None:
+def test_without_a_teacher_every_group_is_used_once_before_any_is_used_twice() -> None:
     groups = many(12, scored=False)
     course = curriculum(groups)
     assert course == Curriculum(tuple(groups))

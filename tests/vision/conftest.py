@@ -16,7 +16,7 @@ Load = Callable[..., VisionEncoder]
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """The folder of a tiny checkpoint, by name; not to be changed."""
+    """Returns the folder of a tiny checkpoint by name; tests must not change its files."""
     root = tmp_path_factory.mktemp("checkpoints")
     return lambda name: tiny.checkpoint(name, root)
 
@@ -30,7 +30,7 @@ def settings_for(name: str, path: Path, **more: object) -> configs.ColVision | c
 
 @pytest.fixture
 def load(folder: Folder) -> Load:
-    """The encoder of a family, on its tiny checkpoint."""
+    """Loads the encoder of a family with its tiny checkpoint."""
     import retrieval.encoders
 
     def loaded(name: str, **more: object) -> VisionEncoder:
@@ -49,6 +49,6 @@ def content(image: Image.Image, number: int = 1) -> PageContent:
 
 @pytest.fixture(scope="session")
 def pages() -> list[PageContent]:
-    """Portrait, landscape, and an odd size."""
+    """Three pages: portrait, landscape, and of an unusual shape."""
     sizes = [(425, 550), (600, 350), (333, 97)]
     return [content(tiny.page(*size, seed=k), k + 1) for k, size in enumerate(sizes)]

@@ -1,4 +1,4 @@
-"""Every family of page encoders, on tiny checkpoints from disk: what must hold whatever the weights are."""
+"""Every family of page encoders on tiny checkpoints from disk: properties that do not depend on the weights."""
 
 import json
 import os
@@ -61,14 +61,14 @@ def test_a_question_is_the_same_alone_and_beside_a_longer_one(name: str, load: L
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_vectors_have_unit_length_and_every_image_vector_its_place(
+def test_vectors_have_unit_length_and_every_image_vector_has_its_region(
     name: str, load: Load, pages: list[PageContent]
 ) -> None:
     for embedding in load(name).encode_pages(pages):
         np.testing.assert_allclose(np.linalg.norm(embedding.vectors, axis=1), 1, atol=1e-5)
         placed = embedding.regions[~np.isnan(embedding.regions).any(axis=1)]
         assert len(placed) >= 4
-        assert len(placed) < len(embedding.regions)  # prompts have no place
+        assert len(placed) < len(embedding.regions)  # vectors of the prompt have no region
         assert (placed >= 0).all()
         assert (placed <= 1).all()
         assert (placed[:, 2:] > placed[:, :2]).all()
@@ -77,7 +77,7 @@ def test_vectors_have_unit_length_and_every_image_vector_its_place(
 
 
 def features(encoder: VisionEncoder, image: Image.Image) -> torch.Tensor:
-    """(image tokens, d): what the vision tower makes of the page, before attention spreads it over the text."""
+    """Returns the vision tower's features (image tokens, d), before attention mixes them with the text."""
     family = encoder._family
     inputs = family.page(image).tensors
     if isinstance(family, colvision.ColQwen):
@@ -108,7 +108,7 @@ def features(encoder: VisionEncoder, image: Image.Image) -> torch.Tensor:
 
 @pytest.mark.parametrize("size", [(425, 550), (600, 350), (517, 401)])
 @pytest.mark.parametrize("name", EVERY)
-def test_a_block_planted_on_the_page_changes_the_vector_whose_region_holds_it(
+def test_a_block_drawn_on_the_page_changes_the_vector_whose_region_contains_it(
     name: str, size: tuple[int, int], load: Load
 ) -> None:
     encoder = load(name)
@@ -145,7 +145,9 @@ def test_vectors_are_those_of_the_library(
             theirs = model(**processor.process_images([page.image()]))[0].numpy()
             np.testing.assert_allclose(encoder.encode_pages([page])[0].vectors, theirs, atol=1e-5)
         batch = processor.process_queries([QUESTIONS[1]])
-        if name == "colpali":  # unpadded, the library leaves the mask out: see the module's text
+        if (
+            name == "colpali"
+        ):  # without padding, the library omits this mask: colvision's docstring says why it matters
             batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
         theirs = model(**batch)[0].numpy()
     np.testing.assert_allclose(encoder.encode_queries([QUESTIONS[1]])[0].vectors, theirs, atol=1e-5)
@@ -166,13 +168,13 @@ def test_special_tokens_in_a_question_are_not_obeyed(load: Load) -> None:
     assert "<|image_pad|>" not in quoted.tokens
 
 
-def test_fewer_visual_tokens_where_the_family_lets_one_choose(load: Load, pages: list[PageContent]) -> None:
+def test_visual_tokens_are_limited_if_the_family_allows_it(load: Load, pages: list[PageContent]) -> None:
     for name, budget in (("colqwen2", 16), ("colqwen3_5", 16), ("colidefics3", 128)):
         regions = load(name, max_visual_tokens=budget).encode_pages(pages[:1])[0].regions
         assert 4 <= (~np.isnan(regions).any(axis=1)).sum() <= budget
     with pytest.raises(ModelBroken, match="colpali always makes the same number"):
         load("colpali", max_visual_tokens=16)
-    with pytest.raises(ModelBroken, match="at least 128"):
+    with pytest.raises(ModelBroken, match="at least 128 tokens of a page: set max_visual_tokens to 128"):
         load("colmodernvbert", max_visual_tokens=100)
 
 
@@ -189,7 +191,7 @@ def test_shorter_vectors_are_prefixes_of_unit_length_and_another_index(
         load("colqwen3_5", truncate_dim=256)
 
 
-def test_pooled_vectors_stand_on_the_union_of_their_cells(load: Load, pages: list[PageContent]) -> None:
+def test_pooled_vectors_have_the_union_of_their_cells_as_region(load: Load, pages: list[PageContent]) -> None:
     whole = load("colqwen2").encode_pages(pages[:1])[0]
     encoder = load("colqwen2", pool_factor=3)
     pooled = encoder.encode_pages(pages[:1])[0]
@@ -200,12 +202,12 @@ def test_pooled_vectors_stand_on_the_union_of_their_cells(load: Load, pages: lis
     assert image.sum() // 4 <= kept.sum() <= image.sum() // 3
     np.testing.assert_allclose(np.linalg.norm(pooled.vectors, axis=1), 1, atol=1e-5)
     boxes = pooled.regions[kept]
-    for cell in whole.regions[image]:  # every cell of the page lies under one of them
+    for cell in whole.regions[image]:  # every cell of the page is inside one of them
         inside = (boxes[:, :2] <= cell[:2] + 1e-6).all(axis=1) & (boxes[:, 2:] >= cell[2:] - 1e-6).all(axis=1)
         assert inside.any()
 
 
-def test_bidirectional_lets_the_first_word_see_the_last(load: Load) -> None:
+def test_bidirectional_lets_the_first_word_attend_to_the_last(load: Load) -> None:
     def first(encoder: VisionEncoder, text: str) -> Vectors:
         return np.asarray(encoder.encode_queries([text])[0].vectors[0])
 
@@ -263,19 +265,19 @@ def test_a_batch_halves_when_memory_runs_out_and_no_page_is_lost(caplog: pytest.
         return [f"page {i}" for i in batch]
 
     budget = TokenBudget(800)
-    assert budget.run([100] * 9, compute) == [f"page {i}" for i in range(9)]
+    assert budget.run_batches([100] * 9, compute) == [f"page {i}" for i in range(9)]
     assert tried == [8, 4, 2, 2, 2, 2, 1]
     assert budget.tokens == 200
     assert "from now on at most 4" in caplog.text
     with pytest.raises(torch.OutOfMemoryError):
-        TokenBudget(10).run([50], lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+        TokenBudget(10).run_batches([50], lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError()))
 
 
 def test_batches_are_sized_by_their_longest_row() -> None:
     assert TokenBudget(100).batches([10, 90, 30, 40, 20, 300]) == [[5], [1], [3, 2], [4, 0]]
 
 
-def test_pages_expected_are_prepared_ahead_and_forgotten_when_they_fail(
+def test_expected_pages_are_prepared_ahead_and_their_number_is_limited(
     load: Load, pages: list[PageContent]
 ) -> None:
     encoder = load("colqwen2")
@@ -288,20 +290,20 @@ def test_pages_expected_are_prepared_ahead_and_forgotten_when_they_fail(
     assert len(encoder._expected) == 256
 
 
-def test_gemma_is_not_given_an_attention_that_changes_its_vectors(folder: Folder) -> None:
+def test_gemma_with_an_attention_that_changes_its_vectors_is_an_error(folder: Folder) -> None:
     with pytest.raises(ModelBroken, match="set attn: sdpa"):
         colvision.load(
             configs.ColVision(family="colgemma3", model=str(folder("colgemma3")), attn="flash_attention_2")
         )
 
 
-def test_vectors_that_are_no_numbers_are_an_error(
+def test_vectors_that_are_not_finite_are_an_error(
     load: Load, pages: list[PageContent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = load("colqwen2")
     broken = torch.full((1, 400, 128), torch.nan)
     monkeypatch.setattr(encoder._family, "forward", lambda batch, items: (broken, None))
-    with pytest.raises(ValueError, match="no numbers in float32"):
+    with pytest.raises(ValueError, match="not finite in float32"):
         encoder.encode_pages(pages[:1])
 
 
@@ -310,7 +312,7 @@ def copied(source: Path, target: Path) -> Path:
     return target
 
 
-def test_weights_that_do_not_fit_are_refused_by_name(folder: Folder, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_an_error_with_their_names(folder: Folder, tmp_path: Path) -> None:
     def broken(path: Path, family: str = "colqwen2") -> str:
         with pytest.raises(ModelBroken) as caught:
             colvision.load(configs.ColVision(family=family, model=str(path), device="cpu", dtype="float32"))  # type: ignore[arg-type]
@@ -320,9 +322,9 @@ def test_weights_that_do_not_fit_are_refused_by_name(folder: Folder, tmp_path: P
     weights = safetensors.torch.load_file(renamed / "model.safetensors")
     weights["custom_text_prog.weight"] = weights.pop("custom_text_proj.weight")
     safetensors.torch.save_file(weights, renamed / "model.safetensors", metadata={"format": "pt"})
-    said = broken(renamed)
-    assert "1 missing (custom_text_proj.weight)" in said
-    assert "1 left over (custom_text_prog.weight)" in said
+    message = broken(renamed)
+    assert "1 missing (custom_text_proj.weight)" in message
+    assert "1 left over (custom_text_prog.weight)" in message
 
     reshaped = copied(folder("colqwen2"), tmp_path / "reshaped")
     weights = safetensors.torch.load_file(reshaped / "model.safetensors")
@@ -333,7 +335,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(folder: Folder, tmp_path: P
     cut = copied(folder("colqwen2"), tmp_path / "cut")
     whole = (cut / "model.safetensors").read_bytes()
     (cut / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    assert f"{cut / 'model.safetensors'} is no whole weight file" in broken(cut)
+    assert f"{cut / 'model.safetensors'} is not a complete weight file" in broken(cut)
 
     without = copied(folder("colqwen2"), tmp_path / "without")
     (without / "model.safetensors").unlink()
@@ -345,7 +347,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(folder: Folder, tmp_path: P
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_pages_and_questions_from_many_threads_at_once(
+def test_pages_and_questions_can_be_encoded_from_many_threads_at_once(
     name: str, load: Load, pages: list[PageContent]
 ) -> None:
     encoder = load(name)
@@ -360,7 +362,7 @@ def test_pages_and_questions_from_many_threads_at_once(
             np.testing.assert_allclose(answer.result()[0].vectors, expected, atol=2e-6)
 
 
-def test_models_of_the_hub_are_read_from_its_cache_and_named_by_their_commit(
+def test_models_of_the_hub_are_loaded_from_its_cache_and_named_by_their_commit(
     folder: Folder, tmp_path: Path
 ) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -371,7 +373,7 @@ def test_models_of_the_hub_are_read_from_its_cache_and_named_by_their_commit(
     script = (
         "import configs.settings as c, retrieval.encoders as e, sys\n"
         "s = c.ColVision(family='colqwen2', model='tiny/colqwen2', device='cpu', revision=sys.argv[1] or None)\n"
-        "print(e.load(s).fingerprint)"
+        "print(e.load_encoder(s).fingerprint)"
     )
 
     def run(revision: str) -> "subprocess.CompletedProcess[str]":
@@ -388,7 +390,7 @@ def test_models_of_the_hub_are_read_from_its_cache_and_named_by_their_commit(
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_renamed_or_cut_weight_file_is_refused_for_every_family(
+def test_a_renamed_weight_or_a_truncated_file_is_an_error_for_every_family(
     name: str, folder: Folder, tmp_path: Path
 ) -> None:
     import retrieval.encoders
@@ -401,26 +403,26 @@ def test_a_renamed_or_cut_weight_file_is_refused_for_every_family(
     with pytest.raises(ModelBroken, match=r"1 missing \(.*layers\.1\..*1 left over \(of_another_model"):
         retrieval.encoders.load_encoder(settings_for(name, path))
     (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:-1])
-    with pytest.raises(ModelBroken, match=r"model\.safetensors is no whole weight file"):
+    with pytest.raises(ModelBroken, match=r"model\.safetensors is not a complete weight file"):
         retrieval.encoders.load_encoder(settings_for(name, path))
 
 
-def test_a_device_or_an_attention_that_is_not_here_is_an_error_and_never_another(
+def test_a_device_or_an_attention_that_this_machine_lacks_is_an_error_and_never_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DeviceMissing, match=r"asks for cuda:1, and torch .* sees no CUDA GPU"):
-        checkpoints.place("cuda:1", "bfloat16", "auto")
-    assert str(checkpoints.place("auto", "bfloat16", "auto")) == "bfloat16, sdpa attention, on cpu"
+    with pytest.raises(DeviceMissing, match=r"asks for cuda:1, but torch .* finds no CUDA GPU"):
+        checkpoints.choose_placement("cuda:1", "bfloat16", "auto")
+    assert str(checkpoints.choose_placement("auto", "bfloat16", "auto")) == "bfloat16, sdpa attention, on cpu"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="flash-attn is not installed"):
-        checkpoints.place("cpu", "bfloat16", "flash_attention_2")
-    monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: object()
-    )  # installed, as far as one can tell
+        checkpoints.choose_placement("cpu", "bfloat16", "flash_attention_2")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())  # as if it were installed
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert checkpoints.place("cuda", "bfloat16", "auto").attention == "flash_attention_2"
-    assert checkpoints.place("cuda", "float32", "auto").attention == "sdpa"
-    with pytest.raises(DeviceMissing, match="there are 1 GPUs"):
-        checkpoints.place("cuda:1", "bfloat16", "auto")
+    assert checkpoints.choose_placement("cuda", "bfloat16", "auto").attention == "flash_attention_2"
+    assert checkpoints.choose_placement("cuda", "float32", "auto").attention == "sdpa"
+    with pytest.raises(DeviceMissing, match="this machine has 1 GPUs") as missing:
+        checkpoints.choose_placement("cuda:1", "bfloat16", "auto")
+    assert "set device" not in missing.value.message  # readers of the web page cannot change the profile
+    assert missing.value.remedy == "set device: cuda:0, or device: auto"

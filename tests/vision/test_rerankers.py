@@ -1,4 +1,4 @@
-"""The vision-language cross-encoders, on tiny checkpoints from disk, against their published recipes."""
+"""The vision-language cross-encoders on tiny checkpoints from disk, compared with their published recipes."""
 
 import os
 import shutil
@@ -18,6 +18,7 @@ from rerankers.features import FeatureCache
 from rerankers.vision import VisionReranker
 from retrieval.errors import ModelBroken, RerankerFailed
 from retrieval.types import PageContent, Reranker
+from retrieval.work_notes import WorkNotes
 from tests.vision import tiny
 from tests.vision.conftest import Folder, content
 
@@ -34,6 +35,14 @@ def load(kind: str, path: Path, **more: Any) -> VisionReranker:
     loaded = rerankers.load_reranker(KINDS[kind].model_validate(given))  # type: ignore[arg-type]
     assert isinstance(loaded, VisionReranker)
     return loaded
+
+
+def scored(reranker: VisionReranker, pages: list[PageContent]) -> tuple[list[float], str]:
+    """Returns the scores for QUERY, and the notes on the work."""
+    work = WorkNotes()
+    with work.collecting():
+        scores = reranker.score(QUERY, pages)
+    return scores, str(work)
 
 
 NOTHING_KEPT = configs.Cache(memory_mb=0)
@@ -56,25 +65,23 @@ def test_a_page_scores_the_same_alone_and_among_others(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_kept_features_change_no_score_and_save_the_vision_tower(
+def test_cached_features_change_no_score_and_the_vision_tower_does_not_run_again(
     kind: str, folder: Folder, pages: list[PageContent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = load(kind, folder(kind), cache=NOTHING_KEPT).score(QUERY, pages)
     disk = configs.Cache(memory_mb=0, disk_mb=64, folder=str(tmp_path))
     for cache in (configs.Cache(memory_mb=64), disk):
         reranker = load(kind, folder(kind), cache=cache)
-        assert reranker.score(QUERY, pages) == fresh
-        assert reranker.take_note() == "features of 0 of 3 pages were known"
-        monkeypatch.setattr(type(reranker.core), "get_image_features", None)  # not called again
-        assert reranker.score(QUERY, pages) == fresh
-        assert reranker.take_note() == "features of 3 of 3 pages were known"
+        assert scored(reranker, pages) == (fresh, "features of 0 of 3 pages were cached")
+        monkeypatch.setattr(type(reranker.core), "get_image_features", None)  # an error if it were called
+        assert scored(reranker, pages) == (fresh, "features of 3 of 3 pages were cached")
         monkeypatch.undo()
     another = load(kind, folder(kind), cache=disk)  # as after a restart
-    assert another.score(QUERY, pages) == fresh
-    assert another.take_note() == "features of 3 of 3 pages were known"
+    assert scored(another, pages) == (fresh, "features of 3 of 3 pages were cached")
     other_budget = load(kind, folder(kind), cache=disk, max_visual_tokens=16)
-    assert other_budget.score(QUERY, pages) != fresh
-    assert other_budget.take_note() == "features of 0 of 3 pages were known"
+    scores, note = scored(other_budget, pages)
+    assert scores != fresh
+    assert note == "features of 0 of 3 pages were cached"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -163,12 +170,14 @@ def test_jina_m0_scores_as_published_whatever_the_names_of_its_weights(
     assert load("jina_m0", published).score(QUERY, pages) == pytest.approx(expected, abs=1e-5)
 
 
-def test_jina_m0_with_known_pages_reads_only_the_question(folder: Folder, pages: list[PageContent]) -> None:
+def test_jina_m0_scores_the_same_with_cached_pages(folder: Folder, pages: list[PageContent]) -> None:
     reranker = load("jina_m0", folder("jina_m0"), prefix_mb=64)
+    work = WorkNotes()
     for query in (QUERY, "net margin", "%!? of what"):
         expected = m0_expected(folder("jina_m0"), pages, query)
-        assert reranker.score(query, pages) == pytest.approx(expected, abs=1e-5)
-    assert reranker.take_note().endswith("whole pages: features of 6 of 9 pages were known")
+        with work.collecting():
+            assert reranker.score(query, pages) == pytest.approx(expected, abs=1e-5)
+    assert str(work) == ("keys and values of 6 of 9 pages were cached; features of 0 of 3 pages were cached")
     part = load("jina_m0", folder("jina_m0"), prefix_mb=64)
     part.score(QUERY, pages[1:2])
     assert part.score(QUERY, pages) == pytest.approx(m0_expected(folder("jina_m0"), pages, QUERY), abs=1e-5)
@@ -184,7 +193,9 @@ def test_special_tokens_in_a_question_are_not_obeyed(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_that_do_not_fit_are_refused_by_name(kind: str, folder: Folder, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_an_error_with_their_names(
+    kind: str, folder: Folder, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(folder(kind), broken)
     weights = safetensors.torch.load_file(broken / "model.safetensors")
@@ -197,11 +208,11 @@ def test_weights_that_do_not_fit_are_refused_by_name(kind: str, folder: Folder, 
         load(kind, broken)
     data = (broken / "model.safetensors").read_bytes()
     (broken / "model.safetensors").write_bytes(data[:-100])
-    with pytest.raises(ModelBroken, match="no whole weight file"):
+    with pytest.raises(ModelBroken, match="not a complete weight file"):
         load(kind, broken)
 
 
-def test_a_checkpoint_without_its_chat_template_is_refused(folder: Folder, tmp_path: Path) -> None:
+def test_a_checkpoint_without_its_chat_template_is_an_error(folder: Folder, tmp_path: Path) -> None:
     kind = "mono_qwen2_vl"
     bare = tmp_path / "bare"
     shutil.copytree(folder(kind), bare)
@@ -211,7 +222,7 @@ def test_a_checkpoint_without_its_chat_template_is_refused(folder: Folder, tmp_p
         load(kind, bare)
 
 
-def test_what_a_licence_forbids_is_said_when_the_model_is_loaded(
+def test_a_licence_for_non_commercial_use_is_noted_when_the_model_is_loaded(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from retrieval.models import checkpoints
@@ -246,7 +257,7 @@ def test_a_cross_encoder_of_texts(tmp_path: Path) -> None:
     expected = CrossEncoder(str(tmp_path), device="cpu").predict([(QUERY, text) for text in texts])
     reranker = st(tmp_path, reads="text")
     assert reranker.score(QUERY, [page(text) for text in texts]) == pytest.approx(expected.tolist(), abs=1e-5)
-    with pytest.raises(ModelBroken, match="no images: set reads: text"):
+    with pytest.raises(ModelBroken, match="but no images: set reads: text"):
         st(tmp_path, reads="image")
 
 
@@ -278,7 +289,7 @@ def test_a_cross_encoder_of_page_images(folder: Folder, pages: list[PageContent]
     assert st(path).score(QUERY, pages) == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-def test_a_cross_encoder_whose_template_knows_no_query_and_document_is_refused(
+def test_a_cross_encoder_whose_template_does_not_handle_query_and_document_is_an_error(
     folder: Folder, tmp_path: Path
 ) -> None:
     path = image_cross_encoder(folder("qwen3_vl"), tmp_path / "st", tiny.QWEN_CHAT)
@@ -286,7 +297,7 @@ def test_a_cross_encoder_whose_template_knows_no_query_and_document_is_refused(
         st(path)
 
 
-def test_qwen3_vl_asks_as_published_whatever_template_the_checkpoint_carries(
+def test_qwen3_vl_uses_the_published_prompt_whatever_the_checkpoints_template_is(
     folder: Folder, pages: list[PageContent], tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
@@ -297,18 +308,18 @@ def test_qwen3_vl_asks_as_published_whatever_template_the_checkpoint_carries(
     assert load("qwen3_vl", other).score(QUERY, pages) == pytest.approx(same, abs=1e-5)
 
 
-def test_mono_qwen2_vl_with_a_template_that_hides_the_question_is_refused(
+def test_mono_qwen2_vl_with_a_template_without_the_question_is_an_error(
     folder: Folder, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     shutil.copytree(folder("mono_qwen2_vl"), other)
     for path in other.glob("chat_template*"):
         path.write_text("{{ 'nothing of the question' }}")
-    with pytest.raises(ModelBroken, match="does not show the question and the page"):
+    with pytest.raises(ModelBroken, match="does not contain the question and the page"):
         load("mono_qwen2_vl", other)
 
 
-def test_a_device_that_gives_up_or_a_score_that_is_no_number_leaves_the_first_stage_standing(
+def test_a_model_that_fails_or_gives_a_score_that_is_not_finite_raises_reranker_failed(
     folder: Folder, pages: list[PageContent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reranker = load("qwen3_vl", folder("qwen3_vl"))
@@ -328,8 +339,8 @@ def test_a_device_that_gives_up_or_a_score_that_is_no_number_leaves_the_first_st
     with pytest.raises(RerankerFailed, match=r"RuntimeError: RuntimeError"):
         reranker.score(QUERY, pages[:1])
     monkeypatch.undo()
-    monkeypatch.setattr(reranker, "read", lambda hidden: torch.full((len(hidden),), torch.nan))
-    with pytest.raises(RerankerFailed, match="no number in float32"):
+    monkeypatch.setattr(reranker, "probabilities", lambda hidden: torch.full((len(hidden),), torch.nan))
+    with pytest.raises(RerankerFailed, match="not finite in float32: set dtype: bfloat16"):
         reranker.score(QUERY, pages)
 
 
@@ -340,8 +351,8 @@ def page_features(value: float, kib: int = 256) -> dict[str, torch.Tensor]:
     return {"pooled": torch.full((kib * 512,), value, dtype=torch.bfloat16)}
 
 
-def test_the_cache_keeps_to_its_memory_and_drops_what_was_used_longest_ago() -> None:
-    cache = FeatureCache(memory_mb=1)  # four of 256 KiB
+def test_the_cache_stays_within_its_memory_and_evicts_the_least_recently_used_page() -> None:
+    cache = FeatureCache(memory_mb=1)  # four pages of 256 KiB
     for k in range(4):
         cache.put(f"{k}", page_features(k))
     assert cache.get("0") is not None
@@ -355,7 +366,7 @@ def test_the_cache_keeps_to_its_memory_and_drops_what_was_used_longest_ago() -> 
     assert cache.get("4") is not None
 
 
-def test_the_cache_on_disk_outlives_the_process_and_bad_files(tmp_path: Path) -> None:
+def test_the_cache_on_disk_survives_a_restart_and_truncated_files(tmp_path: Path) -> None:
     cache = FeatureCache(0, 1, tmp_path)
     for k in range(6):
         cache.put(f"{k}", page_features(k + 0.1))
@@ -372,7 +383,7 @@ def test_the_cache_on_disk_outlives_the_process_and_bad_files(tmp_path: Path) ->
     assert not (tmp_path / "5.safetensors").exists()
 
 
-def test_a_disk_that_fails_costs_no_search(
+def test_scores_are_the_same_if_the_cache_folder_fails(
     folder: Folder, pages: list[PageContent], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = tmp_path / "features"
@@ -382,7 +393,7 @@ def test_a_disk_that_fails_costs_no_search(
     first = reranker.score(QUERY, pages)
     assert reranker.score(QUERY, pages) == first
     assert reranker.score(QUERY, pages) == first
-    assert caplog.text.count("page features are not kept on disk any more") >= 1
+    assert caplog.text.count("page features are no longer cached on disk") >= 1
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     also = load(
@@ -391,7 +402,7 @@ def test_a_disk_that_fails_costs_no_search(
     assert also.score(QUERY, pages) == first
 
 
-def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+def test_old_partial_files_of_killed_processes_are_deleted(tmp_path: Path) -> None:
     old, young = tmp_path / "a.1-1.part", tmp_path / "b.1-1.part"
     for part in (old, young):
         part.write_bytes(b"half")
@@ -401,7 +412,7 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
     assert young.exists()
 
 
-def test_pages_are_told_apart_by_their_image(pages: list[PageContent]) -> None:
+def test_pages_with_the_same_image_have_the_same_key(pages: list[PageContent]) -> None:
     assert len({page.image_key() for page in pages}) == 3
     same = content(pages[0].image(), number=7)
     assert same.image_key() == pages[0].image_key()

@@ -1,4 +1,4 @@
-"""From a PDF to lit pages with models that see the page, and what the command line says of them."""
+"""From a PDF to highlighted pages with models that read page images, and the command line's output about them."""
 
 import subprocess
 import sys
@@ -37,7 +37,9 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("family", "kind"), [("colqwen2", "qwen3_vl"), ("neomme", "jina_m0")])
-def test_ingest_search_rerank_and_light_up(family: str, kind: str, folder: Folder, tmp_path: Path) -> None:
+def test_pages_are_ingested_found_reranked_and_highlighted(
+    family: str, kind: str, folder: Folder, tmp_path: Path
+) -> None:
     pdfs, index = tmp_path / "in", str(tmp_path / "i.lance")
     make_pdf(pdfs / "a.pdf", ["Harbour fees rose in March", "Nothing of note", "Cranes and quays"])
     make_pdf(pdfs / "b.pdf", ["Salaries and pensions", "A table of budgets"])
@@ -54,13 +56,13 @@ def test_ingest_search_rerank_and_light_up(family: str, kind: str, folder: Folde
     )  # fmt: skip
     assert code == 0
     assert f"reranked the first 5 of 5 candidates by {kind}" in " ".join(said.split())
-    assert "features of 0 of 5 pages were known" in " ".join(said.split())
+    assert "features of 0 of 5 pages were cached" in " ".join(said.split())
     assert len(list((tmp_path / "lit").iterdir())) == 5
     with pytest.raises(EncoderMismatch):
         run("search", "harbour", "--index", index, "--profile", "smoke")
 
 
-def test_a_model_that_is_not_here_is_told_with_its_size_and_the_command_that_fetches_it(
+def test_for_a_missing_model_doctor_prints_its_size_and_the_command_that_fetches_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Folder
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -99,7 +101,9 @@ def test_the_shipped_profiles_are_valid_and_their_models_known(name: str) -> Non
 
 
 @pytest.mark.parametrize("library", ["torch", "transformers", "colpali_engine"])
-def test_without_its_libraries_a_profile_says_how_to_get_them(library: str, tmp_path: Path) -> None:
+def test_if_its_libraries_are_missing_a_profile_says_how_to_install_them(
+    library: str, tmp_path: Path
+) -> None:
     script = (
         "import sys\n"
         f"sys.modules[{library!r}] = None\n"  # as if it were not installed

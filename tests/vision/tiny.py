@@ -1,7 +1,7 @@
-"""Tiny random checkpoints of the true architectures, saved to disk as the hub's are: weights, processor, template.
+"""Tiny random checkpoints of the real architectures, saved to disk like the hub's: weights, processor, template.
 
-They are loaded by the same code as real ones. Their scores mean nothing; shapes, geometry, batching, caching and
-loading are all that can be tested with them, and all that is.
+The same code loads them as real ones. Their scores mean nothing; they serve to test shapes, geometry, batching, caching
+and loading.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ NEO_CHAT = (
 
 
 def page(width: int = 425, height: int = 550, seed: int = 0) -> Image.Image:
-    """Lines, like text, and bars, like a chart, on paper that is not quite white."""
+    """Returns the image of a page with lines like text and bars like a chart, on paper that is not quite white."""
     rng = np.random.default_rng(seed)
     image = Image.fromarray(rng.integers(225, 256, (height, width, 3)).astype(np.uint8))
     draw = ImageDraw.Draw(image)
@@ -356,7 +356,7 @@ RERANKERS: dict[str, Callable[[], tuple[Any, Any]]] = {
 
 @cache
 def checkpoint(name: str, root: Path) -> Path:
-    """The folder of the tiny checkpoint of this name, made once under `root`."""
+    """Returns the folder of the tiny checkpoint of this name, which is made once under `root`."""
     folder = root / name
     torch.manual_seed(0)
     model, processor = {**FAMILIES, "neomme": neomme, **RERANKERS}[name]()

@@ -340,7 +340,14 @@ def run_export(
     except ImportError as error:
         raise _extra(error) from error
     texts = [(g.question, g.positive) for g in passage_groups([groups])[:COMPARED]]
-    parity = export(cast(SmallKind, kind), fitted, minilm_folder(minilm), out, texts, ModelFolder(base).path)
+    parity = export(
+        cast(SmallKind, kind),
+        fitted,
+        out,
+        minilm=minilm_folder(minilm),
+        texts=texts,
+        base=ModelFolder(base).path,
+    )
     if as_json:
         terminal.print_json({"out": str(out), **asdict(parity)})
     else:
