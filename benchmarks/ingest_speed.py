@@ -24,6 +24,7 @@ from PIL import Image
 import configs.settings as configs
 import retrieval.encoders
 from benchmarks.ocr import degrade
+from configs.cores import available_cores
 from ingest.pipeline import ingest
 from retrieval.store.store import Store
 
@@ -133,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows[f"scans, {engine}"] = measure(scans, read, options.work / f"{engine}.lance")
     for name, row in rows.items():
         print(f"{name:20}", row)
-    text = json.dumps({"cores": os.cpu_count(), "load before": os.getloadavg()[0], **rows}, indent=1)
+    text = json.dumps({"cores": available_cores(), "load before": os.getloadavg()[0], **rows}, indent=1)
     (RESULTS / "ingest_speed.json").write_text(text + "\n", encoding="utf-8")
 
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import configs.settings as configs
+from configs.cores import available_cores
 from ingest.ocr.engine import check_ocr
 from ingest.workers.messages import (
     PAGES_AT_ONCE,
@@ -51,7 +52,7 @@ def prepare(tasks: Iterable[Task], settings: configs.Ingest) -> Generator[Prepar
     Raises MissingExtra where the OCR engine of the settings is not installed.
     """
     check_ocr(settings.ocr)
-    workers = settings.workers or _cores()
+    workers = settings.workers or available_cores()
     dispatch = _Dispatch(settings, workers)
     thread = threading.Thread(target=dispatch.run, name="folioscope-workers", daemon=True)
     thread.start()
@@ -73,11 +74,6 @@ def prepare(tasks: Iterable[Task], settings: configs.Ingest) -> Generator[Prepar
         dispatch.end()
         thread.join()
         dispatch.close()
-
-
-def _cores() -> int:
-    """Cores that this process may use: a container often has fewer than the machine. macOS does not say which."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(slots=True)
