@@ -25,7 +25,7 @@ from torch import Tensor
 
 from retrieval.recall.gpu_scan import BLOCK, Block, GpuPart
 from retrieval.recall.maxsim import unweighted_query
-from retrieval.recall.parts import Pages
+from retrieval.recall.part import Pages
 from retrieval.types import Vectors
 
 RESULTS = Path(__file__).parent / "results" / "resident.json"

@@ -8,7 +8,8 @@ import numpy as np
 
 import configs.settings as configs
 from retrieval import fuse
-from retrieval.recall.parts import COLUMNS, MemoryPart
+from retrieval.recall.memory_part import MemoryPart
+from retrieval.recall.part import COLUMNS
 from retrieval.recall.planner import Recall
 from retrieval.store.store import Store
 from retrieval.types import Encoder, Filter, Page, QueryEmbedding

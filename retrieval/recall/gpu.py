@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from retrieval.errors import DeviceMissing, MissingExtra, first_line
-from retrieval.recall.parts import NoRoom
+from retrieval.recall.part import NoRoom
 
 STEP = 16
 """Lengths are told to the kernel as multiples of this, so that it is compiled once for all of them."""

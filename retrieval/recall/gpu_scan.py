@@ -20,7 +20,7 @@ from torch import Tensor
 from retrieval.fuse import Scores
 from retrieval.recall import gpu
 from retrieval.recall.maxsim import offsets_of, unweighted_query, weighted
-from retrieval.recall.parts import Mask, NoRoom, Pages, Positions
+from retrieval.recall.part import Mask, NoRoom, Pages, Positions
 from retrieval.store.schema import dequantize, ragged_stored
 from retrieval.types import Document, QueryEmbedding, Vectors
 

@@ -1,10 +1,13 @@
 """Recall, reranking and their decisions, with the encoder that counts words and the reranker that does too."""
 
 import threading
-from collections.abc import Callable, Sequence
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import configs.settings as configs
@@ -13,7 +16,9 @@ from retrieval.confidence import Calibration
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadQuery
 from retrieval.recall.maxsim import maxsim
-from retrieval.recall.planner import Recall
+from retrieval.recall.memory_part import MemoryPart
+from retrieval.recall.part import COLUMNS
+from retrieval.recall.planner import Recall, RecallResult
 from retrieval.search import CACHED_QUERIES, Searcher, reorder
 from retrieval.store.store import Store
 from retrieval.types import Filter, Hit, Page, PageContent
@@ -131,6 +136,140 @@ def test_what_another_process_writes_or_removes_is_seen_at_the_next_search(
     with other.writing():
         other.remove(["n"])
     assert "n.pdf#page=1" not in found(search("brand new zebra").candidates)
+
+
+class SlowReading:
+    """Makes every read of whole documents wait until `go_on` is set, as if there were a great many pages."""
+
+    def __init__(self, store: Store) -> None:
+        self.go_on = threading.Event()
+        self._pages = store.pages
+        store.pages = self._slow  # type: ignore[method-assign]
+
+    def _slow(self, doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        if doc_ids:
+            assert self.go_on.wait(60)
+        return self._pages(doc_ids, columns)
+
+
+def candidates(
+    recall: Recall, encoder: HashingEncoder, text: str, where: Filter | None = None
+) -> RecallResult:
+    return recall.candidates(text, encoder.encode_queries([text])[0], 100, where or Filter())
+
+
+def test_a_search_does_not_wait_long_for_new_documents_and_says_that_they_are_missing(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    recall = Recall(filled, configs.Search(), plan_wait_s=0.05)
+    assert candidates(recall, encoder, "zebra").complete
+    reading = SlowReading(filled)
+    with filled.writing():
+        add_document(filled, encoder, "n.pdf", ["zebra", "zebra"])
+        filled.remove(["s"])
+    meanwhile = candidates(recall, encoder, "zebra pump")
+    assert {hit.page.document for hit in meanwhile.hits} == {"a.pdf"}  # s.pdf is in the plan, but was removed
+    assert not meanwhile.complete
+    note = "2 pages just added or changed could not be searched yet (n.pdf): search again in a moment."
+    assert meanwhile.notes == (note,)
+    assert "exact scan in memory of 5 pages" in meanwhile.stage.note
+    assert ", 2 new pages not searched yet" in meanwhile.stage.note
+    elsewhere = candidates(recall, encoder, "zebra pump", Filter(documents=("a.pdf",)))
+    assert (elsewhere.complete, elsewhere.notes) == (True, ())  # the filter leaves nothing that is missing
+    reading.go_on.set()
+    recall.planner.current(wait_s=None)
+    later = candidates(recall, encoder, "zebra pump")
+    assert (later.complete, later.notes) == (True, ())
+    assert {hit.page.document for hit in later.hits} == {"a.pdf", "n.pdf"}
+
+
+def test_a_document_that_was_read_again_is_not_found_by_what_it_was(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    recall = Recall(filled, configs.Search(), plan_wait_s=0.05)
+    assert candidates(recall, encoder, "scanned").hits[0].page.document == "s.pdf"
+    reading = SlowReading(filled)
+    with filled.writing():
+        add_document(filled, encoder, "s.pdf", ["zebra"], added_at=ADDED.replace(year=2027))
+    meanwhile = candidates(recall, encoder, "scanned")
+    assert "s.pdf" not in {hit.page.document for hit in meanwhile.hits}
+    assert meanwhile.notes[0].startswith("1 page just added or changed could not be searched yet (s.pdf)")
+    reading.go_on.set()
+    recall.planner.current(wait_s=None)
+    assert candidates(recall, encoder, "zebra").hits[0].page.document == "s.pdf"
+
+
+def test_a_reader_sees_the_note_about_pages_that_are_not_searched_yet(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    search = searcher(filled, encoder).search
+    assert search("pump").complete
+    reading = SlowReading(filled)
+    with filled.writing():
+        add_document(filled, encoder, "n.pdf", ["zebra"])
+    result = search("pump")
+    reading.go_on.set()
+    assert not result.complete
+    assert result.notes[0].startswith("1 page just added or changed could not be searched yet (n.pdf)")
+
+
+def test_the_first_search_waits_for_the_vectors_however_long_they_take(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    reading = SlowReading(filled)
+    recall = Recall(filled, configs.Search(), plan_wait_s=0)
+    with ThreadPoolExecutor(3) as pool:
+        searches = [pool.submit(candidates, recall, encoder, "pump") for _ in range(3)]
+        reading.go_on.wait(0.2)
+        assert not any(search.done() for search in searches)
+        reading.go_on.set()
+        assert [len(search.result(30).hits) for search in searches] == [6, 6, 6]
+
+
+def test_an_error_while_vectors_are_read_reaches_the_search_and_the_next_one_tries_again(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    recall, pages = Recall(filled, configs.Search()), filled.pages
+
+    def failing(doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        raise OSError("the disk is gone")
+
+    filled.pages = failing  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="the disk is gone"):
+        candidates(recall, encoder, "pump")
+    filled.pages = pages  # type: ignore[method-assign]
+    assert len(candidates(recall, encoder, "pump").hits) == 6
+
+
+def test_text_is_searched_for_several_readers_at_once(filled: Store, encoder: HashingEncoder) -> None:
+    recall, search_text, together = Recall(filled, configs.Search()), filled.search_text, threading.Barrier(4)
+
+    def waiting(*given: object) -> list[tuple[str, float]]:
+        together.wait(30)  # until four searches are here
+        return search_text(*given)  # type: ignore[arg-type]
+
+    filled.search_text = waiting  # type: ignore[assignment]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda text: candidates(recall, encoder, text), ["pump"] * 4))
+    assert [len(result.hits) for result in results] == [6] * 4
+
+
+def test_reading_vectors_into_memory_takes_little_more_memory_than_they_do(
+    store: Store, encoder: HashingEncoder
+) -> None:
+    words = " ".join(f"word{n}" for n in range(60))
+    with store.writing():
+        for i in range(20):
+            add_document(store, encoder, f"d{i}.pdf", [words] * 64)
+    batches = list(store.pages([d.doc_id for d in store.documents()], COLUMNS))
+    tracemalloc.start()
+    (part,) = MemoryPart.gathered(iter(batches), 2**30)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(part.pages) == 1280
+    assert peak < 1.5 * part.bytes
+    expected = MemoryPart.read(batches[0])
+    assert (part.vectors[: expected.count] == expected.vectors).all()
 
 
 def test_many_small_documents_are_all_scanned(store: Store, encoder: HashingEncoder) -> None:

@@ -211,7 +211,8 @@ class Service:
             self.metrics.counted("failed")
             raise
         self.metrics.searched(result)
-        self._results.put(key, result)
+        if result.complete:
+            self._results.put(key, result)
         yield result
 
     async def with_model(self, query: str, client: str, work: Callable[[], T]) -> T:

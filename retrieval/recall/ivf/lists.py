@@ -16,12 +16,13 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.cores import available_cores
 from retrieval.errors import ModelBroken
 from retrieval.recall.ivf import segment
 from retrieval.recall.ivf.codebook import Codebook, packed
 from retrieval.recall.ivf.segment import Segment
 from retrieval.recall.maxsim import weighted
-from retrieval.recall.threads import CORES, on_all_cores
+from retrieval.recall.threads import on_all_cores
 from retrieval.types import QueryEmbedding, Vectors
 
 LAYOUT = 1
@@ -123,7 +124,7 @@ class InvertedIndex:
             return approximate_scores
         probes = self._probes(shown)
         ends = np.cumsum([0, *map(len, self.segments)])
-        threads = min(CORES, len(vectors))
+        threads = min(available_cores(), len(vectors))
 
         def some(first: int) -> NDArray[np.float32]:
             asked = self._asked(vectors[first::threads], probes)
