@@ -45,7 +45,7 @@ SETTINGS = configs.Search(reference_weight=0)
 
 @pytest.fixture
 def large(tmp_path: Path) -> Store:
-    """600 pages of 8 to 24 vectors in 20 documents, three of 70 to 300, and one without."""
+    """600 pages of 8 to 24 vectors in 20 documents, three pages of 70 to 300 vectors, and one without vectors."""
     store = filled(Store.create(str(tmp_path / "index.lance"), HashingEncoder(dim=DIM).fingerprint))
     rng = np.random.default_rng(5)
     long = [np.concatenate(made(pages, seed=int(rng.integers(99)))) for pages in (5, 9, 18)]
@@ -74,11 +74,11 @@ def note(searching: Recall) -> str:
     return ask(searching, question(0)).stage.note
 
 
-# What is found
+# Results
 
 
 @pytest.mark.parametrize("block", [gpu_scan.BLOCK, 500 * DIM])
-def test_what_is_found_is_exact(large: Store, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+def test_the_result_is_exact(large: Store, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     monkeypatch.setattr(gpu_scan, "BLOCK", block)
     searching = recall_on_gpu(large)
     for seed in range(4):
@@ -100,7 +100,7 @@ def test_filters_come_before_the_cut(large: Store) -> None:
 
 
 def test_pages_that_float16_cannot_tell_apart_come_in_their_true_order(tmp_path: Path) -> None:
-    """All are about equally near, each from another side: rounding the question to float16 changes their order."""
+    """All pages are about equally near, each in another direction: rounding the query to float16 changes the order."""
     store = Store.create(str(tmp_path / "index.lance"), HashingEncoder(dim=DIM).fingerprint)
     rng = np.random.default_rng(2)
     query = QueryEmbedding(unit(rng.standard_normal((6, DIM))), ("w",) * 6, (True,) * 6)
@@ -125,7 +125,7 @@ def test_pages_that_float16_cannot_tell_apart_come_in_their_true_order(tmp_path:
     assert names(ask(recall_on_gpu(store), query, depth)) == exactly(store, query, depth)
 
 
-def test_bytes_are_scanned_in_float16(tmp_path: Path) -> None:
+def test_int8_vectors_are_scanned_in_float16(tmp_path: Path) -> None:
     store = Store.create(str(tmp_path / "index.lance"), HashingEncoder(dim=DIM).fingerprint, "int8")
     with store.writing():
         put(store, "bytes", made(50))
@@ -142,16 +142,16 @@ def test_a_question_without_vectors_is_answered_by_its_words(large: Store) -> No
     assert recall_on_gpu(large).candidates("words", nothing, 5, Filter()).hits
 
 
-def test_many_pages_are_scored_again_in_several_goes(large: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_pages_are_scored_again_in_several_groups(large: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = names(ask(recall_on_gpu(large), question(3), 600))
     monkeypatch.setattr(gpu_scan, "AT_ONCE", 50)
     assert names(ask(recall_on_gpu(large), question(3), 600)) == whole
 
 
-# The parts' life
+# How parts follow the index
 
 
-def test_what_changes_is_seen_and_only_what_is_new_is_read(
+def test_changes_are_seen_and_only_new_documents_are_read(
     large: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searching = recall_on_gpu(large)
@@ -191,7 +191,7 @@ def test_many_small_parts_become_one(large: Store) -> None:
     assert names(ask(searching, question(2), 80)) == exactly(large, question(2), 80)
 
 
-def test_removed_pages_are_passed_over_until_they_are_many(large: Store) -> None:
+def test_removed_pages_are_hidden_until_they_are_many(large: Store) -> None:
     searching = recall_on_gpu(large)
     (before,) = resident(searching)
     with large.writing():
@@ -209,22 +209,22 @@ def test_removed_pages_are_passed_over_until_they_are_many(large: Store) -> None
     assert names(ask(searching, question(1), 70)) == exactly(large, question(1), 70)
 
 
-def test_an_index_that_does_not_fit_is_searched_as_without_a_gpu_and_it_is_told(large: Store) -> None:
+def test_an_index_that_does_not_fit_is_searched_without_the_gpu_and_the_stage_says_why(large: Store) -> None:
     searching = recall_on_gpu(large, gpu_mb=1, recall_ms=0)
     assert note(searching).startswith("exact scan on the GPU of 604 pages")
     with large.writing():
         put(large, "many", made(800, seed=3))  # 12,800 vectors of 40 values: 1.0 MB with what is there
     assert "(more than the 1 MiB of search.gpu_mb; longer than the 0 ms aimed at" in note(searching)
     upkeep.build(large)
-    told = "inverted lists of 1,404 pages (more than the 1 MiB of search.gpu_mb; a scan of"
-    assert note(searching).startswith(told)
+    expected = "inverted lists of 1,404 pages (more than the 1 MiB of search.gpu_mb; a scan of"
+    assert note(searching).startswith(expected)
     with large.writing():
         large.remove(["many"])
     assert note(searching).startswith("exact scan on the GPU of 604 pages, BM25")
     assert searching.planner.bytes_in_memory == 0
 
 
-def test_room_that_removed_pages_take_is_made_before_it_is_refused(large: Store) -> None:
+def test_removed_pages_make_room_before_an_index_is_refused(large: Store) -> None:
     searching = recall_on_gpu(large, gpu_mb=1)
     with large.writing():
         put(large, "many", made(150, seed=3))  # 1.02 MB with what is there
@@ -240,7 +240,7 @@ def full(*_: object) -> Any:
 
 
 @pytest.mark.parametrize("moment", ["moving", "scanning", "scoring again", "warming"])
-def test_a_gpu_that_is_full_is_told_and_tried_again_later(
+def test_a_full_gpu_is_reported_and_tried_again_later(
     large: Store, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     searching = recall_on_gpu(large)
@@ -251,8 +251,8 @@ def test_a_gpu_that_is_full_is_told_and_tried_again_later(
         patch.setattr(torch, name, full) if name else patch.setattr(gpu, "kernel", lambda _: full)
         if moment == "warming":
             searching.warm()
-        told = "exact scan in memory of 604 pages (cpu is full: CUDA out of memory. Tried to allocate 2.00 GiB.), BM25"
-        assert note(searching).startswith(told)
+        reason = "cpu is full: CUDA out of memory. Tried to allocate 2.00 GiB."
+        assert note(searching).startswith(f"exact scan in memory of 604 pages ({reason}), BM25")
         assert names(ask(searching, question(1))) == exactly(large, question(1))
     with large.writing():
         put(large, "one", made(1))
@@ -263,7 +263,7 @@ def test_a_gpu_that_is_full_is_told_and_tried_again_later(
     assert note(searching).startswith("exact scan on the GPU of 606 pages, BM25")
 
 
-def test_what_fits_only_without_what_was_there_before_is_read_afresh(
+def test_an_index_that_fits_only_without_its_earlier_parts_is_read_anew(
     large: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "PARTS_ON_GPU", 1)
@@ -275,7 +275,7 @@ def test_what_fits_only_without_what_was_there_before_is_read_afresh(
     assert note(searching).startswith("exact scan on the GPU of 605 pages, BM25")
 
 
-def test_more_than_the_room_is_refused_before_all_is_read(large: Store) -> None:
+def test_vectors_over_the_limit_are_refused_before_all_are_read(large: Store) -> None:
     batches = large.pages([d.doc_id for d in large.documents()], COLUMNS)
     with pytest.raises(NoRoom):
         GpuPart.gathered(batches, 1_000, CPU)
@@ -329,7 +329,7 @@ def test_no_score_is_farther_off_than_the_slack(seed: int, dim: int, weight: flo
 # The device
 
 
-def test_a_gpu_that_is_not_there_or_cannot_scan_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_and_one_that_cannot_scan_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceMissing, match=r"search\.device is cuda:1, and torch .* sees 0 CUDA GPUs here"):
         gpu.choose_gpu("cuda:1")
     assert gpu.choose_gpu("auto") is None
@@ -337,7 +337,7 @@ def test_a_gpu_that_is_not_there_or_cannot_scan_is_told(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(gpu, "try_gpu", no_compiler)
     with pytest.raises(
-        DeviceMissing, match=r"a first scan there fails: RuntimeError: Failed to find C compiler.*; mend"
+        DeviceMissing, match=r"a first scan there fails: RuntimeError: Failed to find C compiler.*; fix"
     ):
         gpu.choose_gpu("cuda")
     assert gpu_scan_for("auto")[:2] == ("", None)
@@ -358,10 +358,10 @@ def test_the_stage_says_why_auto_scans_on_no_gpu(large: Store) -> None:
     assert note(searching).startswith("exact scan in memory of 604 pages (a first scan there fails), BM25")
 
 
-def test_a_kernel_that_gives_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_gives_wrong_scores_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu.try_gpu(CPU)
     monkeypatch.setattr(gpu, "kernel", lambda _: lambda *given: torch.zeros(1, 1))
-    with pytest.raises(ValueError, match=r"gives \[\[0.0\]\] for a page of which the score is 16"):
+    with pytest.raises(ValueError, match=r"gives \[\[0.0\]\] for a page whose score is 16"):
         gpu.try_gpu(CPU)
 
 
@@ -390,11 +390,15 @@ print("equal")
 
 
 def test_the_kernel_gives_what_its_reference_gives() -> None:
-    """As it is called here, run by Triton's interpreter, in a process of its own: Triton reads the variable once."""
+    """Triton's interpreter runs the kernel as it is called here, in a process of its own: the variable is read once."""
     ended = subprocess.run(
-        [sys.executable, "-c", INTERPRETED], env={**os.environ, "TRITON_INTERPRET": "1"}, cwd=Path(__file__).parents[2],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", INTERPRETED],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ended.stdout.strip() == "equal", ended.stderr[-2000:]
 
 

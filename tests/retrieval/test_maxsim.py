@@ -60,7 +60,7 @@ def test_a_score_does_not_depend_on_the_other_pages() -> None:
     np.testing.assert_allclose(together, alone, rtol=0, atol=2e-5)
 
 
-def test_every_way_of_scoring_reads_the_weights_alike() -> None:
+def test_every_way_of_scoring_uses_the_weights_in_the_same_way() -> None:
     # first vector: best 0.6, times 2; second: best 1, times 0.5; the third has no weight: 1.2 + 0.5
     asked = query([[1, 0], [0, 1], [-1, 0]], [2, 0.5, 0])
     stored = page([0.6, 0.8], [0, 1])
@@ -85,7 +85,7 @@ def test_every_way_of_scoring_reads_the_weights_alike() -> None:
     assert weighted(asked).tolist() == [[2, 0], [0, 0.5]]
 
 
-def test_where_a_reranker_should_read_follows_the_weights() -> None:
+def test_the_regions_for_a_reranker_follow_the_weights() -> None:
     regions = np.array([[0, 0, 0.1, 0.1], [0.5, 0.5, 0.6, 0.6]], np.float32)
     found = PageEmbedding(page([1, 0], [0, 1]), regions)
     assert focus(query([[1, 0], [0, 1]], [2, 1]), found)[0] == pytest.approx((0, 0, 0.1, 0.1))

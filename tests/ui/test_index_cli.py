@@ -67,7 +67,7 @@ def test_the_server_keeps_the_lists_as_the_index_is(filled: Store, encoder: Hash
     keeper = IndexUpkeep(
         filled, configs.Search(recall_ms=0), lambda: heard.append(upkeep.stats(filled).pages), every_s=0.05
     )
-    assert in_words(upkeep.stats(filled)) == "no lists: all pages are scanned"
+    assert in_words(upkeep.stats(filled)) == "no inverted index: all pages are scanned"
     keeper.start()
     try:
         until(lambda: upkeep.stats(filled).pages == 200)
