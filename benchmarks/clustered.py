@@ -1,9 +1,10 @@
-"""A corpus of made-up pages that is as hard for recall as pages of a vision encoder are said to be.
+"""Makes a corpus of synthetic pages that is as hard for recall as pages of a vision encoder are said to be.
 
 Vectors are noisy copies of 5,000 "visual words" around 150 themes in a space that is wider in some directions than in
-others. A document has three of 160 topics, of 40 words each, frequent ones and rare ones; its pages mix the topics and
-have a style of their own and of the document, and 15 to 45% of their vectors are what all pages have (margins, white).
-So a page's mean says next to nothing. A question is some of a page's vectors, far noisier, and a quarter is chaff.
+others. A document has three of 160 topics, of 40 words each, some frequent and some rare; its pages mix the topics and
+have a style of their own and of the document, and 15 to 45% of their vectors are common to all pages (margins, white).
+So a page's mean says next to nothing. A question has some of a page's vectors, with much more noise, and a quarter of
+its vectors have nothing to do with the page.
 """
 
 from collections.abc import Iterator
@@ -20,9 +21,9 @@ from retrieval.types import Vectors
 DIM = 128
 WORDS, COMMON, THEMES, TOPICS, TOPIC_WORDS = 5_000, 40, 150, 160, 40
 PER_DOCUMENT = 12  # pages that share topics and style
-BLOCK = 1_200  # pages made at once, from a seed of their own
+BLOCK = 1_200  # pages that are made at once, from one seed
 COMMON_DIRECTION, STYLE, NOISE = 0.35, 0.25, 0.40
-OWN, ASKED_NOISE, CHAFF = 0.30, 1.1, 0.25
+OWN, QUERY_NOISE, CHAFF = 0.30, 1.1, 0.25
 
 
 def unit(vectors: Vectors) -> Vectors:
@@ -31,13 +32,13 @@ def unit(vectors: Vectors) -> Vectors:
 
 
 def directions(rng: np.random.Generator, count: int) -> Vectors:
-    """(count, DIM) of length 1, of a spectrum that falls off."""
+    """Returns (count, DIM) of length 1, with a decreasing spectrum."""
     spread = 1 / np.sqrt(1 + np.arange(DIM) / 12)
     return unit((rng.standard_normal((count, DIM)) * spread).astype(np.float32))
 
 
 def falling(count: int, power: float) -> NDArray[np.float64]:
-    """Zipf's probabilities."""
+    """Returns Zipf's probabilities (count,)."""
     weights = 1 / np.arange(1, count + 1) ** power
     made: NDArray[np.float64] = weights / weights.sum()
     return made
@@ -45,7 +46,7 @@ def falling(count: int, power: float) -> NDArray[np.float64]:
 
 @cache
 def world() -> tuple[Vectors, Vectors, NDArray[np.int64]]:
-    """(words (WORDS, DIM), the direction that all share (DIM,), topics (TOPICS, TOPIC_WORDS))."""
+    """Returns (words (WORDS, DIM), the direction that all share (DIM,), topics (TOPICS, TOPIC_WORDS))."""
     rng = np.random.default_rng(7)
     themes = directions(rng, THEMES)[rng.integers(0, THEMES, WORDS)]
     words = unit(0.75 * themes + 0.66 * directions(rng, WORDS))
@@ -54,16 +55,16 @@ def world() -> tuple[Vectors, Vectors, NDArray[np.int64]]:
 
 
 def block(first: int, pages: int, per_page: int) -> tuple[NDArray[np.float16], NDArray[np.int32]]:
-    """(vectors (pages, per_page, DIM), the word of each (pages, per_page)) of pages from `first` on."""
+    """Returns (vectors (pages, per_page, DIM), the word of each (pages, per_page)) of pages from `first` on."""
     words, shared, topics = world()
     rng = np.random.default_rng(1_000 + first)
     vectors = np.empty((pages, per_page, DIM), np.float16)
     ids = np.empty((pages, per_page), np.int32)
     for page in range(pages):
         if page % PER_DOCUMENT == 0:
-            own_topics, document_style = rng.choice(TOPICS, 3, replace=False), directions(rng, 1)
+            document_topics, document_style = rng.choice(TOPICS, 3, replace=False), directions(rng, 1)
         empty = round(per_page * rng.uniform(0.15, 0.45))
-        topic = own_topics[rng.choice(3, per_page - empty, p=rng.dirichlet([0.6] * 3))]
+        topic = document_topics[rng.choice(3, per_page - empty, p=rng.dirichlet([0.6] * 3))]
         content = topics[topic, rng.choice(TOPIC_WORDS, per_page - empty, p=falling(TOPIC_WORDS, 0.8))]
         ids[page] = rng.permutation([*rng.choice(COMMON, empty, p=falling(COMMON, 1.0)), *content])
         style = STYLE * (document_style + directions(rng, 1))
@@ -73,7 +74,7 @@ def block(first: int, pages: int, per_page: int) -> tuple[NDArray[np.float16], N
 
 
 def write(folder: Path, pages: int, per_page: int) -> tuple[NDArray[np.float16], NDArray[np.int32]]:
-    """The corpus as two mapped files, made if they are not there; a larger one begins as a smaller one does."""
+    """Returns the corpus as two mapped files, made if they are not there; a larger one begins with the smaller one."""
     paths = [folder / f"{name}-{pages}x{per_page}.npy" for name in ("vectors", "words")]
     if not all(path.exists() for path in paths):
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,8 +85,9 @@ def write(folder: Path, pages: int, per_page: int) -> tuple[NDArray[np.float16],
         counts = [min(BLOCK, pages - first) for first in firsts]
         with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
             made = pool.map(block, firsts, counts, [per_page] * len(counts))
-            for first, (own, own_ids) in zip(firsts, made, strict=True):
-                vectors[first : first + len(own)], ids[first : first + len(own)] = own, own_ids
+            for first, (block_vectors, block_ids) in zip(firsts, made, strict=True):
+                pages_made = slice(first, first + len(block_vectors))
+                vectors[pages_made], ids[pages_made] = block_vectors, block_ids
         for part, path in zip(fresh, paths, strict=True):
             part.rename(path)
     vectors, ids = (np.load(path, mmap_mode="r") for path in paths)
@@ -95,22 +97,24 @@ def write(folder: Path, pages: int, per_page: int) -> tuple[NDArray[np.float16],
 def questions(
     vectors: NDArray[np.float16], ids: NDArray[np.int32], count: int, seed: int = 3
 ) -> Iterator[Vectors]:
-    """(10 to 30, DIM) each: two to five words of one page, said in several vectors each, and chaff."""
+    """Yields questions (10 to 30, DIM): two to five words of one page, in several vectors each, and chaff."""
     words, shared, _ = world()
     rng = np.random.default_rng(seed)
     for _ in range(count):
         page = int(rng.integers(len(vectors)))
         length = int(rng.integers(10, 31))
         chaff = round(length * CHAFF)
-        there = np.unique(ids[page][ids[page] >= COMMON])
-        meant = rng.choice(there, int(rng.integers(2, 6)), replace=False)
-        places = [rng.choice(np.flatnonzero(ids[page] == word)) for word in rng.choice(meant, length - chaff)]
+        on_page = np.unique(ids[page][ids[page] >= COMMON])
+        chosen = rng.choice(on_page, int(rng.integers(2, 6)), replace=False)
+        places = [
+            rng.choice(np.flatnonzero(ids[page] == word)) for word in rng.choice(chosen, length - chaff)
+        ]
         plain = words[ids[page][places]] + COMMON_DIRECTION * shared
-        said = plain + OWN * (vectors[page][places].astype(np.float32) - plain)
-        said += ASKED_NOISE * directions(rng, length - chaff)
+        noisy = plain + OWN * (vectors[page][places].astype(np.float32) - plain)
+        noisy += QUERY_NOISE * directions(rng, length - chaff)
         other = (
             COMMON_DIRECTION * shared
             + 0.5 * words[rng.integers(0, WORDS, chaff)]
             + 0.9 * directions(rng, chaff)
         )
-        yield unit(np.concatenate([said, other])).astype(np.float32)
+        yield unit(np.concatenate([noisy, other])).astype(np.float32)

@@ -1,12 +1,13 @@
-"""One index that grows to a million pages: what building, memory and searching take, and what the lists still find.
+"""Grows one index to a million pages, and measures time, memory and recall of its inverted index at several sizes.
 
     python -m benchmarks.growth --work FOLDER --sizes 62500 250000 1000000
 
-Pages of `benchmarks.clustered` with 64 vectors each (what pooling leaves of a ColPali page's thousand), stored as int8,
-so that a million fit onto a small disk: 64 million vectors, those of 250,000 pages of 256. At each size the lists are
-built anew by `folioscope index build`, a process that may have no more than --build-mb of memory of its own; then the
-same 50 questions are asked, with the vectors of leading pages fetched and in memory. Recall is against exact MaxSim in
-float32 over the stored vectors, which is computed while they are made: nothing but the index is on disk.
+The pages are those of `benchmarks.clustered` with 64 vectors each (what pooling leaves of the thousand of a ColPali
+page), stored as int8, so that a million fit onto a small disk: 64 million vectors, as in 250,000 pages of 256.
+At each size `folioscope index build` builds the inverted index anew, in a process that is limited to --build-mb of
+memory, not counting mapped files; then the same 50 questions are searched, with the vectors for exact scores fetched
+and in memory. Recall is against exact MaxSim in float32 over the stored vectors, which is computed while they are made:
+only the index is on disk.
 """
 
 import argparse
@@ -41,7 +42,7 @@ PER_FILE = 10 * clustered.BLOCK  # pages of a document
 
 
 def files(first: int, last: int) -> Iterator[NDArray[np.float16]]:
-    """The pages from `first` to `last`, a document's at a time: (pages, VECTORS, DIM)."""
+    """Yields the pages from `first` to `last`, one document at a time: (pages, VECTORS, DIM)."""
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         for start in range(first, last, PER_FILE):
             starts = range(start, min(last, start + PER_FILE), clustered.BLOCK)
@@ -50,14 +51,14 @@ def files(first: int, last: int) -> Iterator[NDArray[np.float16]]:
             yield np.concatenate([vectors for vectors, _ in made])
 
 
-def asked() -> list[QueryEmbedding]:
-    """Of the first pages, which every size has."""
+def first_questions() -> list[QueryEmbedding]:
+    """Returns questions about the first pages, which every size has."""
     vectors, ids = clustered.block(0, clustered.BLOCK, VECTORS)
     return [unweighted_query(question) for question in clustered.questions(vectors, ids, QUESTIONS)]
 
 
 def grow(store: Store, places: dict[str, int], last: int, questions: Sequence[QueryEmbedding]) -> Vectors:
-    """Adds pages up to the one before `last`, and their positions by page_id; (questions, added) exact scores."""
+    """Add the pages before `last`, and their positions by page_id. Returns (questions, added) exact scores."""
     scores, regions = [], np.zeros((VECTORS, 4), np.float32)
     with store.writing():
         for vectors in files(len(places), last):
@@ -73,18 +74,18 @@ def grow(store: Store, places: dict[str, int], last: int, questions: Sequence[Qu
 
 
 def built(uri: str, most_mb: int) -> dict[str, float]:
-    """What a build of the lists takes, as a process of its own; `own`: memory that is not of mapped files."""
+    """Measures a build of the inverted index in a process of its own; "own MB" does not count mapped files."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "ui.cli", "index", "build", "--index", uri]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
         resource.prlimit(child.pid, resource.RLIMIT_DATA, (most_mb * 2**20, most_mb * 2**20))
-        process, own, mapped, cpu = psutil.Process(child.pid), 0, 0, 0.0
+        process, private, resident, cpu = psutil.Process(child.pid), 0, 0, 0.0
         while child.poll() is None:
             try:
                 memory, times = process.memory_info(), process.cpu_times()
             except psutil.Error:
                 break
-            own, mapped = max(own, memory.rss - memory.shared), max(mapped, memory.rss)
+            private, resident = max(private, memory.rss - memory.shared), max(resident, memory.rss)
             cpu = times.user + times.system
             time.sleep(0.05)
     if child.wait():
@@ -92,26 +93,30 @@ def built(uri: str, most_mb: int) -> dict[str, float]:
     return {
         "seconds": time.perf_counter() - began,
         "cpu seconds": cpu,
-        "own MB": own / 1e6,
-        "with files MB": mapped / 1e6,
+        "own MB": private / 1e6,
+        "with files MB": resident / 1e6,
     }
 
 
 def row(
     store: Store, places: dict[str, int], questions: Sequence[QueryEmbedding], scores: Vectors, most_mb: int
 ) -> dict[str, Any]:
-    truth = [fuse.best(own, DEPTH).tolist() for own in scores]
+    truth = [fuse.best(row, DEPTH).tolist() for row in scores]
     build = built(store.uri, most_mb)
     stats, pages = upkeep.stats(store), len(places)
     facts: dict[str, Any] = {
-        "pages": pages, "vectors": stats.vectors, "lists": stats.centroids,
+        "pages": pages,
+        "vectors": stats.vectors,
+        "lists": stats.centroids,
         "build": {name: round(value, 1) for name, value in build.items()},
         "build, cpu ms a page": round(1000 * build["cpu seconds"] / pages, 2),
         "lists, bytes a vector": round(stats.bytes / stats.vectors, 1),
-    }  # fmt: skip
-    for name, held in (("fetched", 0), ("in memory", IN_MEMORY_MB)):
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # memory is of searching alone
-            facts[name] = pool.submit(searched, store.uri, places, questions, truth, held).result()
+    }
+    for name, cache_mb in (("fetched", 0), ("in memory", IN_MEMORY_MB)):
+        with ProcessPoolExecutor(
+            1, mp_context=get_context("spawn")
+        ) as pool:  # measures the memory of searches alone
+            facts[name] = pool.submit(searched, store.uri, places, questions, truth, cache_mb).result()
     return facts
 
 
@@ -120,19 +125,19 @@ def searched(
     places: dict[str, int],
     questions: Sequence[QueryEmbedding],
     truth: Sequence[Sequence[int]],
-    held: int,
+    cache_mb: int,
 ) -> dict[str, Any]:
-    """held: MiB for vectors of pages that lists lead to."""
-    ask, recall = ours(Store.open(uri), places, recall_ms=0, exact_mb=held)
+    """Measures searches; cache_mb: MiB for vectors that are scored exactly."""
+    ask, recall = ours(Store.open(uri), places, recall_ms=0, exact_mb=cache_mb)
     before = psutil.Process().memory_info()
-    recall.warm() if held else ask(questions[0])
-    found, times = timed(ask, questions, 2)
+    recall.warm() if cache_mb else ask(questions[0])
+    answers, times = timed(ask, questions, 2)
     memory = psutil.Process().memory_info()
-    own = memory.rss - memory.shared - (before.rss - before.shared)
+    private = memory.rss - memory.shared - (before.rss - before.shared)
     return {
-        **judged(found, truth),
+        **judged(answers, truth),
         **times,
-        "own MB": round(own / 1e6),
+        "own MB": round(private / 1e6),
         "mapped MB": round(memory.shared / 1e6),
     }
 
@@ -143,19 +148,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[62_500, 250_000, 1_000_000], help="pages, rising"
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[62_500, 250_000, 1_000_000],
+        help="numbers of pages, increasing",
     )
     parser.add_argument(
-        "--build-mb", type=int, default=4096, help="MiB of memory that a build may have of its own"
+        "--build-mb",
+        type=int,
+        default=4096,
+        help="MiB of memory that a build may use, not counting mapped files",
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     fingerprint = Fingerprint("benchmark", "clustered", "", clustered.DIM, "", 0)
     place = options.work / "growing.lance"
     if place.exists():
-        raise SystemExit(f"{place} is there already: what it holds is not known, remove it")
+        raise SystemExit(f"{place} exists, and its pages are not known: remove it, or choose another --work")
     store = Store.create(str(place), fingerprint, "int8")
-    questions = asked()
+    questions = first_questions()
     places: dict[str, int] = {}
     scores = np.zeros((len(questions), 0), np.float32)
     rows: list[dict[str, Any]] = []

@@ -1,7 +1,7 @@
-"""Other engines on the vectors that `benchmarks.recall` has written, one a process: python peers.py ENGINE FOLDER
+"""Runs one other engine on the vectors that `benchmarks.recall` has written: python peers.py ENGINE FOLDER
 
-Runs in a Python of its own, which needs numpy, psutil and the engine, and nothing of Folioscope. Prints a JSON line for
-each way to ask: the pages found for each question, milliseconds, and what building took.
+It runs in a Python of its own, which needs numpy, psutil and the engine, and nothing of Folioscope. It prints a JSON
+line for each way of searching: the pages found for each question, milliseconds, and the cost of building.
 """
 
 import json
@@ -17,13 +17,13 @@ import numpy as np
 import psutil
 
 DEPTH = 100
-SECONDS = 20  # of questions a way is given at most; one question at least
-MOST_MB = 14_000  # what is larger is not tried: it would not fit beside the rest
+SECONDS = 20  # after which a way of searching gets no more questions; it gets at least one
+MOST_MB = 14_000  # an engine that would need more is not tried
 
 
 @contextmanager
 def measured() -> Iterator[dict[str, float]]:
-    """Wall and CPU seconds, and by how many MB memory grew at most; its files that are mapped are counted too."""
+    """Measures wall and CPU seconds, and the most MB by which memory grew, including mapped files."""
     facts: dict[str, float] = {}
     process, ended = psutil.Process(), threading.Event()
     base = peak = process.memory_info().rss

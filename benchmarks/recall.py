@@ -1,16 +1,16 @@
-"""The first stage against exact MaxSim and against other engines, all on the same vectors, in one run.
+"""Compares the first stage with exact MaxSim and with other engines, all on the same vectors, in one run.
 
     python -m benchmarks.recall --work FOLDER --sizes 2000x256 10000x256 50000x256 2000x1024 \
         [--words INDEX DATASET] [--peers PYTHON]
 
-Corpora: `benchmarks.clustered` in the sizes asked for (pages x vectors); and, with --words, the stored vectors of an
-index of the `words` encoder with a data set's questions. Every engine is asked for the best 100 of each question; the
-truth is exact MaxSim in float32 over the stored float16 vectors. Peers run in the Python that --peers names (it needs
-lancedb, fast-plaid, colsearch, colbandit, maxsim-cpu, qdrant-client, psutil, torch and nothing of Folioscope), one
-process each, see `benchmarks.peers`.
+The corpora are those of `benchmarks.clustered` in the given sizes (pages x vectors) and, with --words, the stored
+vectors of an index of the `words` encoder with a data set's questions. Every engine returns the best 100 pages of each
+question; the truth is exact MaxSim in float32 over the stored float16 vectors. Peers run in the Python that --peers
+names (it needs lancedb, fast-plaid, colsearch, colbandit, maxsim-cpu, qdrant-client, psutil, torch and nothing of
+Folioscope), one process each, see `benchmarks.peers`.
 
-Ours is `Recall.candidates`, without words, so without BM25, over a real index: once with all vectors of leading pages
-in memory, once with none of them (each page is fetched for each question), once as an exact scan in memory.
+Ours is `Recall.candidates`, without words, so without BM25, over a real index: once with the vectors of all pages in
+memory, once with none of them (each page is fetched for each question), once as an exact scan in memory.
 """
 
 import argparse
@@ -60,7 +60,7 @@ PER_FILE = 120  # pages of a document in the index
 
 
 def fill(uri: Path, vectors: NDArray[np.float16], precision: Precision = "float16") -> Store:
-    """An index of these pages, (pages, n, d), without words or images."""
+    """Returns an index of these pages, (pages, n, d), without words or images; builds it if it is not there."""
     store = Store.create(
         str(uri), Fingerprint("benchmark", "clustered", "", vectors.shape[2], "", 0), precision
     )
@@ -77,30 +77,36 @@ def fill(uri: Path, vectors: NDArray[np.float16], precision: Precision = "float1
 def add(store: Store, doc_id: str, vectors: NDArray[np.float16], regions: Vectors) -> None:
     pending = store.begin(doc_id)
     pages = [Page(doc_id, number, f"{doc_id}.pdf", 612, 792) for number in range(1, len(vectors) + 1)]
-    pending.add([
-        PageRecord(page, (), "text layer", "", PageEmbedding(own.astype(np.float32), regions), b"", b"")
-        for page, own in zip(pages, vectors, strict=True)
-    ])  # fmt: skip
+    pending.add(
+        [
+            PageRecord(
+                page, (), "text layer", "", PageEmbedding(embedding.astype(np.float32), regions), b"", b""
+            )
+            for page, embedding in zip(pages, vectors, strict=True)
+        ]
+    )
     pending.commit(Document(doc_id, f"{doc_id}.pdf", f"made://{doc_id}", len(pages), now()))
 
 
 def exact(
     questions: Sequence[QueryEmbedding], vectors: Stored, offsets: NDArray[np.int64]
 ) -> list[list[int]]:
-    """The best 100 pages of each question by MaxSim; a block of pages is made float32 once for all questions."""
+    """Returns the best 100 pages of each question by MaxSim; widens each block of pages once for all questions."""
     scores = np.empty((len(questions), len(offsets) - 1), np.float32)
     for first in range(0, len(offsets) - 1, 2_000):
-        own = offsets[first : first + 2_001]
-        block = vectors[own[0] : own[-1]].astype(np.float32)
+        ends = offsets[first : first + 2_001]
+        block = vectors[ends[0] : ends[-1]].astype(np.float32)
         for row, question in zip(scores, questions, strict=True):
-            row[first : first + 2_000] = maxsim_ragged(question, block, own - own[0])
+            row[first : first + 2_000] = maxsim_ragged(question, block, ends - ends[0])
     return [fuse.best(row.astype(np.float64), DEPTH).tolist() for row in scores]
 
 
-def judged(found: Sequence[Sequence[int]], truth: Sequence[Sequence[int]]) -> dict[str, float]:
+def judged(answers: Sequence[Sequence[int]], truth: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Returns recall@10 and recall@100, means over the questions."""
+
     def share(depth: int) -> float:
-        pairs = zip(found, truth, strict=True)
-        return round(float(np.mean([len({*f[:depth]} & {*t[:depth]}) / len(t[:depth]) for f, t in pairs])), 4)
+        pairs = zip(answers, truth, strict=True)
+        return round(float(np.mean([len({*a[:depth]} & {*t[:depth]}) / len(t[:depth]) for a, t in pairs])), 4)
 
     return {"recall@10": share(10), "recall@100": share(DEPTH)}
 
@@ -108,7 +114,7 @@ def judged(found: Sequence[Sequence[int]], truth: Sequence[Sequence[int]]) -> di
 def timed(
     ask: Callable[[QueryEmbedding], list[int]], questions: Sequence[QueryEmbedding], rounds: int
 ) -> Any:
-    """(the answers, p50 and p95 of wall milliseconds and the median of CPU's), after one round that is not counted."""
+    """Returns (answers, milliseconds: p50 and p95 of wall time, median of CPU time), after a warm-up."""
     for question in questions[:5]:
         ask(question)
     wall, cpu, answers = [], [], []
@@ -137,18 +143,23 @@ def ours(
 
 
 def our_rows(
-    store: Store, places: dict[str, int], questions: Sequence[QueryEmbedding], truth: Sequence[Sequence[int]],
+    store: Store,
+    places: dict[str, int],
+    questions: Sequence[QueryEmbedding],
+    truth: Sequence[Sequence[int]],
     vectors_mb: int,
-) -> Iterator[dict[str, Any]]:  # fmt: skip
+) -> Iterator[dict[str, Any]]:
     upkeep.drop(store)
     with measured() as build:
         upkeep.build(store)
     stats = upkeep.stats(store)
     yield {
-        "engine": "ours: build", **{name: round(value, 1) for name, value in build.items()},
+        "engine": "ours: build",
+        **{name: round(value, 1) for name, value in build.items()},
         "cpu ms a page": round(1000 * build["cpu seconds"] / len(places), 2),
-        "bytes a page": round(stats.bytes_per_page), "centroids": stats.centroids,
-    }  # fmt: skip
+        "bytes a page": round(stats.bytes_per_page),
+        "centroids": stats.centroids,
+    }
     ways: dict[str, dict[str, Any]] = {
         "ours: lists, vectors in memory": {"recall_ms": 0, "exact_mb": 2 * vectors_mb},
         "ours: lists, vectors fetched": {"recall_ms": 0, "exact_mb": 0},
@@ -160,38 +171,43 @@ def our_rows(
         ask, recall = ours(store, places, **settings)
         with measured() as load:
             recall.warm()
-        found, facts = timed(ask, questions, 1 if "scan" in name else 2)
-        yield {"engine": name, **judged(found, truth), **facts, "loaded in s": round(load["seconds"], 1)}
+        answers, facts = timed(ask, questions, 1 if "scan" in name else 2)
+        yield {"engine": name, **judged(answers, truth), **facts, "loaded in s": round(load["seconds"], 1)}
 
 
 def peer_rows(
     folder: Path, truth: Sequence[Sequence[int]], options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    """An engine that has no answer within its time is not asked about the next corpus."""
+    """Yields the rows of each peer; an engine without an answer in its time is not tried on the next corpus."""
     for name in list(options.engines):
         command = [options.peers, str(Path(__file__).parent / "peers.py"), name, str(folder)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              env={**os.environ, "TQDM_DISABLE": "1"}) as peer:  # fmt: skip
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TQDM_DISABLE": "1"},
+        ) as peer:
             try:
-                output, trouble = peer.communicate(timeout=options.limit)
+                output, errors = peer.communicate(timeout=options.limit)
             except subprocess.TimeoutExpired:
                 peer.kill()
                 output, _ = peer.communicate()
-                trouble = f"ended after {options.limit:g} s"
+                errors = f"ended after {options.limit:g} s"
         rows = [json.loads(line) for line in output.splitlines() if line.startswith('{"engine"')]
         for row in rows:
-            found = row.pop("found", None)
-            yield row | (judged(found, truth[: len(found)]) if found else {})
+            answers = row.pop("found", None)
+            yield row | (judged(answers, truth[: len(answers)]) if answers else {})
         if not rows:
             options.engines.remove(name)
         if peer.returncode:
-            yield {"engine": name, "failed": (trouble.strip().splitlines() or ["no message"])[-1][:200]}
+            yield {"engine": name, "failed": (errors.strip().splitlines() or ["no message"])[-1][:200]}
 
 
 def share(
     folder: Path, vectors: Stored, offsets: NDArray[np.int64], questions: Sequence[QueryEmbedding]
 ) -> None:
-    """What the peers are given: plain files. A question's weights are put into its vectors, which MaxSim allows."""
+    """Write the files that peers read. A question's weights are put into its vectors, which MaxSim allows."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "offsets.npy", offsets)
     if not (folder / "vectors.npy").exists():
@@ -201,9 +217,14 @@ def share(
 
 
 def compared(
-    title: str, store: Store, pages: Sequence[Page], vectors: Stored, offsets: NDArray[np.int64],
-    questions: Sequence[QueryEmbedding], options: argparse.Namespace,
-) -> dict[str, Any]:  # fmt: skip
+    title: str,
+    store: Store,
+    pages: Sequence[Page],
+    vectors: Stored,
+    offsets: NDArray[np.int64],
+    questions: Sequence[QueryEmbedding],
+    options: argparse.Namespace,
+) -> dict[str, Any]:
     truth = exact(questions, vectors, offsets)
     places = {page.page_id: at for at, page in enumerate(pages)}
     rows = []
@@ -229,7 +250,7 @@ def made(size: str, options: argparse.Namespace) -> dict[str, Any]:
     pages, per_page = map(int, size.split("x"))
     vectors, ids = clustered.write(options.work, pages, per_page)
     store = fill(options.work / f"made-{size}.lance", vectors)
-    asked = [unweighted_query(question) for question in clustered.questions(vectors, ids, QUESTIONS)]
+    questions = [unweighted_query(question) for question in clustered.questions(vectors, ids, QUESTIONS)]
     in_order = [
         Page(f"{first:016x}", number + 1, "")
         for first in range(0, pages, PER_FILE)
@@ -237,9 +258,9 @@ def made(size: str, options: argparse.Namespace) -> dict[str, Any]:
     ]
     flat = vectors.reshape(-1, clustered.DIM)
     offsets = np.arange(pages + 1) * per_page
-    result = compared(size, store, in_order, flat, offsets, asked, options)
-    result["rows"] += list(byte_rows(size, vectors, in_order, asked, options))
-    result["rows"].append(while_written(store, vectors, in_order, asked))
+    result = compared(size, store, in_order, flat, offsets, questions, options)
+    result["rows"] += list(byte_rows(size, vectors, in_order, questions, options))
+    result["rows"].append(while_written(store, vectors, in_order, questions))
     return result
 
 
@@ -259,10 +280,11 @@ def write_on(uri: str, vectors: NDArray[np.float16], added: int) -> None:
 def while_written(
     store: Store, vectors: NDArray[np.float16], pages: Sequence[Page], questions: Sequence[QueryEmbedding]
 ) -> dict[str, Any]:
-    """Milliseconds of a search while another process adds a tenth of the corpus a second time, and the lists follow.
+    """Times searches while another process adds a tenth of the corpus again, and the inverted index is refreshed.
 
-    Every added page equals one that is there. An answer is wrong where two twins have unlike scores, where a page is
-    gone, and where the twin of a page that leads the last one is missing though it was committed before the question.
+    Every added page equals one that is in the index. An answer is wrong if two twins have different scores, if a page
+    is not in the index, or if the twin of a page that scores higher than the last one is missing, although it was
+    committed before the question. An incomplete answer, which says so, may lack twins.
     """
     recall = Recall(store, configs.Search(reference_weight=0, recall_ms=0, exact_mb=4_000, device="cpu"))
     recall.warm()
@@ -277,44 +299,53 @@ def while_written(
     following = threading.Thread(target=follow)
     following.start()
     wall: list[float] = []
-    wrong = 0
+    wrong = incomplete = 0
     writer.start()
     while writer.is_alive():
-        listed = {d.doc_id for d in store.documents()}
+        committed = {d.doc_id for d in store.documents()}
         question = questions[len(wall) % len(questions)]
         began = time.perf_counter()
-        hits = recall.candidates("", question, DEPTH, Filter()).hits
+        result = recall.candidates("", question, DEPTH, Filter())
         wall.append(time.perf_counter() - began)
+        hits = result.hits
+        incomplete += not result.complete
         scores: dict[tuple[str, int], set[float]] = {}
         for hit in hits:
             scores.setdefault((hit.page.doc_id[-13:], hit.page.number), set()).add(hit.scores["vectors"])
-        wrong += sum(max(own) - min(own) > 1e-4 for own in scores.values())
-        wrong += sum(hit.page.doc_id not in listed and not store.has(hit.page.doc_id) for hit in hits)
-        there_too = {hit.page.page_id for hit in hits}
-        for hit in hits:
+        wrong += sum(max(twins) - min(twins) > 1e-4 for twins in scores.values())
+        wrong += sum(hit.page.doc_id not in committed and not store.has(hit.page.doc_id) for hit in hits)
+        page_ids = {hit.page.page_id for hit in hits}
+        for hit in hits if result.complete else ():
             twin = f"new{hit.page.doc_id[-13:]}"
             leads = hit.scores["vectors"] > hits[-1].scores["vectors"] + 1e-4
-            wrong += leads and twin in listed and f"{twin}#{hit.page.number}" not in there_too
+            wrong += leads and twin in committed and f"{twin}#{hit.page.number}" not in page_ids
     writer.join()
     ended.set()
     following.join()
-    there = len(store.documents()) - before
+    new_documents = len(store.documents()) - before
     with store.writing():
         store.remove([d.doc_id for d in store.documents() if d.doc_id.startswith("new")])
     row = {
-        "engine": "ours: lists, while another process writes", "asked": len(wall), "wrong": wrong,
-        "pages added": there * PER_FILE, "p50 ms": round(1000 * float(np.median(wall)), 1),
+        "engine": "ours: lists, while another process writes",
+        "asked": len(wall),
+        "wrong": wrong,
+        "incomplete": incomplete,
+        "pages added": new_documents * PER_FILE,
+        "p50 ms": round(1000 * float(np.median(wall)), 1),
         "p95 ms": round(1000 * float(np.percentile(wall, 95)), 1),
-    }  # fmt: skip
+    }
     print(json.dumps(row), flush=True)
     return row
 
 
 def byte_rows(
-    size: str, vectors: NDArray[np.float16], pages: Sequence[Page], questions: Sequence[QueryEmbedding],
+    size: str,
+    vectors: NDArray[np.float16],
+    pages: Sequence[Page],
+    questions: Sequence[QueryEmbedding],
     options: argparse.Namespace,
-) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """The same with int8 in the index, against the truth of float16."""
+) -> Iterator[dict[str, Any]]:
+    """Yields the same measurements with int8 in the index, against the truth of float16."""
     stores = [
         fill(options.work / f"made-{size}{end}.lance", vectors, kind) for end, kind in PRECISIONS.items()
     ]
@@ -324,11 +355,11 @@ def byte_rows(
     truth, store = exact(questions, flat, offsets), stores[1]
     upkeep.build(store)
     places = {page.page_id: at for at, page in enumerate(pages)}
-    for name, held in (("in memory", flat.nbytes // 2**20 + 1), ("fetched", 0)):
-        ask, recall = ours(store, places, recall_ms=0, exact_mb=held)
+    for name, cache_mb in (("in memory", flat.nbytes // 2**20 + 1), ("fetched", 0)):
+        ask, recall = ours(store, places, recall_ms=0, exact_mb=cache_mb)
         recall.warm()
-        found, facts = timed(ask, questions, 2)
-        row = {"engine": f"ours: lists, int8 vectors {name}", **judged(found, truth), **facts}
+        answers, facts = timed(ask, questions, 2)
+        row = {"engine": f"ours: lists, int8 vectors {name}", **judged(answers, truth), **facts}
         row |= {"bytes a page, float16": round(sizes[0]), "bytes a page, int8": round(sizes[1])}
         print(json.dumps(row), flush=True)
         yield row

@@ -1,15 +1,15 @@
-"""The scan on a GPU: exact MaxSim over all pages' vectors in its memory, beside what else could be done there.
+"""Measures the scan on a GPU: exact MaxSim over all pages' vectors in its memory, compared with two alternatives.
 
 For each size, in one run: ours (`retrieval.recall.gpu_scan`: the fused kernel over every page, then float64 for those
-that may be among the best 100), the same by padded products in torch (what colpali-engine's `score_multi_vector` does,
-in float16, a chunk of pages at a time), and the floor, which is the time to read the vectors once at the speed of a
-copy measured just before. Recall is against float64 over the same vectors. Nothing is read from an index.
+that may be among the best 100), the same by padded products in torch (as colpali-engine's `score_multi_vector` does, in
+float16, a chunk of pages at a time), and the floor, which is the time to read the vectors once at the speed of a copy
+that is measured just before. Recall is against float64 over the same vectors. No index is read.
 
     python -m benchmarks.resident                                                      on a GPU
-    python -m benchmarks.resident --device cpu --sizes 200x16x128 --out FILE           only to see that it runs
+    python -m benchmarks.resident --device cpu --sizes 200x16x128 --out FILE           only to check that it runs
 
-Needs torch, late-interaction-kernels, numpy, pyarrow, pillow, threadpoolctl and snowballstemmer, and nothing else of
-Folioscope's requirements.
+It needs torch, late-interaction-kernels, numpy, pyarrow, pillow, threadpoolctl and snowballstemmer, and no other
+requirements of Folioscope.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from retrieval.recall.gpu_scan import BLOCK, Block, GpuPart
 from retrieval.recall.maxsim import unweighted_query
-from retrieval.recall.parts import Pages
+from retrieval.recall.part import Pages
 from retrieval.types import Vectors
 
 RESULTS = Path(__file__).parent / "results" / "resident.json"
@@ -39,14 +39,14 @@ SIZES = (
     "10000x768x320",
 )
 WORDS, OF_A_PAGE = 5_000, 40
-NOISE, ASKED_NOISE = 0.5, 1.0  # as long as the vector itself is 1
-QUESTIONS, ASKED = 30, 20
+NOISE, QUERY_NOISE = 0.5, 1.0  # lengths, compared with 1 of the vector itself
+QUESTIONS, QUERY_VECTORS = 30, 20
 CHUNK = 1_000  # pages that torch's products take at once
 COPIED = 2**31  # bytes
 
 
 def corpus(pages: int, per_page: int, dim: int, device: torch.device) -> tuple[GpuPart, list[Vectors]]:
-    """Pages of noisy copies of 40 words each, made where they stay, and questions: noisier ones of a page's words."""
+    """Returns pages of noisy copies of 40 words each, made on the device, and queries, which are noisier copies."""
     generator = torch.Generator(device).manual_seed(0)
 
     def random(*shape: int) -> Tensor:
@@ -55,31 +55,33 @@ def corpus(pages: int, per_page: int, dim: int, device: torch.device) -> tuple[G
 
     words = random(WORDS)
     blocks: list[Block] = []
-    asked: list[Vectors] = []
-    a_block = max(1, BLOCK // (per_page * dim))
-    for first in range(0, pages, a_block):
-        count = min(a_block, pages - first)
-        own = torch.randint(WORDS, (count, OF_A_PAGE), generator=generator, device=device)
+    queries: list[Vectors] = []
+    per_block = max(1, BLOCK // (per_page * dim))
+    for first in range(0, pages, per_block):
+        count = min(per_block, pages - first)
+        page_words = torch.randint(WORDS, (count, OF_A_PAGE), generator=generator, device=device)
         halves = torch.empty(count, per_page, dim, dtype=torch.float16, device=device)
-        for some in range(0, count, CHUNK):  # float32 beside it would take twice as much
-            part = own[some : some + CHUNK]
+        for start in range(0, count, CHUNK):  # all of it in float32 would take twice the memory besides
+            part = page_words[start : start + CHUNK]
             chosen = torch.randint(OF_A_PAGE, (len(part), per_page), generator=generator, device=device)
             vectors = words[part.gather(1, chosen)] + NOISE * random(len(part), per_page)
-            halves[some : some + CHUNK] = torch.nn.functional.normalize(vectors, dim=-1)
+            halves[start : start + CHUNK] = torch.nn.functional.normalize(vectors, dim=-1)
         if not first:
-            meant = words[own[torch.arange(QUESTIONS, device=device) % count, :ASKED]]
-            said = torch.nn.functional.normalize(meant + ASKED_NOISE * random(QUESTIONS, ASKED), dim=-1)
-            asked = list(said.cpu().numpy())
+            originals = words[page_words[torch.arange(QUESTIONS, device=device) % count, :QUERY_VECTORS]]
+            noisy = torch.nn.functional.normalize(
+                originals + QUERY_NOISE * random(QUESTIONS, QUERY_VECTORS), dim=-1
+            )
+            queries = list(noisy.cpu().numpy())
         lengths = np.full(count, per_page, np.int64)
         blocks.append(Block.of(halves.view(-1, dim), lengths, first + np.arange(count)))
     none = np.zeros(pages, np.int32)
     place = Pages(("made",), none, none, np.zeros((pages, 2), np.float32), none > 0)
-    return GpuPart(place, tuple(blocks), device), asked
+    return GpuPart(place, tuple(blocks), device), queries
 
 
-def by_products(part: GpuPart, per_page: int, asked: Vectors, kind: torch.dtype) -> Tensor:
-    """(pages,) MaxSim, with all similarities of a chunk of pages in memory."""
-    query = torch.from_numpy(asked).to(part.device, kind)
+def by_products(part: GpuPart, per_page: int, vectors: Vectors, kind: torch.dtype) -> Tensor:
+    """Returns (pages,) MaxSim, with all similarities of a chunk of pages in memory."""
+    query = torch.from_numpy(vectors).to(part.device, kind)
     scores = []
     for block in part.blocks:
         for pages in block.vectors.view(-1, per_page, query.shape[1]).split(CHUNK):
@@ -88,11 +90,13 @@ def by_products(part: GpuPart, per_page: int, asked: Vectors, kind: torch.dtype)
     return torch.cat(scores)
 
 
-def timed(ask: Callable[[Vectors], Any], asked: Sequence[Vectors], device: torch.device) -> dict[str, float]:
-    """p50 and p95 in ms, after one question that is not counted."""
-    ask(asked[0])
+def timed(
+    ask: Callable[[Vectors], Any], queries: Sequence[Vectors], device: torch.device
+) -> dict[str, float]:
+    """Returns p50 and p95 in ms, after one query that is not counted."""
+    ask(queries[0])
     wall = []
-    for question in asked:
+    for question in queries:
         began = time.perf_counter()
         ask(question)
         if device.type == "cuda":
@@ -102,7 +106,7 @@ def timed(ask: Callable[[Vectors], Any], asked: Sequence[Vectors], device: torch
 
 
 def copied_a_second(device: torch.device) -> float:
-    """Bytes that a copy on the device reads, a second."""
+    """Returns the bytes per second that a copy on the device reads and writes."""
     size = COPIED if device.type == "cuda" else 2**26
     source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
@@ -112,7 +116,7 @@ def copied_a_second(device: torch.device) -> float:
 
 def row(size: str, device: torch.device, bytes_a_second: float) -> dict[str, Any]:
     pages, per_page, dim = map(int, size.split("x"))
-    part, asked = corpus(pages, per_page, dim, device)
+    part, queries = corpus(pages, per_page, dim, device)
     every = np.ones(pages, np.bool_)
     candidates: list[int] = []
 
@@ -124,7 +128,7 @@ def row(size: str, device: torch.device, bytes_a_second: float) -> dict[str, Any
         exact = part.maxsim(query, shortlist, scores, {})
         return [int(at) for at in shortlist[np.argsort(-exact, kind="stable")[:DEPTH]]]
 
-    def theirs(question: Vectors) -> list[int]:
+    def by_torch(question: Vectors) -> list[int]:
         return [
             int(at) for at in by_products(part, per_page, question, torch.float16).topk(DEPTH).indices.cpu()
         ]
@@ -134,20 +138,25 @@ def row(size: str, device: torch.device, bytes_a_second: float) -> dict[str, Any
 
     began = time.perf_counter()
     part.warm()
-    facts = {"pages": pages, "vectors a page": per_page, "dimensions": dim, "GB": round(part.bytes / 1e9, 2),
-             "warmed in s": round(time.perf_counter() - began, 1)}  # fmt: skip
-    few = asked[:10]
+    facts = {
+        "pages": pages,
+        "vectors a page": per_page,
+        "dimensions": dim,
+        "GB": round(part.bytes / 1e9, 2),
+        "warmed in s": round(time.perf_counter() - began, 1),
+    }
+    few = queries[:10]
     true = [truth(question) for question in few]
 
-    def share(found: Callable[[Vectors], list[int]]) -> float:
+    def share(search: Callable[[Vectors], list[int]]) -> float:
         pairs = zip(few, true, strict=True)
         return round(
-            float(np.mean([len(best & set(found(question))) / len(best) for question, best in pairs])), 4
+            float(np.mean([len(best & set(search(question))) / len(best) for question, best in pairs])), 4
         )
 
     measured = {
-        "ours": timed(ours, asked, device) | {"recall@100": share(ours)},
-        "torch, float16": timed(theirs, asked, device) | {"recall@100": share(theirs)},
+        "ours": timed(ours, queries, device) | {"recall@100": share(ours)},
+        "torch, float16": timed(by_torch, queries, device) | {"recall@100": share(by_torch)},
     }
     floor = round(1000 * part.bytes / bytes_a_second, 3)
     return facts | measured | {"pages scored again": int(np.median(candidates)), "floor, ms": floor}
@@ -159,11 +168,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--sizes", nargs="+", default=SIZES, help="pages x vectors of a page x dimensions")
-    parser.add_argument("--out", type=Path, help="needed where no GPU is measured")
+    parser.add_argument("--out", type=Path, help="required without a GPU")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
     if device.type != "cuda" and not options.out:
-        parser.error("without a GPU this measures nothing of worth: --out FILE, beside the results")
+        parser.error(
+            "without a GPU the times mean nothing: give --out FILE, so that they do not replace the results"
+        )
     out = options.out or RESULTS
     bytes_a_second = copied_a_second(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a processor, by the reference"

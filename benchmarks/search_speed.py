@@ -1,8 +1,7 @@
-"""How fast is a query over many pages: first stage, and the whole with reranking; side by side with a plain scan.
+"""Measures a search over many pages, the first stage alone and with reranking, side by side with a plain scan.
 
-The index is made of the samples' own pages, as many as asked for: each is a mixture of two sample pages with its
-vectors perturbed, so that lengths, vocabulary and near ties are real. The plain scan is numpy without blocks
-or threads over the same vectors in memory.
+The index has --pages pages, each a mixture of two pages of the samples with perturbed vectors, so that lengths,
+vocabulary and near ties are real. The plain scan is numpy without blocks or threads over the same vectors in memory.
 
     python -m benchmarks.search_speed --pages 10000 --work FOLDER
 """
@@ -53,16 +52,16 @@ def grow(
 def grown(
     rng: np.random.Generator, page: Page, contents: Sequence[PageContent], embeddings: Sequence[PageEmbedding]
 ) -> PageRecord:
-    one, other = rng.integers(0, len(contents), 2)
+    first, second = rng.integers(0, len(contents), 2)
     words = (
-        contents[one].words[: len(contents[one].words) // 2]
-        + contents[other].words[len(contents[other].words) // 2 :]
+        contents[first].words[: len(contents[first].words) // 2]
+        + contents[second].words[len(contents[second].words) // 2 :]
     )
-    vectors = embeddings[one].vectors
+    vectors = embeddings[first].vectors
     vectors = vectors + rng.standard_normal(vectors.shape).astype(np.float32) * 0.5 / vectors.shape[1] ** 0.5
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return PageRecord(
-        page, words, "text layer", "", PageEmbedding(vectors, embeddings[one].regions), b"", b""
+        page, words, "text layer", "", PageEmbedding(vectors, embeddings[first].regions), b"", b""
     )
 
 

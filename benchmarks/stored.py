@@ -1,9 +1,10 @@
-"""What fewer bytes a page cost: recall and time of exact MaxSim over what is stored, beside exact over float16.
+"""Measures what storing fewer bytes a page costs in recall and time, compared with exact MaxSim over float16.
 
     python -m benchmarks.stored --work FOLDER
 
-Pages of `benchmarks.clustered` with 256 vectors. int8 as `ingest.vectors` stores it; one bit a dimension as a sign,
-with the question in float32; pooled by colpali-engine's hierarchical clustering, as an encoder's `pool_factor` does.
+The pages are those of `benchmarks.clustered` with 256 vectors. int8 is stored as `ingest.vectors` does; one bit a
+dimension is a sign, with the question in float32; pooling is colpali-engine's hierarchical clustering, as an encoder's
+`pool_factor` does it.
 """
 
 import argparse
@@ -27,8 +28,8 @@ from retrieval.types import QueryEmbedding, Vectors
 
 RESULTS = Path(__file__).parent / "results" / "stored.json"
 PER_PAGE = 256
-Kept = Callable[[Vectors], tuple[Vectors, float]]
-"""A page's vectors -> what can be scored of what is stored of them, and its bytes."""
+Compress = Callable[[Vectors], tuple[Vectors, float]]
+"""A page's vectors -> the vectors that are scored, as restored from what is stored, and the bytes stored."""
 
 
 def halves(page: Vectors) -> tuple[Vectors, float]:
@@ -50,10 +51,12 @@ def pooled(page: Vectors, factor: int) -> tuple[Vectors, float]:
     return vectors.astype(np.float16).astype(np.float32), 2 * vectors.size
 
 
-WAYS: dict[str, Kept] = {
-    "float16": halves, "int8": in_bytes, "one bit a dimension": bits,
+WAYS: dict[str, Compress] = {
+    "float16": halves,
+    "int8": in_bytes,
+    "one bit a dimension": bits,
     **{f"float16, pool_factor {factor}": partial(pooled, factor=factor) for factor in (2, 3, 4)},
-}  # fmt: skip
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,26 +70,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stored, ids = clustered.write(options.work, 2_000, PER_PAGE)
     pages = list(stored[: options.pages].astype(np.float32))
     made = clustered.questions(stored[: options.pages], ids[: options.pages], QUESTIONS)
-    asked = [unweighted_query(question) for question in made]
+    queries = [unweighted_query(question) for question in made]
     truth: list[list[int]] = []
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        for name, keep in WAYS.items():
-            kept = list(pool.map(keep, pages, chunksize=20))
-            vectors = np.concatenate([page for page, _ in kept])
-            offsets = offsets_of(np.array([len(page) for page, _ in kept]))
+        for name, compress in WAYS.items():
+            compressed = list(pool.map(compress, pages, chunksize=20))
+            vectors = np.concatenate([page for page, _ in compressed])
+            offsets = offsets_of(np.array([len(page) for page, _ in compressed]))
 
             def ask(
                 question: QueryEmbedding, vectors: Vectors = vectors, offsets: Any = offsets
             ) -> list[int]:
                 scores = maxsim_ragged(question, vectors, offsets)
-                found: list[int] = fuse.best(scores.astype(np.float64), DEPTH).tolist()
-                return found
+                best: list[int] = fuse.best(scores.astype(np.float64), DEPTH).tolist()
+                return best
 
-            found, times = timed(ask, asked, 2)
-            truth = truth or found
-            size = round(sum(size for _, size in kept) / len(kept))
-            rows.append({"stored": name, "bytes a page": size, **judged(found, truth), **times})
+            answers, times = timed(ask, queries, 2)
+            truth = truth or answers
+            size = round(sum(size for _, size in compressed) / len(compressed))
+            rows.append({"stored": name, "bytes a page": size, **judged(answers, truth), **times})
             print(json.dumps(rows[-1]), flush=True)
     result = {"pages": options.pages, "vectors a page": PER_PAGE, "rows": rows}
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

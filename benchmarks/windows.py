@@ -1,6 +1,6 @@
-"""How many windows of a page the small reranker should read: speed, and what the ranking loses.
+"""Measures how many windows of a page the small reranker should read: its speed, and what the ranking loses.
 
-The first stage's own vectors choose the windows of a page that are worth reading (`PageContent.focus`). Beside it,
+The first stage's own vectors choose the windows of a page that are worth reading (`PageContent.focus`). For comparison,
 the same reranker reads every window of every page. Both sides rank the same candidates in one run.
 
     python -m benchmarks.windows DATA_SET --index FOLDER --within
@@ -25,13 +25,13 @@ from retrieval.store.store import Store
 
 RESULTS = Path(__file__).parent / "results"
 EVERY = 10_000
-"""More windows than any page has."""
+"""The number of windows that stands for all: no page has as many."""
 PAGES = 20
 ROWS = 200
 
 
 def windows_a_second(reranker: TextReranker) -> float:
-    """Rows of 128 pieces through the model, on all cores: the median of five rounds."""
+    """Returns the rows of 128 pieces that the model reads in a second, on all cores: the median of five rounds."""
     rng = np.random.default_rng(0)
     rows = [[CLS, *rng.integers(1000, 30_000, PAIR - 2).tolist(), SEP] for _ in range(ROWS)]
     seconds = []
@@ -49,11 +49,11 @@ def measured(
     encoder = retrieval.encoders.load_encoder(settings.encoder)
     search = settings.search.model_copy(update={"rerank": PAGES, "depth": 2 * replay.FIRST})
     searcher = Searcher(store, encoder, reranker, search)
-    spending = replay.RerankPolicy(search.text_weight, search.rerank_weight, PAGES)
-    observed = list(replay.observe(dataset, searcher, within=within))
-    replayed = replay.replay(dataset, observed, spending)
-    alone = replay.replay(dataset, observed, replay.RerankPolicy(search.text_weight, 100.0, PAGES))
-    seconds = [one.page_s * pages for one, pages in zip(observed, replayed.read, strict=True)]
+    policy = replay.RerankPolicy(search.text_weight, search.rerank_weight, PAGES)
+    judged = list(replay.observe(dataset, searcher, within=within))
+    replayed = replay.replay(dataset, judged, policy)
+    alone = replay.replay(dataset, judged, replay.RerankPolicy(search.text_weight, 100.0, PAGES))
+    seconds = [candidates.page_s * pages for candidates, pages in zip(judged, replayed.read, strict=True)]
     return {
         "nDCG@10": replayed.values,
         "alone": float(alone.values.mean()),
@@ -76,23 +76,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dataset, store = evaluate.read_dataset(options.dataset), Store.open(options.index)
     reranker = rerankers.load_reranker(settings.reranker)
     assert isinstance(reranker, TextReranker)
-    found: dict[str, Any] = {"windows of 128 pieces a second": round(windows_a_second(reranker), 1)}
-    print(f"{found['windows of 128 pieces a second']} windows of 128 pieces a second")
+    results: dict[str, Any] = {"windows of 128 pieces a second": round(windows_a_second(reranker), 1)}
+    print(f"{results['windows of 128 pieces a second']} windows of 128 pieces a second")
     sides = {"every": EVERY, "1": 1, "2": 2, "3": 3}
     values: dict[str, Any] = {}
     for name, windows in sides.items():
         row = measured(dataset, store, settings, windows, options.within)
         values[name] = row.pop("nDCG@10")
         p = evaluate.paired_p(values["every"].tolist(), values[name].tolist())
-        found[name] = {
+        results[name] = {
             "nDCG@10": round(100 * float(values[name].mean()), 2),
             "reranker alone": round(100 * row["alone"], 2),
             "p against every": round(p, 3),
             "top 20, ms p50": round(row["p50 ms"]),
             "top 20, ms p95": round(row["p95 ms"]),
         }
-        print(f"{name:>6} windows a page: {found[name]}", flush=True)
-    (RESULTS / f"{options.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(f"{name:>6} windows a page: {results[name]}", flush=True)
+    (RESULTS / f"{options.name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Combining scores that have different scales: per query, over the pages at hand."""
+"""Combines scores of different scales, for each query over its candidate pages."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ Scores = NDArray[np.float64]
 
 
 def z_scores(scores: Scores) -> Scores:
-    """Each score's distance from the mean in standard deviations; all 0 where the scores do not differ."""
+    """Returns each score's distance from the mean in standard deviations; all 0 if the scores do not differ."""
     deviation = scores.std() if len(scores) else 0.0
     if deviation < 1e-9:
         return np.zeros_like(scores)
@@ -16,17 +16,17 @@ def z_scores(scores: Scores) -> Scores:
 
 
 def weighted(first: Scores, second: Scores, weight: float) -> Scores:
-    """(1 - weight) * z(first) + weight * z(second)."""
+    """Returns (1 - weight) * z(first) + weight * z(second)."""
     return (1 - weight) * z_scores(first) + weight * z_scores(second)
 
 
 def best_first(scores: Scores) -> list[int]:
-    """Positions by falling score; equal scores keep their order."""
+    """Returns the positions by falling score; equal scores keep their order."""
     return [int(i) for i in np.argsort(-scores, kind="stable")]
 
 
 def best(scores: Scores, count: int) -> NDArray[np.int64]:
-    """The first `count` of `best_first`, without putting the others in order."""
+    """Returns the first `count` of `best_first`, without sorting the others."""
     if not 0 < count < len(scores):
         return np.argsort(-scores, kind="stable")[:count]
     least = np.partition(scores, -count)[-count]
@@ -36,7 +36,7 @@ def best(scores: Scores, count: int) -> NDArray[np.int64]:
 
 
 def each_kind(vectors: Scores | None, text: Scores, depth: int) -> tuple[list[int], list[int]]:
-    """The best `depth` positions by vectors alone, and by text alone; arguments as of `first_stage`."""
+    """Returns the best `depth` positions by vectors alone, and by text alone; arguments as in `first_stage`."""
     by_vectors = [] if vectors is None else best_first(vectors)[:depth]
     return by_vectors, [i for i in best_first(text)[:depth] if text[i] > 0]
 
@@ -44,15 +44,15 @@ def each_kind(vectors: Scores | None, text: Scores, depth: int) -> tuple[list[in
 def first_stage(
     vectors: Scores | None, text: Scores, depth: int, text_weight: float, bonus: Scores | None = None
 ) -> tuple[list[int], Scores]:
-    """The best `depth` positions by vectors and text together, best first, and their fused scores in that order.
+    """Returns the best `depth` positions by vectors and text together, best first, and their fused scores.
 
-    vectors (n,) MaxSim, None where the question has no vectors; text (n,) BM25, 0 where a page does not match. Each
-    kind's own best `depth` are pooled, and scaled over that pool. bonus (n,): standard deviations by which a page is
-    lifted after that, for what the question says of its place; a page with one is in the pool.
+    vectors (n,): MaxSim, None if the query has no vectors; text (n,): BM25, 0 for a page that does not match. The pool
+    is the best `depth` of each kind; scores are scaled over it. bonus (n,): standard deviations that are added after
+    that, for pages at a place which the query names; these pages are in the pool too.
     """
     by_vectors, by_text = each_kind(vectors, text, depth)
-    named = [] if bonus is None else np.flatnonzero(bonus).tolist()
-    pool = sorted({*by_vectors, *by_text, *named})
+    with_bonus = [] if bonus is None else np.flatnonzero(bonus).tolist()
+    pool = sorted({*by_vectors, *by_text, *with_bonus})
     if not pool:
         return [], np.zeros(0)
     weight = 1.0 if vectors is None else text_weight
@@ -64,7 +64,7 @@ def first_stage(
 
 
 def second_stage(first: Scores, rerank: Scores, weight: float) -> tuple[list[int], Scores]:
-    """The order of the first len(rerank) candidates by z(first) + weight * z(rerank), and their scores in that order.
+    """Returns the order of the first len(rerank) candidates by z(first) + weight * z(rerank), and the fused scores.
 
     The candidates after them keep their places.
     """
@@ -74,5 +74,5 @@ def second_stage(first: Scores, rerank: Scores, weight: float) -> tuple[list[int
 
 
 def margin(first: Scores) -> float:
-    """By how much the best candidate leads the second, in the first stage's fused score; infinite if it is alone."""
+    """Returns the best candidate's lead over the second in the first stage's fused score; infinite if it is alone."""
     return float(first[0] - first[1]) if len(first) > 1 else float("inf")

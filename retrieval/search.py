@@ -129,7 +129,8 @@ class Searcher:
             (encode_stage, recalled.stage),
             why_not or PENDING,
             recalled.rankings,
-            self._notes(text, embedding, candidates, where),
+            (*recalled.notes, *self._notes(text, embedding, candidates, where)),
+            recalled.complete,
         )
         if why_not is not None:
             yield self._ruled(first)

@@ -266,6 +266,8 @@ class SearchResult:
     """Each kind of first-stage evidence by itself, best first: 'vectors' (MaxSim), 'text' (BM25)."""
     notes: tuple[str, ...] = ()
     """What the reader should know, in words: an unread script, a filter that matches no page."""
+    complete: bool = True
+    """False if pages that were just added are not searched yet: such a result must not be cached."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Do the lists find what exact search finds? Both are asked the same questions, over the whole index."""
+"""Compares the inverted index with exact search: both answer the same questions, over the whole index."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -8,18 +8,22 @@ import numpy as np
 
 import configs.settings as configs
 from retrieval import fuse
-from retrieval.recall.parts import COLUMNS, MemoryPart
+from retrieval.recall.memory_part import MemoryPart
+from retrieval.recall.part import COLUMNS
 from retrieval.recall.planner import Recall
 from retrieval.store.store import Store
 from retrieval.types import Encoder, Filter, Page, QueryEmbedding
 
 DEEP = 100
-SPAN = (4, 12)  # words of a page that are asked for
+SPAN = (4, 12)  # words of a page that make a question
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """recall_10, recall_100: shares of the exact best 10 and 100 pages that the lists lead to, means over questions."""
+    """How much of exact search's result the inverted index finds.
+
+    recall_10, recall_100: shares of the exact best 10 and 100 pages, means over the questions.
+    """
 
     questions: int
     pages: int
@@ -29,7 +33,7 @@ class Agreement:
 
 
 def sample_queries(store: Store, encoder: Encoder, count: int) -> list[QueryEmbedding]:
-    """Questions made of a few words in a row from pages chosen at random, as this encoder encodes questions."""
+    """Returns encoded questions, each made of a few consecutive words of a page chosen at random."""
     documents = store.documents()
     rng = random.Random(0)
     pages = [Page(d.doc_id, number, d.name) for d in documents for number in range(1, d.pages + 1)]
@@ -48,7 +52,10 @@ def measure_agreement(
     questions: Sequence[QueryEmbedding],
     on_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Agreement:
-    """One pass over all vectors for all questions; `on_progress` hears how many pages of how many have been read."""
+    """Compares the inverted index with exact search, which reads all vectors once for all questions.
+
+    on_progress: called with the number of pages read, and of all pages.
+    """
     documents = {d.doc_id: d for d in store.documents()}
     best: list[dict[str, float]] = [{} for _ in questions]
     done, total = 0, sum(d.pages for d in documents.values())
@@ -66,9 +73,9 @@ def measure_agreement(
     shares = []
     for query, exact in zip(questions, best, strict=True):
         hits = recall.candidates("", query, DEEP, Filter()).rankings["vectors"]
-        found = [page.page_id for page in hits]
+        ranking = [page.page_id for page in hits]
         truth = list(exact)
-        shares.append([len({*found[:k]} & {*truth[:k]}) / max(1, len(truth[:k])) for k in (10, DEEP)])
+        shares.append([len({*ranking[:k]} & {*truth[:k]}) / max(1, len(truth[:k])) for k in (10, DEEP)])
     mean = np.array(shares).reshape(-1, 2).mean(axis=0) if shares else np.ones(2)
     worst = min((share[1] for share in shares), default=1.0)
     return Agreement(len(questions), total, float(mean[0]), float(mean[1]), worst)

@@ -1,4 +1,4 @@
-"""The GPU on which vectors are scanned: whether there is one that can, and how the kernel is launched on it."""
+"""Chooses the GPU that scans vectors, checks that it can, and launches the kernel on it."""
 
 import threading
 from collections.abc import Iterator
@@ -9,16 +9,16 @@ from typing import Any
 import torch
 
 from retrieval.errors import DeviceMissing, MissingExtra, first_line
-from retrieval.recall.parts import NoRoom
+from retrieval.recall.part import NoRoom
 
 STEP = 16
-"""Lengths are told to the kernel as multiples of this, so that it is compiled once for all of them."""
+"""The kernel gets lengths rounded up to multiples of this, so that it is compiled once for all of them."""
 _LAUNCHING = threading.Lock()
-"""Triton's search for the best settings is not made for several threads."""
+"""Triton's search for the best settings is not safe in several threads."""
 
 
 def choose_gpu(device: str) -> torch.device | None:
-    """Where vectors are kept for `search.device`, after a first scan there; None for "auto" where there is no GPU.
+    """Returns the GPU that `search.device` names, after a first scan there; None for "auto" if there is no GPU.
 
     Raises DeviceMissing, MissingExtra.
     """
@@ -40,20 +40,20 @@ def choose_gpu(device: str) -> torch.device | None:
     except Exception as error:
         why = f"{type(error).__name__}: {first_line(error).rstrip('.')}"
         raise DeviceMissing(
-            f"search.device is {device}, and a first scan there fails: {why}; mend that (Triton needs a C compiler and "
+            f"search.device is {device}, and a first scan there fails: {why}; fix that (Triton needs a C compiler and "
             "Python's headers), or set search.device: cpu"
         ) from error
     return chosen
 
 
 def try_gpu(device: torch.device) -> None:
-    """One page is scanned. Raises whatever the kernel, its compiler or the GPU have against it."""
-    one = torch.ones(1, STEP, dtype=torch.float16, device=device)
+    """Scan one page. Raises any error of the kernel, its compiler or the GPU, and ValueError for a wrong score."""
+    vector = torch.ones(1, STEP, dtype=torch.float16, device=device)
     ends = torch.tensor([0, 1], dtype=torch.int32, device=device)
     with launching(device):
-        found = kernel(device)(one, one, ends, ends, STEP, STEP).tolist()
-    if found != [[STEP]]:
-        raise ValueError(f"the kernel gives {found} for a page of which the score is {STEP}")
+        scores = kernel(device)(vector, vector, ends, ends, STEP, STEP).tolist()
+    if scores != [[STEP]]:
+        raise ValueError(f"the kernel gives {scores} for a page whose score is {STEP}")
 
 
 def gpu_name(device: torch.device) -> str:
@@ -62,13 +62,14 @@ def gpu_name(device: torch.device) -> str:
 
 @contextmanager
 def launching(device: torch.device) -> Iterator[None]:
-    """One thread at a time, and Triton's launches go to `device`."""
+    """Makes Triton launch on `device`, for one thread at a time."""
     with _LAUNCHING, torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         yield
 
 
 @contextmanager
 def room(device: torch.device) -> Iterator[None]:
+    """Raises NoRoom instead of the errors that a full GPU gives."""
     try:
         yield
     except RuntimeError as error:  # torch.OutOfMemoryError, or the driver's own, which has another class
@@ -78,13 +79,13 @@ def room(device: torch.device) -> Iterator[None]:
 
 
 def kernel(device: torch.device) -> Any:
-    """(question, vectors, ends of each, most vectors of each) -> (questions, pages) float32."""
+    """Returns the kernel: (query, vectors, ends of each, most vectors of each) -> (queries, pages) float32."""
     if device.type == "cuda":
         from late_interaction_kernels import maxsim_varlen
 
         return maxsim_varlen
     from late_interaction_kernels.reference import maxsim_reference_varlen
 
-    return lambda question, vectors, ends, page_ends, *_: maxsim_reference_varlen(
-        question, vectors, ends, page_ends
+    return lambda query, vectors, ends, page_ends, *_: maxsim_reference_varlen(
+        query, vectors, ends, page_ends
     )

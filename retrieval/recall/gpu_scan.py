@@ -1,9 +1,9 @@
-"""Pages whose vectors stay in a GPU's memory: each question is put to all of them there, by a fused kernel.
+"""Pages whose vectors stay in a GPU's memory: a fused kernel scans all of them there.
 
-The kernel (late-interaction-kernels: one launch from vectors to MaxSim, without the similarities in between) reads the
-question in float16. How far that can move any page's score is known for each question, so the pages that may be among
-the best are known too; these are scored again, in float64. What comes back is exact, for vectors that are stored in
-float16; those of bytes are rounded to it first.
+The kernel (late-interaction-kernels: one launch from vectors to MaxSim, which stores no similarities in between) reads
+the query in float16. For each query there is a bound on how far that can move a page's score, so the pages that may be
+among the best are known; these are scored again, in float64. The result is exact for vectors that are stored in
+float16; vectors that are stored as int8 are rounded to float16 first.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,20 +20,20 @@ from torch import Tensor
 from retrieval.fuse import Scores
 from retrieval.recall import gpu
 from retrieval.recall.maxsim import offsets_of, unweighted_query, weighted
-from retrieval.recall.parts import Mask, NoRoom, Pages, Positions
+from retrieval.recall.part import Mask, NoRoom, Pages, Positions
 from retrieval.store.schema import dequantize, ragged_stored
 from retrieval.types import Document, QueryEmbedding, Vectors
 
 BLOCK = 2**29
 """Values of a block, about: 1 GiB. The kernel counts them in 32 bits."""
-WARMED = (16, 32, 64, 128)  # vectors of the questions for which the kernel's best settings are looked for
-AT_ONCE = 2**24  # values scored again in one go: 128 MiB
-DEAD = 0.3  # share of a block's vectors of removed pages, past which it is written anew
+WARMED = (16, 32, 64, 128)  # lengths of the queries for which `warm` has Triton search for the best settings
+AT_ONCE = 2**24  # values that are scored again at once: 128 MiB
+DEAD = 0.3  # share of a block's vectors that belong to removed pages, above which the others are copied
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Pages of about one length: the kernel takes as long for each as for the longest."""
+    """Pages of similar length: the kernel takes as long for each page as for the longest one of its block."""
 
     vectors: Tensor  # (n, d) float16, on the device
     offsets: Positions  # (pages + 1,)
@@ -47,19 +47,19 @@ class Block:
 
     @cached_property
     def longest(self) -> int:
-        """Vectors of its longest page, rounded up."""
-        return _stepped(int(np.diff(self.offsets).max()))
+        """The number of vectors of the longest page, rounded up."""
+        return _rounded_up(int(np.diff(self.offsets).max()))
 
     def select(self, keep: Mask) -> "Block":
-        """Only the pages where `keep` is true, which are some."""
+        """Returns a block of the pages where `keep` is true; there must be at least one."""
         lengths = np.diff(self.offsets)
-        wanted = torch.from_numpy(np.flatnonzero(np.repeat(keep, lengths))).to(self.vectors.device)
-        return Block.of(self.vectors[wanted], lengths[keep], self.rows[keep])
+        positions = torch.from_numpy(np.flatnonzero(np.repeat(keep, lengths))).to(self.vectors.device)
+        return Block.of(self.vectors[positions], lengths[keep], self.rows[keep])
 
 
 @dataclass(frozen=True, eq=False)
 class GpuPart:
-    """`retrieval.recall.part_cache.ResidentPart`, on `device`."""
+    """A `retrieval.recall.part_cache.ResidentPart` on `device`."""
 
     pages: Pages
     blocks: tuple[Block, ...]
@@ -69,28 +69,31 @@ class GpuPart:
     def gathered(
         cls, batches: Iterable[pa.RecordBatch], room: int, device: torch.device
     ) -> "tuple[GpuPart, ...]":
-        """All in one part, or none where there are no pages. Raises NoRoom past `room` bytes, or what the GPU has."""
+        """Returns one part with all pages, or no part if there are no pages.
+
+        Raises NoRoom if the vectors take more than `room` bytes, or more than the GPU has.
+        """
         pages: list[Pages] = []
         blocks: list[Block] = []
         waiting: dict[int, list[tuple[NDArray[Any], NDArray[np.int64], Positions]]] = {}
-        first = held = 0
+        first = size = 0
 
         def move(kind: int) -> None:
-            own = waiting.pop(kind)
-            vectors, lengths, rows = (np.concatenate([part[i] for part in own]) for i in range(3))
+            groups = waiting.pop(kind)
+            vectors, lengths, rows = (np.concatenate([group[i] for group in groups]) for i in range(3))
             with gpu.room(device):
                 blocks.append(Block.of(torch.from_numpy(vectors).to(device), lengths, rows))
 
         for batch in batches:
             stored, offsets = ragged_stored(pa.Table.from_batches([batch])["vectors"])
             halves = dequantize(stored).astype(np.float16) if stored.dtype == np.int8 else stored
-            held += halves.nbytes
-            if held > room:
+            size += halves.nbytes
+            if size > room:
                 raise NoRoom
             pages.append(Pages.read(batch))
-            for kind, lengths, rows, own in _by_length(halves, offsets):
-                waiting.setdefault(kind, []).append((own, lengths, rows + first))
-                if sum(part[0].size for part in waiting[kind]) >= BLOCK:
+            for kind, lengths, rows, vectors in _by_length(halves, offsets):
+                waiting.setdefault(kind, []).append((vectors, lengths, rows + first))
+                if sum(group[0].size for group in waiting[kind]) >= BLOCK:
                     move(kind)
             first += len(pages[-1])
         for kind in list(waiting):
@@ -106,19 +109,19 @@ class GpuPart:
         return sum(len(block.vectors) for block in self.blocks)
 
     def select(self, keep: Mask) -> "GpuPart":
-        """Pages that are not kept are passed over; a block of which they are a large part is written anew."""
+        """Returns this part with the pages hidden where `keep` is false; a block with many of them is copied."""
         gone = np.zeros(len(keep), np.bool_)
         blocks = []
         for block in self.blocks:
-            own = keep[block.rows]
-            dead = int(np.diff(block.offsets)[~own].sum())
+            live = keep[block.rows]
+            dead = int(np.diff(block.offsets)[~live].sum())
             if dead <= DEAD * len(block.vectors):
                 blocks.append(block)
                 continue
-            gone[block.rows[~own]] = True
-            if own.any():
+            gone[block.rows[~live]] = True
+            if live.any():
                 with gpu.room(self.device):
-                    blocks.append(block.select(own))
+                    blocks.append(block.select(live))
         place = np.cumsum(~gone) - 1
         blocks = [replace(block, rows=place[block.rows]) for block in blocks]
         return GpuPart(self.pages.hide(keep).select(~gone), tuple(blocks), self.device)
@@ -132,32 +135,32 @@ class GpuPart:
                 moved = replace(block, rows=block.rows + shift)
                 kinds.setdefault(_kind(block.longest), []).append(moved)
         with gpu.room(self.device):
-            blocks = [one for own in kinds.values() for one in _packed(own)]
+            blocks = [block for same_kind in kinds.values() for block in _packed(same_kind)]
         return GpuPart(Pages.joined([part.pages for part in parts]), tuple(blocks), self.device)
 
     def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
         scores = np.full(len(self.pages), -np.inf, np.float32)
         scores[keep] = 0
-        asked = weighted(query)
-        if not len(asked):
+        vectors = weighted(query)
+        if not len(vectors):
             return scores
         with gpu.room(self.device):
-            halves = torch.from_numpy(asked.astype(np.float16)).to(self.device)
-            ends = torch.tensor([0, len(asked)], dtype=torch.int32, device=self.device)
+            halves = torch.from_numpy(vectors.astype(np.float16)).to(self.device)
+            ends = torch.tensor([0, len(vectors)], dtype=torch.int32, device=self.device)
             with gpu.launching(self.device):
-                kernel, longest = gpu.kernel(self.device), _stepped(len(asked))
-                found = [
+                kernel, longest = gpu.kernel(self.device), _rounded_up(len(vectors))
+                launched = [
                     (block, kernel(halves, block.vectors, ends, block.ends, longest, block.longest)[0])
                     for block in self.blocks
                     if keep[block.rows].any()
                 ]
-            for block, own in found:  # all were begun before the first is waited for
-                scores[block.rows] = own.cpu().numpy()
+            for block, result in launched:  # all were launched before the first is waited for
+                scores[block.rows] = result.cpu().numpy()
         scores[~keep] = -np.inf
         return scores
 
     def shortlist(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
-        """All that may be among the best: a page's true score is no farther from the kernel's than the slack."""
+        """Returns all pages that may be among the best: the kernel's scores are off by at most `slack`."""
         kept = np.flatnonzero(np.isfinite(scores))
         if len(kept) <= depth:
             return kept
@@ -170,23 +173,23 @@ class GpuPart:
     ) -> Scores:
         exact = np.zeros(len(at), np.float64)
         with gpu.room(self.device):
-            asked = torch.from_numpy(weighted(query)).to(self.device, torch.float64)
-            for some in _groups(self._length[at] * asked.shape[1]) if len(asked) else ():
-                own = [self._vectors(int(position)) for position in at[some]]
-                lengths = torch.tensor([len(page) for page in own], device=self.device)
-                similar = torch.cat(own).double() @ asked.T
-                page = torch.repeat_interleave(torch.arange(len(own), device=self.device), lengths)
-                best = similar.new_full((len(own), len(asked)), -torch.inf)
-                best.scatter_reduce_(0, page[:, None].expand_as(similar), similar, "amax")
-                exact[some] = torch.where(lengths > 0, best.sum(dim=1), 0).cpu().numpy()
+            vectors = torch.from_numpy(weighted(query)).to(self.device, torch.float64)
+            for group in _groups(self._length[at] * vectors.shape[1]) if len(vectors) else ():
+                pages = [self._vectors(int(position)) for position in at[group]]
+                lengths = torch.tensor([len(page) for page in pages], device=self.device)
+                similar = torch.cat(pages).double() @ vectors.T
+                page_of = torch.repeat_interleave(torch.arange(len(pages), device=self.device), lengths)
+                best = similar.new_full((len(pages), len(vectors)), -torch.inf)
+                best.scatter_reduce_(0, page_of[:, None].expand_as(similar), similar, "amax")
+                exact[group] = torch.where(lengths > 0, best.sum(dim=1), 0).cpu().numpy()
         return exact
 
     def warm(self) -> None:
-        """The kernel is compiled, and its best settings are found, for questions of the usual lengths."""
+        """Have the kernel compiled, and its best settings found, for queries of the usual lengths."""
         everything = np.ones(len(self.pages), np.bool_)
         for length in WARMED if self.blocks else ():
-            some = np.full((length, self.blocks[0].vectors.shape[1]), 0.1, np.float32)
-            self.scores(unweighted_query(some), everything)
+            vectors = np.full((length, self.blocks[0].vectors.shape[1]), 0.1, np.float32)
+            self.scores(unweighted_query(vectors), everything)
 
     def _vectors(self, position: int) -> Tensor:
         block, row = self.blocks[self._place[position, 0]], self._place[position, 1]
@@ -194,7 +197,7 @@ class GpuPart:
 
     @cached_property
     def _place(self) -> Positions:
-        """(pages, 2): block, and row in it."""
+        """(pages, 2): the block of each page, and its row in it."""
         place = np.zeros((len(self.pages), 2), np.int64)
         for at, block in enumerate(self.blocks):
             place[block.rows] = np.stack([np.full(len(block.rows), at), np.arange(len(block.rows))], axis=1)
@@ -208,49 +211,50 @@ class GpuPart:
         return lengths
 
 
-def slack(asked: Vectors) -> float:
-    """How far the kernel's score of a page may be from the true one, at most; asked (q, d): times their weights.
+def slack(vectors: Vectors) -> float:
+    """Returns the most by which the kernel's score of a page may differ from the true one.
 
-    Pages' vectors are of length 1, or a rounding more. What float16 takes from the question's counts whole; a sum of d
-    products in float32 is off by at most d times its precision, however it is ordered (and cut off, not rounded).
+    vectors (q, d): the query's, times their weights. The pages' vectors are of length 1, or longer by a rounding error.
+    The rounding of the query to float16 counts in full; a sum of d products in float32 is off by at most d times its
+    precision, in whatever order it is made, even if products are truncated and not rounded.
     """
-    rounded = np.linalg.norm(asked - asked.astype(np.float16).astype(np.float32), axis=1).sum()
-    summed = sum(asked.shape) * 2.0**-23 * np.linalg.norm(asked, axis=1).sum()
+    rounded = np.linalg.norm(vectors - vectors.astype(np.float16).astype(np.float32), axis=1).sum()
+    summed = sum(vectors.shape) * 2.0**-23 * np.linalg.norm(vectors, axis=1).sum()
     return 1.001 * float(rounded + summed)
 
 
-def _stepped(length: int) -> int:
+def _rounded_up(length: int) -> int:
     return -(-length // gpu.STEP) * gpu.STEP
 
 
 def _kind(length: int) -> int:
-    """Pages of one kind are at most twice as long as each other, past 16 vectors."""
+    """Returns the kind of a page by its length: pages of more than 16 vectors differ by a factor of 2 at most."""
     return max(4, (int(length) - 1).bit_length())
 
 
 def _by_length(
     vectors: NDArray[Any], offsets: Positions
 ) -> Iterator[tuple[int, NDArray[np.int64], Positions, NDArray[Any]]]:
-    """Pages of each kind: (kind, lengths, positions, their vectors)."""
+    """Yields the pages of each kind: (kind, lengths, positions, vectors)."""
     lengths = np.diff(offsets)
     kinds = np.array([_kind(length) for length in lengths])
     for kind in np.unique(kinds):
-        mine = kinds == kind
-        yield int(kind), lengths[mine], np.flatnonzero(mine), vectors[np.repeat(mine, lengths)]
+        is_kind = kinds == kind
+        yield int(kind), lengths[is_kind], np.flatnonzero(is_kind), vectors[np.repeat(is_kind, lengths)]
 
 
 def _packed(blocks: Sequence[Block]) -> Iterator[Block]:
-    """As few blocks as hold the same pages."""
+    """Yields the same pages in as few blocks as possible."""
     group: list[Block] = []
     for block in [*blocks, None]:
-        full = block is not None and sum(one.vectors.numel() for one in (*group, block)) > BLOCK
+        full = block is not None and sum(member.vectors.numel() for member in (*group, block)) > BLOCK
         if group and (block is None or full):
-            lengths = np.concatenate([np.diff(one.offsets) for one in group])
-            rows = np.concatenate([one.rows for one in group])
+            lengths = np.concatenate([np.diff(member.offsets) for member in group])
+            rows = np.concatenate([member.rows for member in group])
             yield (
                 group[0]
                 if len(group) == 1
-                else Block.of(torch.cat([one.vectors for one in group]), lengths, rows)
+                else Block.of(torch.cat([member.vectors for member in group]), lengths, rows)
             )
             group = []
         if block is not None:
@@ -258,12 +262,12 @@ def _packed(blocks: Sequence[Block]) -> Iterator[Block]:
 
 
 def _groups(sizes: NDArray[np.int64]) -> Iterator[slice]:
-    """Runs of pages that have about AT_ONCE values together, one page at least."""
-    first = held = 0
+    """Yields runs of pages that have at most AT_ONCE values together, but of at least one page."""
+    first = total = 0
     for at, size in enumerate(sizes.tolist()):
-        if held and held + size > AT_ONCE:
+        if total and total + size > AT_ONCE:
             yield slice(first, at)
-            first, held = at, 0
-        held += size
+            first, total = at, 0
+        total += size
     if first < len(sizes):
         yield slice(first, len(sizes))

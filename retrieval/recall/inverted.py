@@ -1,4 +1,4 @@
-"""The pages that the inverted lists lead to; what is exact is read from the stored vectors."""
+"""The pages of the inverted index: it gives a shortlist, which is scored exactly from the stored vectors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,50 +11,50 @@ from retrieval import fuse
 from retrieval.fuse import Scores
 from retrieval.recall.ivf.lists import InvertedIndex
 from retrieval.recall.page_cache import PageVectorCache
-from retrieval.recall.parts import Mask, Pages, Positions
+from retrieval.recall.part import Mask, Pages, Positions
 from retrieval.types import Document, QueryEmbedding, Vectors
 
 SPARE, SPARE_LEAST, SPARE_PAGES, SPARE_GROWTH = 3, 100, 10_000, 0.4
-"""Three times the depth, scored exactly, hold 99.7% of the exact best 100 of 10,000 pages. The larger the index, the
-more pages come near them: 6 times hold 99.6% of 50,000 pages', 19 times 98.5% of a million's (benchmarks/recall.py,
-benchmarks/growth.py)."""
+"""A shortlist of 3 times the depth holds 99.7% of the exact best 100 of 10,000 pages. In a larger index more pages come
+close to them: 6 times the depth holds 99.6% of the best of 50,000 pages, 19 times 98.5% of a million's
+(benchmarks/recall.py, benchmarks/growth.py)."""
 ALL_SCORED = 1_000
-"""Pages that a filter leaves are all scored exactly, if they are no more: lists of what is asked for may have few."""
+"""If a filter leaves at most this many pages, all are scored exactly: the visited lists may hold few of them."""
 
 
 @dataclass(frozen=True)
 class InvertedPart:
-    """A `retrieval.recall.parts.Part`."""
+    """A `retrieval.recall.part.Part`."""
 
     pages: Pages
-    lists: InvertedIndex
+    index: InvertedIndex
     vectors: PageVectorCache
 
     @classmethod
     def of(
-        cls, lists: InvertedIndex, revisions: Mapping[str, str], vectors: PageVectorCache
+        cls, index: InvertedIndex, revisions: Mapping[str, str], vectors: PageVectorCache
     ) -> "InvertedPart":
-        """readings: of each listed document, by doc_id; pages of other readings are passed over."""
+        """revisions: of the documents as they are now, by doc_id; pages of another revision are hidden."""
         doc_ids: list[str] = []
         documents = []
-        for part in lists.segments:
+        for part in index.segments:
             documents.append(part.pages["document"] + len(doc_ids))
-            doc_ids += [doc_id if revisions.get(doc_id) == read else "" for doc_id, read in part.documents]
+            doc_ids += [doc_id if revisions.get(doc_id) == known else "" for doc_id, known in part.documents]
 
         def column(name: str) -> NDArray[Any]:
-            return np.concatenate([part.pages[name] for part in lists.segments])
+            return np.concatenate([part.pages[name] for part in index.segments])
 
         size = np.stack([column("width"), column("height")], axis=1)
         pages = Pages(tuple(doc_ids), np.concatenate(documents), column("number"), size, column("scanned"))
-        return cls(pages, lists, vectors)
+        return cls(pages, index, vectors)
 
     def scores(self, query: QueryEmbedding, keep: Mask) -> Vectors:
-        return np.where(keep, self.lists.approximate_scores(query, keep), np.float32(-np.inf))
+        return np.where(keep, self.index.approximate_scores(query, keep), np.float32(-np.inf))
 
     def shortlist(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
-        kept = int(np.isfinite(scores).sum())
-        if kept <= ALL_SCORED and kept < len(self.pages):
-            return fuse.best(scores, kept)
+        count = int(np.isfinite(scores).sum())
+        if count <= ALL_SCORED and count < len(self.pages):
+            return fuse.best(scores, count)
         growth: float = max(1.0, len(self.pages) / SPARE_PAGES) ** SPARE_GROWTH
         return fuse.best(scores, max(SPARE_LEAST, round(SPARE * depth * growth)))
 
@@ -62,6 +62,6 @@ class InvertedPart:
         self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]
     ) -> Scores:
         pages = [self.pages.page(int(position), documents) for position in at]
-        theirs = [documents[doc_id] for doc_id in {page.doc_id for page in pages}]
-        exact = self.vectors.maxsim(query, pages, theirs)
+        of_pages = [documents[doc_id] for doc_id in {page.doc_id for page in pages}]
+        exact = self.vectors.maxsim(query, pages, of_pages)
         return exact.astype(np.float64)

@@ -1,10 +1,12 @@
-"""What a question points at by its place: "on page 14", "slides 3 to 5", "Figure 2", "Tabelle 4", "§ 3.2".
+"""Finds the places that a question names: "on page 14", "slides 3 to 5", "Figure 2", "Tabelle 4", "§ 3.2".
 
-Vectors blur numbers, and BM25 counts "page" and "14" apart wherever they stand. A reader who names a place means it,
-so pages that are at that place, or that bear that caption, are lifted in the first stage (`search.reference_weight`).
+Vectors blur numbers, and BM25 counts "page" and "14" separately, wherever they are in the text. A reader who names a
+place means it, so pages at that place, or with that caption, get a bonus in the first stage
+(`search.reference_weight`).
 
-A page is meant by its place in the file, as viewers count, or by the number printed in its margin, as paper counts;
-a figure, table or section by a caption or heading at the start of a line, and less by a mention inside the text.
+A page number may be the page's position in the file, as viewers count, or the number printed in its margin. A figure,
+table or section is found by a caption or heading at the start of a line and, with less weight, by a mention in the
+text.
 """
 
 import re
@@ -15,11 +17,11 @@ from retrieval.text import fold
 from retrieval.types import PageContent, Word
 
 AT_PLACE = 1.0
-"""The page itself: by its place in the file, or by its printed number."""
+"""The weight of the page itself, by its position in the file or by its printed number."""
 CAPTION = 0.6
 MENTION = 0.2
 MARGIN = 0.09  # of the page's height, at its top and bottom: where page numbers are printed
-MOST_PAGES = 200  # of one range: more is no place any more
+MOST_PAGES = 200  # of one range: a longer one names no place
 
 _FAMILIES = {
     "figure": "figure figures fig figs abbildung abbildungen abb exhibit",
@@ -50,17 +52,17 @@ _LABEL = r"(?:[a-z]?\d+(?:[.\-–]\d+)*[a-z]?|[ivx]+|[a-z])"
 _LABELLED = re.compile(
     rf"(?:\b({'|'.join(a for a in _FAMILY if a != '§')})(?![a-z])\.?|(§))\s*({_LABEL})\b(?:{_TO}(\d+)\b)?"
 )
-_LETTERED = frozenset({"appendix", "chart", "box", "section"})  # those that letters alone may name
+_LETTERED = frozenset({"appendix", "chart", "box", "section"})  # families whose labels may be letters alone
 _DIGITS = re.compile(r"\d")
 _SIGN = re.compile(
     rf"\(?(?:§|\d+\.\d|{'|'.join(sorted({alias[:3] for alias in _FAMILY} - {'§'}))})", re.IGNORECASE
 )
-"""How every word begins that may name a place."""
+"""Matches the beginning of every word that may name a place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Locators:
-    """Numbers of pages, -1 for the last; (family, label) of what has captions, like ("figure", "2")."""
+    """Page numbers, -1 for the last page; (family, label) of figures, tables and the like: ("figure", "2")."""
 
     pages: frozenset[int] = frozenset()
     labels: frozenset[tuple[str, str]] = frozenset()
@@ -75,7 +77,7 @@ class Locators:
 
 
 def parse_locators(question: str) -> Locators:
-    """The places that `question` names; none where it names none."""
+    """Returns the places that `question` names, which may be none."""
     text = fold(question)
     pages: set[int] = set()
     for first, to, last in _PAGES.findall(text):
@@ -92,31 +94,31 @@ def parse_locators(question: str) -> Locators:
     return Locators(frozenset(pages - {0}), frozenset(labels))
 
 
-def match_locators(asked: Locators, pages: Sequence[PageContent], counts: Sequence[int]) -> list[float]:
-    """How much each page is what the question names: 0 for not at all, AT_PLACE, CAPTION or MENTION for each place.
+def match_locators(places: Locators, pages: Sequence[PageContent], counts: Sequence[int]) -> list[float]:
+    """Returns, for each page, the sum of AT_PLACE, CAPTION or MENTION over the places that it has; 0 if it has none.
 
-    counts: pages of each page's document, which say what "the last page" is.
+    counts: the number of pages of each page's document, which determines "the last page".
     """
-    return [_match(asked, page, count) for page, count in zip(pages, counts, strict=True)]
+    return [_match(places, page, count) for page, count in zip(pages, counts, strict=True)]
 
 
-def _match(asked: Locators, content: PageContent, count: int) -> float:
+def _match(places: Locators, content: PageContent, count: int) -> float:
     total = 0.0
-    if asked.pages:
+    if places.pages:
         number = content.page.number
-        meant = number in asked.pages or (number == count and -1 in asked.pages)
-        total += AT_PLACE if meant or asked.pages & _printed(content.words) else 0.0
-    if asked.labels:
-        found: dict[tuple[str, str], float] = {}
-        for label, worth in _named(content.words):
-            if label in asked.labels:
-                found[label] = max(found.get(label, 0.0), worth)
-        total += sum(found.values())
+        is_named = number in places.pages or (number == count and -1 in places.pages)
+        total += AT_PLACE if is_named or places.pages & _printed(content.words) else 0.0
+    if places.labels:
+        weights: dict[tuple[str, str], float] = {}
+        for label, weight in _labelled(content.words):
+            if label in places.labels:
+                weights[label] = max(weights.get(label, 0.0), weight)
+        total += sum(weights.values())
     return total
 
 
 def _printed(words: Sequence[Word]) -> set[int]:
-    """Numbers that stand in the page's upper or lower margin, but for the 12 of "3 of 12"."""
+    """Returns the numbers in the page's upper and lower margins, without the 12 of "3 of 12"."""
     numbers = set()
     for before, word in zip([None, *words], words, strict=False):
         middle = (word.box[1] + word.box[3]) / 2
@@ -127,8 +129,8 @@ def _printed(words: Sequence[Word]) -> set[int]:
     return numbers
 
 
-def _named(words: Sequence[Word]) -> Iterator[tuple[tuple[str, str], float]]:
-    """Each (family, label) on a page with what it is worth: as a caption or heading, or as a mention."""
+def _labelled(words: Sequence[Word]) -> Iterator[tuple[tuple[str, str], float]]:
+    """Yields each (family, label) on a page with its weight as a caption or heading, or as a mention."""
     for i, word in enumerate(words):
         if not _SIGN.match(word.text):  # most words: folding each would take most of the time
             continue
@@ -160,7 +162,7 @@ def _range(first: str, to: str, last: str) -> set[int]:
 
 
 def _labels(first: str, last: str) -> set[str]:
-    """ "1", "1 to 4" and "1-4", which may be a range or one label."""
+    """Returns the labels that "1", "1 to 4" or "1-4" name; the last may be a range or one label."""
     start, _, end = first.replace("–", "-").partition("-")
     low, high = (start, end) if end else (first, last)
     if low.isdecimal() and high.isdecimal() and int(low) < int(high) < int(low) + MOST_PAGES:
@@ -169,5 +171,5 @@ def _labels(first: str, last: str) -> set[str]:
 
 
 def _is_word(family: str, label: str) -> bool:
-    """Whether a letter is an English word rather than a label: "the chart a reader sees", "appendix i need"."""
+    """Whether a letter is an English word and not a label: "the chart a reader sees", "appendix i need"."""
     return label == "i" or (label == "a" and family != "appendix")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,13 @@ from retrieval.recall.threads import on_all_cores
 from retrieval.types import QueryEmbedding, Vectors
 
 BLOCK = 64
-"""Pages scored at once by one thread: their similarities stay in the processor's cache."""
+"""Pages that one thread scores at once: their similarities stay in the processor's cache."""
 
-PACED = 65_536  # vectors of the scan by which the pace is taken
+TIMED_VECTORS = 65_536
 
 
 def maxsim(query: QueryEmbedding, page: Vectors) -> float:
-    """Sum over the query's vectors of each one's best dot product with the page's, times its weight.
+    """Returns the sum over the query's vectors of each one's best dot product with the page's, times its weight.
 
     page (n, d). A page without vectors scores 0.
     """
@@ -26,7 +27,7 @@ def maxsim(query: QueryEmbedding, page: Vectors) -> float:
 
 
 def maxsim_many(query: QueryEmbedding, pages: Sequence[Vectors]) -> NDArray[np.float32]:
-    """`maxsim` of each page (n_i, d), in the order given, as (pages,) float32."""
+    """Returns `maxsim` of each page (n_i, d), in the order given, as (pages,) float32."""
     if not pages:
         return np.zeros(0, np.float32)
     lengths = [len(page) for page in pages]
@@ -35,24 +36,24 @@ def maxsim_many(query: QueryEmbedding, pages: Sequence[Vectors]) -> NDArray[np.f
 
 @cache
 def vectors_per_ms(dim: int) -> float:
-    """Vectors of `dim` dimensions that this machine scans in a millisecond, for a question of 20 vectors."""
+    """Measures how many vectors of `dim` dimensions this machine scans in a millisecond, for a query of 20 vectors."""
     rng = np.random.default_rng(0)
-    vectors, columns = (rng.standard_normal((rows, dim)).astype(np.float32) for rows in (PACED, 20))
+    vectors, columns = (rng.standard_normal((rows, dim)).astype(np.float32) for rows in (TIMED_VECTORS, 20))
     query = unweighted_query(columns)
-    offsets = np.arange(0, PACED + 1, 128)
+    offsets = np.arange(0, TIMED_VECTORS + 1, 128)
     seconds = []
     for _ in range(4):
         began = time.perf_counter()
         maxsim_ragged(query, vectors, offsets)
         seconds.append(time.perf_counter() - began)
-    return PACED / (1000 * min(seconds))
+    return TIMED_VECTORS / (1000 * min(seconds))
 
 
 def weighted(query: QueryEmbedding) -> Vectors:
-    """(q, d) float32: each vector times its weight; those without weight are left out.
+    """Returns (q, d) float32: the query's vectors times their weights, without those of weight 0.
 
-    The one reading of weights that every way of scoring has: MaxSim of these vectors, each of weight 1, is MaxSim of
-    the question, because no weight is negative (`QueryEmbedding`).
+    Every way of scoring uses these vectors: their MaxSim, each with weight 1, is the MaxSim of the query, because no
+    weight is negative (`QueryEmbedding`).
     """
     if query.weights is None:
         return np.ascontiguousarray(query.vectors, np.float32)
@@ -60,36 +61,48 @@ def weighted(query: QueryEmbedding) -> Vectors:
 
 
 def unweighted_query(vectors: Vectors) -> QueryEmbedding:
-    """A question of these vectors (q, d), all of one weight, without words."""
+    """Returns a query of these vectors (q, d), all of weight 1, without words."""
     return QueryEmbedding(vectors, ("",) * len(vectors), (True,) * len(vectors))
 
 
 def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
-    """(pages + 1,): page i has rows offsets[i] to offsets[i + 1]; lengths (pages,)."""
+    """Returns (pages + 1,): page i has rows offsets[i] to offsets[i + 1]; lengths (pages,)."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-def maxsim_ragged(query: QueryEmbedding, vectors: Vectors, offsets: NDArray[np.int64]) -> NDArray[np.float32]:
-    """`maxsim` of each page, page i being vectors[offsets[i]:offsets[i + 1]]; float32 throughout.
+def maxsim_ragged(
+    query: QueryEmbedding,
+    vectors: Vectors,
+    offsets: NDArray[np.int64],
+    keep: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float32]:
+    """Returns `maxsim` of each page, page i being vectors[offsets[i]:offsets[i + 1]], as (pages,) float32.
 
-    vectors (sum of n, d), offsets (pages + 1,). Blocks of pages are scored on all cores; a page's score
-    depends on its block to the last bits of float32 only: BLAS sums in another order for another number of rows.
+    vectors (sum of n, d) float32, offsets (pages + 1,). Pages where `keep` (pages,) is false get -inf, and are neither
+    scored nor copied. Blocks of pages are scored on all cores; a page's score depends on its block in the last bits of
+    float32 only, because BLAS sums in another order for another number of rows.
     """
     pages = len(offsets) - 1
     scores = np.zeros(pages, np.float32)
+    scored = np.diff(offsets) > 0  # reduceat needs segments that are not empty
+    if keep is not None:
+        scores[~keep] = -np.inf
+        scored &= keep
     columns = np.ascontiguousarray(weighted(query).T)
     if not columns.shape[1]:
         return scores
-    filled = np.flatnonzero(np.diff(offsets))  # reduceat needs segments that are not empty
-    starts, ends = offsets[filled], offsets[filled + 1]
+    rows = np.flatnonzero(scored)
+    starts, ends = offsets[rows], offsets[rows + 1]
 
     def score_block(first: int) -> None:
-        block = slice(first, first + BLOCK)
-        low, high = starts[block][0], ends[block][-1]
-        best = np.maximum.reduceat(vectors[low:high] @ columns, starts[block] - low, axis=0)
-        scores[filled[block]] = best.sum(axis=1)
+        last = min(first + BLOCK, len(rows))
+        cuts = np.flatnonzero(starts[first + 1 : last] != ends[first : last - 1]) + first + 1
+        for low, high in pairwise([first, *cuts.tolist(), last]):  # pages side by side need one product
+            similar = vectors[starts[low] : ends[high - 1]] @ columns
+            best = np.maximum.reduceat(similar, starts[low:high] - starts[low], axis=0)
+            scores[rows[low:high]] = best.sum(axis=1)
 
-    blocks = range(0, len(filled), BLOCK)
+    blocks = range(0, len(rows), BLOCK)
     if len(blocks) < 4:
         for first in blocks:
             score_block(first)

@@ -1,4 +1,4 @@
-"""The stored vectors of single pages, for exact MaxSim: from memory where they were lately asked for."""
+"""The stored vectors of single pages, for exact MaxSim: in memory if recently used, else read from LanceDB."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,80 +7,85 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from configs.cores import available_cores
 from retrieval.lru import LRU
 from retrieval.recall.maxsim import weighted
-from retrieval.recall.threads import CORES, on_all_cores
+from retrieval.recall.threads import on_all_cores
 from retrieval.store.schema import ragged_stored, revision
 from retrieval.store.store import Store
 from retrieval.types import Document, Page, QueryEmbedding, Stored, Vectors
 
-FETCHED = 100  # pages of one read at most; two go on at once
+READ_PAGES = 100  # at most, in one of two reads that run at once
 
 
 class PageVectorCache:
-    """Safe to use from several threads. `limit`: bytes in memory."""
+    """Safe to use from several threads."""
 
     def __init__(self, store: Store, limit: int) -> None:
+        """limit: most bytes of vectors in memory."""
         self._store = store
-        # By page_id and reading.
-        self._kept: LRU[tuple[str, str], Stored] = LRU(limit, lambda stored: stored.nbytes)
+        # By page_id and revision.
+        self._cache: LRU[tuple[str, str], Stored] = LRU(limit, lambda stored: stored.nbytes)
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="vectors")
 
     @property
     def bytes(self) -> int:
-        """In memory now."""
-        return self._kept.total
+        """The bytes of the vectors in memory now."""
+        return self._cache.total
 
     def maxsim(self, query: QueryEmbedding, pages: Sequence[Page], documents: Iterable[Document]) -> Vectors:
-        """(pages,) exact; NaN for a page that is no longer there. documents: theirs, each once or more often."""
+        """Returns (pages,) exact MaxSim, NaN for a page that was removed; documents: those that the pages belong to."""
         revisions = {document.doc_id: revision(document) for document in documents}
         keys = [(page.page_id, revisions[page.doc_id]) for page in pages]
-        found = self._get(pages, keys)
+        vectors = self._get(pages, keys)
         scores = np.full(len(pages), np.nan, np.float32)
-        there = np.array([at for at, key in enumerate(keys) if key in found], np.int64)
+        present = np.array([at for at, key in enumerate(keys) if key in vectors], np.int64)
 
-        def score(some: NDArray[np.int64]) -> None:
-            scores[some] = maxsim_stored(query, [found[keys[at]] for at in some])
+        def score(rows: NDArray[np.int64]) -> None:
+            scores[rows] = maxsim_stored(query, [vectors[keys[at]] for at in rows])
 
-        on_all_cores(score, np.array_split(there, CORES))
+        on_all_cores(score, np.array_split(present, available_cores()))
         return scores
 
     def fill(self, documents: Iterable[Document]) -> None:
-        """Keep pages of these documents until the limit is reached."""
+        """Load pages of these documents until the limit is reached."""
         revisions = {document.doc_id: revision(document) for document in documents}
         for batch in self._store.pages(list(revisions), ["page_id", "doc_id", "vectors"]):
             stored, offsets = ragged_stored(pa.Table.from_batches([batch])["vectors"])
             for key, low, high in zip(
                 batch.select(["page_id", "doc_id"]).to_pylist(), offsets, offsets[1:], strict=False
             ):
-                if not self._kept.has_room(stored[low:high]):
+                if not self._cache.has_room(stored[low:high]):
                     return
-                self._kept.put((key["page_id"], revisions[key["doc_id"]]), stored[low:high].copy())
+                self._cache.put((key["page_id"], revisions[key["doc_id"]]), stored[low:high].copy())
 
     def _get(self, pages: Sequence[Page], keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
-        found = {key: kept for key in keys if (kept := self._kept.get(key)) is not None}
-        missing = [(page, key) for page, key in zip(pages, keys, strict=True) if key not in found]
+        cached = {key: stored for key in keys if (stored := self._cache.get(key)) is not None}
+        missing = [(page, key) for page, key in zip(pages, keys, strict=True) if key not in cached]
         if not missing:
-            return found
-        some = max(1, min(FETCHED, -(-len(missing) // 2)))
-        groups = [missing[first : first + some] for first in range(0, len(missing), some)]
-        read = list(self._pool.map(lambda group: self._store.vectors([page for page, _ in group]), groups))
-        fresh = {key: vectors[page.page_id].copy()  # a view would keep all that was read with it
-                 for group, vectors in zip(groups, read, strict=True)
-                 for page, key in group if page.page_id in vectors}  # fmt: skip
+            return cached
+        size = max(1, min(READ_PAGES, -(-len(missing) // 2)))
+        groups = [missing[first : first + size] for first in range(0, len(missing), size)]
+        reads = self._pool.map(lambda group: self._store.vectors([page for page, _ in group]), groups)
+        fresh = {
+            key: vectors[page.page_id].copy()  # a view would keep everything that was read with it
+            for group, vectors in zip(groups, reads, strict=True)
+            for page, key in group
+            if page.page_id in vectors
+        }
         for key, stored in fresh.items():
-            self._kept.put(key, stored)
-        return found | fresh
+            self._cache.put(key, stored)
+        return cached | fresh
 
 
 def maxsim_stored(query: QueryEmbedding, pages: Sequence[Stored]) -> Vectors:
-    """`maxsim` of each page (n_i, d) as it is stored, in the order given, as (pages,) float32."""
+    """Returns `maxsim` of each page (n_i, d) as it is stored, in the order given, as (pages,) float32."""
     from retrieval.recall.ivf.kernels import NOWHERE, best_of, best_of_bytes
 
     vectors = weighted(query)
-    asked, dim = vectors.shape
-    queries = np.zeros((-(-asked // 4) * 4, dim), np.float32)  # the kernel takes four at once
-    queries[:asked] = vectors
+    count, dim = vectors.shape
+    queries = np.zeros((-(-count // 4) * 4, dim), np.float32)  # the kernel takes four vectors at once
+    queries[:count] = vectors
     scores = np.zeros(len(pages), np.float32)
     for at, page in enumerate(pages):
         if len(page):
@@ -89,5 +94,5 @@ def maxsim_stored(query: QueryEmbedding, pages: Sequence[Stored]) -> Vectors:
                 best_of_bytes(np.ascontiguousarray(page), queries, best)
             else:
                 best_of(np.ascontiguousarray(page).view(np.uint16), queries, best)
-            scores[at] = best[:asked].sum()
+            scores[at] = best[:count].sum()
     return scores

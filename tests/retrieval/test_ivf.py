@@ -1,4 +1,4 @@
-"""The inverted lists: what they find beside exact search, and their life beside an index that changes."""
+"""The inverted index: what it finds compared with exact search, and how it follows an index that changes."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ from tests.build import ADDED, add_document, content
 DIM = 40  # not a multiple of 16, so that no loop is tested at the width of a register alone
 TOPICS = 30
 ALWAYS = configs.Search(recall_ms=0, reference_weight=0)
-"""Settings under which lists are used however small the index is."""
+"""Settings with which searches use the inverted index, however small it is."""
 
 
 def unit(vectors: NDArray[Any]) -> Vectors:
@@ -65,10 +65,20 @@ def question(seed: int) -> QueryEmbedding:
 def put(store: Store, doc_id: str, pages: Sequence[Vectors], **facts: object) -> None:
     pending = store.begin(doc_id)
     contents = [content("words", f"{doc_id}.pdf", number) for number in range(1, len(pages) + 1)]
-    pending.add([
-        PageRecord(c.page, c.words, "text layer", "", PageEmbedding(v, np.zeros((len(v), 4), np.float32)), b"", b"")
-        for c, v in zip(contents, pages, strict=True)
-    ])  # fmt: skip
+    pending.add(
+        [
+            PageRecord(
+                c.page,
+                c.words,
+                "text layer",
+                "",
+                PageEmbedding(v, np.zeros((len(v), 4), np.float32)),
+                b"",
+                b"",
+            )
+            for c, v in zip(contents, pages, strict=True)
+        ]
+    )
     given = {"added_at": ADDED, **facts}
     pending.commit(Document(doc_id, f"{doc_id}.pdf", f"file:///{doc_id}", len(pages), **given))  # type: ignore[arg-type]
 
@@ -106,10 +116,10 @@ def exactly(store: Store, query: QueryEmbedding, depth: int = 20, where: Filter 
     return names(Recall(store, scan).candidates("", query, depth, where or Filter()))
 
 
-# What is found
+# Results
 
 
-def test_the_lists_find_what_exact_search_finds_and_score_it_exactly(large: Store) -> None:
+def test_the_inverted_index_finds_what_exact_search_finds_and_scores_it_exactly(large: Store) -> None:
     upkeep.build(large)
     shares = []
     for seed in range(20):
@@ -122,7 +132,7 @@ def test_the_lists_find_what_exact_search_finds_and_score_it_exactly(large: Stor
     assert np.mean(shares) > 0.99
 
 
-def test_fewer_pages_than_all_are_scored_exactly(large: Store) -> None:
+def test_only_the_shortlist_is_scored_exactly(large: Store) -> None:
     upkeep.build(large)
     assert "100 scored exactly" in ask(large, question(0)).stage.note
 
@@ -136,8 +146,8 @@ def test_a_filter_that_keeps_few_pages_returns_all_of_them_that_it_keeps(large: 
     assert len(found) == 30
 
 
-def test_what_the_lists_estimate_is_what_the_codes_say(large: Store) -> None:
-    """The definition, slowly: the centroid's similarity and the signs' estimate of the rest, the best of each page."""
+def test_approximate_scores_are_what_the_codes_define(large: Store) -> None:
+    """Computes the definition: the centroid's similarity plus the signs' estimate of the rest, best of each page."""
     upkeep.build(large)
     found = upkeep.load_inverted_index(large)
     assert found is not None
@@ -182,7 +192,7 @@ def test_codes_estimate_dot_products_without_bias() -> None:
 
 
 @pytest.mark.parametrize("dim", [40, 128, 320])
-def test_codes_are_what_their_definition_says(dim: int) -> None:
+def test_codes_agree_with_their_definition(dim: int) -> None:
     rng = np.random.default_rng(dim)
     vectors = unit(rng.standard_normal((2_000, dim)))
     book = codebook.train_codebook(vectors, 50)
@@ -192,7 +202,7 @@ def test_codes_are_what_their_definition_says(dim: int) -> None:
     assert factors == pytest.approx((left**2).sum(axis=1) / np.abs(left).sum(axis=1), rel=1e-4)
 
 
-def test_each_row_is_added_to_its_own_sum() -> None:
+def test_each_row_is_added_to_the_sum_of_its_centroid() -> None:
     rng = np.random.default_rng(0)
     vectors, own = rng.standard_normal((500, 33)).astype(np.float32), rng.integers(0, 9, 500)
     sums = np.zeros((10, 33), np.float32)
@@ -201,7 +211,7 @@ def test_each_row_is_added_to_its_own_sum() -> None:
 
 
 @given(st.lists(st.integers(0, 6), min_size=0, max_size=40), st.integers(0, 45))
-def test_the_best_are_the_first_of_all_in_order(values: list[int], count: int) -> None:
+def test_the_best_are_the_first_of_the_sorted_scores(values: list[int], count: int) -> None:
     scores = np.array(values, np.float64)
     assert fuse.best(scores, count).tolist() == fuse.best_first(scores)[:count]
 
@@ -228,7 +238,7 @@ def test_every_finite_half_is_widened_exactly() -> None:
     assert (maxsim_stored(one, list(halves.reshape(-1, 1, 1))) == halves.astype(np.float32)).all()
 
 
-def test_stored_as_bytes_the_same_pages_are_found_in_half_the_space(large: Store, tmp_path: Path) -> None:
+def test_int8_finds_the_same_pages_in_half_the_space(large: Store, tmp_path: Path) -> None:
     bytes_ = Store.create(str(tmp_path / "bytes.lance"), large.fingerprint, "int8")
     assert (large.precision, filled(bytes_).precision) == ("float16", "int8")
     assert (
@@ -241,7 +251,7 @@ def test_stored_as_bytes_the_same_pages_are_found_in_half_the_space(large: Store
         found = ask(bytes_, question(seed))
         assert names(found) == names(ask(bytes_, question(seed)))
         shares.append(
-            [len({*listed} & {*truth}) / 20 for listed in (names(found), exactly(bytes_, question(seed)))]
+            [len({*ranking} & {*truth}) / 20 for ranking in (names(found), exactly(bytes_, question(seed)))]
         )
         (first,) = bytes_.embeddings([found.hits[0].page])
         assert np.linalg.norm(first.vectors, axis=1) == pytest.approx(1, abs=1e-5)
@@ -257,7 +267,7 @@ def test_stored_as_bytes_the_same_pages_are_found_in_half_the_space(large: Store
     assert sizes[0] - sizes[1] == pytest.approx(vectors, rel=0.1)
 
 
-# Their life
+# How it follows the index
 
 
 def test_new_documents_are_found_at_once_and_a_refresh_adds_only_them(large: Store) -> None:
@@ -278,7 +288,7 @@ def test_new_documents_are_found_at_once_and_a_refresh_adds_only_them(large: Sto
     assert not upkeep.refresh(large)
 
 
-def test_removed_pages_are_gone_at_once_and_dropped_once_they_are_many(large: Store) -> None:
+def test_removed_pages_are_hidden_at_once_and_dropped_once_they_are_many(large: Store) -> None:
     upkeep.build(large)
     first = ask(large, question(4)).hits[0].page
     with large.writing():
@@ -293,7 +303,7 @@ def test_removed_pages_are_gone_at_once_and_dropped_once_they_are_many(large: St
     assert names(ask(large, question(4))) == exactly(large, question(4))
 
 
-def test_a_document_that_is_read_again_is_searched_as_it_is_now(large: Store) -> None:
+def test_a_document_that_is_read_again_is_found_by_its_new_pages(large: Store) -> None:
     upkeep.build(large)
     recall = Recall(large, ALWAYS)
     assert "d03.pdf#page=1" not in names(recall.candidates("", question(6), 5, Filter()))[:1]
@@ -307,7 +317,7 @@ def test_a_document_that_is_read_again_is_searched_as_it_is_now(large: Store) ->
     assert "new pages" not in found.stage.note
 
 
-def test_many_refreshes_leave_few_segments_that_say_the_same(
+def test_many_refreshes_leave_few_segments_with_the_same_results(
     large: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(segment, "AT_ONCE", 500)  # so that merging goes list by list, many times
@@ -329,7 +339,7 @@ def test_many_refreshes_leave_few_segments_that_say_the_same(
     assert np.mean(shares) > 0.99
 
 
-def test_merged_segments_give_each_page_what_they_gave_apart(large: Store, tmp_path: Path) -> None:
+def test_merged_segments_give_each_page_the_score_that_they_gave_before(large: Store, tmp_path: Path) -> None:
     upkeep.build(large)
     with large.writing():
         put(large, "new", made(40, seed=3))
@@ -347,7 +357,7 @@ def test_merged_segments_give_each_page_what_they_gave_apart(large: Store, tmp_p
     )
 
 
-def test_an_index_that_has_outgrown_its_lists_gets_others(
+def test_an_index_that_has_outgrown_its_codebook_gets_another(
     large: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upkeep.build(large)
@@ -364,7 +374,7 @@ def test_an_index_that_has_outgrown_its_lists_gets_others(
     assert upkeep.stats(large).pages == 900
 
 
-def test_dropped_lists_leave_the_pages_to_be_scanned(large: Store) -> None:
+def test_pages_are_scanned_after_the_inverted_index_is_dropped(large: Store) -> None:
     upkeep.build(large)
     upkeep.drop(large)
     assert upkeep.stats(large) == upkeep.Stats(missing=600)
@@ -378,15 +388,15 @@ KILLED = """
 import os, signal, sys
 from retrieval.recall.ivf import upkeep
 from retrieval.store.store import Store
-def told(what, done, of):
+def on_progress(what, done, of):
     if what == sys.argv[2]:
         os.kill(os.getpid(), signal.SIGKILL)
-upkeep.build(Store.open(sys.argv[1]), told)
+upkeep.build(Store.open(sys.argv[1]), on_progress)
 """
 
 
 @pytest.mark.parametrize("moment", ["training", "encoding"])
-def test_a_killed_build_leaves_the_lists_before_it(large: Store, moment: str) -> None:
+def test_a_killed_build_leaves_the_earlier_inverted_index(large: Store, moment: str) -> None:
     upkeep.build(large)
     before = upkeep.load_inverted_index(large)
     killed = subprocess.run([sys.executable, "-c", KILLED, large.uri, moment], check=False)
@@ -402,21 +412,23 @@ def test_a_killed_build_leaves_the_lists_before_it(large: Store, moment: str) ->
     assert there == {".upkeep", lists.MANIFEST, now.manifest.codebook, *now.manifest.segments}
 
 
-def test_two_builds_at_once_are_refused_in_words(large: Store) -> None:
+def test_a_second_build_at_the_same_time_is_refused(large: Store) -> None:
     refused: list[str] = []
 
-    def told(what: str, done: int, of: int) -> None:
+    def on_progress(what: str, done: int, of: int) -> None:
         with pytest.raises(IndexBusy) as busy:
             upkeep.refresh(large)
         refused.append(str(busy.value))
 
-    upkeep.build(large, told)
-    assert "are being made by another process: wait for it" in refused[0]
+    upkeep.build(large, on_progress)
+    assert "is being built by another process: wait until that ends" in refused[0]
 
 
 @pytest.mark.parametrize("kept", [0, 9, 0.5])
 @pytest.mark.parametrize("damage", ["manifest", "codebook", "signs.npy", "pages.arrow", "documents.json"])
-def test_damaged_lists_are_not_used_and_are_made_anew(large: Store, damage: str, kept: float) -> None:
+def test_a_damaged_inverted_index_is_not_used_and_is_built_anew(
+    large: Store, damage: str, kept: float
+) -> None:
     upkeep.build(large)
     place = upkeep.folder(large.uri)
     found = upkeep.load_inverted_index(large)
@@ -431,7 +443,7 @@ def test_damaged_lists_are_not_used_and_are_made_anew(large: Store, damage: str,
     assert "inverted lists of 600 pages" in ask(large, question(0)).stage.note
 
 
-def test_pages_without_vectors_are_in_the_lists_too(large: Store) -> None:
+def test_the_inverted_index_has_pages_without_vectors_too(large: Store) -> None:
     upkeep.build(large)
     with large.writing():
         put(large, "blank", [np.zeros((0, DIM), np.float32)] * 3)
@@ -440,7 +452,7 @@ def test_pages_without_vectors_are_in_the_lists_too(large: Store) -> None:
     assert names(ask(large, question(0))) == exactly(large, question(0))
 
 
-def test_an_index_that_was_emptied_gets_lists_again(large: Store) -> None:
+def test_an_index_that_was_emptied_gets_an_inverted_index_again(large: Store) -> None:
     upkeep.build(large)
     with large.writing():
         large.remove([d.doc_id for d in large.documents()])
@@ -453,7 +465,7 @@ def test_an_index_that_was_emptied_gets_lists_again(large: Store) -> None:
     assert names(ask(large, question(0))) == exactly(large, question(0))
 
 
-def test_a_reading_that_ends_half_way_leaves_no_page_that_is_searched_as_it_was(large: Store) -> None:
+def test_a_document_whose_new_reading_was_interrupted_is_not_found_by_its_old_pages(large: Store) -> None:
     upkeep.build(large)
     recall = Recall(large, ALWAYS)
     assert names(recall.candidates("", question(6), 5, Filter()))[0] != "d03.pdf#page=1"
@@ -477,14 +489,14 @@ def test_a_filter_that_keeps_half_the_pages_loses_none_of_the_best(large: Store)
         assert names(ask(large, question(seed), 20, where)) == exactly(large, question(seed), 20, where)
 
 
-def test_a_question_that_is_no_numbers_is_refused(large: Store) -> None:
+def test_a_query_with_values_that_are_not_finite_is_refused(large: Store) -> None:
     upkeep.build(large)
     broken = QueryEmbedding(np.full((2, DIM), np.nan, np.float32), ("a", "b"), (True, True))
-    with pytest.raises(ModelBroken, match="no numbers"):
+    with pytest.raises(ModelBroken, match="not finite numbers"):
         ask(large, broken)
 
 
-def test_memory_is_filled_to_its_limit_without_reading_on(large: Store) -> None:
+def test_the_page_cache_is_filled_to_its_limit_and_no_more_is_read(large: Store) -> None:
     read: list[int] = []
     pages = large.pages
 
@@ -501,7 +513,7 @@ def test_memory_is_filled_to_its_limit_without_reading_on(large: Store) -> None:
     assert sum(read) < 600
 
 
-def test_what_did_not_fit_into_memory_is_tried_again_once_it_may(large: Store) -> None:
+def test_an_index_that_did_not_fit_into_memory_is_tried_again_once_it_is_smaller(large: Store) -> None:
     recall = Recall(large, configs.Search(recall_ms=1e9, exact_mb=1, reference_weight=0))
     note = recall.candidates("", question(0), 5, Filter()).stage.note
     assert "from disk of 600 pages (more than the 1 MiB of search.exact_mb: 'folioscope index build'" in note
@@ -510,14 +522,14 @@ def test_what_did_not_fit_into_memory_is_tried_again_once_it_may(large: Store) -
     assert "in memory of 30 pages" in recall.candidates("", question(0), 5, Filter()).stage.note
 
 
-def test_an_empty_index_has_no_lists(tmp_path: Path) -> None:
+def test_an_empty_index_gets_no_inverted_index(tmp_path: Path) -> None:
     store = Store.create(str(tmp_path / "index.lance"), HashingEncoder(dim=DIM).fingerprint)
     upkeep.build(store)
     assert upkeep.stats(store) == upkeep.Stats()
     assert not upkeep.due(store, 0)
 
 
-def test_lists_are_due_where_a_scan_takes_too_long(large: Store) -> None:
+def test_a_refresh_is_due_if_a_scan_takes_too_long(large: Store) -> None:
     vectors = sum(map(len, made(600)))
     assert not upkeep.due(large, 2 * vectors)
     assert upkeep.due(large, vectors / 2)
@@ -532,7 +544,7 @@ def test_lists_are_due_where_a_scan_takes_too_long(large: Store) -> None:
     assert upkeep.due(large, vectors / 2)
 
 
-def test_the_lists_are_compared_with_exact_search(store: Store, encoder: HashingEncoder) -> None:
+def test_the_inverted_index_is_compared_with_exact_search(store: Store, encoder: HashingEncoder) -> None:
     rng = np.random.default_rng(0)
     vocabulary = [f"word{number}" for number in range(300)]
     with store.writing():
@@ -548,8 +560,8 @@ def test_the_lists_are_compared_with_exact_search(store: Store, encoder: Hashing
     assert 0.5 < agreed.worst_100 <= agreed.recall_100 <= 1
 
 
-def test_two_write_and_four_search_at_once_and_no_page_is_wrong_or_missing(large: Store) -> None:
-    """One adds and removes documents, one refreshes lists; readers know what must be found and what must not."""
+def test_while_two_threads_write_four_search_and_no_page_is_wrong_or_missing(large: Store) -> None:
+    """One thread adds and removes documents, one refreshes; readers know which pages must and must not be found."""
     upkeep.build(large)
     recall, ended = Recall(large, ALWAYS), threading.Event()
     there: dict[str, int] = {}  # documents that are committed, and the seed of the question that finds them
@@ -579,9 +591,10 @@ def test_two_write_and_four_search_at_once_and_no_page_is_wrong_or_missing(large
             if not known:
                 continue
             doc_id = str(rng.choice(sorted(known)))
-            hits = recall.candidates("", question(known[doc_id]), 10, Filter()).hits
+            result = recall.candidates("", question(known[doc_id]), 10, Filter())
+            hits = result.hits
             searches[reader] += 1
-            if hits[0].page.name != f"{doc_id}.pdf#page=1" and doc_id in there:
+            if result.complete and hits[0].page.name != f"{doc_id}.pdf#page=1" and doc_id in there:
                 wrong.append(f"{doc_id} is not first: {[hit.page.name for hit in hits[:3]]}")
             wrong.extend(f"{hit.page.name} was removed" for hit in hits if hit.page.doc_id in lost)
 

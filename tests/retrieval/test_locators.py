@@ -1,4 +1,4 @@
-"""Places that questions name: read from questions in three languages, found on pages, and what they lift."""
+"""Places that questions name: how they are parsed in three languages, found on pages, and change the ranking."""
 
 from collections.abc import Sequence
 
@@ -38,7 +38,9 @@ from tests.build import add_document
         ("The table I need", set(), set()),
     ],
 )
-def test_places_are_read_from_questions(question: str, pages: set[int], labels: set[tuple[str, str]]) -> None:
+def test_places_are_parsed_from_questions(
+    question: str, pages: set[int], labels: set[tuple[str, str]]
+) -> None:
     asked = locators.parse_locators(question)
     assert asked.pages == pages
     assert asked.labels == labels
@@ -46,7 +48,7 @@ def test_places_are_read_from_questions(question: str, pages: set[int], labels: 
 
 
 def content(number: int, *lines: str, at: Sequence[float] = ()) -> PageContent:
-    """Each line at its height `at`, else one under the other from the middle of the page on."""
+    """A page with each line at its height in `at`, or one below the other from 0.3 of the page's height on."""
     words = []
     for row, line in enumerate(lines):
         top = at[row] if at else 0.3 + 0.03 * row
@@ -61,7 +63,7 @@ def matched(question: str, *pages: PageContent, count: int = 20) -> list[float]:
     return locators.match_locators(locators.parse_locators(question), pages, [count] * len(pages))
 
 
-def test_a_page_is_meant_by_its_place_in_the_file_and_by_its_printed_number() -> None:
+def test_a_page_matches_by_its_position_in_the_file_and_by_its_printed_number() -> None:
     by_place = content(14, "nothing here")
     printed = content(16, "Annual report 14", at=[0.95])
     in_text = content(17, "there were 14 of them")
@@ -94,7 +96,7 @@ def recalled(
     return [hit.page.number for hit in found.hits]
 
 
-def test_the_page_that_a_question_names_is_lifted_even_from_outside_the_candidates(
+def test_a_page_that_the_question_names_is_ranked_higher_even_from_outside_the_candidates(
     store: Store, encoder: HashingEncoder
 ) -> None:
     with store.writing():
@@ -108,7 +110,7 @@ def test_the_page_that_a_question_names_is_lifted_even_from_outside_the_candidat
     )
 
 
-def test_the_stage_says_what_was_named(store: Store, encoder: HashingEncoder) -> None:
+def test_the_stage_says_which_place_the_question_names(store: Store, encoder: HashingEncoder) -> None:
     with store.writing():
         add_document(store, encoder, "a.pdf", ["one", "two", "three"])
     query = encoder.encode_queries(["two on page 2"])[0]

@@ -1,10 +1,13 @@
-"""Recall, reranking and their decisions, with the encoder that counts words and the reranker that does too."""
+"""Searches: recall, reranking and their decisions, with the encoder and the reranker that count words."""
 
 import threading
-from collections.abc import Callable, Sequence
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import configs.settings as configs
@@ -13,7 +16,9 @@ from retrieval.confidence import Calibration
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadQuery
 from retrieval.recall.maxsim import maxsim
-from retrieval.recall.planner import Recall
+from retrieval.recall.memory_part import MemoryPart
+from retrieval.recall.part import COLUMNS
+from retrieval.recall.planner import Recall, RecallResult
 from retrieval.search import CACHED_QUERIES, Searcher, reorder
 from retrieval.store.store import Store
 from retrieval.types import Filter, Hit, Page, PageContent
@@ -80,7 +85,7 @@ def test_streaming_from_disk_ranks_as_memory_does(filled: Store, encoder: Hashin
     assert "from disk" in from_disk.stages[1].note
 
 
-def test_past_the_memory_limit_changes_to_the_index_are_still_seen_whole(
+def test_an_index_over_the_memory_limit_still_shows_all_changes(
     filled: Store, encoder: HashingEncoder
 ) -> None:
     settings = configs.Search().model_copy(update={"exact_mb": 0})
@@ -119,7 +124,7 @@ def test_each_kind_of_evidence_keeps_its_own_order(store: Store, encoder: Hashin
     assert [page.number for page in both["vectors"]] == [2, 1]
 
 
-def test_what_another_process_writes_or_removes_is_seen_at_the_next_search(
+def test_the_next_search_sees_what_another_process_has_written_or_removed(
     filled: Store, encoder: HashingEncoder
 ) -> None:
     search = searcher(filled, encoder).search
@@ -131,6 +136,140 @@ def test_what_another_process_writes_or_removes_is_seen_at_the_next_search(
     with other.writing():
         other.remove(["n"])
     assert "n.pdf#page=1" not in found(search("brand new zebra").candidates)
+
+
+class SlowReading:
+    """Makes every read of whole documents wait until `go_on` is set, as if there were a great many pages."""
+
+    def __init__(self, store: Store) -> None:
+        self.go_on = threading.Event()
+        self._pages = store.pages
+        store.pages = self._slow  # type: ignore[method-assign]
+
+    def _slow(self, doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        if doc_ids:
+            assert self.go_on.wait(60)
+        return self._pages(doc_ids, columns)
+
+
+def candidates(
+    recall: Recall, encoder: HashingEncoder, text: str, where: Filter | None = None
+) -> RecallResult:
+    return recall.candidates(text, encoder.encode_queries([text])[0], 100, where or Filter())
+
+
+def test_a_search_does_not_wait_long_for_new_documents_and_says_that_they_are_missing(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    recall = Recall(filled, configs.Search(), plan_wait_s=0.05)
+    assert candidates(recall, encoder, "zebra").complete
+    reading = SlowReading(filled)
+    with filled.writing():
+        add_document(filled, encoder, "n.pdf", ["zebra", "zebra"])
+        filled.remove(["s"])
+    meanwhile = candidates(recall, encoder, "zebra pump")
+    assert {hit.page.document for hit in meanwhile.hits} == {"a.pdf"}  # s.pdf is in the plan, but was removed
+    assert not meanwhile.complete
+    note = "2 pages just added or changed could not be searched yet (n.pdf): search again in a moment."
+    assert meanwhile.notes == (note,)
+    assert "exact scan in memory of 5 pages" in meanwhile.stage.note
+    assert ", 2 new pages not searched yet" in meanwhile.stage.note
+    elsewhere = candidates(recall, encoder, "zebra pump", Filter(documents=("a.pdf",)))
+    assert (elsewhere.complete, elsewhere.notes) == (True, ())  # the filter leaves nothing that is missing
+    reading.go_on.set()
+    recall.planner.current(wait_s=None)
+    later = candidates(recall, encoder, "zebra pump")
+    assert (later.complete, later.notes) == (True, ())
+    assert {hit.page.document for hit in later.hits} == {"a.pdf", "n.pdf"}
+
+
+def test_a_document_that_was_read_again_is_not_found_by_its_old_pages(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    recall = Recall(filled, configs.Search(), plan_wait_s=0.05)
+    assert candidates(recall, encoder, "scanned").hits[0].page.document == "s.pdf"
+    reading = SlowReading(filled)
+    with filled.writing():
+        add_document(filled, encoder, "s.pdf", ["zebra"], added_at=ADDED.replace(year=2027))
+    meanwhile = candidates(recall, encoder, "scanned")
+    assert "s.pdf" not in {hit.page.document for hit in meanwhile.hits}
+    assert meanwhile.notes[0].startswith("1 page just added or changed could not be searched yet (s.pdf)")
+    reading.go_on.set()
+    recall.planner.current(wait_s=None)
+    assert candidates(recall, encoder, "zebra").hits[0].page.document == "s.pdf"
+
+
+def test_a_reader_sees_the_note_about_pages_that_are_not_searched_yet(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    search = searcher(filled, encoder).search
+    assert search("pump").complete
+    reading = SlowReading(filled)
+    with filled.writing():
+        add_document(filled, encoder, "n.pdf", ["zebra"])
+    result = search("pump")
+    reading.go_on.set()
+    assert not result.complete
+    assert result.notes[0].startswith("1 page just added or changed could not be searched yet (n.pdf)")
+
+
+def test_the_first_search_waits_for_the_vectors_however_long_they_take(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    reading = SlowReading(filled)
+    recall = Recall(filled, configs.Search(), plan_wait_s=0)
+    with ThreadPoolExecutor(3) as pool:
+        searches = [pool.submit(candidates, recall, encoder, "pump") for _ in range(3)]
+        reading.go_on.wait(0.2)
+        assert not any(search.done() for search in searches)
+        reading.go_on.set()
+        assert [len(search.result(30).hits) for search in searches] == [6, 6, 6]
+
+
+def test_an_error_while_vectors_are_read_reaches_the_search_and_the_next_one_tries_again(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    recall, pages = Recall(filled, configs.Search()), filled.pages
+
+    def failing(doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        raise OSError("the disk is gone")
+
+    filled.pages = failing  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="the disk is gone"):
+        candidates(recall, encoder, "pump")
+    filled.pages = pages  # type: ignore[method-assign]
+    assert len(candidates(recall, encoder, "pump").hits) == 6
+
+
+def test_text_is_searched_for_several_readers_at_once(filled: Store, encoder: HashingEncoder) -> None:
+    recall, search_text, together = Recall(filled, configs.Search()), filled.search_text, threading.Barrier(4)
+
+    def waiting(*given: object) -> list[tuple[str, float]]:
+        together.wait(30)  # until four searches are here
+        return search_text(*given)  # type: ignore[arg-type]
+
+    filled.search_text = waiting  # type: ignore[assignment]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda text: candidates(recall, encoder, text), ["pump"] * 4))
+    assert [len(result.hits) for result in results] == [6] * 4
+
+
+def test_reading_vectors_into_memory_takes_little_more_memory_than_they_do(
+    store: Store, encoder: HashingEncoder
+) -> None:
+    words = " ".join(f"word{n}" for n in range(60))
+    with store.writing():
+        for i in range(20):
+            add_document(store, encoder, f"d{i}.pdf", [words] * 64)
+    batches = list(store.pages([d.doc_id for d in store.documents()], COLUMNS))
+    tracemalloc.start()
+    (part,) = MemoryPart.gathered(iter(batches), 2**30)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(part.pages) == 1280
+    assert peak < 1.5 * part.bytes
+    expected = MemoryPart.read(batches[0])
+    assert (part.vectors[: expected.count] == expected.vectors).all()
 
 
 def test_many_small_documents_are_all_scanned(store: Store, encoder: HashingEncoder) -> None:
@@ -146,7 +285,7 @@ def test_many_small_documents_are_all_scanned(store: Store, encoder: HashingEnco
     assert (len(recalled.hits), recalled.stage.pages) == (30, 30)
 
 
-def test_a_question_too_many_costs_the_oldest_its_memory_and_no_other(
+def test_one_query_too_many_evicts_only_the_oldest_from_the_cache(
     filled: Store, encoder: HashingEncoder
 ) -> None:
     search = searcher(filled, encoder)
@@ -157,15 +296,26 @@ def test_a_question_too_many_costs_the_oldest_its_memory_and_no_other(
 
 
 ALWAYS_UNLIKELY = Calibration(
-    reranker="overlap", encoder="", method="platt", x=(), y=(0.0, -4.6), dataset="", questions=0, pages=0, relevant=0,
-    log_loss=0, log_loss_before=0, ece=0, ece_before=0,
-)  # fmt: skip
-"""Of every page: 1 / (1 + e^4.6) = 0.01."""
+    reranker="overlap",
+    encoder="",
+    method="platt",
+    x=(),
+    y=(0.0, -4.6),
+    dataset="",
+    questions=0,
+    pages=0,
+    relevant=0,
+    log_loss=0,
+    log_loss_before=0,
+    ece=0,
+    ece_before=0,
+)
+"""Gives every page the probability 1 / (1 + e^4.6) = 0.01."""
 
 
 @pytest.mark.parametrize("gate", [None, 0.5])
 @pytest.mark.parametrize("where", [Filter(collections=("scans",)), Filter()])
-def test_pages_that_hardly_answer_are_left_out_or_noted_be_they_many_or_one(
+def test_unlikely_pages_are_left_out_or_noted_whether_they_are_many_or_one(
     filled: Store, encoder: HashingEncoder, where: Filter, gate: float | None
 ) -> None:
     settings = configs.Search(gate=gate)
@@ -179,7 +329,7 @@ def test_pages_that_hardly_answer_are_left_out_or_noted_be_they_many_or_one(
 
 
 @pytest.mark.parametrize("gate", [None, 0.5])
-def test_a_single_candidate_is_read_where_its_confidence_can_be_told(
+def test_a_single_candidate_is_reranked_if_that_gives_its_confidence(
     filled: Store, encoder: HashingEncoder, gate: float | None
 ) -> None:
     settings, where = configs.Search(gate=gate), Filter(collections=("scans",))
@@ -194,7 +344,7 @@ def test_a_single_candidate_is_read_where_its_confidence_can_be_told(
     assert plain.decision.reason == "not reranked: 1 candidate can be put in one order only"
 
 
-def test_a_confidence_asked_of_a_profile_without_reranker_is_refused(
+def test_a_profile_without_reranker_refuses_to_give_a_confidence(
     filled: Store, encoder: HashingEncoder
 ) -> None:
     with pytest.raises(BadQuery, match="it is the reranker's"):
@@ -205,7 +355,7 @@ def test_a_confidence_asked_of_a_profile_without_reranker_is_refused(
 def test_streaming_looks_for_named_places_on_no_more_pages_than_memory_does(
     store: Store, encoder: HashingEncoder, question: str
 ) -> None:
-    """Three streamed parts: 600 pages come from disk 256 at a time."""
+    """The 600 pages come from disk 256 at a time, which makes three streamed parts."""
     with store.writing():
         for name in ("a", "b", "c"):
             texts = [f"Figure {n % 9}. pump {name}{n} " + "pump " * (n % 7) for n in range(20)]
@@ -232,7 +382,7 @@ def test_streaming_looks_for_named_places_on_no_more_pages_than_memory_does(
 
 
 class LookingReranker(OverlapReranker):
-    """Looks at each page's picture, and has `meanwhile` happen before the first one."""
+    """Reads each page's image, after it has called `meanwhile`."""
 
     batch_pages = 2
 
@@ -268,7 +418,9 @@ def test_a_search_goes_on_without_a_page_that_another_process_removes(
     assert last.decision.reason.startswith("reranked the first 5 of 5")
 
 
-def test_where_every_candidate_is_removed_nothing_is_found(filled: Store, encoder: HashingEncoder) -> None:
+def test_nothing_is_found_if_every_candidate_is_removed_meanwhile(
+    filled: Store, encoder: HashingEncoder
+) -> None:
     steps = searcher(filled, encoder).steps("pump")
     next(steps)
     with filled.writing():
@@ -280,7 +432,7 @@ def test_where_every_candidate_is_removed_nothing_is_found(filled: Store, encode
     )
 
 
-def test_both_ranks_and_the_decision_are_told(filled: Store, encoder: HashingEncoder) -> None:
+def test_a_result_has_both_ranks_and_the_decision(filled: Store, encoder: HashingEncoder) -> None:
     result = searcher(filled, encoder).search("pump test")
     assert result.decision.reranked
     assert "reranked the first" in result.decision.reason
@@ -289,7 +441,9 @@ def test_both_ranks_and_the_decision_are_told(filled: Store, encoder: HashingEnc
 
 
 @pytest.mark.parametrize("off", ["by request", "by profile"])
-def test_without_reranking_the_first_stage_stands(filled: Store, encoder: HashingEncoder, off: str) -> None:
+def test_without_reranking_the_order_of_the_first_stage_stays(
+    filled: Store, encoder: HashingEncoder, off: str
+) -> None:
     reranker = None if off == "by profile" else OverlapReranker()
     result = Searcher(filled, encoder, reranker, configs.Search()).search(
         "pump test", rerank=off == "by profile"
@@ -300,7 +454,7 @@ def test_without_reranking_the_first_stage_stands(filled: Store, encoder: Hashin
 
 
 class SlowReranker:
-    """Takes its time, and ranks backwards."""
+    """Takes 50 ms for each call, and reverses the order."""
 
     name = "slow"
     listwise = False
@@ -347,7 +501,7 @@ def test_the_reranker_is_fused_with_the_first_stage_by_z_scores() -> None:
 @pytest.mark.parametrize(
     ("query", "message"), [("", "empty"), (" \n\t", "empty"), ("x" * 10_000, "10,000 characters")]
 )
-def test_a_query_that_cannot_be_asked_is_refused_in_words(
+def test_an_empty_or_far_too_long_query_is_refused_with_the_reason(
     store: Store, encoder: HashingEncoder, query: str, message: str
 ) -> None:
     with pytest.raises(BadQuery, match=message):
@@ -369,7 +523,7 @@ def test_a_query_that_cannot_be_asked_is_refused_in_words(
         "２０２４",
     ],
 )
-def test_no_filter_can_be_made_of_a_date_that_is_none(day: str) -> None:
+def test_a_filter_refuses_dates_that_do_not_exist(day: str) -> None:
     for field in ("since", "until"):
         with pytest.raises(
             BadQuery, match=f"^'{day}' is not a date: write it as 2024-01-31, 2024-01 or 2024$"
@@ -385,19 +539,21 @@ def test_a_filter_takes_years_months_and_days(filled: Store, encoder: HashingEnc
         assert found(search("pump", where=Filter(since=since, until=until)).hits) == ["d.pdf#page=1"]
 
 
-def test_an_empty_index_is_said(store: Store, encoder: HashingEncoder) -> None:
+def test_a_note_says_that_the_index_is_empty(store: Store, encoder: HashingEncoder) -> None:
     result = searcher(store, encoder).search("anything")
     assert result.hits == ()
     assert "The index is empty" in result.notes[0]
 
 
-def test_filters_that_leave_nothing_are_said(filled: Store, encoder: HashingEncoder) -> None:
+def test_a_note_says_that_the_filters_leave_nothing(filled: Store, encoder: HashingEncoder) -> None:
     result = searcher(filled, encoder).search("pump", where=Filter(tags=("none",)))
     assert result.hits == ()
     assert "filters" in result.notes[0]
 
 
-def test_a_language_without_spaces_is_said(filled: Store, encoder: HashingEncoder) -> None:
+def test_a_note_says_that_a_language_is_written_without_spaces(
+    filled: Store, encoder: HashingEncoder
+) -> None:
     result = searcher(filled, encoder).search("売上高はいくらですか")
     assert any("without" in note or "written with spaces" in note for note in result.notes)
 

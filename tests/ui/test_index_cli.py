@@ -71,7 +71,7 @@ def test_the_server_keeps_the_inverted_index_up_to_date(filled: Store, encoder: 
         lambda: pages_after.append(upkeep.stats(filled).pages),
         every_s=0.05,
     )
-    assert in_words(upkeep.stats(filled)) == "no lists: all pages are scanned"
+    assert in_words(upkeep.stats(filled)) == "no inverted index: all pages are scanned"
     index_upkeep.start()
     try:
         until(lambda: upkeep.stats(filled).pages == 200)

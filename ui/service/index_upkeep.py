@@ -1,4 +1,4 @@
-"""While the server runs, the recall lists follow what is added and removed, in a thread that lets searches go first."""
+"""Refreshes the inverted index while the server runs, in a thread of low priority."""
 
 import logging
 import os
@@ -14,24 +14,26 @@ from ui import factory
 
 LOG = logging.getLogger("folioscope")
 EVERY_S, LONGEST_S = 10.0, 3_600.0
-CLOSING_S = 5.0  # training may take longer to hear of it: the thread then ends with its process
-NICE = 15  # of 19: a search goes first
+CLOSING_S = 5.0  # training may take longer to notice the end: the thread then ends with its process
+NICE = 15  # of 19, so that searches go first
 
 
 def in_words(stats: Stats) -> str:
-    """What there is of the recall lists."""
+    """Describes the size of the inverted index."""
     if not stats.vectors:
-        return "no lists: all pages are scanned"
-    beside = f", {stats.missing:,} scanned beside them" if stats.missing else ""
-    return f"{stats.pages:,} pages in {stats.centroids:,} lists ({stats.bytes / 1e6:,.1f} MB){beside}"
+        return "no inverted index: all pages are scanned"
+    scanned = f", {stats.missing:,} more are scanned" if stats.missing else ""
+    return (
+        f"{stats.pages:,} pages in {stats.centroids:,} inverted lists ({stats.bytes / 1e6:,.1f} MB){scanned}"
+    )
 
 
 class _Closed(Exception):
-    """The server ends."""
+    """The server is closing."""
 
 
 class IndexUpkeep:
-    """Looks every few seconds whether the index has changed; refreshing takes 5 ms of one core for each new page."""
+    """Checks every few seconds whether the index has changed. A refresh takes 5 ms of one core for each new page."""
 
     def __init__(
         self,
@@ -40,21 +42,21 @@ class IndexUpkeep:
         refreshed: Callable[[], None] = lambda: None,
         every_s: float = EVERY_S,
     ) -> None:
-        """refreshed: called after each refresh, so that the next search finds all it needs loaded."""
+        """refreshed: called after each refresh, to load what the next search needs; every_s: seconds between checks."""
         self._store = store
         self._refreshed = refreshed
         self._settings = settings
         self._every_s = every_s
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="recall lists", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="index upkeep", daemon=True)
         self.doing = ""
-        """What is being done, and how far it is; "" while there is nothing to do."""
+        """The current step and its progress; "" while there is nothing to do."""
 
     def start(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
-        """What is under way is given up: the lists stay as they were."""
+        """Stop the thread; a refresh under way is given up, and the inverted index stays as it was."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=CLOSING_S)
@@ -62,12 +64,12 @@ class IndexUpkeep:
     def _keep(self) -> None:
         if sys.platform == "linux":
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        seen, told, pause = -1, "", self._every_s
+        seen, logged, pause = -1, "", self._every_s
         while not self._stop.wait(pause):
             try:
                 version = self._store.version()
                 if version != seen:
-                    if factory.refresh_inverted_index(self._store, self._settings, self._tell):
+                    if factory.refresh_inverted_index(self._store, self._settings, self._report):
                         self._refreshed()
                     seen = version
                 pause = self._every_s
@@ -77,13 +79,13 @@ class IndexUpkeep:
                 pause = self._every_s
             except (
                 Exception
-            ) as error:  # searches go on without; the same trouble is told once, and tried less often
+            ) as error:  # searches go on; the same error is logged once, and retried less often
                 pause = min(2 * pause, LONGEST_S)
-                if told != (told := first_line(error)):
-                    LOG.warning("the recall lists could not be refreshed: %s", told)
+                if logged != (logged := first_line(error)):
+                    LOG.warning("the inverted index could not be refreshed: %s", logged)
             self.doing = ""
 
-    def _tell(self, what: str, done: int, of: int) -> None:
+    def _report(self, what: str, done: int, of: int) -> None:
         if self._stop.is_set():
             raise _Closed
-        self.doing = f"Recall lists: {what}, {done:,} of {of:,}"
+        self.doing = f"Inverted index: {what}, {done:,} of {of:,}"

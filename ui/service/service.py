@@ -217,7 +217,8 @@ class Service:
             self.metrics.count_outcome("failed")
             raise
         self.metrics.count_search(result)
-        self._results.put(key, result)
+        if result.complete:
+            self._results.put(key, result)
         yield result
 
     async def remembered(self, request: SearchRequest) -> SearchResult | None:

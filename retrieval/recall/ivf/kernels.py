@@ -1,4 +1,4 @@
-"""The loops that numpy has no fast words for, compiled by numba; they let other threads run meanwhile."""
+"""Loops for which numpy has no fast operation, compiled by numba; they release the GIL."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 from retrieval.types import Vectors
 
 F = TypeVar("F", bound=Callable[..., Any])
-FAST = {"contract", "reassoc", "nsz", "arcp"}  # sums in any order; no liberties with infinities
+FAST = {"contract", "reassoc", "nsz", "arcp"}  # sums in any order, but infinities stay infinite
 NOWHERE = np.float32(-1e30)
 
 
 def _compiled(function: F) -> F:
-    """Kept on disk for the next process, where there is a folder that can be written."""
+    """Compile a function, and cache the result on disk if a folder for it can be written."""
     try:
         return cast(F, numba.njit(function, nogil=True, fastmath=FAST, cache=True))
     except RuntimeError:
         return cast(F, numba.njit(function, nogil=True, fastmath=FAST))
 
 
-def _counted(context: Any, value: Any) -> Any:
-    """How many bits of a uint64 are set."""
+def _count_ones(context: Any, value: Any) -> Any:
+    """Returns how many bits of a uint64 are set."""
     return types.uint64(types.uint64), lambda _, builder, signature, given: builder.ctpop(given[0])
 
 
-_ones: Any = intrinsic(_counted)
+_ones: Any = intrinsic(_count_ones)
 
 
 @_compiled
@@ -47,10 +47,10 @@ def probe(
     keep: NDArray[np.bool_],
     approximate_scores: Vectors,
 ) -> None:
-    """Adds to approximate_scores (pages,) how far each page's best vector lies above each query vector's floor.
+    """Add to approximate_scores (pages,) how far each page's best vector lies above each query vector's floor.
 
-    lists, similar, floors, planes, scales: of `ProbedQuery`; starts, pages, signs, factors: of `Segment`, factors in
-    units of `step`; keep (pages,): pages that are looked at.
+    lists, similar, floors, planes, scales: from `ProbedQuery`; starts, pages, signs, factors: from `Segment`, factors
+    in units of `step`; keep (pages,): pages where it is false are skipped.
     """
     best = np.full(len(approximate_scores), NOWHERE, np.float32)
     touched = np.empty(len(approximate_scores), np.uint32)
@@ -88,8 +88,10 @@ def probe(
 
 @_compiled
 def _raise(values: Vectors, scale: np.float32, queries: Vectors, best: Vectors) -> None:
-    """best (q,) to the dot products with one vector (d,), times scale, where these are higher; q a multiple of 4."""
-    for query in range(0, queries.shape[0], 4):  # four at once: each value is read once for them
+    """Raise best (q,) to each query's dot product with one vector (d,), times scale; q is a multiple of 4."""
+    for query in range(
+        0, queries.shape[0], 4
+    ):  # four at once, so that each value is read once for all of them
         a = b = c = d = np.float32(0)
         for at in range(len(values)):
             value = values[at]
@@ -105,15 +107,15 @@ def _raise(values: Vectors, scale: np.float32, queries: Vectors, best: Vectors) 
 
 @_compiled
 def best_of(halves: NDArray[np.uint16], queries: Vectors, best: Vectors) -> None:
-    """Raises best (q,) to each query vector's best dot product with a page's, in float32.
+    """Raise best (q,) to each query vector's best dot product with the page's vectors, in float32.
 
-    halves (n, d): the bits of the page's float16, finite; queries (q, d), q a multiple of 4. One vector at a time is
-    widened, so that a page costs little more than reading it.
+    halves (n, d): the bits of the page's float16 values, which are finite; queries (q, d), q a multiple of 4. Vectors
+    are widened one at a time, so that a page costs little more than reading it.
     """
     values = np.empty(halves.shape[1], np.float32)
     words = values.view(np.uint32)
     for row in range(halves.shape[0]):
-        for at in range(halves.shape[1]):  # exponent and mantissa in their new places: 2^112 too small
+        for at in range(halves.shape[1]):  # exponent and mantissa move to their new places; 2^112 too small
             words[at] = np.uint32(halves[row, at] & np.uint16(0x7FFF)) << np.uint32(13)
         for at in range(halves.shape[1]):
             values[at] *= np.float32(5.192296858534828e33)
@@ -124,7 +126,7 @@ def best_of(halves: NDArray[np.uint16], queries: Vectors, best: Vectors) -> None
 
 @_compiled
 def best_of_bytes(stored: NDArray[np.int8], queries: Vectors, best: Vectors) -> None:
-    """As `best_of`, of a page's int8 (n, d), each vector taken at length 1."""
+    """Do what `best_of` does for a page stored as int8 (n, d), each vector scaled to length 1."""
     values = np.empty(stored.shape[1], np.float32)
     for row in range(stored.shape[0]):
         length = np.float32(0)
@@ -142,8 +144,11 @@ def signs_and_factors(
     signs: NDArray[np.uint64],
     factors: Vectors,
 ) -> None:
-    """Of what each row of `rotated` (n, 64 * words) has beyond its centroid: which values are positive, lowest bit
-    first, and the sum of their squares by the sum of their magnitudes."""
+    """Encode the residual of each row of `rotated` (n, 64 * words) from its centroid.
+
+    signs: which of its values are positive, lowest bit first; factors: the sum of their squares divided by the sum of
+    their magnitudes.
+    """
     left = np.empty(rotated.shape[1], np.float32)
     for row in range(rotated.shape[0]):
         squares, magnitudes = np.float32(0), np.float32(0)
@@ -162,7 +167,7 @@ def signs_and_factors(
 
 @_compiled
 def add_to(sums: Vectors, own: NDArray[np.int64], vectors: Vectors) -> None:
-    """Adds each row of vectors (n, d) to the row of sums (k, d) that `own` (n,) says."""
+    """Add each row of vectors (n, d) to the row of sums (k, d) whose number is in `own` (n,)."""
     for row in range(vectors.shape[0]):
         for at in range(vectors.shape[1]):
             sums[own[row], at] += vectors[row, at]

@@ -1,11 +1,11 @@
-"""A segment: the inverted lists of some documents, on disk, never changed once it is there.
+"""A segment: the inverted lists of some documents, on disk. It is never changed after it is written.
 
-    documents.json   [[doc_id, reading], ...]
+    documents.json   [[doc_id, revision], ...]
     pages.arrow      document (its position above), number, width, height, scanned, vectors (how many)
     starts.npy       (centroids + 1,): list c is postings[starts[c]:starts[c + 1]]
-    page.npy, signs.npy, factor.npy    one row a posting: one vector of one page
+    page.npy, signs.npy, factor.npy    one row for each posting: one vector of one page
 
-The lists are mapped, not read: a search touches what its centroids need, and the system keeps what is asked for.
+The lists are memory-mapped: a search reads the lists of its centroids only, and the system caches them.
 """
 
 import json
@@ -29,9 +29,9 @@ COLUMNS = {"document": np.int32, "number": np.int32, "width": np.float32, "heigh
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Pages are ordered by document and number; `starts` and what follows it are the lists."""
+    """Pages are ordered by document and number; `starts`, `page`, `signs` and `factor` are the lists."""
 
-    documents: list[tuple[str, str]]  # (doc_id, reading)
+    documents: list[tuple[str, str]]  # (doc_id, revision)
     pages: dict[str, NDArray[Any]]  # by name of COLUMNS, (pages,) each
     starts: NDArray[np.int64]
     page: NDArray[np.uint32]  # (postings,)
@@ -43,9 +43,9 @@ class Segment:
 
 
 def load_segment(folder: Path) -> Segment:
-    """Raises OSError and ValueError for a folder that is no whole segment."""
+    """Loads a segment, its lists memory-mapped. Raises OSError and ValueError for an incomplete one."""
     documents = [
-        (doc_id, reading) for doc_id, reading in json.loads((folder / "documents.json").read_bytes())
+        (doc_id, revision) for doc_id, revision in json.loads((folder / "documents.json").read_bytes())
     ]
     table = pyarrow.feather.read_table(folder / "pages.arrow", memory_map=False)
     pages = {name: table[name].to_numpy().astype(kind) for name, kind in COLUMNS.items()}
@@ -62,7 +62,10 @@ def write_segment(
     codes: Codes,
     centroids: int,
 ) -> None:
-    """pages: in any order, `document` being a position in `documents`; codes: of their vectors, in the same order."""
+    """Write a segment to a new folder.
+
+    pages: in any order, `document` being a position in `documents`; codes: of their vectors, in the same order.
+    """
     order = np.lexsort((pages["number"], pages["document"]))
     place = np.empty(len(order), np.uint32)
     place[order] = np.arange(len(order), dtype=np.uint32)
@@ -78,26 +81,26 @@ def write_segment(
 
 
 def merge_segments(folder: Path, segments: Sequence[Segment], keep: Sequence[NDArray[np.bool_]]) -> None:
-    """One segment of those pages of several that are kept, written list by list; keep[i] (pages of segment i,).
+    """Write one segment with those pages of several segments for which `keep` is true, list by list.
 
-    A document is kept whole or not at all.
+    keep[i] (pages of segment i,): the same for all pages of a document.
     """
     documents: list[tuple[str, str]] = []
     columns: list[dict[str, NDArray[Any]]] = []
     places: list[NDArray[np.int64]] = []  # of each segment's pages in the new one; -1 where dropped
     count = 0
-    for segment, kept in zip(segments, keep, strict=True):
-        used = np.unique(segment.pages["document"][kept])
-        renumbered = np.searchsorted(used, segment.pages["document"][kept]) + len(documents)
+    for segment, mask in zip(segments, keep, strict=True):
+        used = np.unique(segment.pages["document"][mask])
+        renumbered = np.searchsorted(used, segment.pages["document"][mask]) + len(documents)
         columns.append(
-            {name: column[kept] for name, column in segment.pages.items()} | {"document": renumbered}
+            {name: column[mask] for name, column in segment.pages.items()} | {"document": renumbered}
         )
         documents += [segment.documents[at] for at in used]
-        places.append(np.where(kept, np.cumsum(kept) - 1 + count, -1))
-        count += int(kept.sum())
+        places.append(np.where(mask, np.cumsum(mask) - 1 + count, -1))
+        count += int(mask.sum())
     folder.mkdir(parents=True)
     _write_pages(folder, documents, {name: np.concatenate([c[name] for c in columns]) for name in COLUMNS})
-    postings = sum(int(s.pages["vectors"][kept].sum()) for s, kept in zip(segments, keep, strict=True))
+    postings = sum(int(s.pages["vectors"][mask].sum()) for s, mask in zip(segments, keep, strict=True))
     width = segments[0].signs.shape[1]
     sizes = np.zeros(len(segments[0].starts), np.int64)
     with (
@@ -117,7 +120,7 @@ def merge_segments(folder: Path, segments: Sequence[Segment], keep: Sequence[NDA
 
 
 def _ranges(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
-    """Runs of lists with about AT_ONCE postings in all segments together; one list at least."""
+    """Yields runs of lists with about AT_ONCE postings in all segments together, but of at least one list."""
     starts = sum(segment.starts for segment in segments)
     assert isinstance(starts, np.ndarray)
     low, end = 0, len(starts) - 1
@@ -130,12 +133,12 @@ def _ranges(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
 def _of_range(
     segment: Segment, places: NDArray[np.int64], low: int, high: int
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint64], NDArray[np.uint8]]:
-    """List (from 0 at `low`), new page, signs and factor of the postings that stay."""
+    """Returns list (0 is `low`), new page, signs and factor of the postings that are kept."""
     rows = slice(segment.starts[low], segment.starts[high])
     lists = np.repeat(np.arange(high - low), np.diff(segment.starts[low : high + 1]))
     page = places[segment.page[rows]]
-    kept = page >= 0
-    return lists[kept], page[kept].astype(np.uint32), segment.signs[rows][kept], segment.factor[rows][kept]
+    mask = page >= 0
+    return lists[mask], page[mask].astype(np.uint32), segment.signs[rows][mask], segment.factor[rows][mask]
 
 
 def _write_pages(
@@ -147,7 +150,7 @@ def _write_pages(
 
 
 def _array(path: Path, shape: tuple[int, ...], kind: Any) -> IO[bytes]:
-    """A .npy file of this shape, to be filled row by row."""
+    """Opens a .npy file of this shape, which the caller fills row by row."""
     file = path.open("wb")
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(kind)), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)

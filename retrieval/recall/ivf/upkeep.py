@@ -1,8 +1,8 @@
-"""The inverted lists' life: built, brought up to date, looked at, dropped. Searches go on meanwhile.
+"""Builds, refreshes, measures and drops the inverted index, while searches go on.
 
-They are derived from the stored vectors, stand in a folder of their own beside the tables, and name the reading of each
-document: what is not in them, or is there in another reading, is scanned; what was removed is passed over. So nothing
-that a writer does has to wait for them, and a build that is killed leaves the lists before it as they were.
+The inverted index is derived from the stored vectors, is kept in a folder of its own beside the tables, and records the
+revision of each document. Documents that it does not have, or has in another revision, are scanned; removed ones are
+skipped. So writers never wait for it, and a build that is killed leaves the earlier index as it was.
 """
 
 import hashlib
@@ -27,26 +27,26 @@ from retrieval.store.store import Store
 from retrieval.types import Document, Page, Stored, Vectors
 
 GROUP = 4_000_000
-"""Vectors of one new segment at most, but for a document that has more; their codes in memory are about 200 MB."""
-BLOCK = 32_768  # vectors encoded at once: their arrays are then small enough for malloc to use again
+"""Most vectors of a new segment, unless one document has more; their codes take about 200 MB of memory."""
+BLOCK = 32_768  # vectors encoded at once: their arrays are then small enough for malloc to reuse
 MOST_SAMPLED = 2_000_000  # vectors to train on: 512 MB at 128 dimensions
-OUTGROWN = 8  # times the vectors that the codebook was trained for: then all is built anew
-MOST_SEGMENTS = 8  # past it the small ones become one
+OUTGROWN = 8  # times the vectors that the codebook was trained for, above which everything is built anew
+MOST_SEGMENTS = 8  # with more than this, the small ones are merged
 SMALL = 0.25  # of all postings
-DEAD = 0.3  # share of a segment's pages that were removed: then it is written anew
-SAMPLED = 64  # pages from which the mean number of vectors is taken
+DEAD = 0.3  # share of a segment's pages that were removed, above which it is rewritten without them
+SAMPLED = 64  # pages from which the mean number of vectors of a page is estimated
 
 OnProgress = Callable[[str, int, int], None]
-"""Hears what is being done, and how much of how much is done; what it raises ends the work and changes nothing."""
+"""Called with the step, the amount done and the whole amount; an exception that it raises stops the work safely."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What the lists hold, and what they lack: where there are none, everything."""
+    """What the inverted index has, and what it lacks: all pages, if there is no inverted index."""
 
-    pages: int = 0  # of listed documents, in their present reading
-    removed: int = 0  # pages that are passed over
-    missing: int = 0  # pages of the index that are not in the lists: they are scanned
+    pages: int = 0  # that are in the inverted index as they are now
+    removed: int = 0  # pages that searches skip
+    missing: int = 0  # pages that are not in the inverted index: searches scan them
     vectors: int = 0
     centroids: int = 0
     segments: int = 0
@@ -58,14 +58,14 @@ class Stats:
 
 
 def folder(uri: str) -> Path:
-    """Where the lists of the index at `uri` are: inside it, or, for one in an object store, on this machine."""
+    """Returns where the inverted index of the index at `uri` is: inside it or, for an object store, on this machine."""
     if is_remote(uri):
         return Path("~/.cache/folioscope/recall").expanduser() / hashlib.sha256(uri.encode()).hexdigest()[:16]
     return Path(uri) / "recall"
 
 
 def state(store: Store) -> object:
-    """Another one whenever the lists were changed."""
+    """Returns a value that differs after each change of the inverted index."""
     try:
         facts = (folder(store.uri) / MANIFEST).stat()
     except FileNotFoundError:
@@ -74,33 +74,35 @@ def state(store: Store) -> object:
 
 
 def load_inverted_index(store: Store) -> InvertedIndex | None:
+    """Returns None if there is no inverted index for this store's encoder, or if it is damaged."""
     return InvertedIndex.load(folder(store.uri), str(store.fingerprint))
 
 
 def current(lists: InvertedIndex, documents: Sequence[Document]) -> set[str]:
-    """The doc_ids whose pages the lists hold as they are now."""
+    """Returns the doc_ids whose pages the inverted index has in their present revision."""
     return {d.doc_id for d in documents if (d.doc_id, revision(d)) in lists.documents}
 
 
 def live(part: Segment, revisions: Mapping[str, str]) -> NDArray[np.bool_]:
-    """(pages,) which of a segment's pages are of documents in their present reading; readings: by doc_id."""
-    alive = [revisions.get(doc_id) == read for doc_id, read in part.documents]
+    """Returns (pages,): whether each page of a segment is of its document's present revision; revisions: by doc_id."""
+    alive = [revisions.get(doc_id) == known for doc_id, known in part.documents]
     mask: NDArray[np.bool_] = np.array(alive, np.bool_)[part.pages["document"]]
     return mask
 
 
 def stats(store: Store) -> Stats:
+    """Counts the pages and the bytes of the inverted index."""
     documents, lists = store.documents(), load_inverted_index(store)
     pages = sum(d.pages for d in documents)
     if lists is None:
         return Stats(missing=pages)
     revisions = {d.doc_id: revision(d) for d in documents}
     alive = sum(int(live(part, revisions).sum()) for part in lists.segments)
-    there = current(lists, documents)
+    present = current(lists, documents)
     return Stats(
         alive,
         sum(map(len, lists.segments)) - alive,
-        sum(d.pages for d in documents if d.doc_id not in there),
+        sum(d.pages for d in documents if d.doc_id not in present),
         lists.vectors,
         len(lists.book.centroids),
         len(lists.segments),
@@ -109,27 +111,27 @@ def stats(store: Store) -> Stats:
 
 
 def _bytes(manifest: Manifest, place: Path) -> int:
-    with suppress(OSError):  # a refresh may drop a segment meanwhile
+    with suppress(OSError):  # a refresh may remove a segment meanwhile
         return sum(path.stat().st_size for path in manifest.files(place))
     return 0
 
 
 def drop(store: Store) -> None:
-    """Searches scan again."""
+    """Remove the inverted index, so that searches scan all pages again. Raises IndexBusy."""
     with _upkeep(store) as place:
         (place / MANIFEST).unlink(missing_ok=True)
 
 
 def build(store: Store, on_progress: OnProgress = lambda what, done, of: None) -> None:
-    """Train on a sample of the stored vectors, and make the lists of all documents. Raises IndexBusy."""
+    """Train on a sample of the stored vectors, and build the inverted index of all documents. Raises IndexBusy."""
     with _upkeep(store) as place:
         _build(store, place, on_progress)
 
 
 def refresh(store: Store, on_progress: OnProgress = lambda what, done, of: None) -> bool:
-    """Add what is missing; drop what was removed, once it is much. False where there was nothing to do.
+    """Add documents that are missing, and drop removed ones once they are many. Returns False if nothing was to do.
 
-    Builds where there are no lists yet, or where the index has outgrown them. Raises IndexBusy.
+    Builds everything if there is no inverted index yet, or if the documents have outgrown it. Raises IndexBusy.
     """
     with _upkeep(store) as place:
         lists, documents = load_inverted_index(store), store.documents()
@@ -137,8 +139,8 @@ def refresh(store: Store, on_progress: OnProgress = lambda what, done, of: None)
             lists.manifest.trained_for, 1
         ):
             return _build(store, place, on_progress)
-        there = current(lists, documents)
-        missing = [d for d in documents if d.doc_id not in there]
+        present = current(lists, documents)
+        missing = [d for d in documents if d.doc_id not in present]
         names = list(lists.manifest.segments)
         names += _encode(store, place, lists.book, missing, on_progress)
         tidied = _tidy(store, place, replace(lists.manifest, segments=tuple(names)), on_progress)
@@ -149,9 +151,10 @@ def refresh(store: Store, on_progress: OnProgress = lambda what, done, of: None)
 
 
 def due(store: Store, quick: float) -> bool:
-    """Whether searches gain by a refresh; quick: vectors that a scan takes in the time aimed at.
+    """Whether a refresh makes searches faster; quick: the vectors that a scan reads in `search.recall_ms`.
 
-    They do once what is scanned beside the lists costs a quarter of that time, or many of their pages were removed.
+    It does once the scan of pages that are not in the inverted index takes a quarter of that time, or once many pages
+    of a segment were removed.
     """
     documents, lists = store.documents(), load_inverted_index(store)
     vectors = _mean(store, documents) * sum(d.pages for d in documents)
@@ -159,8 +162,8 @@ def due(store: Store, quick: float) -> bool:
         return False
     if lists is None:
         return True
-    there = current(lists, documents)
-    missing = sum(d.pages for d in documents if d.doc_id not in there) / sum(d.pages for d in documents)
+    present = current(lists, documents)
+    missing = sum(d.pages for d in documents if d.doc_id not in present) / sum(d.pages for d in documents)
     revisions = {d.doc_id: revision(d) for d in documents}
     dead = max((1 - live(part, revisions).mean() for part in lists.segments), default=0.0)
     return bool(missing * vectors > quick / 4 or dead > DEAD)
@@ -172,11 +175,11 @@ def _build(store: Store, place: Path, on_progress: OnProgress) -> bool:
     if not pages:
         return False
     vectors = round(_mean(store, documents) * pages)
-    wanted = codebook.size(vectors)
-    sample = _sample(store, documents, min(codebook.PER_CENTROID * wanted, MOST_SAMPLED) / max(vectors, 1))
+    centroids = codebook.size(vectors)
+    sample = _sample(store, documents, min(codebook.PER_CENTROID * centroids, MOST_SAMPLED) / max(vectors, 1))
     if not len(sample):
         return False
-    book = codebook.train_codebook(sample, wanted, lambda done, of: on_progress("training", done, of))
+    book = codebook.train_codebook(sample, centroids, lambda done, of: on_progress("training", done, of))
     del sample
     name = f"codebook-{uuid.uuid4().hex[:8]}.npz"
     book.save(place / name)
@@ -189,9 +192,9 @@ def _build(store: Store, place: Path, on_progress: OnProgress) -> bool:
 
 
 def _encode(
-    store: Store, place: Path, book: Codebook, documents: Sequence[Document], on_progress: OnProgress,
-) -> list[str]:  # fmt: skip
-    """The names of new segments of these documents."""
+    store: Store, place: Path, book: Codebook, documents: Sequence[Document], on_progress: OnProgress
+) -> list[str]:
+    """Write new segments of these documents. Returns their names."""
     total, done = sum(d.pages for d in documents), 0
     names: list[str] = []
     for group in _groups(documents, GROUP / _mean(store, documents)):
@@ -211,11 +214,11 @@ def _encode(
             on_progress("encoding", done, total)
         if columns["number"]:
             names.append(f"segment-{uuid.uuid4().hex[:8]}")
-            whole = {name: np.concatenate(parts) for name, parts in columns.items()}
+            pages = {name: np.concatenate(parts) for name, parts in columns.items()}
             segment.write_segment(
                 place / names[-1],
                 list(revisions.items()),
-                whole,
+                pages,
                 _joined(codes, book.rotation.shape[1] // 64),
                 len(book.centroids),
             )
@@ -223,23 +226,24 @@ def _encode(
 
 
 def _tidy(store: Store, place: Path, manifest: Manifest, on_progress: OnProgress) -> Manifest:
-    """Segments with many removed pages are written anew; of too many, the small ones become one."""
+    """Rewrite segments with many removed pages; if there are too many segments, merge the small ones."""
     parts = {name: segment.load_segment(place / name) for name in manifest.segments}
     revisions = {d.doc_id: revision(d) for d in store.documents()}
     alive = {name: live(part, revisions) for name, part in parts.items()}
     names = [name for name, mask in alive.items() if mask.any()]
-    again = [name for name in names if alive[name].mean() < 1 - DEAD]
+    rewritten = [name for name in names if alive[name].mean() < 1 - DEAD]
     if len(names) > MOST_SEGMENTS:
         most = SMALL * sum(len(part.page) for part in parts.values())
         small = [name for name in names if len(parts[name].page) < most]
-        again = sorted({*again, *small})
-    if again:
-        names = [name for name in names if name not in again]
-        names.append(_merged(store, place, again, on_progress))
+        rewritten = sorted({*rewritten, *small})
+    if rewritten:
+        names = [name for name in names if name not in rewritten]
+        names.append(_merged(store, place, rewritten, on_progress))
     return replace(manifest, segments=tuple(names))
 
 
 def _merged(store: Store, place: Path, names: Sequence[str], on_progress: OnProgress) -> str:
+    """Merge these segments into a new one. Returns its name."""
     on_progress("merging", 0, 1)
     parts = [segment.load_segment(place / name) for name in names]
     revisions = {d.doc_id: revision(d) for d in store.documents()}
@@ -261,7 +265,7 @@ def _blocks(stored: Stored) -> Iterator[Vectors]:
 
 
 def _joined(codes: Sequence[Codes], words: int) -> Codes:
-    """words: of a vector's signs, for where there are no codes."""
+    """Joins codes; words: of a vector's signs, for the case that there are no codes."""
     none = Codes(np.zeros(0, np.uint32), np.zeros((0, words), np.uint64), np.zeros(0, np.uint8))
     return Codes(
         *(np.concatenate([getattr(part, name) for part in (none, *codes)]) for name in Codes.__slots__)
@@ -269,37 +273,40 @@ def _joined(codes: Sequence[Codes], words: int) -> Codes:
 
 
 def _groups(documents: Sequence[Document], pages: float) -> Iterator[list[Document]]:
-    """Documents in their order, each list of about so many pages at most, but of one document at least."""
+    """Yields the documents in their order, in groups of at most `pages` pages, but of at least one document."""
     group: list[Document] = []
-    held = 0
+    total = 0
     for document in documents:
-        if group and held + document.pages > pages:
+        if group and total + document.pages > pages:
             yield group
-            group, held = [], 0
+            group, total = [], 0
         group.append(document)
-        held += document.pages
+        total += document.pages
     if group:
         yield group
 
 
 def _mean(store: Store, documents: Sequence[Document]) -> float:
-    """Vectors of a page, about; 1 where none has any."""
+    """Estimates the mean number of vectors of a page; 1 if no page has any."""
     lengths = [len(vectors) for vectors in store.vectors(_some(documents, SAMPLED)).values()]
     return max(1.0, float(np.mean(lengths))) if lengths else 1.0
 
 
 def _sample(store: Store, documents: Sequence[Document], share: float) -> NDArray[np.float16]:
-    """Vectors of so large a share of the pages, chosen at random."""
+    """Returns the vectors of this share of the pages, chosen at random."""
     pages = _some(documents, max(SAMPLED, round(share * sum(d.pages for d in documents))))
     parts = [np.zeros((0, store.fingerprint.dim), np.float16)]
     for first in range(0, len(pages), 500):
-        for own in store.vectors(pages[first : first + 500]).values():
-            halves = dequantize(own).astype(np.float16) if own.dtype == np.int8 else own.view(np.float16)
+        for stored in store.vectors(pages[first : first + 500]).values():
+            halves = (
+                dequantize(stored).astype(np.float16) if stored.dtype == np.int8 else stored.view(np.float16)
+            )
             parts.append(halves[np.isfinite(halves).all(axis=1)])
     return np.concatenate(parts)
 
 
 def _some(documents: Sequence[Document], count: int) -> list[Page]:
+    """Returns at most `count` pages, chosen at random, always the same ones for the same documents."""
     ends = np.cumsum([d.pages for d in documents])
     if not len(ends) or not ends[-1]:
         return []
@@ -312,20 +319,21 @@ def _some(documents: Sequence[Document], count: int) -> list[Page]:
 
 
 def _sweep(place: Path, manifest: Manifest | None) -> None:
-    """Remove what no manifest names: earlier segments, and what a killed build left. Who has them open keeps them."""
-    kept = {MANIFEST, ".upkeep", *((manifest.codebook, *manifest.segments) if manifest else ())}
+    """Remove files that the manifest does not name; searches that have them mapped can still read them."""
+    named = {MANIFEST, ".upkeep", *((manifest.codebook, *manifest.segments) if manifest else ())}
     for path in place.iterdir():
-        if path.name not in kept:
+        if path.name not in named:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager
 def _upkeep(store: Store) -> Iterator[Path]:
-    """What a killed or failed build left is swept away, before and after."""
+    """Holds the lock for changes; removes, before and after, what a build left unfinished. Raises IndexBusy."""
     place = folder(store.uri)
     place.mkdir(parents=True, exist_ok=True)
     with locked(
-        place / ".upkeep", f"the recall lists of {store.uri} are being made by another process: wait for it"
+        place / ".upkeep",
+        f"the inverted index of {store.uri} is being built by another process: wait until that ends",
     ):
         try:
             _sweep(place, Manifest.read(place))
