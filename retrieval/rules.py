@@ -11,7 +11,7 @@ from typing import assert_never
 
 import configs.settings as configs
 from retrieval.text import words
-from retrieval.types import Document, Hit, Page, PageContent, Stage
+from retrieval.types import Document, Hit, Page, PageContent
 
 SHINGLE = 4  # words
 LEAST_WORDS = 12
@@ -41,10 +41,6 @@ def apply_rules(
                 assert_never(rule)
         notes.append(note)
     return [replace(hit, rank=rank) for rank, hit in enumerate(ordered, start=1)], notes
-
-
-def stage(notes: Sequence[str], seconds: float, pages: int) -> Stage:
-    return Stage("rules", seconds, pages, "; ".join(notes))
 
 
 def _fold(rule: configs.Fold, hits: list[Hit], read: Read) -> tuple[list[Hit], str]:

@@ -42,7 +42,9 @@ def out(tmp_path: Path) -> Path:
 
 
 def result(*hits: Hit) -> SearchResult:
-    return SearchResult("what?", hits, hits, (Stage("recall", 0.5, 9, "exact"),), Decision(True, "by x"))
+    return SearchResult(
+        "what?", hits, hits, (Stage("recall", 0.5, 9, "exact"),), Decision("reranked", "by x")
+    )
 
 
 def put(

@@ -16,13 +16,13 @@ from fastapi.testclient import TestClient
 from configs import settings as configs
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.store.store import Store
-from retrieval.types import SearchResult
+from retrieval.types import SearchRequest, SearchResult
 from tests.build import add_document, webp
 from tests.ui.conftest import DOC, GONE, HOSTILE, SMALL, filled, serving, whole
 from ui.api.rest import description
 from ui.service.folders import Folders
 from ui.service.library import open_library
-from ui.service.service import SearchRequest, Service, service_for
+from ui.service.service import Service, service_for
 from ui.web.server import server
 
 API = "/api/v1"
@@ -423,10 +423,10 @@ def test_a_full_queue_is_told_and_the_others_are_served(tmp_path: Path) -> None:
     go_on, begun = threading.Event(), threading.Event()
     steps = service.library.searcher.steps
 
-    def slowly(query: str, **asked: Any) -> Iterator[SearchResult]:
+    def slowly(request: SearchRequest, *, stop: threading.Event | None = None) -> Iterator[SearchResult]:
         begun.set()
         go_on.wait(10)
-        yield from steps(query, **asked)
+        yield from steps(request, stop=stop)
 
     service.library.searcher.steps = slowly  # type: ignore[method-assign]
 
@@ -455,8 +455,8 @@ def test_what_breaks_after_the_first_line_is_a_line(tmp_path: Path) -> None:
     service = serving(filled(tmp_path))
     steps = service.library.searcher.steps
 
-    def broken(query: str, **asked: Any) -> Iterator[SearchResult]:
-        yield next(steps(query, **asked))
+    def broken(request: SearchRequest, *, stop: threading.Event | None = None) -> Iterator[SearchResult]:
+        yield next(steps(request, stop=stop))
         raise RuntimeError("out of memory")
 
     service.library.searcher.steps = broken  # type: ignore[method-assign]
@@ -476,14 +476,14 @@ def test_a_reader_who_leaves_gives_up_the_turn_and_stops_the_reranker(tmp_path: 
     begun, ended = threading.Event(), threading.Event()
     steps = service.library.searcher.steps
 
-    def slowly(query: str, *, stop: threading.Event, **asked: Any) -> Iterator[SearchResult]:
+    def slowly(request: SearchRequest, *, stop: threading.Event | None = None) -> Iterator[SearchResult]:
         begun.set()
-        if stop.wait(10):
+        if stop and stop.wait(10):
             ended.set()
-        yield from steps(query, stop=stop, **asked)
+        yield from steps(request, stop=stop)
 
     async def leaving() -> SearchResult:
-        service.library.searcher.steps = slowly  # type: ignore[method-assign,assignment]
+        service.library.searcher.steps = slowly  # type: ignore[method-assign]
         gone = asyncio.ensure_future(service.search(SearchRequest("harbour one"), "a"))
         await asyncio.to_thread(begun.wait, 10)
         gone.cancel()

@@ -19,11 +19,11 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 
 from retrieval.errors import FolioscopeError
-from retrieval.types import Filter
+from retrieval.types import Filter, SearchRequest
 from ui.api.render import highlighted_jpeg
 from ui.api.responses import page_response, search_response
 from ui.api.rest.common import client_of
-from ui.service.service import SearchRequest, Service
+from ui.service.service import Service
 
 Tool = TypeVar("Tool", bound=Callable[..., Awaitable[Any]])
 

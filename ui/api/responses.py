@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 import numpy as np
 
 from retrieval.highlight import pieces
-from retrieval.search import PENDING
 from retrieval.text import one_line
 from retrieval.types import Document, Heat, Highlight, Hit, Page, SearchResult, TermMatch
 from ui.api import schemas
@@ -40,7 +39,7 @@ def search_response(
         ],
         found=len(result.candidates),
         searched=next((stage.pages for stage in result.stages if stage.name == "recall"), 0),
-        provisional=result.decision == PENDING,
+        provisional=result.decision.kind == "pending",
         stages=[
             schemas.StageOut(
                 name=stage.name, ms=round(stage.seconds * 1000, 2), pages=stage.pages, note=stage.note
@@ -49,7 +48,7 @@ def search_response(
         ],
         reranked=result.decision.reranked,
         decision=_sentence(result.decision.reason),
-        notes=list(result.notes),
+        notes=[note.text for note in result.notes],
         candidates=[
             _candidate(hit, found[hit.page.doc_id]) for hit in result.hits if hit.page.doc_id in found
         ]

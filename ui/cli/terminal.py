@@ -92,7 +92,7 @@ def print_result(result: "SearchResult", highlights: Sequence["Highlight"], expl
             found = ", ".join(f"{t.term} ×{len(t.regions)}" for t in lit.terms if t.regions) or "nothing"
             console.print(f"       scores: {scores}\n       lit up: {found}", style="dim")
     for note in result.notes:
-        console.print(note, style="yellow")
+        console.print(note.text, style="yellow")
     times = ", ".join(f"{s.name} {s.seconds * 1000:,.0f} ms" for s in result.stages)
     console.print(f"{result.decision.reason} ({times})", style="dim")
     if explain:

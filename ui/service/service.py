@@ -8,16 +8,15 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import configs.settings as configs
 from retrieval.errors import BadQuery, EncoderMismatch, FolioscopeError
 from retrieval.lru import LRU
-from retrieval.search import PENDING
 from retrieval.text import one_line
-from retrieval.types import Filter, SearchResult
+from retrieval.types import SearchRequest, SearchResult
 from ui.service.fair_queue import Busy, FairQueue
 from ui.service.folders import Folders
 from ui.service.library import SAMPLES, Library, open_library, reembed_library
@@ -28,7 +27,6 @@ State = Literal["loading", "ready", "failed"]
 REMEMBERED = 128  # results
 ASIDE = 4  # threads that read pages and draw
 LOOKS = 8  # threads that look up the index's version and what is in SQLite
-EVERYTHING = Filter()
 T = TypeVar("T")
 
 
@@ -36,17 +34,6 @@ class NotReady(FolioscopeError):
     """The models are being loaded, or could not be."""
 
     exit_code = 3
-
-
-@dataclass(frozen=True, slots=True)
-class SearchRequest:
-    """One question as it was asked: equal ones have equal answers while the library stays as it is."""
-
-    query: str
-    where: Filter = EVERYTHING
-    rerank: bool = True
-    budget_ms: int | None = None
-    min_confidence: float | None = None
 
 
 Key = tuple[SearchRequest, int, frozenset[str]]
@@ -187,19 +174,12 @@ class Service:
         where = replace(ask.where, without=ask.where.without | leaving)
         began = time.perf_counter()
         stop = threading.Event()
-        steps = library.searcher.steps(
-            ask.query,
-            where=where,
-            rerank=ask.rerank,
-            budget_ms=ask.budget_ms,
-            min_confidence=ask.min_confidence,
-            stop=stop,
-        )
+        steps = library.searcher.steps(replace(ask, where=where), stop=stop)
         try:
             self._turns.admit(client)  # before anything is done for it
             async with self._quick.turn(client):
                 result = await self._to_its_end(lambda: next(steps), self._pool, stop)
-            if result.decision == PENDING:
+            if result.decision.kind == "pending":
                 yield result  # never within a turn: a reader may be slow
                 async with self._turns.turn(client, admitted=True):
                     self.metrics.waited(time.perf_counter() - began)

@@ -9,12 +9,13 @@ from fastapi.responses import PlainTextResponse
 import retrieval.store.verify as integrity
 from retrieval.recall.ivf import upkeep
 from retrieval.text import one_line
+from retrieval.types import SearchRequest
 from ui.api import schemas
 from ui.api.rest.common import ERRORS, user_of
 from ui.api.rest.documents import facets
 from ui.service import index_upkeep
 from ui.service.judgements import ENOUGH
-from ui.service.service import SearchRequest, Service
+from ui.service.service import Service
 
 SHOWN_PROBLEMS = 20
 

@@ -16,14 +16,14 @@ from fastapi.responses import StreamingResponse
 from retrieval.errors import FolioscopeError
 from retrieval.store.store import Store
 from retrieval.text import words
-from retrieval.types import Filter, Page, SearchResult
+from retrieval.types import Filter, Page, SearchRequest, SearchResult
 from ui.api import export, schemas
 from ui.api.json_text import json_text
 from ui.api.problems import unexpected
 from ui.api.render import highlighted_page
 from ui.api.responses import page_response, search_response
 from ui.api.rest.common import ERRORS, answer_of, client_of, user_of
-from ui.service.service import SearchRequest, Service
+from ui.service.service import Service
 
 NDJSON = "application/x-ndjson"
 MOST = 1000  # hits of one answer
