@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 os.environ.setdefault("LANCEDB_LOG", "error")  # read once, at the import: else each new table warns on stderr
 import lancedb
@@ -31,6 +31,7 @@ from retrieval.store.write_batch import PendingDocument, WriteBatch, in_list, up
 from retrieval.text import words
 from retrieval.types import Document, Filter, Fingerprint, Page, PageContent, PageEmbedding, Precision, Stored
 
+T = TypeVar("T")
 FRESH = timedelta(0)  # readers look for new versions at every read
 TEXT_INDEX = FTS(base_tokenizer="icu", language="English", stem=True, remove_stop_words=False,
                  with_position=True)  # fmt: skip
@@ -174,7 +175,7 @@ class Store:
 
     def contents(self, pages: Sequence[Page]) -> list[PageContent]:
         """In the order given. Raises NotFound for a page that is no longer there."""
-        return _in_order(pages, self.present(pages))
+        return in_order(pages, self.present(pages))
 
     def present(self, pages: Sequence[Page]) -> dict[str, PageContent]:
         """Contents of those of `pages` that are still there, by page_id."""
@@ -185,12 +186,26 @@ class Store:
 
     def embeddings(self, pages: Sequence[Page]) -> list[PageEmbedding]:
         """In the order given. Raises NotFound for a page that is no longer there."""
-        return _in_order(pages, self.present_embeddings(pages))
+        return in_order(pages, self.present_embeddings(pages))
 
     def present_embeddings(self, pages: Sequence[Page]) -> dict[str, PageEmbedding]:
         """Embeddings of those of `pages` that are still there, by page_id."""
         table = self._rows("pages", pages, schema.EMBEDDING_COLUMNS, self._by_id())
         return dict(zip(table["page_id"].to_pylist(), schema.read_embeddings(table), strict=True))
+
+    def read(self, pages: Sequence[Page]) -> dict[str, tuple[PageContent, PageEmbedding]]:
+        """Read contents and embeddings of `pages` together, by page_id, in one query of the pages table.
+
+        A page that is no longer in the index is missing from the result; `in_order` turns that into NotFound. Each
+        content and embedding is equal to what `present` and `present_embeddings` return. The page's image is only read
+        when somebody calls `image()`.
+        """
+        documents = self._by_id()
+        columns = list(dict.fromkeys([*schema.CONTENT_COLUMNS, *schema.EMBEDDING_COLUMNS]))
+        table = self._rows("pages", pages, columns, documents)
+        contents = schema.read_contents(table, _names_of(documents), self.image)
+        both = zip(contents, schema.read_embeddings(table), strict=True)
+        return {content.page.page_id: (content, embedding) for content, embedding in both}
 
     def vectors(self, pages: Sequence[Page]) -> dict[str, Stored]:
         """(n, d) as stored, of those of `pages` that are still there, by page_id; shorter than reading `embeddings`."""
@@ -204,7 +219,7 @@ class Store:
         wanted = Page(document.doc_id, number, document.name)
         documents = {document.doc_id: document}
         rows = self._rows("pages", [wanted], schema.PAGE_COLUMNS, documents)
-        found: list[Page] = _in_order(
+        found = in_order(
             [wanted], {page.page_id: page for page in schema.read_pages(rows, _names_of(documents))}
         )
         return found[0]
@@ -407,11 +422,12 @@ def _names_of(documents: Mapping[str, Document]) -> dict[str, str]:
     return {doc_id: document.name for doc_id, document in documents.items()}
 
 
-def _in_order(pages: Sequence[Page], found: dict[str, Any]) -> list[Any]:
-    missing = [page.name for page in pages if page.page_id not in found]
+def in_order(pages: Sequence[Page], by_id: Mapping[str, T]) -> list[T]:
+    """Return the value of each page, in the order given. Raises NotFound that names the pages without one."""
+    missing = [page.name for page in pages if page.page_id not in by_id]
     if missing:
         raise NotFound(f"{', '.join(missing)}: no longer in the index; search again")
-    return [found[page.page_id] for page in pages]
+    return [by_id[page.page_id] for page in pages]
 
 
 def _names(connection: Any) -> list[str]:

@@ -9,14 +9,16 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import lancedb
 import numpy as np
 import pytest
 
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import EncoderMismatch, IndexBusy, IndexDamaged, IndexMissing, NotFound, SchemaMismatch
 from retrieval.store.schema import PageRecord
-from retrieval.store.store import Store
+from retrieval.store.store import FRESH, Store, in_order
 from retrieval.types import Document, Filter, Page
 from tests.build import ADDED, add_document, content, webp
 
@@ -56,6 +58,74 @@ def test_vectors_and_regions_come_back_in_the_order_asked(store: Store, encoder:
     expected = encoder.encode_queries(["beta gamma"])[0].vectors
     np.testing.assert_allclose(two.vectors, expected, atol=1e-3)  # stored as float16
     assert two.regions[1].tolist() == pytest.approx([0.19, 0.1, 0.27, 0.12])
+
+
+class CountedTable:
+    """A table of LanceDB that counts its queries."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self.queries = 0
+
+    def search(self, *arguments: Any, **options: Any) -> Any:
+        self.queries += 1
+        return self._table.search(*arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._table, name)
+
+
+class CountedConnection:
+    """A connection of LanceDB whose tables count their queries."""
+
+    def __init__(self, uri: str) -> None:
+        self._connection = lancedb.connect(uri, read_consistency_interval=FRESH)
+        self.tables: dict[str, CountedTable] = {}
+
+    def open_table(self, name: str) -> CountedTable:
+        return self.tables.setdefault(name, CountedTable(self._connection.open_table(name)))
+
+    def queries(self) -> int:
+        return sum(table.queries for table in self.tables.values())
+
+
+def test_content_and_embedding_of_pages_come_from_one_query(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["alpha", "beta gamma", ""])
+    connection = CountedConnection(store.uri)
+    counted = Store(store.uri, connection)
+    pages = [Page("a", 3, "a.pdf"), Page("a", 1, "a.pdf"), Page("a", 2, "a.pdf")]
+    rows = in_order(pages, counted.read(pages))
+    assert connection.queries() == 1
+    assert [[word.text for word in page.words] for page, _ in rows] == [
+        [],
+        ["alpha"],
+        ["beta", "gamma"],
+    ]
+    assert [embedding.vectors.shape for _, embedding in rows] == [(0, 64), (1, 64), (2, 64)]
+    for (page, embedding), alone, vectors in zip(
+        rows, store.contents(pages), store.embeddings(pages), strict=True
+    ):
+        assert (page.page, page.words, page.title) == (alone.page, alone.words, alone.title)
+        np.testing.assert_array_equal(embedding.vectors, vectors.vectors)
+        np.testing.assert_array_equal(embedding.regions, vectors.regions)
+    assert connection.queries() == 1
+
+
+def test_a_page_removed_meanwhile_is_missing_from_what_is_read(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["alpha"])
+        add_document(store, encoder, "b.pdf", ["beta"])
+    pages = [Page("a", 1, "a.pdf"), Page("b", 1, "b.pdf")]
+    reader = Store.open(store.uri)
+    assert set(reader.read(pages)) == {"a#1", "b#1"}
+    with store.writing():
+        store.remove(["a"])
+    rows = reader.read(pages)
+    assert set(rows) == {"b#1"}
+    with pytest.raises(NotFound, match=r"a\.pdf#page=1: no longer in the index"):
+        in_order(pages, rows)
+    assert reader.read([]) == {}
 
 
 def records(encoder: HashingEncoder, doc_id: str, texts: list[str]) -> list[PageRecord]:
