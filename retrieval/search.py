@@ -16,7 +16,7 @@ from retrieval.highlight import focus, heat, highlight
 from retrieval.lru import LRU
 from retrieval.recall.planner import Recall
 from retrieval.store.schema import revision
-from retrieval.store.store import Store
+from retrieval.store.store import Store, in_order
 from retrieval.text import has_unspaced_script, one_line
 from retrieval.types import (
     EVERYTHING,
@@ -383,11 +383,7 @@ class Searcher:
     def _read_for(self, query: str, pages: Sequence[Page]) -> tuple[str, QueryEmbedding, list[_StoredPage]]:
         text = self._checked_text(query)
         embedding, _ = self._embed(text)
-        stored = self._read(pages)
-        missing = [page.name for page in pages if page.page_id not in stored]
-        if missing:
-            raise NotFound(f"{', '.join(missing)}: no longer in the index; search again")
-        return text, embedding, [stored[page.page_id] for page in pages]
+        return text, embedding, in_order(pages, self._read(pages))
 
     def _read_contents(self, pages: Sequence[Page]) -> dict[str, PageContent]:
         return {page_id: stored.content for page_id, stored in self._read(pages).items()}
@@ -416,14 +412,11 @@ class Searcher:
         }
 
     def _read_from_store(self, pages: Sequence[Page]) -> Mapping[str, _StoredPage]:
-        contents, embeddings = self._store.present(pages), self._store.present_embeddings(pages)
         return {
             page_id: _StoredPage(
-                replace(content, read_image=partial(self._store.image, page_id)),
-                _own_arrays(embeddings[page_id]),
+                replace(content, read_image=partial(self._store.image, page_id)), _own_arrays(embedding)
             )
-            for page_id, content in contents.items()
-            if page_id in embeddings
+            for page_id, (content, embedding) in self._store.read(pages).items()
         }
 
 
