@@ -183,9 +183,9 @@ def test_a_calibration_is_kept_with_the_index_and_refused_for_another_reranker(t
     assert confidence.load_calibration(str(tmp_path), reranker="ours", encoder="theirs") is None
     place = confidence.save_calibration(calibration, str(tmp_path))
     assert confidence.load_calibration(str(tmp_path), reranker="ours", encoder="theirs") == calibration
-    with pytest.raises(CalibrationMismatch, match="of the reranker ours, this is another"):
+    with pytest.raises(CalibrationMismatch, match="for the reranker ours, but this profile has another"):
         confidence.load_calibration(str(tmp_path), reranker="another", encoder="theirs")
-    with pytest.raises(CalibrationMismatch, match="of the encoder theirs, this is another"):
+    with pytest.raises(CalibrationMismatch, match="for the encoder theirs, but this profile has another"):
         confidence.load_calibration(str(tmp_path), reranker="ours", encoder="another")
     place.write_text(json.dumps({"x": [1]}))
     with pytest.raises(FolioscopeError, match="run 'folioscope calibrate' again"):

@@ -67,7 +67,8 @@ def test_a_search_gives_ranked_pages_with_both_ranks_and_a_snippet(client: TestC
     assert best["moved"] == best["first_rank"] - 1
     assert (best["share"], best["link"]) == (1.0, f"?q=harbour+seals&doc={GONE}&p=1")
     assert ["seals", True] in best["snippet"]
-    assert found["decision"].startswith("Reranked the first 4 of 4 candidates by overlap")
+    assert found["decision"]["kind"] == "reranked"
+    assert found["decision"]["text"].startswith("Reranked the first 4 of 4 candidates by overlap")
     assert (found["searched"], found["found"], found["provisional"]) == (4, 4, False)
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4]
 
@@ -77,6 +78,7 @@ def test_asked_for_lines_the_first_stage_comes_first(client: TestClient) -> None
         f"{API}/search", params={"q": "harbour fees anew"}, headers={"Accept": "application/x-ndjson"}
     )
     first, last = map(json.loads, answer.text.splitlines())
+    assert [found["decision"]["kind"] for found in (first, last)] == ["pending", "reranked"]
     assert (first["provisional"], first["reranked"], first["hits"][0]["moved"]) == (True, False, None)
     assert (last["provisional"], last["reranked"]) == (False, True)
     assert [stage["name"] for stage in last["stages"]] == ["encode query", "recall", "rerank"]
@@ -106,7 +108,7 @@ def test_filters_keep_to_what_they_name(
     found = client.get(f"{API}/search", params={"q": "harbour", **filters}).json()
     assert {hit["document"] for hit in found["hits"]} == documents
     if not documents:
-        assert found["notes"] == ["No page passes the filters, or none of those that pass matches."]
+        assert [note["kind"] for note in found["notes"]] == ["filtered_out"]
 
 
 def test_more_results_are_the_same_list_longer_and_candidates_have_both_ranks(client: TestClient) -> None:
@@ -120,7 +122,7 @@ def test_more_results_are_the_same_list_longer_and_candidates_have_both_ranks(cl
 def test_without_reranking_there_is_one_order_and_no_movement(client: TestClient) -> None:
     found = client.get(f"{API}/search", params={"q": "harbour", "rerank": False}).json()
     assert {hit["moved"] for hit in found["hits"]} == {None}
-    assert found["decision"] == "Not reranked: switched off for this search"
+    assert found["decision"] == {"kind": "off", "text": "Not reranked: switched off for this search"}
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,7 @@ def test_the_index_is_described_compacted_and_verified(own: tuple[TestClient, Se
     assert (index["documents"], index["pages"], index["encoder"].startswith("hashing")) == (2, 4, True)
     assert index["disk"]["pages"] > 0
     client.post(f"{API}/index/verify").raise_for_status()
-    assert "4 pages of 2 documents looked at" in settled(client)["task_result"]
+    assert "4 pages of 2 documents checked" in settled(client)["task_result"]
     client.post(f"{API}/index/compact").raise_for_status()
     assert settled(client)["task_result"].startswith("Compacted:")
 
@@ -465,7 +467,9 @@ def test_what_breaks_after_the_first_line_is_a_line(tmp_path: Path) -> None:
     )
     first, last = map(json.loads, answer.text.splitlines())
     assert first["provisional"]
-    assert last["error"]["message"].startswith("The reranked order could not be made, for a reason")
+    assert last["error"]["message"].startswith(
+        "The reranked order could not be made because of an unexpected error"
+    )
     assert last["error"]["request_id"] == answer.headers["x-request-id"]
     service.close()
 

@@ -58,7 +58,7 @@ def run_demo(folder: Path, settings: configs.Settings, as_json: bool) -> None:
                 "index": index,
                 "report": page,
                 "pages": folder / "pages",
-                "answers": [terminal.result_json(given.result, given.highlights) for given in answers],
+                "answers": [terminal.result_json(given.result, searcher, store) for given in answers],
                 "questions": len(judged.questions),
                 "stages": rows,
                 "seconds": round(seconds, 1),
