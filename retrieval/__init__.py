@@ -1,4 +1,4 @@
-"""Recall: page embeddings, the store, MaxSim, fusion, search, highlights, evaluation."""
+"""Finds pages: page embeddings, the store, recall, fusion, search, highlights and evaluation."""
 
 from configs.privacy import switch_off_reports
 

@@ -1,7 +1,7 @@
-"""A reranker's score as the probability that a page answers: the curve that `folioscope calibrate` fitted.
+"""Converts a reranker's score to the probability that a page answers, by the curve that `folioscope calibrate` fitted.
 
-It is kept with the index, and holds for one reranker over one encoder's index: scores of another reranker, or of
-candidates that another first stage chose, mean something else, so it is refused for them.
+The calibration is stored with the index. It is valid for one reranker over the index of one encoder: scores of another
+reranker, or of candidates from another first stage, mean something else, so loading it for them raises an error.
 """
 
 import json
@@ -15,19 +15,22 @@ from numpy.typing import NDArray
 from retrieval.errors import FolioscopeError
 
 FILE = "calibration.json"
-CLOSE = 1e-4  # probabilities stay this far from 0 and 1: a finite sample proves neither
+CLOSE = 1e-4  # probabilities stay this far from 0 and 1, because a finite sample proves neither
 
 Scores = NDArray[np.float64]
 Method = Literal["platt", "isotonic"]
 
 
 class CalibrationMismatch(FolioscopeError):
-    """The calibration is of another reranker or of another index's encoder."""
+    """The calibration was made with another reranker or another encoder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """`x` and `y` are the curve: for platt y = (a, b) of sigmoid(a * score + b), x is empty; for isotonic its knots."""
+    """A fitted curve with the data that it was fitted on.
+
+    platt: y = (a, b) of sigmoid(a * score + b), and x is empty. isotonic: (x, y) are the knots of the curve.
+    """
 
     reranker: str
     encoder: str
@@ -38,49 +41,58 @@ class Calibration:
     questions: int
     pages: int
     relevant: int
-    log_loss: float  # held out
+    log_loss: float  # on held-out questions
     log_loss_before: float
-    ece: float  # held out
+    ece: float  # expected calibration error, on held-out questions
     ece_before: float
 
     def probability(self, scores: Scores) -> Scores:
+        """Return the probability of each score, in the same shape."""
         return predict(self.method, np.array(self.x), np.array(self.y), scores)
 
 
 def save_calibration(calibration: Calibration, index: str) -> Path:
-    """Raises FolioscopeError for an index in an object store."""
+    """Write the calibration into the index; return its path. Raises FolioscopeError for an index in an object store."""
     if "://" in index:
-        raise FolioscopeError(f"{index} is in an object store: calibrations are kept in local indexes only")
+        raise FolioscopeError(
+            f"{index} is in an object store: only local indexes can store a calibration",
+            remedy="calibrate a local copy of the index",
+        )
     place = Path(index) / FILE
     place.write_text(json.dumps(asdict(calibration), indent=1) + "\n", encoding="utf-8")
     return place
 
 
 def load_calibration(index: str, *, reranker: str, encoder: str) -> Calibration | None:
-    """None where the index has none. Raises CalibrationMismatch, FolioscopeError for a file that cannot be read."""
+    """Return the index's calibration, or None if it has none.
+
+    Raises CalibrationMismatch, and FolioscopeError for a file that cannot be read.
+    """
     place = Path(index) / FILE
     if "://" in index or not place.is_file():
         return None
     try:
-        given = json.loads(place.read_text(encoding="utf-8"))
-        calibration = Calibration(**{**given, "x": tuple(given["x"]), "y": tuple(given["y"])})
+        fields = json.loads(place.read_text(encoding="utf-8"))
+        calibration = Calibration(**{**fields, "x": tuple(fields["x"]), "y": tuple(fields["y"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise FolioscopeError(
-            f"{place} cannot be read ({error}): delete it, or run 'folioscope calibrate' again"
+            "the index's calibration cannot be read",
+            remedy=f"delete {place}, or run 'folioscope calibrate' again ({error})",
         ) from error
-    for what, theirs, ours in (
+    for what, stored, loaded in (
         ("reranker", calibration.reranker, reranker),
         ("encoder", calibration.encoder, encoder),
     ):
-        if theirs != ours:
+        if stored != loaded:
             raise CalibrationMismatch(
-                f"{place} is a calibration of the {what} {theirs}, this is {ours}: run 'folioscope calibrate' with "
-                "this profile, or delete the file"
+                f"the index's calibration is for the {what} {stored}, but this profile has {loaded}",
+                remedy=f"run 'folioscope calibrate' with this profile, or delete {place}",
             )
     return calibration
 
 
 def predict(method: str, x: Scores, y: Scores, scores: Scores) -> Scores:
+    """Return the probabilities of `scores` by the curve (x, y) of a Calibration."""
     raw = np.interp(scores, x, y) if method == "isotonic" else sigmoid(y[0] * scores + y[1])
     clipped: Scores = np.clip(raw, CLOSE, 1 - CLOSE)
     return clipped

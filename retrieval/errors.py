@@ -1,13 +1,14 @@
-"""Every error that Folioscope raises on purpose. Only the command line and the web page catch `FolioscopeError`.
+"""Every error that Folioscope raises on purpose. Only the command line and the server catch `FolioscopeError`.
 
-A message says what was wrong, both values where two disagree, and what to do. `exit_code` is what the
-command line ends with: 1 some files failed, 2 wrong use, 3 the environment lacks something.
+A message says what was wrong, both values if two disagree, and what to do. `exit_code` is the command line's exit
+status: 1 some files failed, 2 wrong use, 3 the environment lacks something.
 """
 
 
 class FolioscopeError(Exception):
-    """`message` is for every reader. `remedy` names commands and paths, for whoever has the command line: str(error)
-    has both, a web or REST client is sent the message alone.
+    """An error with a `message` for every reader and a `remedy` that names commands and paths.
+
+    The command line prints str(error), which has both; the server sends its clients the message only.
     """
 
     exit_code = 2
@@ -29,19 +30,19 @@ class BadQuery(FolioscopeError):
 
 
 class BadSource(FolioscopeError):
-    """A path given to ingest does not exist or matches nothing."""
+    """A path given to ingest does not exist or matches no file."""
 
 
 class BadDataset(FolioscopeError):
-    """A line of a labelled data set cannot be used. The message names the file, the line and what it should be."""
+    """A line of a labelled data set cannot be used. The message names the file, the line and the expected form."""
 
 
 class IndexMissing(FolioscopeError):
-    """No index at this place yet."""
+    """There is no index at this place yet."""
 
 
 class IndexDamaged(FolioscopeError):
-    """The index cannot be read as it stands."""
+    """The index cannot be read."""
 
 
 class SchemaMismatch(FolioscopeError):
@@ -49,58 +50,58 @@ class SchemaMismatch(FolioscopeError):
 
 
 class EncoderMismatch(FolioscopeError):
-    """The index holds vectors of another encoder than the one asked for."""
+    """The index has vectors of another encoder than the profile's."""
 
 
 class NotFound(FolioscopeError):
-    """No such document, page or query."""
+    """There is no such document, page or query."""
 
 
 class MissingExtra(FolioscopeError):
-    """A Python package or a system program that this choice needs is not installed."""
+    """A Python package or a system program that the settings need is not installed."""
 
     exit_code = 3
 
 
 def first_line(error: BaseException) -> str:
-    """What a foreign error says, in one line: many of them go on for pages, some say nothing."""
+    """Return the first line of another library's error, or its type: some messages have pages, some are empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def missing_extra(error: ImportError) -> MissingExtra:
-    """What to say where the libraries of the GPU models are absent or too old."""
-    what = f"{error.name} is not installed" if isinstance(error, ModuleNotFoundError) else str(error)
+    """Return the error to raise if the libraries of the GPU models are missing or too old."""
+    cause = f"{error.name} is not installed" if isinstance(error, ModuleNotFoundError) else str(error)
     return MissingExtra(
-        f"{what}, and this profile's models need it: run 'make gpu', or install folioscope[gpu]"
+        f"{cause}, and this profile's models need it", remedy="run 'make gpu', or install folioscope[gpu]"
     )
 
 
 class ModelBroken(FolioscopeError):
-    """A model's files are missing, or are not the files that the checksum names."""
+    """A model's files are missing, do not have the expected checksum, or give impossible values."""
 
     exit_code = 3
 
 
 class ModelMissing(FolioscopeError):
-    """A model of the profile is not on this machine, and cannot be fetched now."""
+    """A model of the profile is not on this machine and cannot be downloaded now."""
 
     exit_code = 3
 
 
 class DeviceMissing(FolioscopeError):
-    """The profile asks for a device that is not here."""
+    """This machine lacks the device that the profile names."""
 
     exit_code = 3
 
 
 class RerankerFailed(FolioscopeError):
-    """A reranker in another process or room did not answer: the first stage's order stands, and this says why."""
+    """A reranker did not answer: the result keeps the first stage's order, and its decision has this message."""
 
     exit_code = 3
 
 
 class UnreadableDocument(FolioscopeError):
-    """One document cannot be ingested. `reason` is a word for tables; the message is for people.
+    """A document cannot be ingested. `reason` is a short code for tables; the message is for people.
 
     `reason` is one of: encrypted, empty file, not a document, damaged, no pages, too many pages, page too
     large, too slow, too much memory, crashed, unreadable, unsupported, not embedded.

@@ -1,9 +1,9 @@
-"""Which places of a page matched which words of the question. Right, or none.
+"""Finds the places of a page that match the words of a question, and marks no place without evidence.
 
-Two kinds of evidence, and nothing else is lit: a word of the question stands there (same stem, any script of
-accents), or a vector whose region is a small part of the page is nearer to one of the question's words than
-the page's other vectors by a clear margin. Strengths are relative to the question, not to each word, so that
-a word that is nowhere on the page stays dark.
+There are two kinds of evidence. A word of the question is on the page (same stem, with or without accents). Or a vector
+whose region is a small part of the page is closer to one of the question's words than the page's other vectors, by a
+clear margin. Strengths are relative to the whole question, not to each word, so that a word that is nowhere on the page
+is not highlighted.
 """
 
 from collections.abc import Sequence
@@ -25,24 +25,24 @@ from retrieval.types import (
 )
 
 SMALL = 0.2
-"""Share of the page above which a region says that the page matched, not where."""
+"""A region that covers more than this share of the page shows that the page matches, but not where."""
 CLEAR = 2.8
-"""Standard deviations above the page's mean similarity that a near match must reach..."""
+"""A near match is at least this many standard deviations above the page's mean similarity..."""
 NEAR = 0.6
-"""... and the cosine that it must reach."""
-NEAR_REGIONS = 3  # near matches lit for one word
+"""... and has at least this cosine."""
+NEAR_REGIONS = 3  # the most near matches of one word
 NEAR_STRENGTH = 0.5
-"""Strength of the best near match beside 1 for the word itself."""
-TERM_REGIONS = 200  # places lit for one word: more say nothing, and pages made of one word would cost seconds
+"""Strength of the best near match, when that of the word itself is 1."""
+TERM_REGIONS = 200  # the most places of one word: a page that repeats one word would take seconds
 SNIPPET_WORDS = 32
 TERMS = 32
-"""Words of the question that are lit: of a pasted paragraph the longest, which are the rarest."""
+"""The most words of the question to highlight: of a pasted paragraph the longest, which are the rarest."""
 FAINT = 0.25
-"""Heat below this share of the question's greatest is not shown."""
+"""Heat below this share of the question's maximum becomes 0."""
 
 
 def focus(query: QueryEmbedding, page: PageEmbedding, count: int = 12) -> tuple[Box, ...]:
-    """The regions nearest to the question as a whole, best first: where a reranker should read."""
+    """Return the regions closest to the question as a whole, best first: where a reranker should read."""
     places = np.flatnonzero(~np.isnan(page.regions).any(axis=1))
     vectors = weighted(query)
     if not len(places) or not len(vectors):
@@ -55,7 +55,7 @@ def focus(query: QueryEmbedding, page: PageEmbedding, count: int = 12) -> tuple[
 
 
 def highlight(text: str, query: QueryEmbedding, page: PageContent, embedding: PageEmbedding) -> Highlight:
-    """What to light up on `page` for the question `text`, whose embedding is `query`."""
+    """Return what to highlight on `page` for the question `text`, whose embedding is `query`."""
     page_stems = [frozenset(stems(word.text)) for word in page.words]
     near = _near(query, embedding)
     terms: list[TermMatch] = []
@@ -67,7 +67,7 @@ def highlight(text: str, query: QueryEmbedding, page: PageContent, embedding: Pa
             if asked & found
         ]
         terms.append(TermMatch(term, tuple(exact[:TERM_REGIONS] or near.get(term.casefold(), ()))))
-    regions = _together(terms)
+    regions = _merge_terms(terms)
     snippet, spans = _snippet(page, terms, regions)
     note = (
         ""
@@ -82,7 +82,7 @@ def highlight(text: str, query: QueryEmbedding, page: PageContent, embedding: Pa
 
 
 def _terms(text: str) -> list[str]:
-    """The question's words worth lighting up, each once, as they were written."""
+    """Return the question's words to highlight, each once, as they were written."""
     terms: dict[str, str] = {}
     for token in text.split():
         term = token.strip("\"'“”„«»()[]{}?!.,:;…")
@@ -94,7 +94,7 @@ def _terms(text: str) -> list[str]:
 
 
 def _near(query: QueryEmbedding, page: PageEmbedding) -> dict[str, tuple[Region, ...]]:
-    """For each content token of the query, folded: the regions that stand out for it, strongest first."""
+    """Return, for each folded content token of the query, the regions that stand out for it, strongest first."""
     small = np.flatnonzero(_areas(page.regions) < SMALL)  # NaN compares false
     rows = [i for i, content in enumerate(query.content) if content]
     if len(small) < 4 or not rows:
@@ -115,11 +115,11 @@ def _near(query: QueryEmbedding, page: PageEmbedding) -> dict[str, tuple[Region,
 
 
 def heat(query: QueryEmbedding, page: PageEmbedding, highlight: Highlight) -> Heat:
-    """For each word that `highlight` found: how far each small region stands out from the page, in [0, 1].
+    """Return how far each small region stands out from the page for each word of `highlight`, in [0, 1].
 
     A value is the similarity above the page's mean by more than a standard deviation, divided by the largest of
-    the question: normalised over the question, not each word, or every word would glow somewhere. The lowest
-    quarter is dark. Compare the similarity maps of colpali-engine, which stretch each token by itself.
+    the question. It is normalised over the question, not over each word, which would light every word somewhere. Values
+    below FAINT become 0. In contrast, the similarity maps of colpali-engine are normalised for each token.
     """
     small = np.flatnonzero(_areas(page.regions) < SMALL)
     rows = [i for i, content in enumerate(query.content) if content]
@@ -141,7 +141,7 @@ def heat(query: QueryEmbedding, page: PageEmbedding, highlight: Highlight) -> He
 def _similarities(
     query: QueryEmbedding, rows: Sequence[int], vectors: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float32]]:
-    """Of each word (folded) with each vector; a word in several pieces has the best of them."""
+    """Return each folded word's similarity to each vector; a word of several tokens has their maximum."""
     similarity: dict[str, NDArray[np.float32]] = {}
     for row, values in zip(rows, query.vectors[rows] @ vectors.T, strict=True):
         word = query.tokens[row].casefold()
@@ -149,8 +149,8 @@ def _similarities(
     return similarity
 
 
-def _together(terms: Sequence[TermMatch]) -> tuple[Region, ...]:
-    """All terms' regions, the same box once, stronger where more of the question's words are close by."""
+def _merge_terms(terms: Sequence[TermMatch]) -> tuple[Region, ...]:
+    """Merge all terms' regions, each box once, stronger if more of the question's words are close by."""
     places = [np.array([region.box for region in term.regions]).reshape(-1, 4) for term in terms]
     weights = [1 / (1 + np.log1p(len(term.regions))) for term in terms]  # rare on the page counts more
     found: dict[Box, Region] = {}
@@ -167,19 +167,19 @@ def _together(terms: Sequence[TermMatch]) -> tuple[Region, ...]:
     return tuple(sorted(scaled, key=lambda r: (-r.strength, r.box)))
 
 
-def _close(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(ours, theirs): on the same few lines, within 4% of the page's height and 35% of its width."""
-    apart_y = np.abs(ours[:, None, 1] - theirs[None, :, 1])
-    apart_x = np.abs((ours[:, None, 0] + ours[:, None, 2]) - (theirs[None, :, 0] + theirs[None, :, 2]))
-    close: NDArray[np.bool_] = (apart_y < 0.04) & (apart_x < 0.7)
+def _close(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which boxes (len(a), len(b)) are within 4% of the page's height and 35% of its width of each other."""
+    apart_y = np.abs(a[:, None, 1] - b[None, :, 1])
+    apart_x = np.abs((a[:, None, 0] + a[:, None, 2]) - (b[None, :, 0] + b[None, :, 2]))
+    close: NDArray[np.bool_] = (apart_y < 0.04) & (apart_x < 0.7)  # sums of two edges, so twice the distance
     return close
 
 
 def _snippet(
     page: PageContent, terms: Sequence[TermMatch], regions: Sequence[Region]
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """About SNIPPET_WORDS words around the strongest region, or the page's start; and what to print bold."""
-    lit = {region.box for term in terms for region in term.regions if region.exact}
+    """Return about SNIPPET_WORDS words around the strongest region or from the start, and the spans that match."""
+    matching = {region.box for term in terms for region in term.regions if region.exact}
     centre = 0
     if regions:
         x0, y0, x1, y1 = regions[0].box
@@ -193,7 +193,7 @@ def _snippet(
     text = "… " if start else ""
     spans: list[tuple[int, int]] = []
     for word in page.words[start : start + SNIPPET_WORDS]:
-        if word.box in lit:
+        if word.box in matching:
             spans.append((len(text), len(text) + len(word.text)))
         text += word.text + " "
     text += "…" if start + SNIPPET_WORDS < len(page.words) else ""
@@ -201,7 +201,7 @@ def _snippet(
 
 
 def pieces(lit: Highlight) -> list[tuple[str, bool]]:
-    """The snippet in pieces, each with whether it matches."""
+    """Return the snippet in pieces, each with whether it matches."""
     found, at = [], 0
     for start, end in lit.snippet_matches:
         found += [(lit.snippet[at:start], False), (lit.snippet[start:end], True)]

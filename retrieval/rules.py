@@ -1,7 +1,7 @@
-"""The third stage: rules of the house, applied in order to what reranking left.
+"""The last stage of a search: the profile's rules, applied in order to the reranked hits.
 
-Each is a small step from hits to hits, and says in a `Stage` what it did; nothing disappears without a word. Pages that
-a rule holds back go behind the others, pages that are folded stand with the page that they repeat.
+Each rule turns hits into hits and says in a sentence what it did. No page disappears silently: pages that a rule holds
+back go behind the others, and near-duplicates are listed with the page into which they are folded.
 """
 
 from collections import Counter
@@ -11,22 +11,22 @@ from typing import assert_never
 
 import configs.settings as configs
 from retrieval.text import words
-from retrieval.types import Document, Hit, Page, PageContent, Stage
+from retrieval.types import Document, Hit, Page, PageContent
 
 SHINGLE = 4  # words
 LEAST_WORDS = 12
-"""A page with fewer words has too little to be told from another by."""
+"""A page with fewer words is too short to compare with another."""
 
 Read = Callable[[Sequence[Page]], Mapping[str, PageContent]]
-"""Contents by page_id; of a page that was removed meanwhile there are none, and nothing is folded into it."""
+"""Returns contents by page_id. A page that was removed meanwhile is missing, and nothing is folded into it."""
 
 
 def apply_rules(
     rules: Sequence[configs.Rule], hits: Sequence[Hit], documents: Mapping[str, Document], read: Read
 ) -> tuple[list[Hit], list[str]]:
-    """The hits in their new order, ranks from 1, and what each rule did, in words.
+    """Return the hits in their new order, with ranks from 1, and a sentence about what each rule did.
 
-    documents: by doc_id. read: the contents of those pages that are still there.
+    documents: by doc_id. read: returns the contents of those pages that are still in the index.
     """
     ordered, notes = list(hits), []
     for rule in rules:
@@ -43,36 +43,35 @@ def apply_rules(
     return [replace(hit, rank=rank) for rank, hit in enumerate(ordered, start=1)], notes
 
 
-def stage(notes: Sequence[str], seconds: float, pages: int) -> Stage:
-    return Stage("rules", seconds, pages, "; ".join(notes))
-
-
 def _fold(rule: configs.Fold, hits: list[Hit], read: Read) -> tuple[list[Hit], str]:
-    """Of the first `among` pages, those that repeat a better one: Broder's resemblance of word shingles (1997)."""
+    """Fold each of the first `among` pages that is a near-duplicate of a better one into that page.
+
+    The likeness of two pages is Broder's resemblance of word shingles (1997).
+    """
     head, rest = hits[: rule.among], hits[rule.among :]
     contents = read([hit.page for hit in head])
     shingles = [_shingles(contents.get(hit.page.page_id)) for hit in head]
-    kept: list[int] = []
+    unique: list[int] = []
     same: dict[int, list[str]] = {}
-    for at, mine in enumerate(shingles):
-        twin = next((other for other in kept if _resemblance(mine, shingles[other]) >= rule.likeness), None)
+    for at, own in enumerate(shingles):
+        twin = next((other for other in unique if _resemblance(own, shingles[other]) >= rule.likeness), None)
         if twin is None:
-            kept.append(at)
+            unique.append(at)
         else:
             same.setdefault(twin, []).append(head[at].page.name)
-    folded = [replace(head[at], same=(*head[at].same, *same.get(at, ()))) for at in kept]
-    return [*folded, *rest], f"{_pages(len(head) - len(kept))} folded into the page repeated"
+    folded = [replace(head[at], same=(*head[at].same, *same.get(at, ()))) for at in unique]
+    return [*folded, *rest], f"{_pages(len(head) - len(unique))} folded into near-duplicates"
 
 
 def _shingles(content: PageContent | None) -> frozenset[tuple[str, ...]]:
-    found = words(content.text) if content else []
-    if len(found) < LEAST_WORDS:
+    text = words(content.text) if content else []
+    if len(text) < LEAST_WORDS:
         return frozenset()
-    return frozenset(tuple(found[at : at + SHINGLE]) for at in range(len(found) - SHINGLE + 1))
+    return frozenset(tuple(text[at : at + SHINGLE]) for at in range(len(text) - SHINGLE + 1))
 
 
-def _resemblance(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> float:
-    return len(one & other) / len(one | other) if one and other else 0.0
+def _resemblance(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> float:
+    return len(a & b) / len(a | b) if a and b else 0.0
 
 
 def _per_document(rule: configs.PerDocument, hits: list[Hit]) -> tuple[list[Hit], str]:
@@ -85,13 +84,13 @@ def _per_document(rule: configs.PerDocument, hits: list[Hit]) -> tuple[list[Hit]
     return [
         *front,
         *back,
-    ], f"{_pages(len(back))} of documents with more than {rule.most} put behind the others"
+    ], f"{_pages(len(back))} beyond the first {rule.most} of a document put behind the others"
 
 
 def _newer_first(
     rule: configs.NewerFirst, hits: list[Hit], documents: Mapping[str, Document]
 ) -> tuple[list[Hit], str]:
-    """A page passes those before it whose score is at most `within` higher and whose document is older."""
+    """Move a page before those whose score is at most `within` higher and whose document is older."""
     ordered: list[Hit] = []
     moved = 0
     for hit in hits:
@@ -104,10 +103,10 @@ def _newer_first(
 
 
 def _passes(hit: Hit, before: Hit, within: float, documents: Mapping[str, Document]) -> bool:
-    mine, theirs = (
-        documents[one.page.doc_id].date if one.page.doc_id in documents else "" for one in (hit, before)
+    date, date_before = (
+        documents[h.page.doc_id].date if h.page.doc_id in documents else "" for h in (hit, before)
     )
-    return hit.reranked == before.reranked and before.score - hit.score <= within and mine > theirs > ""
+    return hit.reranked == before.reranked and before.score - hit.score <= within and date > date_before > ""
 
 
 def _pages(count: int) -> str:

@@ -1,9 +1,10 @@
-"""A question in, ranked pages out: recall, then the cross-encoder within its budget, then both fused."""
+"""Search: recall finds candidates, the reranker scores a shortlist within its budget, both orders are fused."""
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import numpy as np
 
@@ -14,34 +15,60 @@ from retrieval.errors import BadQuery, NotFound, RerankerFailed
 from retrieval.highlight import focus, heat, highlight
 from retrieval.lru import LRU
 from retrieval.recall.planner import Recall
-from retrieval.store.store import Store
+from retrieval.store.schema import revision
+from retrieval.store.store import Store, in_order
 from retrieval.text import has_unspaced_script, one_line
 from retrieval.types import (
+    EVERYTHING,
     Decision,
     Encoder,
     Filter,
     Heat,
     Highlight,
     Hit,
+    Note,
     Page,
     PageContent,
     PageEmbedding,
     QueryEmbedding,
     Reranker,
+    SearchRequest,
     SearchResult,
     Stage,
 )
 from retrieval.work_notes import WorkNotes
 
 FIRST_STEP = 8
-"""Pages reranked before the clock is looked at for the first time, where the reranker likes them so many."""
+"""The most pages that are reranked before the budget is checked for the first time."""
 CACHED_QUERIES = 256
-PENDING = Decision(False, "not reranked yet")
-"""The decision of a first step that a reranked one follows."""
+CACHED_PAGE_BYTES = 64 * 2**20
+"""Words and vectors of pages that were read lately: about 20 shortlists of 20 pages with 260 vectors of 128 floats."""
+WORD_BYTES = 300
+"""The memory of one word with its box: the objects of CPython 3.11 sum to 290 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredPage:
+    """A page as it is read from the store, in one query for its content and its embedding."""
+
+    content: PageContent
+    embedding: PageEmbedding
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """What the reranker made of a shortlist."""
+
+    contents: list[PageContent]  # the pages of the shortlist that are still in the index
+    scores: list[float]  # of the first of these pages; fewer if the budget ended, none after a failure
+    failure: RerankerFailed | None = None
 
 
 class Searcher:
-    """Safe to call from several threads. Sees what other processes write, at the next search."""
+    """Answers questions about one index. Safe to call from several threads.
+
+    Each search sees the documents that any process has added, changed or removed before it.
+    """
 
     def __init__(
         self,
@@ -51,7 +78,7 @@ class Searcher:
         settings: configs.Search,
         calibration: Calibration | None = None,
     ) -> None:
-        """calibration: of this reranker and this index's encoder."""
+        """calibration: for this reranker over this index's encoder."""
         self._store = store
         self._encoder = encoder
         self._reranker = reranker
@@ -59,9 +86,10 @@ class Searcher:
         self._calibration = calibration
         self._recall = Recall(store, settings)
         self._queries: LRU[str, QueryEmbedding] = LRU(CACHED_QUERIES)
+        self._pages: LRU[tuple[str, str, str], _StoredPage] = LRU(CACHED_PAGE_BYTES, _page_bytes)
 
     def warm(self) -> None:
-        """Load what searches need, so that the first of them does not wait for it."""
+        """Load what searches need, so that the first search does not wait for it."""
         self._recall.warm()
 
     @property
@@ -72,294 +100,353 @@ class Searcher:
     def reranker(self) -> Reranker | None:
         return self._reranker
 
+    # Searching
+
     def search(
         self,
         query: str,
         *,
         top: int | None = None,
-        where: Filter | None = None,
+        where: Filter = EVERYTHING,
         rerank: bool = True,
         budget_ms: float | None = None,
         min_confidence: float | None = None,
     ) -> SearchResult:
-        """The best `top` pages for `query`, best first. No hits means that nothing was found: `notes` say why.
+        """Return the best `top` pages for `query`, best first; `notes` say why if there are none.
 
-        min_confidence: only pages that are this likely to answer, in [0, 1], by a calibrated reranker. Raises BadQuery
-        for an empty or far too long query, and for a confidence that nothing here can tell.
+        The other arguments are the fields of SearchRequest. Raises BadQuery for an empty or too long query, and for a
+        `min_confidence` if the profile and the index give no confidences.
         """
-        *_, last = self.steps(
-            query, where=where, rerank=rerank, budget_ms=budget_ms, min_confidence=min_confidence
-        )
+        *_, last = self.steps(SearchRequest(query, where, rerank, budget_ms, min_confidence))
         return replace(last, hits=last.hits[: top if top is not None else self._settings.top])
 
-    def steps(
-        self,
-        query: str,
-        *,
-        where: Filter | None = None,
-        rerank: bool = True,
-        budget_ms: float | None = None,
-        min_confidence: float | None = None,
-        stop: threading.Event | None = None,
-    ) -> Iterator[SearchResult]:
-        """The first stage's order as soon as it is there, then the reranked one, where there is one: all candidates.
+    def steps(self, request: SearchRequest, *, stop: threading.Event | None = None) -> Iterator[SearchResult]:
+        """Yield the first stage's result as soon as it is there, then the reranked one if there is one.
 
-        stop: set when nobody waits for the answer any more; reranking ends at the next batch. Raises what `search`
-        raises.
+        Both have all candidates. The decision of a result that another follows is "pending". stop: set it when nobody
+        waits for the answer any more; reranking ends at the next batch. Raises BadQuery as `search` does.
         """
-        text = self._checked(query)
-        where = where or Filter()
-        if min_confidence is not None and (self._calibration is None or self._reranker is None or not rerank):
-            if self._calibration is None:
-                raise BadQuery(
-                    "no confidence can be given: this index is not calibrated for this profile",
-                    remedy="run 'folioscope calibrate DATASET' first",
-                )
-            raise BadQuery("no confidence can be given without reranking: it is the reranker's")
-        embedding, encode_stage = self._embed(text)
-        recalled = self._recall.candidates(text, embedding, self._settings.depth, where)
+        text = self._validate(request)
+        query, encode_stage = self._embed(text)
+        recalled = self._recall.candidates(text, query, self._settings.depth, request.where)
         candidates = tuple(recalled.hits)
-        why_not = self._why_not(candidates, rerank)
-        if why_not is None and min_confidence is None:
-            why_not = self._decided(candidates)
         first = SearchResult(
             text,
             candidates,
             candidates,
             (encode_stage, recalled.stage),
-            why_not or PENDING,
+            self._decide(request, candidates),
             recalled.rankings,
-            (*recalled.notes, *self._notes(text, embedding, candidates, where)),
+            (*recalled.notes, *self._first_stage_notes(text, query, candidates, request.where)),
             recalled.complete,
         )
-        if why_not is not None:
-            yield self._ruled(first)
+        if first.decision.kind != "pending":
+            yield self._apply_rules(first)
             return
         yield first
-        budget = (budget_ms if budget_ms is not None else self._settings.budget_ms) / 1000
-        hits, stage, decision = self._rerank(text, embedding, candidates, budget, stop)
-        hits, notes = self._judged(hits, first.notes, min_confidence)
-        yield self._ruled(
-            replace(first, hits=tuple(hits), stages=(*first.stages, stage), decision=decision, notes=notes)
-        )
-
-    def _ruled(self, result: SearchResult) -> SearchResult:
-        """With the rules of the house applied, where the profile has any."""
-        if not self._settings.rules or not result.hits:
-            return result
-        began = time.perf_counter()
-        documents = {document.doc_id: document for document in self._store.documents()}
-        hits, notes = rules.apply_rules(self._settings.rules, result.hits, documents, self._store.present)
-        stage = rules.stage(notes, time.perf_counter() - began, len(result.hits))
-        return replace(result, hits=tuple(hits), stages=(*result.stages, stage))
-
-    def _judged(
-        self, hits: list[Hit], notes: tuple[str, ...], least: float | None
-    ) -> tuple[list[Hit], tuple[str, ...]]:
-        """With each page's probability to answer, and a note where none is likely to; `least` keeps the likely ones."""
-        read = [hit for hit in hits if hit.reranked]
-        if least is not None and not read:
-            return [], (*notes, "No confidence can be told: the reranker read no page.")
-        if self._calibration is None or not read:
-            return hits, notes
-        likely = self._calibration.probability(np.array([hit.scores["rerank"] for hit in read]))
-        known = {hit.page.page_id: float(value) for hit, value in zip(read, likely, strict=True)}
-        told = [replace(hit, confidence=known.get(hit.page.page_id)) for hit in hits]
-        if least is not None:
-            told = [hit for hit in told if hit.confidence is not None and hit.confidence >= least]
-            if not told:
-                notes = (
-                    *notes,
-                    f"No page is {least:.0%} likely to answer; the likeliest is {max(likely):.0%}.",
-                )
-        elif max(likely) < self._settings.weak:
-            notes = (
-                *notes,
-                f"Nothing matches well: the likeliest page answers with a probability of {max(likely):.0%}. "
-                "The closest pages are shown.",
-            )
-        return told, notes
-
-    def highlight(self, query: str, pages: Sequence[Page]) -> list[Highlight]:
-        """What to light up on each page, in the order given. Raises NotFound for a page no longer there."""
-        return [lit for _, lit in self.highlighted(query, pages)]
-
-    def highlighted(self, query: str, pages: Sequence[Page]) -> list[tuple[PageContent, Highlight]]:
-        """Each page's content, which had to be read, with what to light up on it. Raises as `highlight`."""
-        return [(content, lit) for content, _, lit in self._lit(query, pages)]
-
-    def look(self, query: str, page: Page) -> tuple[PageContent, Highlight, Heat]:
-        """All there is to show of one page: also how near each of its parts is to each word found on it."""
-        ((content, embedding, lit),) = self._lit(query, [page])
-        return content, lit, heat(self._embed(self._checked(query))[0], embedding, lit)
-
-    def _lit(self, query: str, pages: Sequence[Page]) -> list[tuple[PageContent, PageEmbedding, Highlight]]:
-        text = self._checked(query)
-        embedding, _ = self._embed(text)
-        contents, embeddings = self._store.contents(pages), self._store.embeddings(pages)
-        return [(c, e, highlight(text, embedding, c, e)) for c, e in zip(contents, embeddings, strict=True)]
-
-    def focused(self, query: str, pages: Sequence[Page]) -> list[PageContent]:
-        """What a reranker is given of these pages, in the order given. Raises NotFound for a page no longer there."""
-        contents = self._focused(self._embed(self._checked(query))[0], pages)
-        here = {content.page.page_id for content in contents}
-        missing = [page.name for page in pages if page.page_id not in here]
-        if missing:
-            raise NotFound(f"{', '.join(missing)}: no longer in the index; search again")
-        return contents
-
-    def _focused(self, query: QueryEmbedding, pages: Sequence[Page]) -> list[PageContent]:
-        """Of those of the pages that are still in the index, in the order given."""
-        contents, embeddings = self._store.present(pages), self._store.present_embeddings(pages)
-        here = [page.page_id for page in pages if page.page_id in contents and page.page_id in embeddings]
-        return [replace(contents[key], focus=focus(query, embeddings[key])) for key in here]
+        budget_ms = request.budget_ms if request.budget_ms is not None else self._settings.budget_ms
+        reranked = self._rerank(first, query, budget_ms / 1000, stop)
+        yield self._apply_rules(self._add_confidence(reranked, request.min_confidence))
 
     def remembers(self, query: str) -> bool:
-        """Whether this question's vectors are at hand, so that looking at a page needs no model."""
+        """Return whether the vectors of this question are cached, so that highlighting a page needs no model."""
         return one_line(query) in self._queries
 
-    def _checked(self, query: str) -> str:
+    def _validate(self, request: SearchRequest) -> str:
+        """Return the question's text on one line. Raises BadQuery."""
+        text = self._checked_text(request.query)
+        if request.min_confidence is None:
+            return text
+        if self._calibration is None:
+            raise BadQuery(
+                "no confidence can be given: this index is not calibrated for this profile",
+                remedy="run 'folioscope calibrate DATASET' first",
+            )
+        if self._reranker is None or not request.rerank:
+            raise BadQuery(
+                "no confidence can be given without reranking: it comes from the reranker's scores"
+            )
+        return text
+
+    def _checked_text(self, query: str) -> str:
         text = one_line(query)
         if not text:
             raise BadQuery("the question is empty: ask for something, like 'net revenue by segment in 2023'")
         limit = self._settings.max_query_chars
         if len(text) > limit:
             raise BadQuery(
-                f"the question has {len(text):,} characters, {limit:,} are allowed: a question finds "
-                "pages, a document does not; shorten it, or raise search.max_query_chars"
+                f"the question has {len(text):,} characters, {limit:,} are allowed: ask a shorter question",
+                remedy="or raise search.max_query_chars in the profile",
             )
         return text
 
     def _embed(self, text: str) -> tuple[QueryEmbedding, Stage]:
         began = time.perf_counter()
         embedding = self._queries.get(text)
-        note = "" if embedding is None else "remembered"
+        note = "" if embedding is None else "from the cache"
         if embedding is None:
             embedding = self._encoder.encode_queries([text])[0]
             self._queries.put(text, embedding)
         return embedding, Stage("encode query", time.perf_counter() - began, 0, note)
 
-    def _why_not(self, candidates: Sequence[Hit], wanted: bool) -> Decision | None:
-        """Why the cross-encoder is not spent on this query; None where it is."""
-        if not wanted:
-            return Decision(False, "not reranked: switched off for this search")
+    def _decide(self, request: SearchRequest, candidates: Sequence[Hit]) -> Decision:
+        """Decide whether the reranker reads these candidates: then the decision is "pending"."""
+        if not request.rerank:
+            return Decision("off", "not reranked: switched off for this search")
         if self._reranker is None:
-            return Decision(False, "not reranked: this profile has no reranker")
-        least = 2 if self._calibration is None else 1  # one page has an order, but may still be no answer
+            return Decision("no_reranker", "not reranked: this profile has no reranker")
+        least = (
+            2 if self._calibration is None else 1
+        )  # a single page has an order, but may still be no answer
         if len(candidates) < least:
-            found = f"{len(candidates)} candidate{'s' * (len(candidates) != 1)}"
-            return Decision(False, f"not reranked: {found} can be put in one order only")
-        return None
-
-    def _decided(self, candidates: Sequence[Hit]) -> Decision | None:
-        """The gate: where the first stage leaves no doubt, the cross-encoder is not spent."""
+            count = f"{len(candidates)} candidate{'s' * (len(candidates) != 1)}"
+            return Decision("too_few_candidates", f"not reranked: {count} can be put in one order only")
         gate = self._settings.gate
-        if len(candidates) < 2:  # it is read for its confidence: its lead over nothing says nothing of that
-            return None
-        lead = fuse.margin(np.array([hit.score for hit in candidates[:2]]))
-        if gate is None or lead < gate:
-            return None
-        return Decision(
-            False,
-            f"not reranked: the first stage had decided, its best page leads by {lead:.2f}, {gate:g} are enough "
-            "(search.gate)",
-        )
+        # With a minimum confidence, or a single candidate, the reranker reads for the confidence, not for the order.
+        if gate is not None and request.min_confidence is None and len(candidates) > 1:
+            lead = fuse.margin(np.array([hit.score for hit in candidates[:2]]))
+            if lead >= gate:
+                return Decision(
+                    "gate",
+                    f"not reranked: the first stage had decided, its best page leads by {lead:.2f}, {gate:g} are "
+                    "enough (search.gate)",
+                )
+        return Decision("pending", "not reranked yet")
 
-    def _rerank(
-        self,
-        text: str,
-        query: QueryEmbedding,
-        candidates: Sequence[Hit],
-        budget: float,
-        stop: threading.Event | None,
-    ) -> tuple[list[Hit], Stage, Decision]:
-        """The hits in their new order, without pages that another process has removed since recall."""
-        assert self._reranker is not None
-        began = time.perf_counter()
-        chosen = [hit.page for hit in candidates[: self._settings.rerank]]
-        contents = self._focused(query, chosen)
-        candidates = _without(candidates, chosen, contents)
-        scores: list[float] = []
-        work = WorkNotes()
-        most = len(contents) if self._reranker.listwise else self._reranker.batch_pages
-        step = most if self._reranker.listwise else min(most, FIRST_STEP)
-        try:
-            while step and len(scores) < len(contents) and not (stop and stop.is_set()):
-                try:
-                    with work.collecting():
-                        scores += self._reranker.score(text, contents[len(scores) : len(scores) + step])
-                except NotFound:  # its picture is read only now, and its document was removed meanwhile
-                    unread = contents[len(scores) :]
-                    there = self._store.present([content.page for content in unread])
-                    left_over = [content for content in unread if content.page.page_id in there]
-                    if len(left_over) == len(unread):
-                        raise
-                    candidates = _without(candidates, [content.page for content in unread], left_over)
-                    contents = [*contents[: len(scores)], *left_over]
-                    continue
-                spent_so_far = time.perf_counter() - began
-                left = (
-                    budget - spent_so_far
-                )  # as many as fit at the pace so far, one at least while time is left
-                step = 0 if left <= 0 else max(1, int(min(most, left * len(scores) / spent_so_far)))
-        except RerankerFailed as error:  # some pages with scores and some without would be no order at all
-            seconds = time.perf_counter() - began
-            stage = Stage("rerank", seconds, 0, self._reranker.name)
-            return candidates, stage, Decision(False, f"not reranked: {error}")
-        seconds = time.perf_counter() - began
-        if not contents:
-            stage = Stage("rerank", seconds, 0, self._reranker.name)
-            return (
-                candidates,
-                stage,
-                Decision(False, "not reranked: the candidates were removed from the index"),
-            )
-        hits = reorder(candidates, scores, self._settings.rerank_weight)
-        spent = f"by {self._reranker.name} in {seconds * 1000:,.0f} ms"
-        if len(scores) < len(contents):
-            reason = (
-                f"reranked the first {len(scores)} of {len(contents)} {spent}: the budget of "
-                f"{budget * 1000:,.0f} ms was spent, the rest keep their first-stage place"
-            )
-        else:
-            reason = f"reranked the first {len(scores)} of {len(candidates)} candidates {spent}"
-        note = "; ".join(filter(None, (self._reranker.name, str(work))))
-        return hits, Stage("rerank", seconds, len(scores), note), Decision(True, reason)
-
-    def _notes(
+    def _first_stage_notes(
         self, text: str, query: QueryEmbedding, candidates: Sequence[Hit], where: Filter
-    ) -> tuple[str, ...]:
+    ) -> tuple[Note, ...]:
         notes = []
         if not len(query.vectors):
             notes.append(
-                "The encoder knows none of these words: pages were found by their exact words alone."
+                Note(
+                    "unknown_words",
+                    "The encoder knows none of these words: pages were found by their exact words alone.",
+                )
             )
         elif has_unspaced_script(text):
             notes.append(
-                "The encoder was trained on languages written with spaces: for this question, "
-                "exact words count more than meaning."
+                Note(
+                    "unspaced_script",
+                    "The encoder was trained on languages written with spaces: for this question, "
+                    "exact words count more than meaning.",
+                )
             )
         if not candidates:
             if not self._store.documents():
-                notes.append("The index is empty: add documents first.")
-            elif where != Filter():
-                notes.append("No page passes the filters, or none of those that pass matches.")
+                notes.append(Note("empty_index", "The index is empty: add documents first."))
+            elif where != EVERYTHING:
+                notes.append(
+                    Note("filtered_out", "No page passes the filters, or none of those that pass matches.")
+                )
             else:
-                notes.append("No page matches.")
+                notes.append(Note("no_match", "No page matches."))
         return tuple(notes)
 
+    # Reranking
 
-def _without(
-    candidates: Sequence[Hit], asked_for: Sequence[Page], contents: Sequence[PageContent]
-) -> list[Hit]:
-    """The candidates but those pages that were asked for and did not come; ranks from 1."""
-    gone = {page.page_id for page in asked_for} - {content.page.page_id for content in contents}
-    kept = [hit for hit in candidates if hit.page.page_id not in gone]
-    return [replace(hit, rank=rank) for rank, hit in enumerate(kept, start=1)]
+    def _rerank(
+        self, first: SearchResult, query: QueryEmbedding, budget: float, stop: threading.Event | None
+    ) -> SearchResult:
+        """Return the result in its new order, without pages that another process has removed since recall.
+
+        budget: seconds.
+        """
+        assert self._reranker is not None
+        began = time.perf_counter()
+        pages = [hit.page for hit in first.candidates[: self._settings.rerank]]
+        work = WorkNotes()
+        with work.collecting():
+            scored = self._score_shortlist(first.query, self._focus(query, pages), began + budget, stop)
+        seconds = time.perf_counter() - began
+        present = {content.page.page_id for content in scored.contents}
+        candidates = _without(
+            first.candidates, {page.page_id for page in pages if page.page_id not in present}
+        )
+        note = self._reranker.name
+        if scored.failure or not scored.contents:
+            decision = (
+                Decision("failed", f"not reranked: {scored.failure.message}")
+                if scored.failure
+                else Decision("removed", "not reranked: the candidates were removed from the index")
+            )
+        else:
+            decision = self._describe_reranking(scored, len(candidates), seconds, budget)
+            candidates = reorder(candidates, scored.scores, self._settings.rerank_weight)
+            note = "; ".join(filter(None, (note, str(work))))
+        stage = Stage("rerank", seconds, len(scored.scores), note)
+        return replace(first, hits=tuple(candidates), stages=(*first.stages, stage), decision=decision)
+
+    def _score_shortlist(
+        self, text: str, contents: list[PageContent], deadline: float, stop: threading.Event | None
+    ) -> _Scored:
+        """Score pages, best candidates first, until the deadline (of `time.perf_counter`) or until `stop` is set."""
+        assert self._reranker is not None
+        began = time.perf_counter()
+        scores: list[float] = []
+        most = len(contents) if self._reranker.listwise else self._reranker.batch_pages
+        step = most if self._reranker.listwise else min(most, FIRST_STEP)
+        while step and len(scores) < len(contents) and not (stop and stop.is_set()):
+            try:
+                scores += self._reranker.score(text, contents[len(scores) : len(scores) + step])
+            except NotFound:  # the image is read only now, and its document was removed meanwhile
+                unread = contents[len(scores) :]
+                stored = self._read([content.page for content in unread])
+                present = [content for content in unread if content.page.page_id in stored]
+                if len(present) == len(unread):
+                    raise
+                contents = [*contents[: len(scores)], *present]
+                continue
+            except RerankerFailed as failure:  # scores of some pages only would give no order
+                return _Scored(contents, [], failure)
+            now = time.perf_counter()
+            # As many pages as fit at the pace so far, and at least one while there is time left.
+            fitting = (deadline - now) * len(scores) / max(now - began, 1e-9)
+            step = 0 if now >= deadline else max(1, int(min(most, fitting)))
+        return _Scored(contents, scores)
+
+    def _describe_reranking(
+        self, scored: _Scored, candidates: int, seconds: float, budget: float
+    ) -> Decision:
+        assert self._reranker is not None
+        read, shortlist = len(scored.scores), len(scored.contents)
+        by = f"by {self._reranker.name} in {seconds * 1000:,.0f} ms"
+        if read < shortlist:
+            return Decision(
+                "reranked_in_part",
+                f"reranked the first {read} of {shortlist} {by}: the budget of {budget * 1000:,.0f} ms was spent, "
+                "the rest keep their first-stage place",
+            )
+        return Decision("reranked", f"reranked the first {read} of {candidates} candidates {by}")
+
+    def _add_confidence(self, result: SearchResult, least: float | None) -> SearchResult:
+        """Add to each reranked hit the probability that it answers; drop the hits below `least`, if it is given.
+
+        A note says so if no page is likely to answer.
+        """
+        scored = [hit for hit in result.hits if hit.reranked]
+        if least is not None and not scored:
+            note = Note("no_confidence", "No confidence can be given: the reranker read no page.")
+            return replace(result, hits=(), notes=(*result.notes, note))
+        if self._calibration is None or not scored:
+            return result
+        likely = self._calibration.probability(np.array([hit.scores["rerank"] for hit in scored]))
+        by_page = {hit.page.page_id: float(value) for hit, value in zip(scored, likely, strict=True)}
+        hits = [replace(hit, confidence=by_page.get(hit.page.page_id)) for hit in result.hits]
+        notes = list(result.notes)
+        if least is not None:
+            hits = [hit for hit in hits if hit.confidence is not None and hit.confidence >= least]
+            if not hits:
+                text = f"No page is {least:.0%} likely to answer; the likeliest is {max(likely):.0%}."
+                notes.append(Note("below_min_confidence", text))
+        elif max(likely) < self._settings.weak:
+            text = (
+                f"Nothing matches well: the likeliest page answers with a probability of {max(likely):.0%}. "
+                "The closest pages are shown."
+            )
+            notes.append(Note("weak_match", text))
+        return replace(result, hits=tuple(hits), notes=tuple(notes))
+
+    def _apply_rules(self, result: SearchResult) -> SearchResult:
+        """Apply the profile's rules, if it has any, to the order of the hits."""
+        if not self._settings.rules or not result.hits:
+            return result
+        began = time.perf_counter()
+        documents = {document.doc_id: document for document in self._store.documents()}
+        hits, notes = rules.apply_rules(self._settings.rules, result.hits, documents, self._read_contents)
+        stage = Stage("rules", time.perf_counter() - began, len(result.hits), "; ".join(notes))
+        return replace(result, hits=tuple(hits), stages=(*result.stages, stage))
+
+    # Looking at pages
+
+    def highlight(self, query: str, pages: Sequence[Page]) -> list[Highlight]:
+        """Return what to highlight on each page, in the order given. Raises NotFound for a page no longer there."""
+        return [lit for _, lit in self.highlighted(query, pages)]
+
+    def highlighted(self, query: str, pages: Sequence[Page]) -> list[tuple[PageContent, Highlight]]:
+        """Return each page's content with what to highlight on it. Raises as `highlight` does."""
+        text, query_embedding, stored = self._read_for(query, pages)
+        return [(p.content, highlight(text, query_embedding, p.content, p.embedding)) for p in stored]
+
+    def look(self, query: str, page: Page) -> tuple[PageContent, Highlight, Heat]:
+        """Return one page's content, highlights and heat map. Raises as `highlight` does."""
+        text, query_embedding, (stored,) = self._read_for(query, [page])
+        lit = highlight(text, query_embedding, stored.content, stored.embedding)
+        return stored.content, lit, heat(query_embedding, stored.embedding, lit)
+
+    def focused(self, query: str, pages: Sequence[Page]) -> list[PageContent]:
+        """Return what a reranker reads of these pages, in the order given. Raises as `highlight` does."""
+        _, query_embedding, stored = self._read_for(query, pages)
+        return [_focus_page(query_embedding, page) for page in stored]
+
+    def _focus(self, query: QueryEmbedding, pages: Sequence[Page]) -> list[PageContent]:
+        """Return what the reranker reads of those pages that are still in the index, in the order given."""
+        stored = self._read(pages)
+        return [_focus_page(query, stored[page.page_id]) for page in pages if page.page_id in stored]
+
+    def _read_for(self, query: str, pages: Sequence[Page]) -> tuple[str, QueryEmbedding, list[_StoredPage]]:
+        text = self._checked_text(query)
+        embedding, _ = self._embed(text)
+        return text, embedding, in_order(pages, self._read(pages))
+
+    def _read_contents(self, pages: Sequence[Page]) -> dict[str, PageContent]:
+        return {page_id: stored.content for page_id, stored in self._read(pages).items()}
+
+    def _read(self, pages: Sequence[Page]) -> dict[str, _StoredPage]:
+        """Return those of `pages` that are still in the index, by page_id, each read from the store once.
+
+        The reranker, the rules and the highlights of one answer ask for the same pages. The cache's key has the
+        document's revision and name, so that a changed document is read again.
+        """
+        documents = {document.doc_id: document for document in self._store.documents()}
+        keys = {
+            page.page_id: (page.page_id, revision(documents[page.doc_id]), documents[page.doc_id].name)
+            for page in pages
+            if page.doc_id in documents
+        }
+        stored = {page_id: page for page_id, key in keys.items() if (page := self._pages.get(key))}
+        absent = [page for page in pages if page.page_id in keys and page.page_id not in stored]
+        for page_id, page in self._read_from_store(absent).items() if absent else ():
+            self._pages.put(keys[page_id], page)
+            stored[page_id] = page
+        # Each caller keeps the images that it reads, the cache keeps none.
+        return {
+            page_id: replace(page, content=replace(page.content, read_image=cache(page.content.read_image)))
+            for page_id, page in stored.items()
+        }
+
+    def _read_from_store(self, pages: Sequence[Page]) -> Mapping[str, _StoredPage]:
+        return {
+            page_id: _StoredPage(
+                replace(content, read_image=partial(self._store.image, page_id)), _own_arrays(embedding)
+            )
+            for page_id, (content, embedding) in self._store.read(pages).items()
+        }
+
+
+def _own_arrays(embedding: PageEmbedding) -> PageEmbedding:
+    """Copy the arrays: they are views of all pages that were read with this one, and would keep all of them alive."""
+    return replace(embedding, vectors=embedding.vectors.copy(), regions=embedding.regions.copy())
+
+
+def _page_bytes(page: _StoredPage) -> int:
+    return (
+        page.embedding.vectors.nbytes + page.embedding.regions.nbytes + WORD_BYTES * len(page.content.words)
+    )
+
+
+def _focus_page(query: QueryEmbedding, page: _StoredPage) -> PageContent:
+    return replace(page.content, focus=focus(query, page.embedding))
+
+
+def _without(candidates: Sequence[Hit], removed: set[str]) -> list[Hit]:
+    """Return the candidates without the pages `removed` (page_ids), with ranks from 1."""
+    present = [hit for hit in candidates if hit.page.page_id not in removed]
+    return [replace(hit, rank=rank) for rank, hit in enumerate(present, start=1)]
 
 
 def reorder(candidates: Sequence[Hit], scores: Sequence[float], weight: float) -> list[Hit]:
-    """The first len(scores) candidates by z(first stage) + weight * z(reranker); the rest stay behind them."""
+    """Order the first len(scores) candidates by z(first stage) + weight * z(reranker); the rest stay behind them."""
     scored, rest = candidates[: len(scores)], candidates[len(scores) :]
     order, fused = fuse.second_stage(np.array([hit.score for hit in scored]), np.array(scores), weight)
     hits = [

@@ -1,4 +1,4 @@
-"""Words as matching sees them: folded, split, stemmed. Used by BM25's column, highlights and window choice."""
+"""Folds, splits and stems text for matching: for BM25's column, highlights and the choice of windows."""
 
 import re
 import threading
@@ -27,16 +27,16 @@ _COMMON = """
     ses son sont sur un une vous
 """
 STOP_WORDS = frozenset(_COMMON.split())
-"""Words too common to light up. Negations are kept: in a contract they are the point."""
+"""Words too common to highlight. Negations are not among them: in a contract they decide the answer."""
 
 LONGEST_CACHED = 64
-"""Characters of a text whose stems are cached: the words of pages repeat, whole pages and garbage do not."""
+"""The most characters of a text whose stems are cached: words repeat, whole pages and garbage do not."""
 
 
 class _Stemmers(threading.local):
-    """One stemmer for each thread: Snowball's keeps the word it works on in itself, so two threads would mix theirs.
+    """One stemmer for each thread: Snowball's stemmer holds the word that it works on, so threads must not share one.
 
-    A thread's own stemmer costs as much as a lock while nobody waits (a stem takes 30 µs either way), and nobody waits.
+    A stem takes 30 µs with a stemmer for each thread and with an uncontended lock, but the lock would be contended.
     """
 
     def __init__(self) -> None:
@@ -47,34 +47,34 @@ _stemmers = _Stemmers()
 
 
 def one_line(query: str) -> str:
-    """A question as it is known everywhere: without line breaks and doubled spaces."""
+    """Return a question without line breaks and repeated spaces, the form in which caches know it."""
     return " ".join(query.split())
 
 
 def ungrouped(text: str) -> str:
-    """Without the marks that group digits: '1,234' becomes '1234'."""
+    """Remove the marks that group digits: '1,234' becomes '1234'."""
     return _GROUPED.sub("", text)
 
 
 def fold(text: str) -> str:
-    """Lower case, without accents, possessive endings and the marks that group digits: '1,234' becomes '1234'."""
+    """Return the text in lower case, without accents, possessive endings and the marks that group digits."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join(c for c in decomposed if not unicodedata.combining(c))
     return _POSSESSIVE.sub("", ungrouped(plain))
 
 
 def words(text: str) -> list[str]:
-    """The folded words of `text`: letters and digits, joined by inner hyphens, dots and slashes."""
+    """Return the folded words of `text`: letters and digits, joined by inner hyphens, dots and slashes."""
     return _WORD.findall(fold(text))
 
 
 def stem(word: str) -> str:
-    """Snowball's English stem of a folded word; words with a digit stay as they are."""
+    """Return Snowball's English stem of a folded word; words with a digit stay as they are."""
     return _cached_stem(word) if len(word) <= LONGEST_CACHED else _stem(word)
 
 
 def stems(text: str) -> tuple[str, ...]:
-    """The stems of the folded words of `text`, in their order. Cheap for a single word that was asked for before."""
+    """Return the stems of the folded words of `text`, in their order. Short texts are cached."""
     return _cached_stems(text) if len(text) <= LONGEST_CACHED else _stems(text)
 
 
@@ -91,5 +91,5 @@ _cached_stems = lru_cache(maxsize=65_536)(_stems)
 
 
 def has_unspaced_script(text: str) -> bool:
-    """Whether `text` holds letters of a script written without spaces between words (Chinese, Thai, ...)."""
+    """Return whether `text` has letters of a script without spaces between words (Chinese, Thai, ...)."""
     return bool(_UNSPACED.search(text))

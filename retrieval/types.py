@@ -1,4 +1,4 @@
-"""The nouns: frozen values that ingest writes, recall and rerankers score, and the screens show.
+"""The values that all packages exchange: ingest writes them, recall and rerankers score them, the screens show them.
 
 Boxes are page-relative, (x0, y0, x1, y1) in [0, 1], origin at the top left of the page *as displayed*
 (rotation applied). Page numbers count from 1. Scores: higher is better, comparable only within one stage of
@@ -69,7 +69,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class PageContent:
-    """What an encoder or a reranker may ask of a page."""
+    """The content of a page, as encoders and rerankers read it. The image is read only when it is needed."""
 
     page: Page
     words: tuple[Word, ...]  # in reading order
@@ -78,24 +78,27 @@ class PageContent:
     title: str = ""
     """The document's title: context for its pages."""
     focus: tuple[Box, ...] = ()
-    """Where the first stage found the query, best first: a reranker that reads only a part reads there."""
+    """Where the first stage found the query, best first: a reranker that reads only a part of the page reads here."""
 
     @property
     def text(self) -> str:
         return " ".join(word.text for word in self.words)
 
     def image(self) -> Image.Image:
-        """RGB."""
+        """Return the decoded image, RGB."""
         return Image.open(BytesIO(self.read_image())).convert("RGB")
 
     def image_key(self) -> str:
-        """Names the image by its content: the first 32 hex digits of the sha256 of its file."""
+        """Return the first 32 hex digits of the sha256 of the image file: equal images have equal keys."""
         return hashlib.sha256(self.read_image()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class PageEmbedding:
-    """vectors (n, d) float32 of unit length; regions (n, 4) float32 boxes, NaN where a vector has no place."""
+    """A page's vectors (n, d), float32 of unit length, and their regions (n, 4), float32 boxes.
+
+    A vector without a place on the page has a region of NaN.
+    """
 
     vectors: Vectors
     regions: Vectors
@@ -104,12 +107,12 @@ class PageEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class QueryEmbedding:
-    """vectors (q, d) float32 of unit length; one token and one `content` flag for each.
+    """A question's vectors (q, d), float32 of unit length, with one token and one `content` flag for each vector.
 
-    `content` is false for what is not a word of the question: prompts, augmentation, the question as a whole.
-    `weights` (q,) multiply each vector's best match; None means 1 for each, 0 leaves the vector out. A negative one is
-    refused with ModelBroken: it would reward a page for having nothing near the vector, which no way of searching
-    that looks for near vectors can find, and no model of late interaction means it.
+    `content` is false for vectors that stand for no word of the question: prompts, augmentation, the whole question.
+    `weights` (q,) multiply each vector's best match; None means 1 for each, 0 leaves the vector out. A negative weight
+    raises ModelBroken: it would reward a page for having nothing near the vector, which no search for near vectors can
+    find, and no late-interaction model intends it.
     """
 
     vectors: Vectors
@@ -129,7 +132,7 @@ class QueryEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What must agree for two sets of vectors to be comparable."""
+    """Identifies an encoder: vectors are comparable only if their fingerprints are equal."""
 
     kind: str
     model: str
@@ -145,7 +148,7 @@ class Fingerprint:
 
 
 class Encoder(Protocol):
-    """Pages and questions to vectors. Its results do not depend on what else is in the batch."""
+    """Encodes pages and questions as vectors. A result does not depend on what else is in the batch."""
 
     @property
     def fingerprint(self) -> Fingerprint: ...
@@ -153,16 +156,16 @@ class Encoder(Protocol):
     def needs(self) -> frozenset[Literal["images", "words"]]: ...
     @property
     def batch_pages(self) -> int:
-        """How many pages are best given at once."""
+        """The number of pages for which one call is most efficient."""
         ...
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its user should know of the model that was loaded: where it runs, what its licence forbids."""
+        """Sentences that users should read about the loaded model: where it runs, what its licence forbids."""
         ...
 
     def expect(self, pages: Sequence[PageContent]) -> None:
-        """These pages will be encoded soon: whatever can be done ahead may begin."""
+        """Announce pages that will be encoded soon, so that work such as decoding images may begin."""
         ...
 
     def encode_pages(self, pages: Sequence[PageContent]) -> list[PageEmbedding]: ...
@@ -170,49 +173,53 @@ class Encoder(Protocol):
 
 
 class Reranker(Protocol):
+    """Scores pages for a question. Ordering, ties and cut-offs are its caller's."""
+
     @property
     def name(self) -> str: ...
     @property
     def batch_pages(self) -> int:
-        """How many pages are best given at once; the clock is looked at in between."""
+        """The number of pages for which one call is most efficient; the caller checks its budget between calls."""
         ...
 
     @property
     def listwise(self) -> bool:
-        """Whether its scores compare only within one call: then it is given all pages at once."""
+        """Whether scores are comparable only within one call: then one call gets all pages."""
         ...
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """As an Encoder's."""
+        """Sentences that users should read about the loaded model, as an Encoder's."""
         ...
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
-        """One relevance score per page, in the order given; higher is better."""
+        """Return one relevance score for each page, in the order given; higher is better."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which pages may be found. Empty fields do not restrict; fields are joined by AND, values by OR."""
+    """Restricts a search to some pages. Empty fields do not restrict; fields are joined by AND, values by OR.
+
+    Raises BadQuery for a date that is not one.
+    """
 
     documents: tuple[str, ...] = ()  # file names, or doc_ids
     collections: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    since: str = ""  # of the document's date, inclusive: 2024-01-31, 2024-01 or 2024
-    until: str = ""
-    scanned: bool | None = None  # pages read by OCR, or from their text layer
-    without: frozenset[str] = frozenset()  # doc_ids that are left out
+    since: str = ""  # the earliest date of the document, inclusive: 2024-01-31, 2024-01 or 2024
+    until: str = ""  # the latest date, inclusive
+    scanned: bool | None = None  # true: only pages read by OCR; false: only pages with a text layer
+    without: frozenset[str] = frozenset()  # doc_ids to leave out
 
     def __post_init__(self) -> None:
-        """Raises BadQuery for a date that is none, so that whoever asks, and by whatever way, is told the same."""
         for day in filter(None, (self.since, self.until)):
             if not is_date(day):
                 raise BadQuery(f"{day!r} is not a date: write it as 2024-01-31, 2024-01 or 2024")
 
 
 def is_date(text: str) -> bool:
-    """Whether `text` is a year, a month or a day of the calendar as ISO 8601 writes them: 2024, 2024-01, 2024-01-31."""
+    """Return whether `text` is a year, month or day of the calendar in ISO 8601: 2024, 2024-01, 2024-01-31."""
     if not re.fullmatch(r"[0-9]{4}(-[0-9]{2}){0,2}", text):
         return False
     try:
@@ -222,50 +229,107 @@ def is_date(text: str) -> bool:
     return True
 
 
+EVERYTHING = Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """One question and how to answer it. Equal requests have equal answers while the index stays the same."""
+
+    query: str
+    where: Filter = EVERYTHING
+    rerank: bool = True
+    """Whether the reranker may score the best candidates."""
+    budget_ms: float | None = None
+    """Milliseconds that reranking may take; None means the profile's `search.budget_ms`."""
+    min_confidence: float | None = None
+    """Return only pages that answer with at least this probability, in [0, 1]; needs a calibrated reranker."""
+
+
+StageName = Literal["encode query", "recall", "rerank", "rules"]
+DecisionKind = Literal[
+    "reranked",  # every page of the shortlist was scored
+    "reranked_in_part",  # the budget ended before the shortlist did
+    "pending",  # the first stage's order, which a reranked one follows
+    "off",  # this search asked for no reranking
+    "no_reranker",  # the profile has none
+    "too_few_candidates",  # fewer than two pages have only one order
+    "gate",  # the first stage's best page leads by enough (`search.gate`)
+    "failed",  # the reranker did not answer
+    "removed",  # the shortlist was removed from the index before the reranker read it
+]
+NoteKind = Literal[
+    "not_searched_yet",  # pages were just added or changed, and their vectors are still being read
+    "unknown_words",  # the encoder knows no word of the question
+    "unspaced_script",  # the question is written in a script without spaces, which the encoder was not trained on
+    "empty_index",  # the index has no documents
+    "filtered_out",  # no page passes the filters and matches
+    "no_match",  # no page matches
+    "weak_match",  # even the likeliest page is unlikely to answer
+    "below_min_confidence",  # no page reaches the `min_confidence` of the request
+    "no_confidence",  # a `min_confidence` was given, and the reranker read no page
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What one stage did: 'encode query', 'recall', 'maxsim', 'rerank', 'highlight'."""
+    """What one stage of a search did: how many pages it looked at, and in how many seconds."""
 
-    name: str
+    name: StageName
     seconds: float
     pages: int
-    note: str = ""
+    note: str = ""  # for people
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether the cross-encoder was spent on this query, and why."""
+    """Whether the reranker read pages for this question: `kind` for programs, `reason` in words."""
 
-    reranked: bool
+    kind: DecisionKind
     reason: str
+
+    @property
+    def reranked(self) -> bool:
+        return self.kind in ("reranked", "reranked_in_part")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that the reader of a result should know: `kind` for programs, `text` in words."""
+
+    kind: NoteKind
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
+    """A page in a ranking."""
+
     page: Page
-    score: float  # of the last stage that ordered it
+    score: float  # from the last stage that ordered it
     rank: int  # from 1
     first_rank: int  # from 1, before reranking
     scores: Mapping[str, float] = field(default_factory=dict)
-    """By name of the evidence: 'vectors' (MaxSim), 'text' (BM25), 'first' (both fused), 'rerank'."""
+    """Scores by evidence: 'vectors' (MaxSim), 'text' (BM25), 'first' (both fused), 'rerank'."""
     reranked: bool = False
     confidence: float | None = None
-    """Probability that this page answers, where the index is calibrated for the reranker and it read the page."""
+    """The probability that this page answers; None without a calibration, or if the reranker did not read the page."""
     same: tuple[str, ...] = ()
-    """Names of pages that say nearly the same, folded into this one."""
+    """Names of near-duplicate pages that were folded into this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
+    """The answer to one SearchRequest."""
+
     query: str
     hits: tuple[Hit, ...]
-    candidates: tuple[Hit, ...]  # the first stage's whole list, in its own order
+    candidates: tuple[Hit, ...]  # all hits of the first stage, in its order
     stages: tuple[Stage, ...]
     decision: Decision
     rankings: Mapping[str, tuple[Page, ...]] = field(default_factory=dict)
-    """Each kind of first-stage evidence by itself, best first: 'vectors' (MaxSim), 'text' (BM25)."""
-    notes: tuple[str, ...] = ()
-    """What the reader should know, in words: an unread script, a filter that matches no page."""
+    """The ranking by each kind of first-stage evidence alone, best first: 'vectors' (MaxSim), 'text' (BM25)."""
+    notes: tuple[Note, ...] = ()
     complete: bool = True
     """False if pages that were just added are not searched yet: such a result must not be cached."""
 
@@ -276,12 +340,12 @@ class Region:
 
     box: Box
     strength: float
-    exact: bool  # the word itself stands here; false: a passage near in meaning
+    exact: bool  # true: the word itself is here; false: a passage close in meaning
 
 
 @dataclass(frozen=True, slots=True)
 class TermMatch:
-    """Where one word of the query was found on one page; empty if nowhere that stands out."""
+    """The places of one word of the query on one page; no regions if none stands out."""
 
     term: str
     regions: tuple[Region, ...]
@@ -289,7 +353,7 @@ class TermMatch:
 
 @dataclass(frozen=True, slots=True)
 class Highlight:
-    """What to light up on one page for one query. No regions means that nothing stands out; `note` says so."""
+    """The places to highlight on one page for one query. Without regions nothing stands out, and `note` says so."""
 
     page: Page
     terms: tuple[TermMatch, ...]
@@ -301,10 +365,10 @@ class Highlight:
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """How near each region of a page is to each word of the query that was found on it.
+    """A heat map of a page: how close each region is to each word of the query that was found on the page.
 
     boxes (n, 4) float32 page-relative; values (terms, n) float32 in [0, 1], on one scale for the whole query, so
-    that a word of little weight glows little. Words that were not found have no row: a map of theirs would be noise.
+    that an unimportant word stays faint. Words that were not found have no row: their map would be noise.
     """
 
     terms: tuple[str, ...]

@@ -1,7 +1,7 @@
-"""From a profile and an index to the parts that the screens and commands use. Heavy imports happen in here.
+"""Opens an index and loads a profile's models. Heavy libraries are imported inside the functions.
 
-What a user should know of a model that was loaded (its device, what its licence forbids) goes to the log "folioscope"
-at level INFO; the command line prints it.
+The notes of a loaded model (its device, what its licence forbids) go to the log "folioscope" at level INFO, which the
+command line prints.
 """
 
 import logging
@@ -20,14 +20,14 @@ LOG = logging.getLogger("folioscope")
 
 
 def open_store(index: str) -> "Store":
-    """Raises IndexMissing and its kin."""
+    """Open the index, whatever its encoder. Raises IndexMissing, IndexDamaged, SchemaMismatch."""
     from retrieval.store.store import Store
 
     return Store.open(index)
 
 
 def create_store(index: str, settings: configs.Settings) -> tuple["Store", "Encoder"]:
-    """The index, made if it is new, and the encoder of the profile. Raises EncoderMismatch where they differ."""
+    """Open or create the index; return it with the profile's encoder. Raises EncoderMismatch if they do not match."""
     from retrieval.store.store import Store
 
     encoder = _encoder(settings)
@@ -35,7 +35,7 @@ def create_store(index: str, settings: configs.Settings) -> tuple["Store", "Enco
 
 
 def open_searcher(index: str, settings: configs.Settings, rerank: bool = True) -> tuple["Searcher", "Store"]:
-    """Raises IndexMissing, EncoderMismatch, ModelBroken."""
+    """Open the index with the profile's models. Raises IndexMissing, EncoderMismatch, ModelBroken."""
     from retrieval.store.store import Store
 
     encoder = _encoder(settings)
@@ -46,7 +46,7 @@ def open_searcher(index: str, settings: configs.Settings, rerank: bool = True) -
 def build_searcher(
     store: "Store", encoder: "Encoder", settings: configs.Settings, rerank: bool = True
 ) -> "Searcher":
-    """With the profile's reranker, unless `rerank` is false. Raises ModelBroken."""
+    """Return a searcher, with the profile's reranker unless `rerank` is false. Raises ModelBroken."""
     import rerankers
     from retrieval import confidence
     from retrieval.search import Searcher
@@ -56,19 +56,19 @@ def build_searcher(
         return Searcher(store, encoder, None, settings.search)
     _log(reranker.notes)
     try:
-        known = confidence.load_calibration(
+        calibration = confidence.load_calibration(
             store.uri, reranker=reranker.name, encoder=str(encoder.fingerprint)
         )
     except confidence.CalibrationMismatch as error:  # searching goes on, without confidences
-        _log([f"not used: {error}"])
-        known = None
-    return Searcher(store, encoder, reranker, settings.search, known)
+        _log([f"calibration not used: {error}"])
+        calibration = None
+    return Searcher(store, encoder, reranker, settings.search, calibration)
 
 
 def refresh_inverted_index(store: "Store", settings: configs.Search, on_progress: "OnProgress") -> bool:
-    """Refresh the recall lists, where the index is so large that searches gain by it. Whether that was done.
+    """Refresh the inverted index if the index is large enough to gain by one. Return whether it was refreshed.
 
-    Raises IndexBusy while another process is at it.
+    Raises IndexBusy while another process writes to the index.
     """
     from retrieval.recall.ivf import upkeep
     from retrieval.recall.maxsim import vectors_per_ms

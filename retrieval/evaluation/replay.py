@@ -25,7 +25,7 @@ from retrieval.evaluation.evaluate import (
     measure_runs,
 )
 from retrieval.search import Searcher
-from retrieval.types import Filter, Page
+from retrieval.types import Filter, Page, SearchRequest
 
 MEASURE = nDCG @ 10
 FIRST = 100
@@ -91,7 +91,7 @@ def observe(
     """
     for done, question in enumerate(dataset.questions, start=1):
         where = Filter(documents=(question.document,)) if within and question.document else Filter()
-        *_, result = searcher.steps(question.text, where=where, budget_ms=inf)
+        *_, result = searcher.steps(SearchRequest(question.text, where, budget_ms=inf))
         seconds = {stage.name: stage.seconds for stage in result.stages}
         hits = sorted(
             result.hits, key=lambda hit: (hit.page.document, hit.page.number)

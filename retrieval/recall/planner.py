@@ -23,7 +23,7 @@ from retrieval.recall.plan import PLAN_WAIT_S, GpuScan, Plan, Planner, gpu_scan_
 from retrieval.store import text_query
 from retrieval.store.schema import quantize
 from retrieval.store.store import Store
-from retrieval.types import Document, Filter, Hit, Page, QueryEmbedding, Stage
+from retrieval.types import Document, Filter, Hit, Note, Page, QueryEmbedding, Stage
 
 T = TypeVar("T")
 DEEPER = 3
@@ -41,7 +41,7 @@ class RecallResult:
     hits: list[Hit]
     rankings: dict[str, tuple[Page, ...]]
     stage: Stage
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     complete: bool = True
     """False if some pages of the index were not searched, because their vectors are still being read; see `notes`."""
 
@@ -232,16 +232,17 @@ def _best(scores: Mapping[str, float], count: int) -> dict[str, float]:
     return {ids[at]: scores[ids[at]] for at in fuse.best(np.array(list(scores.values()), np.float64), count)}
 
 
-def _unsearched_notes(documents: Sequence[Document]) -> tuple[str, ...]:
+def _unsearched_notes(documents: Sequence[Document]) -> tuple[Note, ...]:
     """Says, to the reader, which documents were not searched; () if all were."""
     if not documents:
         return ()
     names = ", ".join(d.name for d in documents[:NAMED]) + (", …" if len(documents) > NAMED else "")
     pages = sum(d.pages for d in documents)
-    return (
+    text = (
         f"{pages:,} page{'s' * (pages != 1)} just added or changed could not be searched yet ({names}): "
-        "search again in a moment.",
+        "search again in a moment."
     )
+    return (Note("not_searched_yet", text),)
 
 
 def _describe(plan: Plan, counts: Mapping[str, int]) -> str:

@@ -57,7 +57,7 @@ def test_pages_that_repeat_a_better_one_stand_with_it() -> None:
     assert order(found) == [("a", 1), ("c", 1), ("d", 1), ("e", 1)]  # too short to be told apart: kept
     assert [one.rank for one in found] == [1, 2, 3, 4]
     assert found[0].same == ("b.pdf#page=1",)
-    assert note == "1 page folded into the page repeated"
+    assert note == "1 page folded into near-duplicates"
 
 
 def test_a_page_that_was_removed_meanwhile_repeats_nothing() -> None:
@@ -70,7 +70,7 @@ def test_a_document_has_at_most_so_many_pages_in_front() -> None:
     given = hits(("a", 1, 9), ("a", 2, 8), ("a", 3, 7), ("b", 1, 6), ("a", 4, 5))
     found, (note,) = apply_rules([configs.PerDocument(most=2)], given, {}, reading({}))
     assert order(found) == [("a", 1), ("a", 2), ("b", 1), ("a", 3), ("a", 4)]
-    assert note == "2 pages of documents with more than 2 put behind the others"
+    assert note == "2 pages beyond the first 2 of a document put behind the others"
 
 
 def test_of_nearly_equal_pages_the_newer_comes_first() -> None:

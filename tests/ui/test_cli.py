@@ -66,18 +66,18 @@ def test_search_prints_both_ranks_and_saves_pages_with_highlights(index: Path, t
 
 def test_the_json_of_a_search_has_pages_scores_regions_and_the_decision(index: Path) -> None:
     answer = json.loads(folioscope("search", "valves", "-i", index, "-p", "smoke", "--json", "-k", 2).stdout)
-    assert answer["hits"][0]["page"] == "pumps.pdf#page=2"
+    assert answer["hits"][0]["page_name"] == "pumps.pdf#page=2"
     assert len(answer["hits"]) == 2
     assert {"vectors", "text", "first", "rerank"} == set(answer["hits"][0]["scores"])
     assert answer["hits"][0]["regions"][0]["exact"] is True
-    assert answer["decision"]["reranked"] is True
+    assert (answer["decision"]["kind"], answer["reranked"]) == ("reranked", True)
 
 
 def test_search_within_a_document_and_without_reranking(index: Path) -> None:
     arguments = ("--no-rerank", "--document", "money.pdf", "--json")
     answer = json.loads(folioscope("search", "paragraph", "-i", index, "-p", "smoke", *arguments).stdout)
-    assert [hit["page"] for hit in answer["hits"]] == ["money.pdf#page=1"]
-    assert answer["decision"]["reranked"] is False
+    assert [hit["page_name"] for hit in answer["hits"]] == ["money.pdf#page=1"]
+    assert (answer["decision"]["kind"], answer["reranked"]) == ("off", False)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_reembed_moves_an_index_to_another_encoder_without_its_files(index: Path
     answer = json.loads(
         folioscope("search", "valves", "-i", tmp_path / "new.lance", "-p", profile, "--json").stdout
     )
-    assert answer["hits"][0]["page"] == "pumps.pdf#page=2"
+    assert answer["hits"][0]["page_name"] == "pumps.pdf#page=2"
     assert "32-d" in folioscope("index", "info", "-i", tmp_path / "new.lance").stdout
 
 

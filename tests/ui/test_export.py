@@ -2,8 +2,8 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,19 @@ import pymupdf
 import pytest
 from PIL import Image, ImageDraw
 
+import configs.settings as configs
 from ingest.rasterize.document import open_document
 from ingest.sources import content_id
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.errors import FolioscopeError, IndexDamaged, NotFound
+from retrieval.errors import FolioscopeError, IndexDamaged
+from retrieval.search import Searcher
 from retrieval.store.schema import PageRecord
 from retrieval.store.store import Store
 from retrieval.types import (
     Decision,
     Document,
     Hit,
+    Note,
     Page,
     PageContent,
     SearchResult,
@@ -30,7 +33,9 @@ from retrieval.types import (
 )
 from tests.build import ADDED, add_document, words_of
 from tests.pdfs import make_pdf
-from ui.api.export import _harmless, as_csv, as_json, as_pdf
+from ui.api import schemas
+from ui.api.export import _harmless, as_csv, as_pdf
+from ui.api.responses import search_response
 
 WORDS = words_of("Grüße жук 中文字 عقد 𝔘")
 LEFT_TO_RIGHT = [*WORDS[:3], *WORDS[4:]]
@@ -42,7 +47,9 @@ def out(tmp_path: Path) -> Path:
 
 
 def result(*hits: Hit) -> SearchResult:
-    return SearchResult("what?", hits, hits, (Stage("recall", 0.5, 9, "exact"),), Decision(True, "by x"))
+    return SearchResult(
+        "what?", hits, hits, (Stage("recall", 0.5, 9, "exact"),), Decision("reranked", "by x")
+    )
 
 
 def put(
@@ -97,19 +104,34 @@ def resources(page: pymupdf.Page) -> int:
     return int(page.parent.xref_get_key(page.xref, "Resources")[1].split()[0])
 
 
+def shown(found: SearchResult, store: Store, encoder: HashingEncoder) -> schemas.SearchOut:
+    return search_response(Searcher(store, encoder, None, configs.Search()), store, found)
+
+
 def test_a_table_has_a_row_for_each_hit_with_all_its_scores(store: Store, encoder: HashingEncoder) -> None:
-    add_document(store, encoder, "a.pdf", ["alpha", "beta"], title='Say "a, b"', date="2024-05-06")
-    add_document(store, encoder, "s.pdf", ["gamma"], source="ocr")
+    add_document(
+        store,
+        encoder,
+        "a.pdf",
+        ["alpha", "what beta"],
+        title='Say "a, b"',
+        date="2024-05-06",
+        tags=("x", "y"),
+    )
+    add_document(store, encoder, "s.pdf", ["gamma"], source="ocr", collection="scans")
     found = result(
-        Hit(store.page("a.pdf", 2), 1.5, 1, 2, {"text": 3.25, "rerank": -0.5}, True),
+        Hit(store.page("a.pdf", 2), 1.5, 1, 2, {"text": 3.25, "rerank": -0.5}, True, 0.75, ("b.pdf#page=1",)),
         Hit(store.page("s.pdf", 1), -0.25, 2, 1, {"vectors": 0.75}),
     )
-    text = as_csv(found, store)
+    text = as_csv(shown(found, store, encoder))
     assert list(csv.reader(io.StringIO(text, newline=""))) == [
-        ["rank", "document", "page", "name", "score", "first_rank",
-         "score_rerank", "score_text", "score_vectors", "scanned", "title", "date"],
-        ["1", "a.pdf", "2", "a.pdf#page=2", "1.5", "2", "-0.5", "3.25", "", "False", 'Say "a, b"', "2024-05-06"],
-        ["2", "s.pdf", "1", "s.pdf#page=1", "-0.25", "1", "", "", "0.75", "True", "", ""],
+        ["rank", "document", "page", "page_name", "score", "first_rank", "reranked", "confidence", "scanned", "title",
+         "date", "collection", "tags", "pages", "doc_id", "same", "snippet",
+         "scores.rerank", "scores.text", "scores.vectors"],
+        ["1", "a.pdf", "2", "a.pdf#page=2", "1.5", "2", "True", "0.75", "False", 'Say "a, b"',
+         "2024-05-06", "default", "x; y", "2", "a", "b.pdf#page=1", "what beta", "-0.5", "3.25", ""],
+        ["2", "s.pdf", "1", "s.pdf#page=1", "-0.25", "1", "False", "", "True", "",
+         "", "scans", "", "1", "s", "", "gamma", "", "", "0.75"],
     ]  # fmt: skip
     assert text.count("\r\n") == 3
 
@@ -118,41 +140,53 @@ def test_a_table_has_a_row_for_each_hit_with_all_its_scores(store: Store, encode
 def test_a_cell_that_a_spreadsheet_would_run_is_made_harmless(
     store: Store, encoder: HashingEncoder, title: str
 ) -> None:
-    add_document(store, encoder, "=a.pdf", ["alpha"], doc_id="a", title=title)
-    found = result(Hit(store.page("=a.pdf", 1), -2.0, 1, 1))
-    _, row = csv.reader(io.StringIO(as_csv(found, store), newline=""))
-    assert row == ["1", "'=a.pdf", "1", "'=a.pdf#page=1", "-2.0", "1", "False", _harmless(title), ""]
-    assert row[7].startswith("'")
+    add_document(store, encoder, "=a.pdf", ["=1+alpha"], doc_id="a", title=title, tags=("x", "=1"))
+    found = shown(result(Hit(store.page("=a.pdf", 1), -2.0, 1, 1)), store, encoder)
+    (row,) = csv.DictReader(io.StringIO(as_csv(found), newline=""))
+    assert (row["document"], row["page_name"]) == ("'=a.pdf", "'=a.pdf#page=1")
+    assert (row["title"], row["snippet"], row["tags"]) == (_harmless(title), "'=1+alpha", "x; =1")
+    assert row["title"].startswith("'")
+    assert row["score"] == "-2.0"
 
 
-def test_no_hits_make_a_table_without_rows(store: Store) -> None:
-    assert as_csv(result(), store) == "rank,document,page,name,score,first_rank,scanned,title,date\r\n"
+def test_no_hits_make_a_table_without_rows(store: Store, encoder: HashingEncoder) -> None:
+    assert as_csv(shown(result(), store, encoder)) == (
+        "rank,document,page,page_name,score,first_rank,reranked,confidence,scanned,title,date,collection,tags,pages,"
+        "doc_id,same,snippet\r\n"
+    )
 
 
-def test_json_tells_how_the_hits_came_about(store: Store, encoder: HashingEncoder) -> None:
-    add_document(store, encoder, "a.pdf", ["alpha"], title="Títle", tags=("x",), collection="law")
-    told = as_json(result(Hit(store.page("a.pdf", 1), 0.5, 1, 3, {"text": 0.5}, True)), store)
-    assert json.loads(json.dumps(told)) == {
-        "query": "what?",
-        "decision": {"reranked": True, "reason": "by x"},
-        "stages": [{"name": "recall", "seconds": 0.5, "pages": 9, "note": "exact"}],
-        "notes": [],
+def test_the_json_of_a_result_tells_how_the_hits_came_about(store: Store, encoder: HashingEncoder) -> None:
+    add_document(store, encoder, "a.pdf", ["what beta"], title="Títle", tags=("x",), collection="law")
+    found = result(Hit(store.page("a.pdf", 1), 0.5, 1, 3, {"text": 0.5}, True))
+    asked = replace(found, query="beta?", notes=(Note("no_match", "No page matches."),))
+    assert shown(asked, store, encoder).model_dump(mode="json") == {
+        "query": "beta?",
+        "found": 1,
+        "searched": 9,
+        "provisional": False,
+        "reranked": True,
+        "decision": {"kind": "reranked", "text": "By x"},
+        "stages": [{"name": "recall", "ms": 500, "pages": 9, "note": "exact"}],
+        "notes": [{"kind": "no_match", "text": "No page matches."}],
+        "candidates": [],
         "hits": [
-            {"rank": 1, "first_rank": 3, "document": "a.pdf", "page": 1, "name": "a.pdf#page=1", "doc_id": "a",
-             "score": 0.5, "scores": {"text": 0.5}, "reranked": True, "scanned": False, "title": "Títle",
-             "date": "", "collection": "law", "tags": ["x"], "width": 612, "height": 792}
+            {"rank": 1, "first_rank": 3, "moved": 2, "document": "a.pdf", "page": 1, "pages": 1,
+             "page_name": "a.pdf#page=1", "doc_id": "a", "score": 0.5, "scores": {"text": 0.5}, "share": 1.0,
+             "reranked": True, "confidence": None, "same": [], "scanned": False, "title": "Títle", "date": "",
+             "collection": "law", "tags": ["x"], "width": 612, "height": 792, "note": "", "regions": [],
+             "snippet": [["what ", False], ["beta", True]], "thumb": "", "image": "", "link": "", "judged": None}
         ],
     }  # fmt: skip
 
 
-def test_a_hit_whose_document_was_removed_is_an_error(store: Store, encoder: HashingEncoder) -> None:
+def test_a_hit_whose_document_was_removed_is_left_out(store: Store, encoder: HashingEncoder) -> None:
     with store.writing():
         add_document(store, encoder, "a.pdf", ["alpha"])
-        found = result(Hit(store.page("a.pdf", 1), 0.5, 1, 1))
+        add_document(store, encoder, "b.pdf", ["beta"])
+        found = result(Hit(store.page("a.pdf", 1), 0.5, 1, 1), Hit(store.page("b.pdf", 1), 0.4, 2, 2))
         store.remove(["a"])
-    for export in (as_csv, as_json):
-        with pytest.raises(NotFound, match="no longer in the index"):
-            export(found, store)
+    assert [hit.page_name for hit in shown(found, store, encoder).hits] == ["b.pdf#page=1"]
 
 
 def test_pages_come_in_order_with_their_own_text_size_and_place_in_the_outline(
@@ -225,7 +259,7 @@ def test_without_its_original_a_page_is_its_image_with_its_words(
     before = pixels(pymupdf.open(path)[0])
     harm(path)  # type: ignore[operator]
     (note,) = as_pdf([gone, kept], store, out, title="q")
-    assert note.startswith(f"images stand for pages of a.pdf: {why}")
+    assert note.startswith(f"pages of a.pdf are images: {why}")
     image, copy = pymupdf.open(out)
     assert image.rect == (0, 0, 595, 842)
     assert words(image) == [word.text for word in WORDS]
@@ -255,7 +289,7 @@ def test_an_encrypted_original_is_exported_as_images(
         tmp_path / "a.pdf", ["secret"], encryption=pymupdf.PDF_ENCRYPT_AES_256, user_pw="u", owner_pw="o"
     )
     (page,) = put(store, encoder, path, password="u")
-    assert as_pdf([page], store, out, title="q") == ("images stand for pages of a.pdf: it is encrypted",)
+    assert as_pdf([page], store, out, title="q") == ("pages of a.pdf are images: it is encrypted",)
     (made,) = pymupdf.open(out)
     assert words(made) == [word.text for word in WORDS]
 
@@ -441,7 +475,7 @@ def test_an_original_that_hangs_is_stopped_and_costs_no_other(
     kept = put(store, encoder, make_pdf(tmp_path / "b.pdf", ["kept"]))
     hung = put(store, encoder, bomb(tmp_path / "a.pdf"), source="ocr", like=like)
     notes = as_pdf([*hung, *kept], store, out, title="q", seconds=1.5)
-    assert notes == ("images stand for pages of a.pdf: a page took longer than 1.5 s",)
+    assert notes == ("pages of a.pdf are images: a page took longer than 1.5 s",)
     image, copy = pymupdf.open(out)
     assert words(image) == [word.text for word in WORDS]
     assert words(copy) == ["kept"]
@@ -475,7 +509,7 @@ def test_an_original_that_needs_too_much_memory_is_exported_as_its_image(
     greedy = put(store, encoder, tmp_path / "a.pdf", like=like)
     kept = put(store, encoder, make_pdf(tmp_path / "b.pdf", ["kept"]))
     notes = as_pdf([*greedy, *kept], store, out, title="q", memory_mb=150)
-    assert notes == ("images stand for pages of a.pdf: it needs more than 150 MiB",)
+    assert notes == ("pages of a.pdf are images: it needs more than 150 MiB",)
     image, copy = pymupdf.open(out)
     assert words(image) == [word.text for word in WORDS]
     assert words(copy) == ["kept"]
@@ -497,7 +531,7 @@ def test_a_stored_image_that_is_needed_and_broken_is_named(
 
 def test_too_many_pages_and_none_are_refused(store: Store, encoder: HashingEncoder, out: Path) -> None:
     add_document(store, encoder, "a.pdf", ["alpha"])
-    with pytest.raises(FolioscopeError, match="201 pages are too many for one PDF, 200 may be"):
+    with pytest.raises(FolioscopeError, match="201 pages are too many for one PDF, which may have 200"):
         as_pdf([store.page("a.pdf", 1)] * 201, store, out, title="q")
     with pytest.raises(FolioscopeError, match="no pages to export"):
         as_pdf([], store, out, title="q")

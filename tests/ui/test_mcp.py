@@ -1,7 +1,12 @@
 """MCP over real HTTP, by the protocol's own client: with and without a login."""
 
 import asyncio
+import csv
+import io
+import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -63,19 +68,70 @@ def call(url: str, name: str, arguments: dict[str, Any], headers: dict[str, str]
 
 def test_pages_are_found_with_their_passage(url: str) -> None:
     found = call(url, "search_pages", {"query": "harbour seals", "top": 2}).structured_content
-    assert found["pages"][0]["page"] == f"{HOSTILE}#page=1"
-    assert "seals" in found["pages"][0]["passage"]
+    best = found["hits"][0]
+    assert (best["page_name"], best["page"], best["pages"]) == (f"{HOSTILE}#page=1", 1, 1)
+    assert "seals" in best["snippet"]
+    assert found["decision"]["kind"] == "reranked"
     only = call(
         url, "search_pages", {"query": "harbour", "documents": ["tides.pdf"], "top": 50}
     ).structured_content
-    assert {page["doc_id"] for page in only["pages"]} == {DOC}
+    assert {hit["doc_id"] for hit in only["hits"]} == {DOC}
+
+
+def test_a_hit_has_the_same_fields_in_rest_mcp_exports_and_on_the_command_line(url: str, uri: str) -> None:
+    question = "harbour fees of the seals"
+    params: dict[str, Any] = {"q": question, "top": 3}
+    rest = httpx2.get(f"{url}/api/v1/search", params=params, timeout=60).json()
+    mcp = call(url, "search_pages", {"query": question, "top": 3}).structured_content
+    exported = httpx2.get(f"{url}/api/v1/export", params={**params, "format": "json"}, timeout=60).json()
+    csv_file = httpx2.get(f"{url}/api/v1/export", params={**params, "format": "csv"}, timeout=60).content
+    table = list(csv.DictReader(io.StringIO(csv_file.decode("utf-8-sig"), newline="")))
+    command = [
+        sys.executable,
+        "-m",
+        "ui.cli",
+        "search",
+        question,
+        "-k",
+        "3",
+        "-i",
+        uri,
+        "-p",
+        "smoke",
+        "--json",
+    ]
+    printed = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+    assert len(rest["hits"]) == 3
+    addresses = {"thumb", "image", "link"}
+    for hit, exported_hit, printed_hit in zip(rest["hits"], exported["hits"], printed["hits"], strict=True):
+        assert all(hit[name] for name in addresses)
+        assert hit | dict.fromkeys(addresses, "") == exported_hit
+        assert exported_hit | {"regions": printed_hit["regions"]} == printed_hit
+    assert printed["hits"][0]["regions"][0]["exact"] is True
+    for other in (exported, printed):
+        assert other.keys() == rest.keys()
+        for name in ("query", "found", "searched", "provisional", "reranked", "notes", "candidates"):
+            assert other[name] == rest[name]
+        assert other["decision"]["kind"] == rest["decision"]["kind"]
+        assert [stage["name"] for stage in other["stages"]] == [stage["name"] for stage in rest["stages"]]
+
+    for hit, mcp_hit, row in zip(rest["hits"], mcp["hits"], table, strict=True):
+        snippet = "".join(text for text, _ in hit["snippet"])
+        assert mcp_hit == {name: hit[name] for name in mcp_hit} | {"snippet": snippet}
+        assert {"page", "page_name", "doc_id", "rank"} < mcp_hit.keys()
+        flat = hit | {"snippet": snippet, "tags": "; ".join(hit["tags"]), "same": "; ".join(hit["same"])}
+        flat |= {f"scores.{name}": score for name, score in hit["scores"].items()}
+        assert row == {name: "" if flat[name] is None else str(flat[name]) for name in row}
+    assert mcp["decision"] == rest["decision"]
+    assert mcp["notes"] == rest["notes"]
 
 
 def test_a_page_comes_as_text_and_picture(url: str) -> None:
-    text, picture = call(url, "get_page", {"document": DOC, "number": 2, "query": "fees"}).content
+    text, picture = call(url, "get_page", {"document": DOC, "page": 2, "query": "fees"}).content
     assert text.text.startswith("tides.pdf#page=2 (page 2 of 3)\n\nharbour fees")
     assert (picture.type, picture.mime_type) == ("image", "image/jpeg")
-    (alone,) = call(url, "get_page", {"document": DOC, "number": 2, "image": False}).content
+    (alone,) = call(url, "get_page", {"document": DOC, "page": 2, "image": False}).content
     assert alone.type == "text"
 
 
@@ -85,7 +141,7 @@ def test_documents_are_listed(url: str) -> None:
 
 
 def test_what_is_wrong_is_said_to_the_model(url: str) -> None:
-    answer = call(url, "get_page", {"document": "nothing.pdf", "number": 1})
+    answer = call(url, "get_page", {"document": "nothing.pdf", "page": 1})
     assert answer.is_error
     assert "no document 'nothing.pdf'" in answer.content[0].text
     answer = call(url, "search_pages", {"query": "harbour", "since": "2024-13"})
@@ -95,7 +151,7 @@ def test_what_is_wrong_is_said_to_the_model(url: str) -> None:
 
 def test_behind_a_login_the_token_opens_and_nothing_else_does(locked: str) -> None:
     found = call(locked, "search_pages", {"query": "harbour"}, {"Authorization": f"Bearer {TOKEN}"})
-    assert len(found.structured_content["pages"]) == 4
+    assert len(found.structured_content["hits"]) == 4
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     assert httpx2.post(f"{locked}/mcp", json=body).status_code == 401
     wrong = httpx2.post(f"{locked}/mcp", json=body, headers={"Authorization": "Bearer wrong"})

@@ -87,6 +87,11 @@ def test_refusals_before_the_api_have_its_shape_too(service: Service, tmp_path: 
     client = TestClient(whole(service))
     elsewhere = client.put(f"{API}/upload/a.pdf", headers={"Origin": "http://evil.example"})
     assert (elsewhere.status_code, elsewhere.json()["error"]["kind"]) == (403, "Refused")
+    local = TestClient(whole(service, host="127.0.0.1"), base_url="http://127.0.0.1")
+    assert local.get(f"{API}/library").status_code == 200
+    foreign = local.get(f"{API}/library", headers={"Host": "evil.example"})
+    assert (foreign.status_code, foreign.json()["error"]["kind"]) == (400, "ForeignHost")
+    assert local.get("/health", headers={"Host": "evil.example"}).text == "Invalid host header"
     long = client.post(f"{API}/documents/undo", content=b"x" * (2**20 + 1))
     assert (long.status_code, long.json()["error"]["kind"]) == (413, "TooLong")
     locked = TestClient(whole(service, open_authentication(tmp_path, token="a-token-that-is-long-enough")))

@@ -16,13 +16,13 @@ from fastapi.testclient import TestClient
 from configs import settings as configs
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.store.store import Store
-from retrieval.types import SearchResult
+from retrieval.types import SearchRequest, SearchResult
 from tests.build import add_document, webp
 from tests.ui.conftest import DOC, GONE, HOSTILE, SMALL, filled, serving, whole
 from ui.api.rest import description
 from ui.service.folders import Folders
 from ui.service.library import open_library
-from ui.service.service import SearchRequest, Service, service_for
+from ui.service.service import Service, service_for
 from ui.web.server import server
 
 API = "/api/v1"
@@ -67,7 +67,8 @@ def test_a_search_gives_ranked_pages_with_both_ranks_and_a_snippet(client: TestC
     assert best["moved"] == best["first_rank"] - 1
     assert (best["share"], best["link"]) == (1.0, f"?q=harbour+seals&doc={GONE}&p=1")
     assert ["seals", True] in best["snippet"]
-    assert found["decision"].startswith("Reranked the first 4 of 4 candidates by overlap")
+    assert found["decision"]["kind"] == "reranked"
+    assert found["decision"]["text"].startswith("Reranked the first 4 of 4 candidates by overlap")
     assert (found["searched"], found["found"], found["provisional"]) == (4, 4, False)
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4]
 
@@ -77,6 +78,7 @@ def test_asked_for_lines_the_first_stage_comes_first(client: TestClient) -> None
         f"{API}/search", params={"q": "harbour fees anew"}, headers={"Accept": "application/x-ndjson"}
     )
     first, last = map(json.loads, answer.text.splitlines())
+    assert [found["decision"]["kind"] for found in (first, last)] == ["pending", "reranked"]
     assert (first["provisional"], first["reranked"], first["hits"][0]["moved"]) == (True, False, None)
     assert (last["provisional"], last["reranked"]) == (False, True)
     assert [stage["name"] for stage in last["stages"]] == ["encode query", "recall", "rerank"]
@@ -106,7 +108,7 @@ def test_filters_keep_to_what_they_name(
     found = client.get(f"{API}/search", params={"q": "harbour", **filters}).json()
     assert {hit["document"] for hit in found["hits"]} == documents
     if not documents:
-        assert found["notes"] == ["No page passes the filters, or none of those that pass matches."]
+        assert [note["kind"] for note in found["notes"]] == ["filtered_out"]
 
 
 def test_more_results_are_the_same_list_longer_and_candidates_have_both_ranks(client: TestClient) -> None:
@@ -120,7 +122,7 @@ def test_more_results_are_the_same_list_longer_and_candidates_have_both_ranks(cl
 def test_without_reranking_there_is_one_order_and_no_movement(client: TestClient) -> None:
     found = client.get(f"{API}/search", params={"q": "harbour", "rerank": False}).json()
     assert {hit["moved"] for hit in found["hits"]} == {None}
-    assert found["decision"] == "Not reranked: switched off for this search"
+    assert found["decision"] == {"kind": "off", "text": "Not reranked: switched off for this search"}
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,7 @@ def test_the_index_is_described_compacted_and_verified(own: tuple[TestClient, Se
     assert (index["documents"], index["pages"], index["encoder"].startswith("hashing")) == (2, 4, True)
     assert index["disk"]["pages"] > 0
     client.post(f"{API}/index/verify").raise_for_status()
-    assert "4 pages of 2 documents looked at" in settled(client)["task_result"]
+    assert "4 pages of 2 documents checked" in settled(client)["task_result"]
     client.post(f"{API}/index/compact").raise_for_status()
     assert settled(client)["task_result"].startswith("Compacted:")
 
@@ -423,10 +425,10 @@ def test_a_full_queue_is_told_and_the_others_are_served(tmp_path: Path) -> None:
     go_on, begun = threading.Event(), threading.Event()
     steps = service.library.searcher.steps
 
-    def slowly(query: str, **asked: Any) -> Iterator[SearchResult]:
+    def slowly(request: SearchRequest, *, stop: threading.Event | None = None) -> Iterator[SearchResult]:
         begun.set()
         go_on.wait(10)
-        yield from steps(query, **asked)
+        yield from steps(request, stop=stop)
 
     service.library.searcher.steps = slowly  # type: ignore[method-assign]
 
@@ -455,8 +457,8 @@ def test_what_breaks_after_the_first_line_is_a_line(tmp_path: Path) -> None:
     service = serving(filled(tmp_path))
     steps = service.library.searcher.steps
 
-    def broken(query: str, **asked: Any) -> Iterator[SearchResult]:
-        yield next(steps(query, **asked))
+    def broken(request: SearchRequest, *, stop: threading.Event | None = None) -> Iterator[SearchResult]:
+        yield next(steps(request, stop=stop))
         raise RuntimeError("out of memory")
 
     service.library.searcher.steps = broken  # type: ignore[method-assign]
@@ -465,7 +467,9 @@ def test_what_breaks_after_the_first_line_is_a_line(tmp_path: Path) -> None:
     )
     first, last = map(json.loads, answer.text.splitlines())
     assert first["provisional"]
-    assert last["error"]["message"].startswith("The reranked order could not be made, for a reason")
+    assert last["error"]["message"].startswith(
+        "The reranked order could not be made because of an unexpected error"
+    )
     assert last["error"]["request_id"] == answer.headers["x-request-id"]
     service.close()
 
@@ -476,14 +480,14 @@ def test_a_reader_who_leaves_gives_up_the_turn_and_stops_the_reranker(tmp_path: 
     begun, ended = threading.Event(), threading.Event()
     steps = service.library.searcher.steps
 
-    def slowly(query: str, *, stop: threading.Event, **asked: Any) -> Iterator[SearchResult]:
+    def slowly(request: SearchRequest, *, stop: threading.Event | None = None) -> Iterator[SearchResult]:
         begun.set()
-        if stop.wait(10):
+        if stop and stop.wait(10):
             ended.set()
-        yield from steps(query, stop=stop, **asked)
+        yield from steps(request, stop=stop)
 
     async def leaving() -> SearchResult:
-        service.library.searcher.steps = slowly  # type: ignore[method-assign,assignment]
+        service.library.searcher.steps = slowly  # type: ignore[method-assign]
         gone = asyncio.ensure_future(service.search(SearchRequest("harbour one"), "a"))
         await asyncio.to_thread(begun.wait, 10)
         gone.cancel()

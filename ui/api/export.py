@@ -1,4 +1,4 @@
-"""A result list to take away: as a table, as JSON, and as one PDF of the matching pages."""
+"""Exports of a result: a CSV table, and one PDF of the matching pages. The JSON export is `schemas.SearchOut`."""
 
 import csv
 import io
@@ -10,57 +10,47 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from ingest.read.titles import clean
 from retrieval.errors import FolioscopeError, IndexDamaged
 from retrieval.store.store import Store
-from retrieval.types import Page, SearchResult
-from ui.api import bind
-from ui.api.media import original
+from retrieval.types import Page
+from ui.api import bind, schemas
+from ui.api.addresses import original
+from ui.api.responses import snippet_text
 
 MOST_PAGES = 200
-"""Pages of one PDF."""
-LOST = 3
-"""Originals that may end the process that copies; after that no further original is opened."""
+"""The most pages of one PDF."""
+MOST_FAILED_ORIGINALS = 3
+"""After this many originals have ended the copying process, no further original is opened."""
 FORMULA = re.compile(r"(^|[;\t\r\n|])(?=[=+\-@\t\r\n＝＋－＠])")
-"""Where a spreadsheet would begin a formula: at a cell's start, or behind what some take for a separator."""
+"""Where a spreadsheet would begin a formula: at the start of a cell, or after what some take for a separator."""
+COLUMNS = (
+    "rank", "document", "page", "page_name", "score", "first_rank", "reranked", "confidence", "scanned", "title",
+    "date", "collection", "tags", "pages", "doc_id", "same", "snippet",
+)  # fmt: skip
+"""Fields of HitOut in the CSV table. The field `scores` has a column for each kind of evidence, as in scores.rerank."""
 
 
-def as_csv(result: SearchResult, store: Store) -> str:
-    """One row per hit, RFC 4180. A text that a spreadsheet would run as a formula has an apostrophe before it.
+def as_csv(found: schemas.SearchOut) -> str:
+    """Return a table with one row per hit, RFC 4180, whose columns are named like the fields of HitOut.
 
-    Excel takes it for UTF-8 only if it is written as `utf-8-sig`. Raises NotFound for a page no longer there.
+    A text that a spreadsheet would run as a formula gets an apostrophe before it. Lists are joined by "; ". Excel reads
+    the table as UTF-8 only if it is written as `utf-8-sig`.
     """
-    kinds = sorted({kind for hit in result.hits for kind in hit.scores})
-    fixed = ["rank", "document", "page", "name", "score", "first_rank"]
-    facts = ["scanned", "title", "date"]
-    rows = [
-        [
-            *(hit[name] for name in fixed),
-            *(hit["scores"].get(kind, "") for kind in kinds),
-            *(hit[f] for f in facts),
-        ]
-        for hit in _hits(result, store)
-    ]
+    evidence = sorted({kind for hit in found.hits for kind in hit.scores})
+    rows: list[list[object]] = [[*COLUMNS, *(f"scores.{kind}" for kind in evidence)]]
+    for hit in found.hits:
+        fields = hit.model_dump() | {
+            "snippet": snippet_text(hit), "tags": "; ".join(hit.tags), "same": "; ".join(hit.same),
+        }  # fmt: skip
+        rows.append([*(fields[name] for name in COLUMNS), *(hit.scores.get(kind, "") for kind in evidence)])
     file = io.StringIO(newline="")
-    table = [[*fixed, *(f"score_{kind}" for kind in kinds), *facts], *rows]
-    csv.writer(file).writerows([_harmless(cell) for cell in row] for row in table)
+    csv.writer(file).writerows([_harmless(cell) for cell in row] for row in rows)
     return file.getvalue()
-
-
-def as_json(result: SearchResult, store: Store) -> dict[str, Any]:
-    """Everything that is known of the hits, and how they came about. Raises NotFound as `as_csv` does."""
-    return {
-        "query": result.query,
-        "decision": asdict(result.decision),
-        "stages": [asdict(stage) for stage in result.stages],
-        "notes": list(result.notes),
-        "hits": _hits(result, store),
-    }
 
 
 def as_pdf(
@@ -72,21 +62,21 @@ def as_pdf(
     seconds: float = 30.0,
     memory_mb: int = 1500,
 ) -> tuple[str, ...]:
-    """Write the pages, in the order given, as one PDF to `target`; nothing is there if that fails.
+    """Write the pages, in the order given, as one PDF to `target`, which is not written if that fails.
 
-    Each page is copied from its original where that is a PDF that still has the bytes that were ingested and opens
-    without a password; else it is the stored image with its words, invisible, over it, and the outline calls it
-    "(image)". The answer says in words of which documents that is so, and why. `seconds` limits the opening of an
-    original and each of its pages, `memory_mb` the process that copies, in MiB.
+    A page is copied from its original if that is a PDF that still has the bytes that were ingested and opens without a
+    password. Otherwise the PDF gets the stored image with its words, invisible, over it, and the outline calls the page
+    "(image)"; the returned sentences say for which documents and why. `seconds` limits the opening of an original and
+    the copying of each of its pages, `memory_mb` the memory of the copying process, in MiB.
 
-    Raises FolioscopeError for no pages or more than MOST_PAGES, NotFound for one no longer there, IndexDamaged for
-    a stored image that is needed and cannot be read.
+    Raises FolioscopeError for no pages or more than MOST_PAGES, NotFound for a page no longer in the index, and
+    IndexDamaged for a stored image that is needed and cannot be read.
     """
     if not pages:
-        raise FolioscopeError("there are no pages to export: search for something that is found")
+        raise FolioscopeError("there are no pages to export: search again with other words or fewer filters")
     if len(pages) > MOST_PAGES:
         raise FolioscopeError(
-            f"{len(pages):,} pages are too many for one PDF, {MOST_PAGES} may be: export fewer"
+            f"{len(pages):,} pages are too many for one PDF, which may have {MOST_PAGES}: export fewer"
         )
     with TemporaryDirectory(prefix="folioscope-") as name:
         folder = Path(name)
@@ -100,22 +90,7 @@ def as_pdf(
         replaced = _bind(leaves, folder / "made.pdf", title, seconds, memory_mb)
         shutil.move(folder / "made.pdf", target)
     names = {page.doc_id: page.document for page in pages}
-    return tuple(f"images stand for pages of {names[doc_id]}: {why}" for doc_id, why in replaced.items())
-
-
-def _hits(result: SearchResult, store: Store) -> list[dict[str, Any]]:
-    contents = store.contents([hit.page for hit in result.hits])
-    hits = []
-    for hit, content in zip(result.hits, contents, strict=True):
-        document = store.document(hit.page.doc_id)
-        hits.append({
-            "rank": hit.rank, "first_rank": hit.first_rank, "document": document.name, "page": hit.page.number,
-            "name": content.page.name, "doc_id": document.doc_id, "score": hit.score, "scores": dict(hit.scores),
-            "reranked": hit.reranked, "scanned": content.source == "ocr", "title": document.title,
-            "date": document.date, "collection": document.collection, "tags": list(document.tags),
-            "width": hit.page.width, "height": hit.page.height,
-        })  # fmt: skip
-    return hits
+    return tuple(f"pages of {names[doc_id]} are images: {why}" for doc_id, why in replaced.items())
 
 
 def _harmless(cell: object) -> object:
@@ -124,35 +99,39 @@ def _harmless(cell: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
+    """How one run of the copying process ended."""
+
     done: bool
-    reading: str  # doc_id of the original that the process was busy with when it ended; "" if none
+    reading: str  # doc_id of the original that the process was reading when it ended; "" if none
     verdict: str  # why it ended
-    replaced: dict[str, str]  # by doc_id: why stored images were taken
+    replaced: dict[str, str]  # by doc_id: why stored images were used
     damaged: str  # what is wrong with the index itself; "" if nothing is
 
 
 def _bind(
     leaves: Sequence[bind.ExportPage], target: Path, title: str, seconds: float, memory_mb: int
 ) -> dict[str, str]:
-    """By doc_id, why images stand for pages. An original that ends the process is left out of the next attempt."""
-    lost: dict[str, str] = {}
+    """Write the PDF, skipping originals that ended an attempt. Return by doc_id why stored images were used."""
+    failed: dict[str, str] = {}
     while True:
-        outcome = _run(bind.Job(leaves, target, clean(title), seconds, memory_mb, frozenset(lost)))
+        outcome = _run_job(bind.Job(leaves, target, clean(title), seconds, memory_mb, frozenset(failed)))
         if outcome.damaged:
             raise IndexDamaged(outcome.damaged)
         if outcome.done:
-            return {**outcome.replaced, **lost}
-        others = {leaf.page.doc_id for leaf in leaves if leaf.original} - lost.keys()
+            return {**outcome.replaced, **failed}
+        others = {leaf.page.doc_id for leaf in leaves if leaf.original} - failed.keys()
         if not others:
             raise FolioscopeError(
                 f"{len(leaves)} pages could not be bound into one PDF ({outcome.verdict}): export fewer"
             )
-        blamed = [outcome.reading] if outcome.reading and len(lost) < LOST else sorted(others)
-        lost |= dict.fromkeys(blamed, outcome.verdict)
+        blamed = (
+            [outcome.reading] if outcome.reading and len(failed) < MOST_FAILED_ORIGINALS else sorted(others)
+        )
+        failed |= dict.fromkeys(blamed, outcome.verdict)
 
 
-def _run(job: bind.Job) -> _Outcome:
-    patience = job.seconds * 3 * (len(job.leaves) + 1)  # the process has shorter limits of its own
+def _run_job(job: bind.Job) -> _Outcome:
+    patience = job.seconds * 3 * (len(job.leaves) + 1)  # the process itself enforces shorter limits
     command = [sys.executable, "-c", "from ui.api.bind import main; main()"]
     try:
         ended = subprocess.run(
@@ -165,10 +144,10 @@ def _run(job: bind.Job) -> _Outcome:
     reading, replaced, damaged = "", dict[str, str](), ""
     for line in out.splitlines(keepends=True):
         if line.endswith(b"\n"):
-            said = json.loads(line)
-            reading = said.get("reading", reading)
-            replaced |= said.get("replaced", {})
-            damaged = said.get("damaged", damaged)
+            report = json.loads(line)
+            reading = report.get("reading", reading)
+            replaced |= report.get("replaced", {})
+            damaged = report.get("damaged", damaged)
     verdict = replaced.get(reading) or _verdict(code, complaint, job.seconds)
     return _Outcome(code == 0, reading, verdict, replaced, damaged)
 

@@ -1,7 +1,7 @@
-"""Page images, thumbnails and original files over HTTP, each looked up in the store, never by a path.
+"""Serves page images, thumbnails and original files, each looked up in the store, never by a path of the client's.
 
-A document's id is a digest of its bytes, so an image never changes under its address: browsers keep it. The
-address carries `?v=` with the time of ingest, for the one case where it does (ingested again at another dpi).
+A document's id is a digest of its bytes, so the image at an address does not change, and browsers cache it. The address
+carries `?v=` with the time of ingest, for the one case in which it does change: a new ingest at another dpi.
 """
 
 import hashlib
@@ -9,14 +9,14 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 
-from ingest.sources import content_id, path_of, state_of
+from ingest.sources import content_id
 from retrieval.errors import NotFound
 from retrieval.types import Document
+from ui.api.addresses import original
 
 if TYPE_CHECKING:
     from ui.service.service import Service
@@ -26,29 +26,11 @@ DOC_ID = re.compile(r"[0-9a-f]{16}")
 IMAGE_NAME = re.compile(r"([1-9][0-9]{0,5})(\.thumb)?\.webp")
 SHOWN = {".pdf": "application/pdf", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg",
          ".webp": "image/webp"}  # fmt: skip
-"""Originals that a browser shows; all others are downloaded."""
-
-
-def image_url(document: Document, number: int, *, thumb: bool = False) -> str:
-    """Relative to the page's own address, so that it holds behind a proxy's prefix."""
-    kind = ".thumb" if thumb else ""
-    return f"media/{document.doc_id}/{number}{kind}.webp?v={document.added_at.timestamp():.0f}"
-
-
-def original_url(document: Document) -> str:
-    """The file that was ingested; "" where it is no longer there."""
-    path = original(document)
-    return f"media/{document.doc_id}/original" if path else ""
-
-
-def original(document: Document) -> Path | None:
-    """The path of the file that was ingested; None if it is not there, or in a folder that may not be entered."""
-    path = path_of(document.uri)
-    return path if urlsplit(document.uri).scheme == "file" and state_of(path) == "file" else None
+"""Types of originals that a browser shows; it downloads all others."""
 
 
 def verified(document: Document) -> Path | None:
-    """`original`, if it still has the bytes that were ingested: a link may have been put in its place."""
+    """Return `original` if it still has the bytes that were ingested: a link may have taken its place."""
     path = original(document)
     if path is None:
         return None
@@ -56,7 +38,7 @@ def verified(document: Document) -> Path | None:
         status = path.stat()
         seen = path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         return path if _content_id(*seen) == document.doc_id else None
-    except OSError:  # it went away just now, or may not be read
+    except OSError:  # it was removed just now, or this process may not read it
         return None
 
 
@@ -66,6 +48,7 @@ def _content_id(path: Path, *_: int) -> str:
 
 
 def routes(service: "Service") -> APIRouter:
+    """Return the routes /media/DOC_ID/original, /media/DOC_ID/PAGE.webp and /media/DOC_ID/PAGE.thumb.webp."""
     router = APIRouter()
 
     @router.api_route("/media/{doc_id}/original", methods=["GET", "HEAD"], include_in_schema=False)
@@ -78,7 +61,7 @@ def routes(service: "Service") -> APIRouter:
         if path is None:
             return _missing("The file this document was read from has been moved, changed or deleted.")
         media_type = SHOWN.get(path.suffix.lower())
-        # Browsers show PDFs with a plug-in of theirs, which the page's own policy would block.
+        # Browsers show PDFs with their own plug-in, which the policy of the page would block.
         headers = {"Cache-Control": "private, no-cache", "Content-Security-Policy": "frame-ancestors 'self'"}
         return FileResponse(
             path,
@@ -90,10 +73,10 @@ def routes(service: "Service") -> APIRouter:
 
     @router.api_route("/media/{doc_id}/{name}", methods=["GET", "HEAD"], include_in_schema=False)
     def image(doc_id: str, name: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
-        asked = IMAGE_NAME.fullmatch(name)
-        if not DOC_ID.fullmatch(doc_id) or not asked:
+        parts = IMAGE_NAME.fullmatch(name)
+        if not DOC_ID.fullmatch(doc_id) or not parts:
             return _missing("Page images are named media/<document>/<page>.webp or <page>.thumb.webp.")
-        number, thumb = int(asked[1]), asked[2]
+        number, thumb = int(parts[1]), parts[2]
         try:
             store = service.library.store
             read = store.thumbnail if thumb else store.image

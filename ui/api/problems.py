@@ -1,12 +1,13 @@
-"""How an error is answered: one JSON shape for every status, and a request id that the server's log has too."""
+"""Answers errors under /api: one JSON shape for every status, and a request id that the server's log has too."""
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,7 +16,7 @@ from ui.api.schemas import ErrorOut, Problem
 LOG = logging.getLogger("folioscope")
 REQUEST_ID = "X-Request-ID"
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""A client's own request id is used if it looks like this: it is written into the log and into a header."""
+"""A client's own request id is used only if it matches: it is written into the log and into a header."""
 
 
 def problem(
@@ -25,7 +26,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     request_id: str | None = None,
 ) -> JSONResponse:
-    """The answer `{"error": {"kind", "message"}}`; with `request_id` where the log has more about it."""
+    """Return the answer `{"error": {"kind", "message"}}`, with `request_id` if the log has more about the error."""
     error = ErrorOut(error=Problem(kind=kind, message=message, request_id=request_id))
     return JSONResponse(
         error.model_dump(exclude_none=True), status, headers={"Cache-Control": "no-store", **(headers or {})}
@@ -33,11 +34,11 @@ def problem(
 
 
 def request_id_of(scope: Scope) -> str:
-    """The id that `RequestIds` gave to this request; "" outside of it."""
+    """Return the id that `RequestIds` gave to this request; "" without that middleware."""
     return str(scope.get("state", {}).get("request_id", ""))
 
 
-def logged(scope: Scope, error: BaseException) -> str:
+def log_error(scope: Scope, error: BaseException) -> str:
     """Log the error with its traceback and the request's id; return the id."""
     request_id = request_id_of(scope)
     LOG.error("request %s failed: %s %s", request_id, scope["method"], scope["path"], exc_info=error)
@@ -45,20 +46,51 @@ def logged(scope: Scope, error: BaseException) -> str:
 
 
 def unexpected(scope: Scope, error: BaseException, what: str = "The server failed to answer") -> JSONResponse:
-    """Log an error that nobody foresaw, with its traceback and the request's id; return the answer to the client."""
-    request_id = logged(scope, error)
+    """Log an unexpected error with its traceback and the request's id; return the answer to the client."""
+    request_id = log_error(scope, error)
     message = (
-        f"{what}, for a reason that nobody foresaw. Try again; if it happens again, whoever runs the "
-        f"server the request id {request_id}: its log has the details."
+        f"{what} because of an unexpected error. Try again; if it happens again, give whoever runs the server the "
+        f"request id {request_id}: the server's log has the details."
     )
     return problem(500, "InternalError", message, request_id=request_id)
 
 
-class RequestIds:
-    """ASGI middleware: gives every request an id, every answer a header with it, and every unforeseen error a 500.
+def is_api(path: str) -> bool:
+    return path == "/api" or path.startswith("/api/")
 
-    The outermost one, so that errors of the other middlewares are answered as well. An error after the first bytes
-    of an answer is logged and closes the connection: its status has been sent.
+
+class TrustedHosts:
+    """ASGI middleware: Starlette's TrustedHostMiddleware, whose refusals have the shape of all errors under /api."""
+
+    def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str]) -> None:
+        self._app = app
+        self._allowed_hosts = allowed_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_trusted = False
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal is_trusted
+            is_trusted = True
+            await self._app(scope, receive, send)
+
+        async def send_unless_refused(message: Message) -> None:
+            if is_trusted or not is_api(scope["path"]):
+                await send(message)
+
+        await TrustedHostMiddleware(app, self._allowed_hosts)(scope, receive, send_unless_refused)
+        if not is_trusted and is_api(scope["path"]):
+            refusal = problem(
+                400, "ForeignHost", f"Refused: this server answers at {', '.join(self._allowed_hosts)} only."
+            )
+            await refusal(scope, receive, send)
+
+
+class RequestIds:
+    """ASGI middleware: gives every request an id, every answer a header with it, and every unexpected error a 500.
+
+    It is the outermost middleware, so that errors of the others are answered too. An error after the first bytes of an
+    answer is logged and closes the connection, because the status has been sent.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""A page with what matched lit up, as an image: for files, reports and programs without a browser."""
+"""Draws highlights into a page's image, for files, reports and programs without a browser."""
 
 from io import BytesIO
 
@@ -6,18 +6,18 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from retrieval.types import Highlight, Region
 
-MARKER = (255, 214, 10)  # as a text marker on paper: multiplied, so that ink stays black
+MARKER = (255, 214, 10)  # multiplied with the page like a text marker on paper, so that ink stays black
 NEAR = (120, 200, 255)
 OUTLINE = (214, 90, 0)
-LIT = 40  # regions drawn at most, strongest first
+DRAWN = 40  # the most regions, strongest first
 OUTLINED = 3
 
 
 def highlighted_page(image: Image.Image, highlight: Highlight) -> Image.Image:
-    """`image` with the regions of `highlight` marked: yellow where a word stands, blue where the meaning is near."""
+    """Return `image` with the regions of `highlight` marked: yellow for the word itself, blue for a close meaning."""
     glow = Image.new("RGB", image.size, "white")
     draw = ImageDraw.Draw(glow)
-    for region in reversed(highlight.regions[:LIT]):
+    for region in reversed(highlight.regions[:DRAWN]):
         draw.rounded_rectangle(_pixels(region, image), radius=image.width // 250, fill=_colour(region))
     lit = ImageChops.multiply(image.convert("RGB"), glow.filter(ImageFilter.GaussianBlur(image.width / 900)))
     draw = ImageDraw.Draw(lit)
@@ -32,14 +32,14 @@ def highlighted_page(image: Image.Image, highlight: Highlight) -> Image.Image:
 
 
 def highlighted_jpeg(image: Image.Image, highlight: Highlight | None) -> bytes:
-    """For programs that want a small picture: JPEG, lit up where there is a highlight."""
+    """Return the page as a JPEG, which is smaller than PNG, with its highlights if there are any."""
     buffer = BytesIO()
     (highlighted_page(image, highlight) if highlight else image).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
 
 
 def _colour(region: Region) -> tuple[int, int, int]:
-    """Between white (strength 0) and the marker's colour (strength 1)."""
+    """Return a colour between 65% white for strength 0 and the marker's own for strength 1."""
     strength = 0.35 + 0.65 * region.strength
     red, green, blue = (
         round(255 - (255 - channel) * strength) for channel in (MARKER if region.exact else NEAR)

@@ -1,46 +1,59 @@
-"""From the library's values to what REST, MCP and the page show of them."""
+"""Turns search results, pages and documents into the JSON of `ui.api.schemas`: the only place that does.
+
+REST, MCP, exports and the command line's `--json` all take their hits from here, so that a field has one name.
+"""
 
 import base64
 from collections.abc import Mapping, Sequence
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from retrieval.highlight import pieces
-from retrieval.search import PENDING
+from retrieval.search import Searcher
+from retrieval.store.store import Store
 from retrieval.text import one_line
-from retrieval.types import Document, Heat, Highlight, Hit, Page, SearchResult, TermMatch
+from retrieval.types import Document, Heat, Highlight, Hit, PageContent, SearchResult, TermMatch
 from ui.api import schemas
-from ui.api.media import image_url, original, original_url
-from ui.service.library import Library
+from ui.api.addresses import image_url, original, original_url, page_link
+
+if TYPE_CHECKING:
+    from ui.service.library import Library
 
 REGIONS = 150
-"""Regions of one word at most, strongest first."""
+"""The most regions of one word, strongest first."""
 
 
 def search_response(
-    library: Library,
+    searcher: Searcher,
+    store: Store,
     result: SearchResult,
-    top: int,
+    top: int | None = None,
     *,
+    for_server: bool = False,
+    regions: bool = False,
     candidates: bool = False,
     grades: Mapping[str, int] | None = None,
 ) -> schemas.SearchOut:
-    """The first `top` hits with snippets. Blocking: reads pages from the index."""
-    found = {document.doc_id: document for document in library.store.documents()}
-    hits = [hit for hit in result.hits if hit.page.doc_id in found][:top]  # less what has been removed since
-    pages = [hit.page for hit in hits]
-    looked = library.searcher.highlighted(result.query, pages) if pages else []
-    shares = _shares(hits)
+    """Return the first `top` hits (None: all) with snippets. Blocks: it reads pages from the index.
+
+    for_server: with addresses, which only mean something to clients of a server. regions: with the places that match.
+    candidates: with every candidate. grades: this user's judgements by page_id. Hits whose document has been removed
+    since the search are left out.
+    """
+    documents = {document.doc_id: document for document in store.documents()}
+    ranked = [hit for hit in result.hits if hit.page.doc_id in documents]
+    hits = ranked[:top]
+    highlighted = searcher.highlighted(result.query, [hit.page for hit in hits]) if hits else []
     return schemas.SearchOut(
         query=result.query,
         hits=[
-            _hit(result, hit, found[hit.page.doc_id], highlight, share, content.source == "ocr", grades or {})
-            for hit, (content, highlight), share in zip(hits, looked, shares, strict=True)
+            _hit(result, hit, documents[hit.page.doc_id], *page, share, for_server, regions, grades or {})
+            for hit, page, share in zip(hits, highlighted, _shares(hits), strict=True)
         ],
         found=len(result.candidates),
         searched=next((stage.pages for stage in result.stages if stage.name == "recall"), 0),
-        provisional=result.decision == PENDING,
+        provisional=result.decision.kind == "pending",
         stages=[
             schemas.StageOut(
                 name=stage.name, ms=round(stage.seconds * 1000, 2), pages=stage.pages, note=stage.note
@@ -48,20 +61,18 @@ def search_response(
             for stage in result.stages
         ],
         reranked=result.decision.reranked,
-        decision=_sentence(result.decision.reason),
-        notes=list(result.notes),
-        candidates=[
-            _candidate(hit, found[hit.page.doc_id]) for hit in result.hits if hit.page.doc_id in found
-        ]
+        decision=schemas.DecisionOut(kind=result.decision.kind, text=_sentence(result.decision.reason)),
+        notes=[schemas.NoteOut(kind=note.kind, text=note.text) for note in result.notes],
+        candidates=[_candidate(hit, documents[hit.page.doc_id], for_server) for hit in ranked]
         if candidates
         else [],
     )
 
 
-def page_response(library: Library, query: str, doc_id: str, number: int, who: str = "") -> schemas.PageOut:
-    """One page; with a question, what of it matches. A number past the end is the last page's.
+def page_response(library: "Library", query: str, doc_id: str, number: int, who: str = "") -> schemas.PageOut:
+    """Return one page and what on it matches `query`; a number past the end means the last page.
 
-    Raises NotFound, BadQuery.
+    who: the user whose judgement is shown. Raises NotFound, BadQuery.
     """
     document = library.store.document(doc_id)
     page = library.store.page(document.doc_id, max(1, min(number, document.pages)))
@@ -76,6 +87,7 @@ def page_response(library: Library, query: str, doc_id: str, number: int, who: s
         title=document.title,
         page=page.number,
         pages=document.pages,
+        page_name=page.name,
         width=page.width or 595,
         height=page.height or 842,
         scanned=content.source == "ocr",
@@ -97,6 +109,7 @@ def page_response(library: Library, query: str, doc_id: str, number: int, who: s
 
 
 def document_response(document: Document, leaving: frozenset[str]) -> schemas.DocumentOut:
+    """Return a document's JSON. leaving: doc_ids of the documents that are about to be removed."""
     return schemas.DocumentOut(
         doc_id=document.doc_id,
         name=document.name,
@@ -114,22 +127,23 @@ def document_response(document: Document, leaving: frozenset[str]) -> schemas.Do
     )
 
 
-def page_link(query: str, page: Page) -> str:
-    """Relative to the server's root."""
-    asked = {"q": query} if query else {}
-    return "?" + urlencode({**asked, "doc": page.doc_id, "p": page.number})
+def snippet_text(hit: schemas.HitOut) -> str:
+    """Return the snippet as one text, without the marks of what matches."""
+    return "".join(text for text, _ in hit.snippet)
 
 
 def _hit(
     result: SearchResult,
     hit: Hit,
     document: Document,
+    content: PageContent,
     highlight: Highlight,
     share: float,
-    scanned: bool,
+    for_server: bool,
+    regions: bool,
     grades: Mapping[str, int],
 ) -> schemas.HitOut:
-    page = hit.page
+    page = content.page
     return schemas.HitOut(
         doc_id=page.doc_id,
         document=document.name,
@@ -138,8 +152,11 @@ def _hit(
         pages=document.pages,
         page_name=page.name,
         date=document.date,
-        scanned=scanned,
-        wide=page.width > page.height,
+        collection=document.collection,
+        tags=list(document.tags),
+        scanned=content.source == "ocr",
+        width=page.width,
+        height=page.height,
         rank=hit.rank,
         first_rank=hit.first_rank,
         moved=hit.first_rank - hit.rank if result.decision.reranked else None,
@@ -150,28 +167,37 @@ def _hit(
         same=list(hit.same),
         share=share,
         snippet=pieces(highlight),
-        thumb=image_url(document, page.number, thumb=True),
-        image=image_url(document, page.number),
-        link=page_link(result.query, page),
+        note=highlight.note,
+        regions=[
+            schemas.RegionOut(box=region.box, strength=region.strength, exact=region.exact)
+            for region in (highlight.regions if regions else ())
+        ],
+        thumb=image_url(document, page.number, thumb=True) if for_server else "",
+        image=image_url(document, page.number) if for_server else "",
+        link=page_link(result.query, page) if for_server else "",
         judged=grades.get(page.page_id),
     )
 
 
-def _candidate(hit: Hit, document: Document) -> schemas.CandidateOut:
+def _candidate(hit: Hit, document: Document, for_server: bool) -> schemas.CandidateOut:
     return schemas.CandidateOut(
         doc_id=hit.page.doc_id,
         document=document.name,
         page=hit.page.number,
+        page_name=hit.page.name,
         rank=hit.rank,
         first_rank=hit.first_rank,
         first=round(hit.scores.get("first", hit.score), 6),
         rerank=round(hit.scores["rerank"], 6) if "rerank" in hit.scores else None,
-        thumb=image_url(document, hit.page.number, thumb=True),
+        thumb=image_url(document, hit.page.number, thumb=True) if for_server else "",
     )
 
 
 def _shares(hits: Sequence[Hit]) -> list[float]:
-    """Each hit's score between the least and the best shown; scores of two stages are not compared."""
+    """Return each hit's score between the lowest and the highest of `hits`, in [0, 1].
+
+    Scores of two stages do not compare: next to reranked hits, those that are not reranked get 0.
+    """
     mixed = any(hit.reranked for hit in hits)
     scores = [hit.score for hit in hits if hit.reranked or not mixed]
     low, high = min(scores, default=0.0), max(scores, default=0.0)
@@ -186,9 +212,9 @@ def _shares(hits: Sequence[Hit]) -> list[float]:
 
 
 def _term(term: TermMatch, highlight: Highlight) -> schemas.TermOut:
-    together = {region.box: region.strength for region in highlight.regions}
+    strengths = {region.box: region.strength for region in highlight.regions}
     regions = sorted(
-        ((*region.box, together.get(region.box, region.strength)) for region in term.regions),
+        ((*region.box, strengths.get(region.box, region.strength)) for region in term.regions),
         key=lambda region: -region[4],
     )[:REGIONS]
     return schemas.TermOut(

@@ -1,88 +1,148 @@
-"""What REST and MCP answer with. Boxes are [x0, y0, x1, y1], page-relative, origin at the top left; pages from 1."""
+"""The JSON that REST, MCP, exports and `--json` exchange with programs: field names, types and meanings.
+
+Boxes are [x0, y0, x1, y1], page-relative in [0, 1], origin at the top left of the page as displayed. Pages count from
+1. Addresses are relative to the root of the server; they are empty on the command line and in exports.
+"""
 
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from retrieval.types import DecisionKind, NoteKind, StageName
+
 
 class StageOut(BaseModel):
-    name: str = Field(description="encode query, recall or rerank")
-    ms: float
+    """What one stage of the search did."""
+
+    name: StageName
+    ms: float = Field(description="milliseconds")
     pages: int = Field(description="pages that the stage looked at")
-    note: str = ""
+    note: str = Field(default="", description="details for people")
+
+
+class DecisionOut(BaseModel):
+    """Whether the reranker read pages for this question, and why."""
+
+    kind: DecisionKind = Field(
+        description="reranked; reranked_in_part: the budget ended first; pending: the reranked order follows; "
+        "off: not asked for; no_reranker: the profile has none; too_few_candidates: there is only one order; "
+        "gate: the first stage left no doubt; failed: the reranker did not answer; removed: so were the candidates"
+    )
+    text: str = Field(description="the same in one sentence, with numbers")
+
+
+class NoteOut(BaseModel):
+    """Something that the reader of the result should know."""
+
+    kind: NoteKind
+    text: str
+
+
+class RegionOut(BaseModel):
+    """A place on a page that matches the question."""
+
+    box: tuple[float, float, float, float]
+    strength: float = Field(description="in (0, 1], relative to the question")
+    exact: bool = Field(description="true: the word itself is here; false: a passage close in meaning")
 
 
 class HitOut(BaseModel):
-    doc_id: str
+    """One page of a result, the same in REST, MCP, exports and `folioscope search --json`."""
+
+    doc_id: str = Field(description="the first 16 hex digits of the sha256 of the document's file")
     document: str = Field(description="file name")
-    title: str
-    page: int
-    pages: int = Field(description="of the document")
-    page_name: str = Field(description="report.pdf#page=12")
+    title: str = Field(description="of the document; empty if unknown")
+    page: int = Field(description="page number, from 1")
+    pages: int = Field(description="number of pages of the document")
+    page_name: str = Field(description="document and page in one, as in report.pdf#page=12")
     date: str = Field(description="of the document, ISO; empty if unknown")
-    scanned: bool = Field(description="read by OCR")
-    wide: bool = Field(description="wider than high")
-    rank: int
-    first_rank: int = Field(description="rank in the first stage")
-    moved: int | None = Field(description="places gained by reranking; null where it was not reranked")
+    collection: str = Field(description="of the document")
+    tags: list[str] = Field(description="of the document")
+    scanned: bool = Field(description="whether the page was read by OCR")
+    width: float = Field(description="of the page as displayed, in points; 0 if unknown")
+    height: float = Field(description="of the page as displayed, in points; 0 if unknown")
+    rank: int = Field(description="in this result, from 1")
+    first_rank: int = Field(description="rank in the first stage, from 1")
+    moved: int | None = Field(
+        description="ranks gained by reranking, negative if lost; null if the result was not reranked"
+    )
     score: float = Field(
-        description="of the last stage that ordered this page; comparable within this list only"
+        description="from the last stage that ordered this page; comparable within this result only"
     )
     scores: dict[str, float] = Field(
-        description="vectors (MaxSim), text (BM25), place (what the question names), first (fused), rerank"
+        description="by evidence: vectors (MaxSim), text (BM25), place (page or figure named in the question), "
+        "first (fused), rerank"
     )
-    reranked: bool
+    reranked: bool = Field(description="whether the reranker read this page")
     confidence: float | None = Field(
-        default=None, description="probability that this page answers; null where the index is not calibrated"
+        default=None, description="probability that this page answers; null if the index is not calibrated"
     )
-    same: list[str] = Field(default=[], description="pages that say nearly the same, folded into this one")
-    share: float = Field(description="the score between the least (0) and the best (1) of this list")
-    snippet: list[tuple[str, bool]] = Field(description="pieces of text, each with whether it matches")
-    thumb: str = Field(description="address of the thumbnail, relative to the server's root")
-    image: str
-    link: str = Field(description="address that shows this page, lit up, relative to the server's root")
-    judged: int | None = Field(default=None, description="1 thumb up, 0 thumb down, by this user")
+    same: list[str] = Field(default=[], description="page names of near-duplicates folded into this hit")
+    share: float = Field(description="the score between the lowest (0) and the highest (1) of this result")
+    snippet: list[tuple[str, bool]] = Field(
+        description="pieces of text around the best match, each with whether it matches; MCP and CSV: one text"
+    )
+    note: str = Field(default="", description="says so if nothing on the page stands out")
+    regions: list[RegionOut] = Field(
+        default=[],
+        description="places that match, strongest first; only on the command line: REST has them at /highlights",
+    )
+    thumb: str = Field(
+        default="", description="address of the thumbnail; empty on the command line and in exports"
+    )
+    image: str = Field(default="", description="address of the page's image; empty likewise")
+    link: str = Field(default="", description="address of the web page that shows this hit; empty likewise")
+    judged: int | None = Field(
+        default=None, description="this user's judgement: 1 thumb up, 0 thumb down, null without"
+    )
 
 
 class CandidateOut(BaseModel):
-    """One page in both orders, for comparing them."""
+    """One candidate in both orders, to compare them."""
 
     doc_id: str
-    document: str
-    page: int
+    document: str = Field(description="file name")
+    page: int = Field(description="page number, from 1")
+    page_name: str = Field(description="as in report.pdf#page=12")
     rank: int
     first_rank: int
     first: float = Field(description="score of the first stage")
-    rerank: float | None = Field(
-        description="the cross-encoder's own score; null where it did not read the page"
-    )
-    thumb: str
+    rerank: float | None = Field(description="the reranker's own score; null if it did not read the page")
+    thumb: str = Field(default="", description="address of the thumbnail; empty on the command line")
 
 
 class SearchOut(BaseModel):
+    """The answer to a question, the same in REST, the JSON export and `folioscope search --json`."""
+
     query: str
-    hits: list[HitOut]
+    hits: list[HitOut] = Field(description="best first; a document removed since the search is left out")
     found: int = Field(description="candidates of the first stage: `top` may be raised up to this")
     searched: int = Field(description="pages that were searched")
-    provisional: bool = Field(description="true for the first stage's order while the reranker reads")
-    stages: list[StageOut]
-    reranked: bool
-    decision: str = Field(description="whether the cross-encoder was spent, and why")
-    notes: list[str]
-    candidates: list[CandidateOut] = []
+    provisional: bool = Field(description="true for the first stage's order, which a reranked one follows")
+    stages: list[StageOut] = Field(description="in the order in which they ran")
+    reranked: bool = Field(description="whether the reranker read any page")
+    decision: DecisionOut
+    notes: list[NoteOut]
+    candidates: list[CandidateOut] = Field(default=[], description="every candidate, if asked for")
 
 
 class TermOut(BaseModel):
+    """The places on a page that match one word of the question."""
+
     term: str
     count: int = Field(description="places on this page")
-    exact: bool = Field(description="the word itself stands there; false: passages near in meaning")
+    exact: bool = Field(description="true: the word itself is there; false: passages close in meaning")
     regions: list[tuple[float, float, float, float, float]] = Field(
-        description="boxes with a strength in (0, 1]"
+        description="boxes, each with a strength in (0, 1], strongest first"
     )
 
 
 class HeatOut(BaseModel):
-    """Compact: `boxes` base64 of uint16 (n, 4), 65535 is the page's far edge; `values` base64 of uint8 (terms, n)."""
+    """A heat map: how close each region is to each word that was found on the page.
+
+    `boxes` is base64 of little-endian uint16 (n, 4), where 65535 is the page's far edge; `values` is base64 of uint8
+    (terms, n), where 255 is the strongest.
+    """
 
     terms: list[str]
     boxes: str
@@ -90,27 +150,36 @@ class HeatOut(BaseModel):
 
 
 class PageOut(BaseModel):
+    """One page of a document, with what matches a question if there is one."""
+
     doc_id: str
-    document: str
+    document: str = Field(description="file name")
     title: str
-    page: int
-    pages: int
+    page: int = Field(description="page number, from 1")
+    pages: int = Field(description="number of pages of the document")
+    page_name: str = Field(description="as in report.pdf#page=12")
     width: float = Field(description="points")
     height: float = Field(description="points")
-    scanned: bool
-    image: str
-    around: list[str] = Field(description="images of the next and the previous page")
-    original: str = Field(description="address of the original file; empty where it is gone")
+    scanned: bool = Field(description="whether the page was read by OCR")
+    image: str = Field(description="address of the page's image")
+    around: list[str] = Field(description="addresses of the images of the next and the previous page")
+    original: str = Field(description="address of the original file; empty if the file is gone")
     query: str
     terms: list[TermOut]
     heat: HeatOut | None
-    note: str = Field(description="says so where nothing stands out")
+    note: str = Field(description="says so if nothing stands out")
     text: str
-    words: list[tuple[str, float, float, float, float]]
-    judged: int | None = None
+    words: list[tuple[str, float, float, float, float]] = Field(
+        description="each word with its box, in reading order"
+    )
+    judged: int | None = Field(
+        default=None, description="this user's judgement: 1 thumb up, 0 thumb down, null without"
+    )
 
 
 class HighlightsOut(BaseModel):
+    """What on one page matches a question."""
+
     doc_id: str
     page: int
     query: str
@@ -130,15 +199,17 @@ class DocumentOut(BaseModel):
     date: str
     added_at: str
     thumb: str
-    left_out: str = Field(description="numbers of pages that could not be rendered")
-    original: bool = Field(description="the file it was read from is still there")
-    leaving: bool = Field(description="is about to be removed; may be taken back for a few seconds")
+    left_out: str = Field(description="numbers of the pages that could not be rendered, separated by commas")
+    original: bool = Field(description="whether the file that was ingested still exists")
+    leaving: bool = Field(
+        description="whether it is about to be removed; for a few seconds `undo` brings it back"
+    )
 
 
 class DocumentsOut(BaseModel):
     documents: list[DocumentOut]
     total: int = Field(description="documents that match")
-    pages: int = Field(description="of those documents")
+    pages: int = Field(description="pages of the documents that match")
 
 
 class JobOut(BaseModel):
@@ -147,7 +218,7 @@ class JobOut(BaseModel):
     state: Literal["queued", "reading", "done", "skipped", "failed", "cancelled", "removing"]
     read: int = Field(description="pages rasterized and read")
     page: int = Field(description="pages embedded")
-    pages: int = Field(description="0 until it is known")
+    pages: int = Field(description="pages of the document; 0 until this is known")
     size: int = Field(description="bytes")
     reason: str
     message: str
@@ -155,7 +226,7 @@ class JobOut(BaseModel):
 
 
 class RunOut(BaseModel):
-    """An ingest that was started on the command line."""
+    """An ingest that was started on the command line and writes to this index."""
 
     state: str
     files: int
@@ -168,13 +239,13 @@ class RunOut(BaseModel):
 
 
 class JobsOut(BaseModel):
-    jobs: list[JobOut] = Field(description="those under way first; not all, if there are many")
+    jobs: list[JobOut] = Field(description="the unfinished ones first; not all if there are many")
     counts: dict[str, int]
     busy: bool
     pages_per_second: float
     seconds_left: float | None
-    waiting: str = Field(description="why nothing moves")
-    task: str = Field(description="index care under way")
+    waiting: str = Field(description="why no job makes progress; empty if they do")
+    task: str = Field(description="the index maintenance that is running; empty if none is")
     task_result: str
     command_line: RunOut | None
 
@@ -182,19 +253,19 @@ class JobsOut(BaseModel):
 class LibraryOut(BaseModel):
     state: Literal["loading", "ready", "failed"]
     message: str = ""
-    kind: str = Field(default="", description="of the failure")
+    kind: str = Field(default="", description="kind of the failure, if the state is failed")
     documents: int = 0
     pages: int = 0
     scanned_pages: int = 0
-    collections: dict[str, int] = Field(default={}, description="documents of each")
-    tags: dict[str, int] = {}
-    samples: int = Field(default=0, description="sample files that may be added")
-    questions: list[str] = Field(default=[], description="examples to ask")
+    collections: dict[str, int] = Field(default={}, description="number of documents by collection")
+    tags: dict[str, int] = Field(default={}, description="number of documents by tag")
+    samples: int = Field(default=0, description="number of sample documents that can be added")
+    questions: list[str] = Field(default=[], description="example questions")
     reranks: bool = False
     device: str = ""
-    busy: bool = Field(default=False, description="files are being added")
-    folders: bool = Field(default=False, description="folders of the server may be ingested")
-    undo_s: float = 10
+    busy: bool = Field(default=False, description="whether files are being added")
+    folders: bool = Field(default=False, description="whether folders of the server may be ingested")
+    undo_s: float = Field(default=10, description="seconds in which a removal can be undone")
     user: str = ""
 
 
@@ -205,7 +276,7 @@ class IndexOut(BaseModel):
     reranker: str
     disk: dict[str, int] = Field(description="bytes by table")
     tables: list[tuple[str, dict[str, str | int]]]
-    recall: str = Field(description="the recall lists, or what is being done about them")
+    recall: str = Field(description="state of the inverted index")
 
 
 class FolderOut(BaseModel):
@@ -218,12 +289,14 @@ class FoldersOut(BaseModel):
     id: str
     name: str
     parent: str
-    documents: int = Field(description="readable files in it")
+    documents: int = Field(description="number of files in it that can be ingested")
     folders: list[FolderOut]
     note: str = ""
 
 
 class LiftOut(BaseModel):
+    """What reranking gained by one measure, with a 95% interval and the wins, ties and losses by question."""
+
     measure: str
     first: float
     final: float
@@ -245,15 +318,17 @@ class JudgedOut(BaseModel):
 
 
 class JudgementsOut(BaseModel):
-    lift: list[LiftOut] = Field(description="by measure; empty while no page is judged relevant")
+    lift: list[LiftOut] = Field(description="by measure; empty until a page is judged relevant")
     judged: list[JudgedOut]
-    enough: int = Field(description="judged questions below which the interval says little")
+    enough: int = Field(description="with fewer judged questions than this the interval says little")
 
 
 class Problem(BaseModel):
-    kind: str
-    message: str
-    request_id: str | None = Field(None, description="of an unforeseen error: the server's log has it, too")
+    """Why a request failed."""
+
+    kind: str = Field(description="for programs")
+    message: str = Field(description="for people")
+    request_id: str | None = Field(None, description="of an unexpected error, as in the server's log")
 
 
 class AnswerOut(BaseModel):
@@ -263,14 +338,14 @@ class AnswerOut(BaseModel):
 
 
 class ExampleOut(BaseModel):
-    """A question of the samples, and the pages that are known to answer it."""
+    """A question about the samples, with the pages that are known to answer it."""
 
     query: str
     answers: list[AnswerOut]
 
 
 class UploadOut(BaseModel):
-    name: str = Field(description="the name it is kept under")
+    name: str = Field(description="the name under which the file is stored")
 
 
 class Done(BaseModel):
@@ -281,18 +356,18 @@ class ErrorOut(BaseModel):
     error: Problem
 
 
-# What is asked
+# Bodies of requests
 
 
 class JudgeIn(BaseModel):
     query: str = Field(max_length=4000)
     doc_id: str
     page: int
-    grade: Literal[0, 1] | None = Field(description="1 thumb up, 0 thumb down, null takes it back")
+    grade: Literal[0, 1] | None = Field(description="1 thumb up, 0 thumb down, null removes the judgement")
 
 
 class ChangeIn(BaseModel):
-    """What is left out stays as it is."""
+    """Changes to a document: a field that is left out or null stays as it is."""
 
     name: str | None = None
     title: str | None = None

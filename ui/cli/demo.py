@@ -58,7 +58,7 @@ def run_demo(folder: Path, settings: configs.Settings, as_json: bool) -> None:
                 "index": index,
                 "report": page,
                 "pages": folder / "pages",
-                "answers": [terminal.result_json(answer.result, answer.highlights) for answer in answers],
+                "answers": [terminal.result_json(answer.result, searcher, store) for answer in answers],
                 "questions": len(judged.questions),
                 "stages": terminal.snake_case(rows),
                 "seconds": round(seconds, 1),

@@ -100,7 +100,7 @@ def search(
     )
     highlights = searcher.highlight(query, [hit.page for hit in result.hits])
     if as_json:
-        terminal.print_json(terminal.result_json(result, highlights))
+        terminal.print_json(terminal.result_json(result, searcher, store))
     else:
         terminal.print_result(result, highlights, explain)
     if save_pages:

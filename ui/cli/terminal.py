@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from retrieval.confidence import Calibration
     from retrieval.evaluation.calibrate import Reliability
     from retrieval.evaluation.tune import TuningResult
+    from retrieval.search import Searcher
+    from retrieval.store.store import Store
     from retrieval.types import Document, Highlight, Hit, SearchResult
 
 V = TypeVar("V")
@@ -46,32 +48,11 @@ def snake_case(rows: Mapping[str, V]) -> dict[str, V]:
     return {name.replace(" ", "_"): value for name, value in rows.items()}
 
 
-def result_json(result: "SearchResult", highlights: Sequence["Highlight"]) -> dict[str, Any]:
-    hits = [
-        hit_json(hit)
-        | {"snippet": lit.snippet, "regions": [asdict(r) for r in lit.regions], "note": lit.note}
-        for hit, lit in zip(result.hits, highlights, strict=True)
-    ]
-    return {
-        "query": result.query,
-        "hits": hits,
-        "decision": asdict(result.decision),
-        "stages": [asdict(stage) for stage in result.stages],
-        "notes": list(result.notes),
-    }
+def result_json(result: "SearchResult", searcher: "Searcher", store: "Store") -> dict[str, Any]:
+    """Return a result as `ui.api.schemas.SearchOut`, with the regions that match and without addresses."""
+    from ui.api.responses import search_response
 
-
-def hit_json(hit: "Hit") -> dict[str, Any]:
-    return {
-        "rank": hit.rank,
-        "first_rank": hit.first_rank,
-        "page": hit.page.name,
-        "doc_id": hit.page.doc_id,
-        "score": round(hit.score, 4),
-        "reranked": hit.reranked,
-        "scores": {name: round(score, 4) for name, score in hit.scores.items()},
-        "confidence": None if hit.confidence is None else round(hit.confidence, 4),
-    }
+    return search_response(searcher, store, result, regions=True).model_dump(mode="json")
 
 
 def movement(hit: "Hit") -> str:
@@ -101,7 +82,7 @@ def print_result(result: "SearchResult", highlights: Sequence["Highlight"], expl
             )
             console.print(f"       scores: {scores}\n       highlighted: {terms}", style="dim")
     for note in result.notes:
-        console.print(note, style="yellow")
+        console.print(note.text, style="yellow")
     times = ", ".join(f"{s.name} {s.seconds * 1000:,.0f} ms" for s in result.stages)
     console.print(f"{result.decision.reason} ({times})", style="dim")
     if explain:

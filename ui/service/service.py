@@ -8,16 +8,15 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import configs.settings as configs
 from retrieval.errors import BadQuery, EncoderMismatch, FolioscopeError
 from retrieval.lru import LRU
-from retrieval.search import PENDING
 from retrieval.text import one_line
-from retrieval.types import Filter, SearchResult
+from retrieval.types import SearchRequest, SearchResult
 from ui.service.fair_queue import Busy, FairQueue
 from ui.service.folders import Folders
 from ui.service.library import SAMPLES, Library, open_library, reembed_library
@@ -29,7 +28,6 @@ CACHED_RESULTS = 128
 MODEL_FREE_THREADS = 4  # threads that read pages and draw images
 LOOKUP_THREADS = 8  # threads that read the version of the index and the job table
 LOADING = "The models are being loaded…"
-EVERYTHING = Filter()
 T = TypeVar("T")
 
 
@@ -37,17 +35,6 @@ class NotReady(FolioscopeError):
     """The models are still loading, or could not be loaded."""
 
     exit_code = 3
-
-
-@dataclass(frozen=True, slots=True)
-class SearchRequest:
-    """One search. Equal requests have equal results while the library does not change."""
-
-    query: str
-    where: Filter = EVERYTHING
-    rerank: bool = True
-    budget_ms: int | None = None
-    min_confidence: float | None = None
 
 
 CacheKey = tuple[SearchRequest, int, frozenset[str]]
@@ -193,19 +180,12 @@ class Service:
         where = replace(request.where, without=request.where.without | leaving)
         began = time.perf_counter()
         stop = threading.Event()
-        steps = library.searcher.steps(
-            request.query,
-            where=where,
-            rerank=request.rerank,
-            budget_ms=request.budget_ms,
-            min_confidence=request.min_confidence,
-            stop=stop,
-        )
+        steps = library.searcher.steps(replace(request, where=where), stop=stop)
         try:
             self._rerank_queue.admit(client)  # reject a search before any work is done for it
             async with self._first_stage_queue.turn(client):
                 result = await self._finish(lambda: next(steps), self._search_threads, stop)
-            if result.decision == PENDING:
+            if result.decision.kind == "pending":
                 yield result  # outside of any turn: a slow reader must not hold one
                 async with self._rerank_queue.turn(client, admitted=True):
                     self.metrics.observe_wait(time.perf_counter() - began)

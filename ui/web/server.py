@@ -14,14 +14,13 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from configs.settings import Settings
 from retrieval.errors import EncoderMismatch, FolioscopeError
 from retrieval.lru import LRU
 from ui.api import media
 from ui.api.mcp import tools
-from ui.api.problems import RequestIds
+from ui.api.problems import RequestIds, TrustedHosts
 from ui.api.rest import description, documents, library, search
 from ui.api.rest.common import add_handlers, unmatched
 from ui.service.library import uploads_folder
@@ -141,7 +140,7 @@ def server(
     app.add_middleware(SameOrigin)
     app.add_middleware(SecurityHeaders)
     if is_loopback(host):
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host])
+        app.add_middleware(TrustedHosts, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host])
     app.add_middleware(RequestIds)
     add_handlers(app)
     _add_health(app, service)

@@ -1,4 +1,4 @@
-"""Who asks, and how an error of ours is answered."""
+"""What all REST routes share: who the client is, and how Folioscope's errors become HTTP answers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -53,51 +53,55 @@ STATUS: dict[type[FolioscopeError], int] = {
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 RETRY_S = {429: "2", 503: "1"}
 ERRORS: dict[int | str, dict[str, Any]] = {
-    422: {"model": ErrorOut, "description": "What was asked cannot be answered; the message says why."},
-    429: {"model": ErrorOut, "description": "Busy: too many searches wait already. Try again in a moment."},
+    422: {"model": ErrorOut, "description": "The request cannot be answered; the message says why."},
+    429: {"model": ErrorOut, "description": "Busy: too many searches are waiting. Try again in a moment."},
     503: {"model": ErrorOut, "description": "The models are being loaded."},
 }
 
 
 def user_of(request: Request) -> str:
-    """The name of whoever is logged in; "" without a login."""
+    """Return the name of the user who is logged in; "" without a login."""
     return str(request.scope.get("state", {}).get("user", ""))
 
 
 def client_of(request: Request) -> str:
-    """Whose turn it is in the queue: a user's, or, without a login, an address's."""
+    """Return who takes a turn in the queue: the user or, without a login, the address."""
     return user_of(request) or (request.client.host if request.client else "")
 
 
 def problem(status: int, kind: str, message: str) -> JSONResponse:
+    """Return an error's answer, with Retry-After for the statuses of RETRY_S."""
     headers = {"Retry-After": RETRY_S[status]} if status in RETRY_S else {}
     return problems.problem(status, kind, message, headers)
 
 
 def answer_of(error: FolioscopeError) -> JSONResponse:
+    """Return the answer to an error: its message without the remedy, which is for the command line."""
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 400)
     return problem(status, type(error).__name__, error.message)
 
 
 def add_handlers(app: FastAPI) -> None:
+    """Answer errors under /api in one JSON shape."""
+
     @app.exception_handler(FolioscopeError)
-    def ours(request: Request, error: FolioscopeError) -> JSONResponse:
+    def answer_folioscope_error(request: Request, error: FolioscopeError) -> JSONResponse:
         answer = answer_of(error)
         if answer.status_code == 500:
-            problems.logged(request.scope, error)
+            problems.log_error(request.scope, error)
         return answer
 
     @app.exception_handler(RequestValidationError)
-    def wrong_use(_: Request, error: RequestValidationError) -> JSONResponse:
-        said = "; ".join(
+    def answer_wrong_request(_: Request, error: RequestValidationError) -> JSONResponse:
+        message = "; ".join(
             f"{'.'.join(str(part) for part in e['loc'][1:]) or 'the request'}: {e['msg']}"
             for e in error.errors()
         )
-        return problem(422, "BadRequest", said)
+        return problem(422, "BadRequest", message)
 
     @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> Response:
-        if not is_api(request.scope["path"]):
+    async def answer_http_error(request: Request, error: HTTPException) -> Response:
+        if not problems.is_api(request.scope["path"]):
             return await http_exception_handler(request, error)
         message = {
             404: f"There is nothing at {request.url.path}: /docs lists what the API has.",
@@ -107,14 +111,10 @@ def add_handlers(app: FastAPI) -> None:
         return problems.problem(error.status_code, kind, message, error.headers)
 
 
-def is_api(path: str) -> bool:
-    return path == "/api" or path.startswith("/api/")
-
-
 class Unmatched:
-    """The last route under `/api`: 405 where a route before it has the path with other methods, else 404.
+    """The last route under `/api`: raises 405 if another route has the path with other methods, otherwise 404.
 
-    Without it, the web page's mount, which takes every path, would answer.
+    Without it the web page's mount, which takes every path, would answer.
     """
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
@@ -132,6 +132,6 @@ class Unmatched:
 
 
 def unmatched(app: FastAPI) -> list[BaseRoute]:
-    """The routes to put behind all others of `/api`."""
+    """Return the routes that must come after all others of `/api`."""
     ending = Unmatched(tuple(app.routes))
     return [Route(path, ending, include_in_schema=False) for path in ("/api", "/api/{rest:path}")]

@@ -1,7 +1,7 @@
-"""The description of the REST API: `/openapi.json` for programs, `/docs` for people.
+"""Describes the REST API: at `/openapi.json` for programs, at `/docs` for people.
 
-FastAPI's own page loads Swagger UI from another host. This one is plain HTML, without scripts, so that it works
-on a network without internet and under the strictest policy.
+FastAPI's own page loads Swagger UI from another host. This page is plain HTML without scripts, so that it works on a
+network without internet and under the strictest content security policy.
 """
 
 import json
@@ -31,7 +31,7 @@ Schema = Mapping[str, Any]
 
 
 def routes(app: FastAPI) -> APIRouter:
-    """The description of the routes of `app` under PREFIX, made when it is first asked for."""
+    """Return the routes that describe `app`'s routes under PREFIX; the description is made on the first request."""
     router = APIRouter(include_in_schema=False)
 
     @cache
@@ -58,7 +58,7 @@ def routes(app: FastAPI) -> APIRouter:
 
 
 def page(description: Schema) -> str:
-    """An OpenAPI description as one HTML page: every route with its parameters, body and answers, every schema."""
+    """Return an OpenAPI description as one HTML page: each route with parameters, body and answers, and each schema."""
     info = description["info"]
     title = escape(f"{info['title']} REST API, version {info['version']}")
     operations = [
@@ -91,11 +91,11 @@ def _operation(method: str, path: str, operation: Schema) -> Iterator[str]:
     yield f"<p>{escape(operation.get('description') or operation.get('summary', ''))}</p>"
     if parameters := operation.get("parameters"):
         yield "<table><tr><th>Parameter</th><th>In</th><th>Type</th><th>Meaning</th></tr>"
-        for given in parameters:
-            name = f"{given['name']}{' (required)' if given.get('required') else ''}"
-            meaning = given.get("description") or given["schema"].get("description", "")
-            yield f"<tr><td><code>{escape(name)}</code></td><td>{escape(given['in'])}</td>"
-            yield f"<td>{_type(given['schema'])}</td><td>{escape(meaning)}</td></tr>"
+        for parameter in parameters:
+            name = f"{parameter['name']}{' (required)' if parameter.get('required') else ''}"
+            meaning = parameter.get("description") or parameter["schema"].get("description", "")
+            yield f"<tr><td><code>{escape(name)}</code></td><td>{escape(parameter['in'])}</td>"
+            yield f"<td>{_type(parameter['schema'])}</td><td>{escape(meaning)}</td></tr>"
         yield "</table>"
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
         yield f"<p>Body: <code>{escape(kind)}</code> {_type(content.get('schema', {}))}</p>"
@@ -121,7 +121,7 @@ def _schema(name: str, schema: Schema) -> Iterator[str]:
 
 
 def _type(schema: Schema) -> str:
-    """A schema's type in a few words, as HTML; a link where it has a name."""
+    """Return a schema's type in a few words, as HTML; with a link if the schema has a name."""
     if reference := schema.get("$ref"):
         name = escape(reference.rpartition("/")[2])
         return f'<a href="#{name}">{name}</a>'
@@ -138,12 +138,12 @@ def _type(schema: Schema) -> str:
         "maxLength": "max. length",
         "default": "default",
     }
-    said = [
+    bounds_text = [
         f"{word} {json.dumps(schema[key])}"
         for key, word in bounds.items()
         if schema.get(key) not in (None, "")
     ]
-    return escape(", ".join([schema.get("type", ""), *said]).strip(", "))
+    return escape(", ".join([schema.get("type", ""), *bounds_text]).strip(", "))
 
 
 def _anchor(method: str, path: str) -> str:

@@ -1,4 +1,4 @@
-"""What is in the library, and how it changes: documents, uploads, folders, jobs."""
+"""Routes to list and change the library: documents, uploads, folders, jobs."""
 
 import asyncio
 from collections import Counter
@@ -18,7 +18,7 @@ from ui.service.jobs.queue import Job
 from ui.service.library import Library
 from ui.service.service import Service
 
-LISTED = 60  # jobs of one answer
+LISTED = 60  # the most jobs of one answer
 SORTS = Literal["added", "name", "pages", "date"]
 
 
@@ -37,6 +37,7 @@ def routes(service: Service) -> APIRouter:
         start: Annotated[int, Query(ge=0)] = 0,
         count: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> schemas.DocumentsOut:
+        """List documents: those that match, sorted, `count` of them from number `start`."""
         library = service.library
         leaving = library.jobs.leaving()
         found = [d for d in library.store.documents() if _matches(d, find, collection, tag)]
@@ -49,34 +50,36 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/documents/{doc_id}")
     def document(doc_id: str) -> schemas.DocumentOut:
+        """Return one document."""
         library = service.library
         return document_response(library.store.document(doc_id), library.jobs.leaving())
 
     @router.patch("/documents/{doc_id}")
-    def change(doc_id: str, asked: schemas.ChangeIn) -> schemas.DocumentOut:
+    def change(doc_id: str, body: schemas.ChangeIn) -> schemas.DocumentOut:
         """Rename a document, or change its title, collection, tags or date."""
         library = service.library
-        changed = library.jobs.change(doc_id, **asked.model_dump(exclude_none=True))
+        changed = library.jobs.change(doc_id, **body.model_dump(exclude_none=True))
         return document_response(changed, library.jobs.leaving())
 
     @router.post("/documents/remove")
-    def remove(asked: schemas.DocumentsIn) -> schemas.JobsOut:
-        """Take documents out of the library; within `undo_s` seconds `undo` brings them back."""
+    def remove(body: schemas.DocumentsIn) -> schemas.JobsOut:
+        """Remove documents from the library; within `undo_s` seconds `undo` brings them back."""
         library = service.library
-        library.jobs.remove(asked.doc_ids, delay_s=service.settings.serve.undo_s)
+        library.jobs.remove(body.doc_ids, delay_s=service.settings.serve.undo_s)
         return _jobs(library)
 
     @router.post("/documents/undo")
-    def undo(asked: schemas.DocumentsIn) -> schemas.JobsOut:
+    def undo(body: schemas.DocumentsIn) -> schemas.JobsOut:
+        """Bring back documents that are about to be removed."""
         library = service.library
-        library.jobs.undo(asked.doc_ids)
+        library.jobs.undo(body.doc_ids)
         return _jobs(library)
 
     @router.post("/documents/reread")
-    def reread(asked: schemas.DocumentsIn) -> schemas.JobsOut:
-        """Read the files of these documents again, as after a change of the settings."""
+    def reread(body: schemas.DocumentsIn) -> schemas.JobsOut:
+        """Read the files of these documents again, for example after a change of the settings."""
         library = service.library
-        library.jobs.reread(asked.doc_ids)
+        library.jobs.reread(body.doc_ids)
         return _jobs(library)
 
     @router.put("/upload/{name:path}", status_code=201, response_model=schemas.UploadOut,
@@ -88,28 +91,28 @@ def routes(service: Service) -> APIRouter:
         tag: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006 (FastAPI copies it)
     ) -> JSONResponse:
         """Add one file: its bytes are the body."""
-        checked_labels(collection=collection, tags=tag)  # before anything is kept
+        checked_labels(collection=collection, tags=tag)  # before any byte is stored
         library = service.library
         try:
-            kept = await service.uploads.receive(request, library.jobs.folder, name)
+            file = await service.uploads.receive(request, library.jobs.folder, name)
         except uploads.Refused as refused:
             headers = {"Retry-After": str(uploads.RETRY_S)} if refused.status == 429 else {}
-            if refused.status == 408:  # what comes after all would be taken for the next request
+            if refused.status == 408:  # bytes that still arrive would be read as the next request
                 headers["Connection"] = "close"
             return problem(refused.status, "UploadRefused", str(refused), headers)
-        await asyncio.to_thread(library.jobs.add, [kept], collection=collection, tags=tuple(tag))
-        return JSONResponse({"name": kept.name}, 201)
+        await asyncio.to_thread(library.jobs.add, [file], collection=collection, tags=tuple(tag))
+        return JSONResponse({"name": file.name}, 201)
 
     @router.post("/samples")
     def samples() -> schemas.JobsOut:
-        """Add the documents that ship with Folioscope, to try it with."""
+        """Add the sample documents that ship with Folioscope."""
         library = service.library
         library.jobs.add(library.sample_files(), collection="samples")
         return _jobs(library)
 
     @router.get("/folders")
     def folders(id: str = "") -> schemas.FoldersOut:
-        """Folders of the server that may be ingested: the roots, or what is in one that was listed before."""
+        """List folders of the server that may be ingested: the roots, or the content of a folder listed before."""
         listing = service.folders.listing(id)
         return schemas.FoldersOut(
             id=listing.id,
@@ -121,25 +124,27 @@ def routes(service: Service) -> APIRouter:
         )
 
     @router.post("/folders/ingest")
-    def ingest_folder(asked: schemas.FolderIn) -> schemas.JobsOut:
-        """Read all documents of a folder of the server, where they lie."""
+    def ingest_folder(body: schemas.FolderIn) -> schemas.JobsOut:
+        """Ingest all documents of a folder of the server, without copying the files."""
         library = service.library
-        library.jobs.add(service.folders.files(asked.id), collection=asked.collection, tags=tuple(asked.tags))
+        library.jobs.add(service.folders.files(body.id), collection=body.collection, tags=tuple(body.tags))
         return _jobs(library)
 
     @router.get("/jobs")
     def jobs() -> schemas.JobsOut:
+        """List the files that are being ingested and the last ones that ended, with totals."""
         return _jobs(service.library)
 
     @router.post("/jobs/{what}")
     def all_jobs(what: Literal["cancel", "retry", "clear"]) -> schemas.JobsOut:
-        """cancel: everything that waits or is read. retry: everything that failed. clear: forget what has ended."""
+        """cancel: stop unfinished jobs. retry: try failed jobs again. clear: remove ended jobs from the list."""
         jobs = service.library.jobs
         {"cancel": jobs.cancel_all, "retry": jobs.retry_all_failed, "clear": jobs.clear}[what]()
         return _jobs(service.library)
 
     @router.post("/jobs/{job_id}/{what}")
     def one_job(job_id: int, what: Literal["cancel", "retry"]) -> schemas.JobsOut:
+        """Cancel one unfinished job, or retry one that failed."""
         jobs = service.library.jobs
         {"cancel": jobs.cancel, "retry": jobs.retry}[what](job_id)
         return _jobs(service.library)
@@ -148,16 +153,16 @@ def routes(service: Service) -> APIRouter:
 
 
 def facets(documents: list[Document]) -> tuple[dict[str, int], dict[str, int]]:
-    """Documents of each collection, and with each tag; the most used first."""
+    """Return the number of documents by collection and by tag, the most used first, at most 200 of each."""
     collections = Counter(d.collection for d in documents)
     tags = Counter(tag for d in documents for tag in d.tags)
     return dict(collections.most_common(200)), dict(tags.most_common(200))
 
 
 def _matches(document: Document, find: str, collection: str, tag: str) -> bool:
-    said = "\n".join((document.name, document.title, document.collection, *document.tags)).casefold()
+    text = "\n".join((document.name, document.title, document.collection, *document.tags)).casefold()
     return (
-        all(part in said for part in find.casefold().split())
+        all(part in text for part in find.casefold().split())
         and (not collection or document.collection == collection)
         and (not tag or tag in document.tags)
     )
@@ -174,7 +179,7 @@ def _sorted_by(document: Document, sort: SORTS) -> tuple[object, ...]:
 
 
 def _jobs(library: Library) -> schemas.JobsOut:
-    summary = library.jobs.summary()  # first: what it calls ended has ended in the list, too
+    summary = library.jobs.summary()  # first, so that jobs that it counts as ended have ended in the list too
     jobs = library.jobs.listed(LISTED)
     run = ingest_status.current_status(library.uri)
     return schemas.JobsOut(

@@ -1,4 +1,4 @@
-"""The library as a whole: what it holds, the state of its index, and what readers judged."""
+"""Routes about the library as a whole: its contents, the state of its index, and the readers' judgements."""
 
 import asyncio
 from typing import Any, Literal
@@ -9,12 +9,13 @@ from fastapi.responses import PlainTextResponse
 import retrieval.store.verify as integrity
 from retrieval.recall.ivf import upkeep
 from retrieval.text import one_line
+from retrieval.types import SearchRequest
 from ui.api import schemas
 from ui.api.rest.common import ERRORS, user_of
 from ui.api.rest.documents import facets
 from ui.service import index_upkeep
 from ui.service.judgements import ENOUGH
-from ui.service.service import SearchRequest, Service
+from ui.service.service import Service
 
 SHOWN_PROBLEMS = 20
 
@@ -24,7 +25,7 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/library")
     def library(request: Request) -> schemas.LibraryOut:
-        """What there is to search, and whether searching is possible yet."""
+        """Return what there is to search, and whether searching is possible yet."""
         if service.state != "ready":
             failure = service.failure
             return schemas.LibraryOut(
@@ -55,7 +56,7 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/examples")
     def examples() -> list[schemas.ExampleOut]:
-        """Questions whose answers are known, where the samples are in the library."""
+        """Return questions with known answers, if the samples are in the library."""
         return [
             schemas.ExampleOut(
                 query=query,
@@ -69,7 +70,7 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/index")
     def index() -> schemas.IndexOut:
-        """How the index stands: pages, disk, encoder, what its text index lacks."""
+        """Return the state of the index: pages, disk space, models, text index, inverted index."""
         library = service.library
         documents = library.store.documents()
         return schemas.IndexOut(
@@ -84,25 +85,25 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/index/reembed")
     async def reembed() -> schemas.Done:
-        """Where the index is of another encoder than the profile's: encode its pages again, from what is stored."""
+        """Encode the pages of an index of another encoder again with the profile's encoder, from what is stored."""
         service.reembed()
         return schemas.Done(message="Encoding has begun.")
 
     @router.post("/index/{what}")
     def care(what: Literal["compact", "verify"]) -> schemas.Done:
-        """compact: merge small files, refresh the text index. verify: look for damage. `/jobs` tells how it goes."""
+        """compact: merge small files, refresh the text index. verify: look for damage. `/jobs` has the progress."""
         library = service.library
 
         def verified() -> str:
             report = integrity.verify(library.store)
-            told = f"{report.pages:,} pages of {report.documents:,} documents looked at"
+            checked = f"{report.pages:,} pages of {report.documents:,} documents checked"
             if not report.problems:
-                return f"The index is sound: {told}."
-            said = "; ".join(
+                return f"The index is sound: {checked}."
+            shown = "; ".join(
                 ": ".join(filter(None, (problem.document, problem.message)))
                 for problem in report.problems[:SHOWN_PROBLEMS]
             )
-            return f"{len(report.problems)} problems, {told}: {said}"
+            return f"{len(report.problems)} problems, {checked}: {shown}"
 
         def compacted() -> str:
             before = sum(integrity.disk(library.uri).values())
@@ -110,13 +111,13 @@ def routes(service: Service) -> APIRouter:
             after = sum(integrity.disk(library.uri).values())
             return f"Compacted: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now."
 
-        work, said = (compacted, "Compacting") if what == "compact" else (verified, "Verifying")
-        library.jobs.run(work, said)
-        return schemas.Done(message=f"{said} has begun.")
+        work, task = (compacted, "Compacting") if what == "compact" else (verified, "Verifying")
+        library.jobs.run(work, task)
+        return schemas.Done(message=f"{task} has begun.")
 
     @router.get("/judgements")
     def judgements() -> schemas.JudgementsOut:
-        """What reranking gained, by the pages that readers judged."""
+        """Return what reranking gained, measured on the pages that readers judged."""
         lift, judged = service.library.judgements.lift()
         return schemas.JudgementsOut(
             lift=[schemas.LiftOut.model_validate(row, from_attributes=True) for row in lift],
@@ -126,21 +127,21 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/judgements.txt", response_class=Response)
     def qrels() -> Response:
-        """All judgements, a line each, in the order of TREC's qrels but with tabs: question, 0, page, grade."""
+        """Return all judgements, one a line in the order of TREC's qrels but with tabs: question, 0, page, grade."""
         rows = service.library.judgements.everything()
         text = "".join(f"{query}\t0\t{page}\t{grade}\n" for query, page, grade, _, _ in rows)
         return PlainTextResponse(text, headers={"Content-Disposition": "attachment; filename=judgements.txt"})
 
     @router.post("/judgements")
-    async def judge(request: Request, asked: schemas.JudgeIn) -> schemas.Done:
-        """A thumb up or down for a page, kept with both stages' order for this question.
+    async def judge(request: Request, body: schemas.JudgeIn) -> schemas.Done:
+        """Judge a page: thumb up or down, stored with both stages' orders for this question.
 
-        The orders are those of the question as it was lately asked of the whole library, reranked; where it was not,
-        the thumb is kept without, and counts towards lift once one is.
+        The orders are those of the last reranked search of the whole library for this question. Without such a search
+        the judgement is stored alone, and counts towards the lift once there is one.
         """
         library = service.library
-        query = one_line(asked.query)
-        page = await asyncio.to_thread(library.store.page, asked.doc_id, asked.page)
+        query = one_line(body.query)
+        page = await asyncio.to_thread(library.store.page, body.doc_id, body.page)
         seen = await service.remembered(SearchRequest(query))
         orders: dict[str, Any] = {}
         if seen and seen.decision.reranked:
@@ -149,9 +150,9 @@ def routes(service: Service) -> APIRouter:
                 "final": [hit.page.page_id for hit in seen.hits],
             }
         await asyncio.to_thread(
-            library.judgements.judge, query, page.page_id, page.name, asked.grade,
+            library.judgements.judge, query, page.page_id, page.name, body.grade,
             who=user_of(request), **orders,
         )  # fmt: skip
-        return schemas.Done(message="Noted." if asked.grade is not None else "Taken back.")
+        return schemas.Done(message="Noted." if body.grade is not None else "Removed.")
 
     return router

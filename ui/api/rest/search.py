@@ -1,4 +1,4 @@
-"""Searching, looking at pages, and taking results along."""
+"""Routes to search, to get pages, and to export results."""
 
 import asyncio
 import io
@@ -16,47 +16,53 @@ from fastapi.responses import StreamingResponse
 from retrieval.errors import FolioscopeError
 from retrieval.store.store import Store
 from retrieval.text import words
-from retrieval.types import Filter, Page, SearchResult
+from retrieval.types import Filter, Page, SearchRequest, SearchResult
 from ui.api import export, schemas
 from ui.api.json_text import json_text
 from ui.api.problems import unexpected
 from ui.api.render import highlighted_page
 from ui.api.responses import page_response, search_response
 from ui.api.rest.common import ERRORS, answer_of, client_of, user_of
-from ui.service.service import SearchRequest, Service
+from ui.service.service import Service
 
 NDJSON = "application/x-ndjson"
-MOST = 1000  # hits of one answer
-DRAWN = 3000  # pixels of a picture's longer side, at most: larger ones are drawn smaller
+MOST = 1000  # the most hits of one answer
+DRAWN = 3000  # pixels of an image's longer side: larger images are scaled down
 NEVER = {"Cache-Control": "no-store"}
 NONE: list[str] = []
-LOOK_S = 0.25  # between two looks at whether a reader is still there
+POLL_S = 0.25  # seconds between two checks whether the client is still connected
 T = TypeVar("T")
 
 
-def asked(
+def search_request(
     q: Annotated[str, Query(description="A question, in your own words.", max_length=20_000)],
     document: Annotated[list[str], Query(description="Only these documents: doc_ids or file names.")] = NONE,
     collection: Annotated[list[str], Query(description="Only these collections.")] = NONE,
     tag: Annotated[list[str], Query(description="Only documents with one of these tags.")] = NONE,
     since: Annotated[
-        str, Query(description="Only documents from this date on: 2024, 2024-01, 2024-01-31.")
+        str, Query(description="Only documents of this date or later: 2024, 2024-01, 2024-01-31.")
     ] = "",
-    until: Annotated[str, Query(description="Only documents up to this date.")] = "",
+    until: Annotated[str, Query(description="Only documents of this date or earlier.")] = "",
     scanned: Annotated[bool | None, Query(description="Only scanned, or only digital pages.")] = None,
-    rerank: Annotated[bool, Query(description="Whether the cross-encoder may read the best pages.")] = True,
-    budget_ms: Annotated[int | None, Query(ge=1, le=600_000, description="Milliseconds it may take.")] = None,
+    rerank: Annotated[bool, Query(description="Whether the reranker may score the best pages.")] = True,
+    budget_ms: Annotated[
+        int | None, Query(ge=1, le=600_000, description="Milliseconds for the reranker.")
+    ] = None,
     min_confidence: Annotated[
         float | None,
-        Query(ge=0, le=1, description="Only pages this likely to answer, where the index is calibrated."),
+        Query(
+            ge=0,
+            le=1,
+            description="Only pages at least this likely to answer, in a calibrated index.",
+        ),
     ] = None,
 ) -> SearchRequest:
     where = Filter(tuple(document), tuple(collection), tuple(tag), since, until, scanned)
     return SearchRequest(q, where, rerank, budget_ms, min_confidence)
 
 
-SearchQuery = Annotated[SearchRequest, Depends(asked)]
-Top = Annotated[int, Query(ge=1, le=MOST, description="Pages in the answer, at most.")]
+SearchQuery = Annotated[SearchRequest, Depends(search_request)]
+Top = Annotated[int, Query(ge=1, le=MOST, description="The most hits in the answer.")]
 
 
 def routes(service: Service) -> APIRouter:
@@ -65,8 +71,8 @@ def routes(service: Service) -> APIRouter:
     @router.get(
         "/search",
         response_model=schemas.SearchOut,
-        responses={200: {"content": {NDJSON: {}}, "description": "With `Accept: application/x-ndjson`: a line with "
-                         "the first stage's order as soon as it is there, then one with the final order."}},
+        responses={200: {"content": {NDJSON: {}}, "description": "With `Accept: application/x-ndjson`: one line "
+                         "with the first stage's order as soon as it is there, then one with the final order."}},
     )  # fmt: skip
     async def search(
         request: Request,
@@ -74,12 +80,15 @@ def routes(service: Service) -> APIRouter:
         top: Top = 10,
         candidates: Annotated[bool, Query(description="Also list every candidate, with both ranks.")] = False,
     ) -> Response:
-        """The pages that answer a question, best first."""
+        """Search: returns the pages that answer a question, best first."""
 
         async def shown(result: SearchResult) -> bytes:
             def body() -> bytes:
                 grades = service.library.judgements.of(result.query, user_of(request))
-                out = search_response(service.library, result, top, candidates=candidates, grades=grades)
+                out = search_response(
+                    service.library.searcher, service.library.store, result, top,
+                    for_server=True, candidates=candidates, grades=grades,
+                )  # fmt: skip
                 return out.model_dump_json().encode()
 
             return await service.aside(body, client_of(request))
@@ -98,9 +107,9 @@ def routes(service: Service) -> APIRouter:
         format: Annotated[Literal["csv", "json", "pdf"], Query()] = "csv",
         top: Top = 50,
     ) -> Response:
-        """The result list as CSV or JSON, or its pages as one PDF, in rank order.
+        """Export a result as CSV or JSON, or its pages as one PDF in rank order.
 
-        Where images stand for pages of a PDF that could not be copied, `X-Folioscope-Notes` says why (URL-encoded).
+        If pages of a PDF could not be copied and are images, `X-Folioscope-Notes` says why (URL-encoded).
         """
         library = service.library
 
@@ -109,14 +118,13 @@ def routes(service: Service) -> APIRouter:
 
         whole = await _unless_gone(request, service.search(ask, client_of(request)))
         result, notes = replace(whole, hits=whole.hits[:top]), tuple[str, ...]()
-        if format == "csv":
+        if format != "pdf":
+            found = await aside(lambda: search_response(library.searcher, library.store, result))
             body, kind = (
-                (await aside(lambda: export.as_csv(result, library.store))).encode("utf-8-sig"),
-                "text/csv",
+                (export.as_csv(found).encode("utf-8-sig"), "text/csv")
+                if format == "csv"
+                else (json_text(found.model_dump(mode="json"), indent=1).encode(), "application/json")
             )
-        elif format == "json":
-            out = await aside(lambda: export.as_json(result, library.store))
-            body, kind = json_text(out, indent=1).encode(), "application/json"
         else:
             pages, kind = [hit.page for hit in result.hits], "application/pdf"
             body, notes = await aside(lambda: _pdf(pages, library.store, result.query))
@@ -131,7 +139,7 @@ def routes(service: Service) -> APIRouter:
     async def page(
         request: Request, doc_id: str, number: int, q: Annotated[str, Query(max_length=20_000)] = ""
     ) -> schemas.PageOut:
-        """One page: its words, and what of it matches the question."""
+        """Return one page: its words, and what matches the question."""
         library = service.library
         return await service.with_model(
             q, client_of(request), lambda: page_response(library, q, doc_id, number, user_of(request))
@@ -141,7 +149,7 @@ def routes(service: Service) -> APIRouter:
     async def highlights(
         request: Request, doc_id: str, number: int, q: Annotated[str, Query(min_length=1, max_length=20_000)]
     ) -> schemas.HighlightsOut:
-        """Only what of a page matches the question: boxes for each of its words, and a heat map."""
+        """Return only what on a page matches the question: boxes for each of its words, and a heat map."""
         library = service.library
         out = await service.with_model(
             q, client_of(request), lambda: page_response(library, q, doc_id, number, user_of(request))
@@ -153,10 +161,10 @@ def routes(service: Service) -> APIRouter:
         request: Request,
         doc_id: str,
         number: int,
-        q: Annotated[str, Query(max_length=20_000, description="Light up what matches this question.")] = "",
+        q: Annotated[str, Query(max_length=20_000, description="Highlight what matches this question.")] = "",
         format: Annotated[Literal["webp", "png"], Query()] = "webp",
     ) -> Response:
-        """The page's image, at the resolution it was ingested with."""
+        """Return the page's image at the resolution of ingest."""
         library = service.library
 
         def drawn() -> bytes:
@@ -185,28 +193,28 @@ def _pdf(pages: Sequence[Page], store: Store, title: str) -> tuple[bytes, tuple[
 
 
 async def _unless_gone(request: Request, answer: Awaitable[T]) -> T:
-    """The answer, unless whoever asked goes away before: then it is given up, and its turn is the next one's."""
-    working = asyncio.ensure_future(answer)
+    """Return the answer, or cancel it when the client disconnects, so that its turn goes to the next in the queue."""
+    task = asyncio.ensure_future(answer)
     try:
-        while not (await asyncio.wait([working], timeout=LOOK_S))[0]:
+        while not (await asyncio.wait([task], timeout=POLL_S))[0]:
             if await request.is_disconnected():
-                raise HTTPException(499, "whoever asked has gone")
-        return working.result()
+                raise HTTPException(499, "the client has disconnected")
+        return task.result()
     finally:
-        if not working.done():
-            working.cancel()
-            await asyncio.wait([working])
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
 
 
 async def _ahead(steps: AsyncGenerator[SearchResult, None]) -> AsyncGenerator[SearchResult, None]:
-    """The same results, each fetched while the one before is being used: the reranker does not wait for a reader."""
+    """Yield the same results, computing the next one while the client takes this one: the reranker never waits."""
     try:
-        held: SearchResult | None = await anext(steps, None)
-        while held is not None:
+        result: SearchResult | None = await anext(steps, None)
+        while result is not None:
             following = asyncio.ensure_future(anext(steps, None))
             try:
-                yield held
-                held = await following
+                yield result
+                result = await following
             finally:
                 if not following.done():
                     following.cancel()
@@ -220,19 +228,19 @@ async def _lines(
     steps: AsyncGenerator[SearchResult, None],
     shown: Callable[[SearchResult], Awaitable[bytes]],
 ) -> AsyncGenerator[bytes, None]:
-    """An error after the first line is a line, for its status has been sent."""
-    begun = False
+    """Yield each result as a line of JSON. An error after the first line is a line too: the status has been sent."""
+    has_begun = False
     async with aclosing(steps):
         try:
             async for result in steps:
                 yield await shown(result) + b"\n"
-                begun = True
+                has_begun = True
         except FolioscopeError as error:
-            if not begun:
+            if not has_begun:
                 raise
             yield bytes(answer_of(error).body) + b"\n"
         except Exception as error:
-            if not begun:
+            if not has_begun:
                 raise
             failed = unexpected(request.scope, error, "The reranked order could not be made")
             yield bytes(failed.body) + b"\n"

@@ -57,8 +57,8 @@ function lead(phase, value, moved) {
   if (phase === 'waiting' || phase === 'first') return ['Searching…'];
   if (phase === 'failed') return [found.message];
   if (phase !== 'ready') return [library.documents ? 'Ask a question, on the Search screen or here: ' : 'Add documents, then ask a question: both orders appear here side by side.', ...library.questions.slice(0, 3).map(example)];
-  if (moved.length > 1) return [make('q', {}, value.query), ` ${value.decision}.`];
-  return [make('q', {}, value.query), ` ${value.decision}: there is only one order to show.`];
+  if (moved.length > 1) return [make('q', {}, value.query), ` ${value.decision.text}.`];
+  return [make('q', {}, value.query), ` ${value.decision.text}: there is only one order to show.`];
 }
 
 function tiles(value, moved) {

@@ -30,7 +30,7 @@ function draw() {
   root.dataset.query = value?.query ?? '';
   part('status').replaceChildren(...status(phase, value, message));
   drawWhy(phase, value);
-  part('notes').replaceChildren(...(value?.notes ?? []).map((note) => make('p', { class: 'note' }, note)));
+  part('notes').replaceChildren(...(value?.notes ?? []).map(({ text }) => make('p', { class: 'note' }, text)));
   drawCards();
   drawAfter(phase, value);
   drawHome();
@@ -65,7 +65,7 @@ function status(phase, value, message) {
 function drawWhy(phase, value) {
   part('why').hidden = phase !== 'ready';
   if (phase !== 'ready') return;
-  part('decision').textContent = value.decision;
+  part('decision').textContent = value.decision.text;
   part('stages').replaceChildren(
     make('ul', {}, ...value.stages.map(({ name, ms, note }) =>
       make('li', {}, make('b', {}, name), ` ${number(ms, ms < 10 ? 1 : 0)} ms`, note && make('span', {}, ` · ${note}`)))),
@@ -86,7 +86,7 @@ function drawCard(hit, hidden) {
   const card = make('a', {
     class: 'card', href: address(where).search, 'data-testid': 'result-card', 'data-doc': hit.doc_id, 'data-page': hit.page, 'data-rank': hit.rank,
   },
-  make('span', { class: hit.wide ? 'thumb wide' : 'thumb' },
+  make('span', { class: hit.width > hit.height ? 'thumb wide' : 'thumb' },
     make('img', { src: hit.thumb, loading: 'lazy', alt: '' }), make('span', { class: 'rank' }, String(hit.rank))),
   make('span', { class: 'body' },
     make('span', { class: 'name', title: hit.title ? `${hit.title} (${hit.document})` : hit.document }, hit.document),
