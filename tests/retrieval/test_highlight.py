@@ -47,7 +47,7 @@ def test_a_page_without_text_says_so() -> None:
     assert "No text was read" in lit("zebra", "").note
 
 
-def test_stop_words_are_not_lit() -> None:
+def test_stop_words_are_not_highlighted() -> None:
     assert [term.term for term in lit("what is the inspection of it").terms] == ["inspection"]
 
 
@@ -77,7 +77,7 @@ def test_a_near_match_is_lit_only_where_it_stands_out() -> None:
     assert highlight("ships", ASKED, page, far).regions == ()
 
 
-def test_large_regions_are_never_lit() -> None:
+def test_large_regions_are_never_highlighted() -> None:
     whole = regions(13)
     whole[12] = (0, 0, 1, 1)
     page = PageEmbedding(rows(*[0.1] * 12, 0.9), whole)

@@ -1,4 +1,4 @@
-"""The rules after reranking: what they move, what they fold, and what they say of it."""
+"""The rules after reranking: what they move, what they fold, and how they describe it."""
 
 from collections.abc import Sequence
 

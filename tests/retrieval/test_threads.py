@@ -1,4 +1,4 @@
-"""What several threads share gives each of them what a thread alone would get: the models that ship, and the store."""
+"""Models and stores shared by several threads give each of them the results of a single thread."""
 
 import random
 import sys
@@ -83,7 +83,7 @@ def library(tmp_path_factory: pytest.TempPathFactory, models: tuple[WordsEncoder
     return store.uri
 
 
-def test_searches_at_once_find_score_and_light_up_what_one_search_does(
+def test_concurrent_searches_return_the_hits_scores_and_highlights_of_single_ones(
     library: str, models: tuple[WordsEncoder, TextReranker]
 ) -> None:
     draw = random.Random(2)
@@ -110,7 +110,7 @@ def test_searches_at_once_find_score_and_light_up_what_one_search_does(
         assert found == expected
 
 
-def test_reading_at_once_while_documents_come_and_go_gives_whole_pages_or_none(
+def test_concurrent_reads_while_documents_change_return_whole_pages_or_none(
     tmp_path: Path, encoder: HashingEncoder
 ) -> None:
     store = Store.create(str(tmp_path / "index.lance"), encoder.fingerprint)
@@ -150,7 +150,7 @@ def test_reading_at_once_while_documents_come_and_go_gives_whole_pages_or_none(
     assert {document.doc_id for document in store.documents()} == {"stays", "goes"}
 
 
-def test_measures_worked_out_at_once_are_those_of_one_thread() -> None:
+def test_measures_computed_concurrently_equal_those_of_one_thread() -> None:
     def case(seed: int) -> dict[str, tuple[float, ...]]:
         draw = random.Random(seed)
         qrels = {f"q{i}": {f"d{j}": draw.randint(0, 2) for j in range(20)} for i in range(20)}
@@ -162,7 +162,7 @@ def test_measures_worked_out_at_once_are_those_of_one_thread() -> None:
     assert at_once(case, seeds) == [expected] * THREADS
 
 
-def test_tokenizers_and_sessions_give_every_thread_the_same(
+def test_tokenizers_and_sessions_return_the_same_vectors_in_every_thread(
     models: tuple[WordsEncoder, TextReranker],
 ) -> None:
     encoder, _ = models

@@ -1,4 +1,4 @@
-"""What people take away: tables that run nothing, and PDFs that show what the index shows."""
+"""Exports: tables without formulas, and PDFs that show what the index shows."""
 
 import csv
 import io
@@ -250,7 +250,7 @@ def change(path: Path) -> None:
     ("harm", "why"),
     [(Path.unlink, "its file is no longer where it was"), (change, "its file has changed")],
 )
-def test_without_its_original_a_page_is_its_image_with_its_words(
+def test_without_its_original_a_page_is_exported_as_its_image_with_its_words(
     store: Store, encoder: HashingEncoder, tmp_path: Path, out: Path, harm: object, why: str
 ) -> None:
     path = make_pdf(tmp_path / "a.pdf", ["original text"])
@@ -374,7 +374,7 @@ def hostile(path: Path) -> Path:
     return path
 
 
-def test_what_a_hostile_original_carries_does_not_survive(
+def test_active_content_of_a_hostile_original_is_not_exported(
     store: Store, encoder: HashingEncoder, tmp_path: Path, out: Path
 ) -> None:
     path = hostile(tmp_path / "a.pdf")
@@ -388,7 +388,7 @@ def test_what_a_hostile_original_carries_does_not_survive(
     assert (made.embfile_count(), made.is_form_pdf, made[0].get_links()) == (0, False, [])
 
 
-def test_filled_fields_and_remarks_stay_to_be_seen_and_found(
+def test_filled_fields_and_annotations_stay_visible_and_searchable(
     store: Store, encoder: HashingEncoder, tmp_path: Path, out: Path
 ) -> None:
     path = hostile(tmp_path / "a.pdf")
@@ -434,7 +434,7 @@ def test_a_page_with_hidden_layers_is_exported_as_it_was_seen(
     assert words(made) == ["seen"]
 
 
-def test_a_page_cut_off_costs_that_page_alone(
+def test_a_truncated_page_affects_only_that_page(
     store: Store, encoder: HashingEncoder, tmp_path: Path, out: Path
 ) -> None:
     whole = make_pdf(tmp_path / "whole.pdf", ["alpha beta"] * 3)
@@ -468,7 +468,7 @@ def bomb(path: Path) -> Path:
     return path
 
 
-def test_an_original_that_hangs_is_stopped_and_costs_no_other(
+def test_an_original_that_hangs_is_stopped_and_affects_no_other(
     store: Store, encoder: HashingEncoder, tmp_path: Path, out: Path
 ) -> None:
     like = make_pdf(tmp_path / "like.pdf", ["an image"])

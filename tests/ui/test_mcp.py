@@ -66,7 +66,7 @@ def call(url: str, name: str, arguments: dict[str, Any], headers: dict[str, str]
     return asyncio.run(calling())
 
 
-def test_pages_are_found_with_their_passage(url: str) -> None:
+def test_a_search_returns_hits_with_their_snippets(url: str) -> None:
     found = call(url, "search_pages", {"query": "harbour seals", "top": 2}).structured_content
     best = found["hits"][0]
     assert (best["page_name"], best["page"], best["pages"]) == (f"{HOSTILE}#page=1", 1, 1)
@@ -127,7 +127,7 @@ def test_a_hit_has_the_same_fields_in_rest_mcp_exports_and_on_the_command_line(u
     assert mcp["notes"] == rest["notes"]
 
 
-def test_a_page_comes_as_text_and_picture(url: str) -> None:
+def test_a_page_is_returned_as_text_and_image(url: str) -> None:
     text, picture = call(url, "get_page", {"document": DOC, "page": 2, "query": "fees"}).content
     assert text.text.startswith("tides.pdf#page=2 (page 2 of 3)\n\nharbour fees")
     assert (picture.type, picture.mime_type) == ("image", "image/jpeg")
@@ -140,7 +140,7 @@ def test_documents_are_listed(url: str) -> None:
     assert (listed["total"], listed["documents"][0]["name"]) == (1, "tides.pdf")
 
 
-def test_what_is_wrong_is_said_to_the_model(url: str) -> None:
+def test_the_model_gets_the_message_of_an_error(url: str) -> None:
     answer = call(url, "get_page", {"document": "nothing.pdf", "page": 1})
     assert answer.is_error
     assert "no document 'nothing.pdf'" in answer.content[0].text
@@ -149,7 +149,7 @@ def test_what_is_wrong_is_said_to_the_model(url: str) -> None:
     assert "'2024-13' is not a date: write it as 2024-01-31, 2024-01 or 2024" in answer.content[0].text
 
 
-def test_behind_a_login_the_token_opens_and_nothing_else_does(locked: str) -> None:
+def test_with_authentication_only_the_right_token_is_accepted(locked: str) -> None:
     found = call(locked, "search_pages", {"query": "harbour"}, {"Authorization": f"Bearer {TOKEN}"})
     assert len(found.structured_content["hits"]) == 4
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
@@ -158,13 +158,13 @@ def test_behind_a_login_the_token_opens_and_nothing_else_does(locked: str) -> No
     assert (wrong.status_code, "search_pages" in wrong.text) == (401, False)
 
 
-def test_other_sites_do_not_reach_the_tools(url: str) -> None:
+def test_requests_from_other_sites_are_refused(url: str) -> None:
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     assert httpx2.post(f"{url}/mcp", json=body, headers={"Origin": "http://evil.example"}).status_code == 403
     assert httpx2.post(f"{url}/mcp", json=body, headers={"Host": "evil.example"}).status_code == 400
 
 
-def test_the_users_file_is_written_and_lets_in(tmp_path: Path) -> None:
+def test_the_users_file_is_written_and_used_to_authenticate(tmp_path: Path) -> None:
     from retrieval.errors import FolioscopeError
     from ui.service.users import remove_user, set_password
 

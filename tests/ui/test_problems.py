@@ -1,4 +1,4 @@
-"""How errors are answered: one shape for all of them, and an id that leads from the answer to the log."""
+"""Answers to errors: one shape for all of them, and an id that leads from the answer to the log."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ from ui.web.auth import open_authentication
 API = "/api/v1"
 
 
-def test_what_nobody_foresaw_is_answered_in_words_and_logged_with_its_id(
+def test_an_unexpected_error_is_answered_in_words_and_logged_with_its_id(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = serving(filled(tmp_path))
@@ -71,19 +71,19 @@ def test_no_refusal_names_a_command_or_a_path_of_the_server(service: Service, ur
     assert uri not in answer.text
 
 
-def test_the_command_line_is_told_the_remedy_as_well(service: Service) -> None:
+def test_the_command_line_also_gets_the_remedy(service: Service) -> None:
     with pytest.raises(NotFound) as missing:
         service.library.store.document("no.pdf")
     assert missing.value.message == "no document 'no.pdf' in the index"
     assert "'folioscope docs list' names those in" in str(missing.value)
 
 
-def test_a_wrong_method_is_told_the_right_ones(service: Service) -> None:
+def test_the_answer_to_a_wrong_method_lists_the_right_ones(service: Service) -> None:
     answer = TestClient(whole(service)).delete(f"{API}/documents/{DOC}")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, PATCH")
 
 
-def test_refusals_before_the_api_have_its_shape_too(service: Service, tmp_path: Path) -> None:
+def test_refusals_of_middlewares_have_the_same_shape(service: Service, tmp_path: Path) -> None:
     client = TestClient(whole(service))
     elsewhere = client.put(f"{API}/upload/a.pdf", headers={"Origin": "http://evil.example"})
     assert (elsewhere.status_code, elsewhere.json()["error"]["kind"]) == (403, "Refused")
@@ -100,7 +100,7 @@ def test_refusals_before_the_api_have_its_shape_too(service: Service, tmp_path: 
 
 
 @pytest.mark.parametrize("path", ["/", "/health", f"{API}/library", f"{API}/nothing", "/media/none/1.webp"])
-def test_every_answer_has_an_id_which_is_the_clients_own_if_it_is_sane(service: Service, path: str) -> None:
+def test_every_answer_has_an_id_which_is_the_clients_own_if_it_is_valid(service: Service, path: str) -> None:
     client = TestClient(whole(service))
     made = client.get(path).headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{32}", made)

@@ -1,4 +1,4 @@
-"""REST: what a program asks for, and what it is told where that cannot be."""
+"""REST: answers to valid requests, and messages for the others."""
 
 import asyncio
 import json
@@ -73,7 +73,7 @@ def test_a_search_gives_ranked_pages_with_both_ranks_and_a_snippet(client: TestC
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4]
 
 
-def test_asked_for_lines_the_first_stage_comes_first(client: TestClient) -> None:
+def test_as_ndjson_the_first_stage_is_the_first_line(client: TestClient) -> None:
     answer = client.get(
         f"{API}/search", params={"q": "harbour fees anew"}, headers={"Accept": "application/x-ndjson"}
     )
@@ -102,7 +102,7 @@ def test_asked_for_lines_the_first_stage_comes_first(client: TestClient) -> None
         ({"tag": "sky"}, set()),
     ],
 )
-def test_filters_keep_to_what_they_name(
+def test_filters_restrict_the_result_to_matching_documents(
     client: TestClient, filters: dict[str, Any], documents: set[str]
 ) -> None:
     found = client.get(f"{API}/search", params={"q": "harbour", **filters}).json()
@@ -140,22 +140,20 @@ def test_without_reranking_there_is_one_order_and_no_movement(client: TestClient
         ({}, 422, "q: Field required"),
     ],
 )
-def test_what_cannot_be_searched_is_told_in_words(
-    client: TestClient, asked: dict[str, Any], status: int, said: str
-) -> None:
+def test_a_refused_search_says_why(client: TestClient, asked: dict[str, Any], status: int, said: str) -> None:
     answer = client.get(f"{API}/search", params=asked)
     assert answer.status_code == status
     assert said in answer.json()["error"]["message"]
 
 
-def test_an_unknown_address_is_not_the_page(client: TestClient) -> None:
+def test_an_unknown_address_is_not_answered_by_the_web_page(client: TestClient) -> None:
     assert client.get(f"{API}/nothing").status_code == 404
 
 
 # Pages
 
 
-def test_a_page_is_lit_where_the_word_stands_and_dark_where_it_does_not(client: TestClient) -> None:
+def test_a_page_is_highlighted_only_at_words_that_are_on_it(client: TestClient) -> None:
     shown = client.get(f"{API}/documents/{DOC}/pages/1", params={"q": "harbour whales"}).json()
     harbour, whales = shown["terms"]
     assert (harbour["term"], harbour["exact"], harbour["count"]) == ("harbour", True, 1)
@@ -178,7 +176,7 @@ def test_highlights_are_the_page_without_the_rest(client: TestClient) -> None:
     assert (lit["page"], lit["terms"][0]["count"], "words" in lit) == (2, 1, False)
 
 
-def test_a_page_image_comes_plain_and_lit_up(client: TestClient) -> None:
+def test_a_page_image_is_returned_plain_and_highlighted(client: TestClient) -> None:
     place = f"{API}/documents/{DOC}/pages/1/image"
     assert client.get(place).content == webp()
     plain, lit = (client.get(place, params={"format": "png", "q": q}).content for q in ("", "harbour"))
@@ -190,7 +188,7 @@ def test_a_page_image_comes_plain_and_lit_up(client: TestClient) -> None:
 # Export
 
 
-def test_results_are_taken_along_as_csv_json_and_pdf(client: TestClient) -> None:
+def test_results_are_exported_as_csv_json_and_pdf(client: TestClient) -> None:
     asked: dict[str, Any] = {"q": "harbour fees", "top": 2}
     table = client.get(f"{API}/export", params={**asked, "format": "csv"})
     assert table.headers["content-type"].startswith("text/csv")
@@ -205,7 +203,7 @@ def test_results_are_taken_along_as_csv_json_and_pdf(client: TestClient) -> None
 # Documents
 
 
-def test_the_list_is_found_filtered_and_sorted(client: TestClient) -> None:
+def test_the_list_of_documents_is_filtered_and_sorted(client: TestClient) -> None:
     assert names(client, sort="name", descending=False) == [HOSTILE, "tides.pdf"]
     assert names(client, sort="pages") == ["tides.pdf", HOSTILE]
     assert names(client, find="TIDES sea") == ["tides.pdf"]
@@ -217,7 +215,7 @@ def test_the_list_is_found_filtered_and_sorted(client: TestClient) -> None:
     assert (facts["original"], facts["scanned_pages"], facts["leaving"]) == (False, 1, False)
 
 
-def test_a_removed_document_is_gone_at_once_and_comes_back_with_undo(
+def test_a_removed_document_disappears_at_once_and_undo_restores_it(
     own: tuple[TestClient, Service],
 ) -> None:
     client, service = own
@@ -312,7 +310,7 @@ def test_the_index_is_described_compacted_and_verified(own: tuple[TestClient, Se
 # Judgements
 
 
-def test_a_thumb_is_kept_shown_and_counted_towards_lift(own: tuple[TestClient, Service]) -> None:
+def test_a_judgement_is_stored_shown_and_counted_towards_the_lift(own: tuple[TestClient, Service]) -> None:
     client, _ = own
     assert client.get(f"{API}/judgements").json()["lift"] == []
     client.get(f"{API}/search", params={"q": "harbour fees"})
@@ -417,7 +415,7 @@ def test_what_changes_while_an_index_is_encoded_again_is_caught_up(tmp_path: Pat
     assert {(d.name, d.title) for d in fresh.documents()} == {("tides.pdf", "Ebb"), ("new.pdf", "")}
 
 
-def test_a_full_queue_is_told_and_the_others_are_served(tmp_path: Path) -> None:
+def test_a_search_beyond_the_queue_is_refused_and_the_others_are_answered(tmp_path: Path) -> None:
     """One search holds the only turn, one may wait, the third is refused with a time to come back."""
     settings = SMALL.model_copy(update={"serve": configs.Serve(at_once=1, waiting=1, waiting_each=1)})
     service = serving(filled(tmp_path), settings)
@@ -453,7 +451,7 @@ def test_a_full_queue_is_told_and_the_others_are_served(tmp_path: Path) -> None:
     service.close()
 
 
-def test_what_breaks_after_the_first_line_is_a_line(tmp_path: Path) -> None:
+def test_an_error_after_the_first_line_is_a_line(tmp_path: Path) -> None:
     service = serving(filled(tmp_path))
     steps = service.library.searcher.steps
 
@@ -474,7 +472,7 @@ def test_what_breaks_after_the_first_line_is_a_line(tmp_path: Path) -> None:
     service.close()
 
 
-def test_a_reader_who_leaves_gives_up_the_turn_and_stops_the_reranker(tmp_path: Path) -> None:
+def test_a_client_that_disconnects_frees_its_turn_and_stops_the_reranker(tmp_path: Path) -> None:
     settings = SMALL.model_copy(update={"serve": configs.Serve(at_once=1)})
     service = serving(filled(tmp_path), settings)
     begun, ended = threading.Event(), threading.Event()
@@ -500,7 +498,9 @@ def test_a_reader_who_leaves_gives_up_the_turn_and_stops_the_reranker(tmp_path: 
     service.close()
 
 
-def test_a_thumb_is_kept_with_the_order_that_was_seen_or_without(own: tuple[TestClient, Service]) -> None:
+def test_a_judgement_is_stored_with_the_order_that_was_seen_if_there_is_one(
+    own: tuple[TestClient, Service],
+) -> None:
     client, service = own
     thumb = {"query": "harbour fees", "doc_id": DOC, "page": 2, "grade": 1}
     client.get(f"{API}/search", params={"q": "harbour fees", "document": DOC})  # only under a filter
@@ -512,7 +512,7 @@ def test_a_thumb_is_kept_with_the_order_that_was_seen_or_without(own: tuple[Test
     del service
 
 
-def test_a_refused_upload_leaves_nothing(own: tuple[TestClient, Service]) -> None:
+def test_a_refused_upload_leaves_no_file(own: tuple[TestClient, Service]) -> None:
     client, service = own
     before = set(service.library.jobs.folder.iterdir())
     answer = client.put(f"{API}/upload/report.pdf", params={"tag": "a,b"}, content=b"%PDF-")
@@ -520,7 +520,7 @@ def test_a_refused_upload_leaves_nothing(own: tuple[TestClient, Service]) -> Non
     assert set(service.library.jobs.folder.iterdir()) == before
 
 
-def test_a_long_question_is_lit_quickly(client: TestClient) -> None:
+def test_a_long_question_is_highlighted_quickly(client: TestClient) -> None:
     words = " ".join(f"harbour{n}" for n in range(190))
     began = time.perf_counter()
     found = client.get(f"{API}/search", params={"q": words, "top": 50}).json()
@@ -572,7 +572,7 @@ def test_the_page_of_the_description_has_every_route_and_schema_and_loads_nothin
     assert not re.search(r"src=|<script|<link|url\(|https?:", answer.text)
 
 
-def test_what_a_description_says_is_shown_as_text() -> None:
+def test_descriptions_are_shown_as_text_not_as_html() -> None:
     hostile = "<img src=x onerror=alert(1)>"
     shown = description.page({
         "info": {"title": hostile, "version": hostile, "description": hostile},
