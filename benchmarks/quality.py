@@ -67,7 +67,7 @@ class Baselines:
         if not cache.exists():
             vectors: dict[str, Any] = {}
             for document in store.documents():
-                for batch in store.pages([document.doc_id], ["page_id", "words"]):
+                for batch in store.stream_pages([document.doc_id], ["page_id", "words"]):
                     for row in batch.to_pylist():
                         vectors[row["page_id"]] = minilm.windows(" ".join(row["words"]))
                 print(f"  MiniLM as published: {document.name}", flush=True)
@@ -90,7 +90,7 @@ class Baselines:
             if f"{d.doc_id}#{n}" in self._windows
         ]
         dense = np.array([max((self._windows[p] @ query).tolist(), default=-1.0) for p in pages])
-        fused = fuse.weighted(dense, np.array([bm25.get(p, 0.0) for p in pages]), 0.4)
+        fused = fuse.fuse_weighted(dense, np.array([bm25.get(p, 0.0) for p in pages]), 0.4)
         named = [self._names[p] for p in pages]
         return {
             "BM25, text layer": {self._names[p]: s for p, s in bm25.items() if p in self._names},
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = {d.doc_id: d.name for d in store.documents()}
     scanned = {
         f"{names[row['doc_id']]}#page={row['number']}"
-        for batch in store.pages([d.doc_id for d in store.documents()], ["doc_id", "number", "source"])
+        for batch in store.stream_pages([d.doc_id for d in store.documents()], ["doc_id", "number", "source"])
         for row in batch.to_pylist()
         if row["source"] == "ocr"
     }

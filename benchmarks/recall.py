@@ -75,7 +75,7 @@ def fill(uri: Path, vectors: NDArray[np.float16], precision: Precision = "float1
 
 
 def add(store: Store, doc_id: str, vectors: NDArray[np.float16], regions: Vectors) -> None:
-    pending = store.begin(doc_id)
+    pending = store.begin_document(doc_id)
     pages = [Page(doc_id, number, f"{doc_id}.pdf", 612, 792) for number in range(1, len(vectors) + 1)]
     pending.add(
         [
@@ -373,7 +373,7 @@ def real(options: argparse.Namespace) -> dict[str, Any]:
     store = Store.open(index, encoder.fingerprint)
     pages, parts, ends = [], [], [0]
     names = {d.doc_id: d.name for d in store.documents()}
-    for batch in store.pages(list(names), ["doc_id", "number", "vectors"]):
+    for batch in store.stream_pages(list(names), ["doc_id", "number", "vectors"]):
         halves, offsets = ragged_stored(pa.Table.from_batches([batch])["vectors"])
         pages += [
             Page(row["doc_id"], row["number"], names[row["doc_id"]])

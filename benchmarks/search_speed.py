@@ -43,7 +43,7 @@ def grow(
                 grown(rng, Page(doc_id, n, name, 612, 792), contents, embeddings)
                 for n in range(1, PER_DOCUMENT + 1)
             ]
-            pending = store.begin(doc_id)
+            pending = store.begin_document(doc_id)
             pending.add(records)
             pending.commit(Document(doc_id, name, f"grown://{name}", PER_DOCUMENT, now()))
         store.optimize()
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     searcher = Searcher(store, encoder, rerankers.load_reranker(settings.reranker), settings.search)
     questions = [q.text for q in evaluate.read_dataset(SAMPLES).questions]
     load = timed(lambda: searcher.search("warm up", rerank=False))
-    batches = store.pages([d.doc_id for d in store.documents()], ["vectors"])
+    batches = store.stream_pages([d.doc_id for d in store.documents()], ["vectors"])
     parts = [ragged_vectors(pa.Table.from_batches([batch])["vectors"]) for batch in batches]
     vectors = np.concatenate([v for v, _ in parts])
     offsets = np.cumsum([0, *np.concatenate([np.diff(o) for _, o in parts])])

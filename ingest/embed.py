@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import groupby
 
-from ingest.read.titles import clean
+from ingest.read.titles import printable
 from ingest.sources import Source
-from ingest.workers.messages import Failed, FailedPage, Finished, Idle, Opened, Prepared, PreparedPage
+from ingest.workers.messages import Failed, FailedPage, Finished, Idle, Opened, PreparedPage, WorkerEvent
 from retrieval.errors import FolioscopeError, UnreadableDocument
 from retrieval.types import Encoder, PageContent, PageEmbedding
 
@@ -50,7 +50,7 @@ Event = OfDocument | Idle
 
 
 def embed(
-    events: Iterator[Prepared], encoder: Encoder, content_of: Callable[[PreparedPage], PageContent | None]
+    events: Iterator[WorkerEvent], encoder: Encoder, content_of: Callable[[PreparedPage], PageContent | None]
 ) -> Generator[Event, None, None]:
     """Yield the workers' events with embedded pages in place of prepared ones; Finished follows a document's last page.
 
@@ -108,7 +108,7 @@ def _encode(encoder: Encoder, batch: Sequence[Waiting]) -> list[Embedded | Faile
         if len(documents) > 1:
             return [result for pages in documents for result in _encode(encoder, pages)]
         source = batch[0][0].source
-        message = f"{clean(source.path.name)} could not be embedded ({type(error).__name__}: {error})"
+        message = f"{printable(source.path.name)} could not be embedded ({type(error).__name__}: {error})"
         return [Failed(source, UnreadableDocument("not embedded", message))]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ingest.names import Names
-from ingest.read.titles import clean
+from ingest.read.titles import printable
 from ingest.sources import Source, content_id, path_of, state_of
 from retrieval.errors import UnreadableDocument
 from retrieval.store.store import Store
@@ -67,7 +67,7 @@ class Known:
         if self._store.has(doc_id) and not (self._again and self._is_at(source, doc_id)):
             return self._skip(source, doc_id)
         if doc_id in self._claimed:
-            twin = clean(path_of(self._claimed[doc_id]).name)
+            twin = printable(path_of(self._claimed[doc_id]).name)
             message = f"the same content as {twin}, which is ingested in its place"
             return Skip(doc_id=doc_id, reason="same content", message=message)
         self._claimed[doc_id] = source.uri
@@ -132,7 +132,7 @@ def _content_id(source: Source) -> str:
     except (OSError, UnreadableDocument) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnreadableDocument(
-            "unreadable", f"{clean(source.path.name)} cannot be read: {reason}"
+            "unreadable", f"{printable(source.path.name)} cannot be read: {reason}"
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ingest.read.titles import clean
+from ingest.read.titles import printable
 from ingest.sources import path_of
 from retrieval.types import Document
 
@@ -16,7 +16,7 @@ class Names:
     def assign(self, uri: str) -> str:
         """Return the name for the document read from `uri`, and reserve it."""
         parts = path_of(uri).parts
-        names = (clean("/".join(parts[-count:])) for count in range(1, len(parts) + 1))
+        names = (printable("/".join(parts[-count:])) for count in range(1, len(parts) + 1))
         name = next((name for name in names if self._owners.get(name, uri) == uri), uri)
         self._owners[name] = uri
         return name

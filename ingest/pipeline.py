@@ -18,7 +18,7 @@ from ingest.embed import Computing, Embedded, OfDocument, embed
 from ingest.known import Known, Missing, Read
 from ingest.names import Names
 from ingest.progress import Progress, Reporter
-from ingest.read.titles import clean
+from ingest.read.titles import printable
 from ingest.sources import Source, discover
 from ingest.workers.dispatch import prepare
 from ingest.workers.messages import Failed, FailedPage, Finished, Idle, Opened, Task
@@ -69,7 +69,7 @@ def ingest(
             yield from run.events(sources, encoder, settings)
         for folder, reason in unread.items():
             source = Source(path=folder, uri=folder.as_posix(), size=0, modified=now())
-            message = f"{clean(str(folder))} cannot be read: {reason}"
+            message = f"{printable(str(folder))} cannot be read: {reason}"
             yield report.end("failed", source, reason="unreadable", message=message)
         if sync and not stop.is_set():
             roots = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 (resolve() follows links)
@@ -227,7 +227,7 @@ def _sync(store: Store, missing: Missing, report: Reporter) -> Progress:
     source = Source(path=path, uri=document.uri, size=0, modified=document.added_at)
     if missing.gone:
         store.remove([document.doc_id])
-        store.forget([document.uri])
+        store.delete_from_ledger([document.uri])
         message = f"{document.name}: its file is gone, so the document was removed"
         return report.event("removed", source, doc_id=document.doc_id, reason="file gone", message=message)
     message = (

@@ -4,10 +4,10 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from ingest.read.titles import clean
+from ingest.read.titles import printable
 from ingest.sources import Source
 
-Event = Literal["found", "page", "done", "skipped", "failed", "removed", "finished"]
+ProgressKind = Literal["found", "page", "done", "skipped", "failed", "removed", "finished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Progress:
     document was removed because its file is gone (sync). `finished`: the run is over and the index is optimized.
     """
 
-    event: Event
+    event: ProgressKind
     uri: str = ""
     name: str = ""
     doc_id: str = ""
@@ -46,7 +46,7 @@ class Reporter:
 
     def end(
         self,
-        event: Event,
+        event: ProgressKind,
         source: Source,
         *,
         doc_id: str = "",
@@ -64,7 +64,7 @@ class Reporter:
 
     def event(
         self,
-        event: Event,
+        event: ProgressKind,
         source: Source | None = None,
         *,
         doc_id: str = "",
@@ -78,7 +78,7 @@ class Reporter:
         return Progress(
             event=event,
             uri=source.uri if source else "",
-            name=clean(source.path.name) if source else "",
+            name=printable(source.path.name) if source else "",
             doc_id=doc_id,
             page=page,
             pages=pages,

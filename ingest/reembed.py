@@ -21,7 +21,7 @@ def reembed(source: Store, target: Store, encoder: Encoder) -> Iterator[Document
 
     Copies the ledger as well, and optimizes `target`. Raises IndexBusy if another process writes to `target`.
     """
-    with target.writing(), target.write() as batch:
+    with target.writing(), target.begin_batch() as batch:
         present = {document.doc_id for document in target.documents()}
         group: list[Document] = []
         oldest = 0.0
@@ -43,7 +43,7 @@ def reembed(source: Store, target: Store, encoder: Encoder) -> Iterator[Document
 
 
 def _copy(document: Document, source: Store, batch: WriteBatch, encoder: Encoder) -> None:
-    batches = source.pages([document.doc_id], ["number"])
+    batches = source.stream_pages([document.doc_id], ["number"])
     numbers = sorted(number for rows in batches for number in rows["number"].to_pylist())
     pages = [Page(doc_id=document.doc_id, number=number, document=document.name) for number in numbers]
     for start in range(0, len(pages), PAGES_ENCODED):

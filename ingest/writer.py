@@ -9,7 +9,7 @@ from ingest.known import EDITED, edited
 from ingest.sources import Source
 from ingest.workers.messages import FailedPage, Opened, PreparedPage
 from retrieval.errors import UnreadableDocument
-from retrieval.store.schema import READ_AGAIN, LedgerEntry, Outcome, PageRecord, now
+from retrieval.store.schema import REVISION_KEY, LedgerEntry, Outcome, PageRecord, now
 from retrieval.store.store import Store
 from retrieval.store.write_batch import BUFFERED
 from retrieval.types import Document, Page, PageContent
@@ -59,7 +59,7 @@ class Writer:
         self._collection = collection
         self._tags = tuple(tags)
         self._replaceable = {document.uri for document in store.documents()}
-        self._batch = store.write()
+        self._batch = store.begin_batch()
         self._under_way: dict[str, DocumentUnderWay] = {}  # by uri
         self._complete: list[DocumentUnderWay] = []  # their pages are all in the batch
         self._oldest = 0.0  # time at which the group began, in seconds, monotonic
@@ -233,7 +233,7 @@ class Writer:
             date=known.date if "date" in edits else document.date,
             meta=dict(document.meta)
             | ({EDITED: known.meta[EDITED]} if edits else {})
-            | {READ_AGAIN: now().isoformat()},
+            | {REVISION_KEY: now().isoformat()},
         )
 
     def _lost_pages(self, under_way: DocumentUnderWay) -> list[int]:

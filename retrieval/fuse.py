@@ -15,7 +15,7 @@ def z_scores(scores: Scores) -> Scores:
     return standard
 
 
-def weighted(first: Scores, second: Scores, weight: float) -> Scores:
+def fuse_weighted(first: Scores, second: Scores, weight: float) -> Scores:
     """Returns (1 - weight) * z(first) + weight * z(second)."""
     return (1 - weight) * z_scores(first) + weight * z_scores(second)
 
@@ -56,7 +56,7 @@ def first_stage(
     if not pool:
         return [], np.zeros(0)
     weight = 1.0 if vectors is None else text_weight
-    fused = weighted(np.zeros(len(pool)) if vectors is None else vectors[pool], text[pool], weight)
+    fused = fuse_weighted(np.zeros(len(pool)) if vectors is None else vectors[pool], text[pool], weight)
     if bonus is not None:
         fused = fused + bonus[pool]
     order = best_first(fused)[:depth]

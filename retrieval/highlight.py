@@ -200,7 +200,7 @@ def _snippet(
     return text.rstrip(), tuple(spans)
 
 
-def pieces(lit: Highlight) -> list[tuple[str, bool]]:
+def snippet_pieces(lit: Highlight) -> list[tuple[str, bool]]:
     """Return the snippet in pieces, each with whether it matches."""
     found, at = [], 0
     for start, end in lit.snippet_matches:

@@ -19,7 +19,7 @@ INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode's general cate
 JOINERS = "\u200c\u200d"  # invisible, but Persian, the scripts of India and emoji need them
 
 
-class BadChange(FolioscopeError):
+class BadLabel(FolioscopeError):
     """A name, title, collection, tag or date that a document cannot have."""
 
 
@@ -39,15 +39,15 @@ def checked_labels(
     if name is not None:
         labels["name"] = _line("name", name, LONGEST_NAME)
         if not labels["name"]:
-            raise BadChange("a name cannot be empty: write one")
+            raise BadLabel("a name cannot be empty: write one")
         if "/" in name or "\\" in name:
-            raise BadChange(f"the name {name!r} has a slash or a backslash: leave it out")
+            raise BadLabel(f"the name {name!r} has a slash or a backslash: leave it out")
     if title is not None:
         labels["title"] = _line("title", title, LONGEST_TITLE)
     if collection is not None:
         labels["collection"] = _line("collection", collection, LONGEST_COLLECTION)
         if not labels["collection"]:
-            raise BadChange("a collection cannot be empty: documents without another one are in 'default'")
+            raise BadLabel("a collection cannot be empty: documents without another one are in 'default'")
     if tags is not None:
         labels["tags"] = _tags(tags)
     if date is not None:
@@ -58,10 +58,10 @@ def checked_labels(
 def _line(what: str, given: str, longest: int) -> str:
     text = given.strip()
     if len(text) > longest:
-        raise BadChange(f"the {what} {text[:20]!r}… has {len(text)} characters: {longest} are allowed")
+        raise BadLabel(f"the {what} {text[:20]!r}… has {len(text)} characters: {longest} are allowed")
     invisible = [c for c in text if unicodedata.category(c) in INVISIBLE and c not in JOINERS]
     if invisible:
-        raise BadChange(
+        raise BadLabel(
             f"the {what} {text!r} has the character {invisible[0]!r}, which cannot be shown: leave it out"
         )
     return text
@@ -70,14 +70,14 @@ def _line(what: str, given: str, longest: int) -> str:
 def _tags(given: Sequence[str]) -> tuple[str, ...]:
     tags = tuple(dict.fromkeys(tag for each in given if (tag := _line("tag", each, LONGEST_TAG))))
     if len(tags) > MOST_TAGS:
-        raise BadChange(f"{len(tags)} tags: a document may have at most {MOST_TAGS}")
+        raise BadLabel(f"{len(tags)} tags: a document may have at most {MOST_TAGS}")
     for tag in tags:
         if "," in tag:
-            raise BadChange(f"the tag {tag!r} has a comma: split it into two tags, or leave the comma out")
+            raise BadLabel(f"the tag {tag!r} has a comma: split it into two tags, or leave the comma out")
     return tags
 
 
 def _date(given: str) -> str:
     if given and not is_date(given):
-        raise BadChange(f"{given[:40]!r} is not a date: write 2024, 2024-01 or 2024-01-31, or leave it empty")
+        raise BadLabel(f"{given[:40]!r} is not a date: write 2024, 2024-01 or 2024-01-31, or leave it empty")
     return given

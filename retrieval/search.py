@@ -368,7 +368,7 @@ class Searcher:
         text, query_embedding, stored = self._read_for(query, pages)
         return [(p.content, highlight(text, query_embedding, p.content, p.embedding)) for p in stored]
 
-    def look(self, query: str, page: Page) -> tuple[PageContent, Highlight, Heat]:
+    def inspect_page(self, query: str, page: Page) -> tuple[PageContent, Highlight, Heat]:
         """Return one page's content, highlights and heat map. Raises as `highlight` does."""
         text, query_embedding, (stored,) = self._read_for(query, [page])
         lit = highlight(text, query_embedding, stored.content, stored.embedding)

@@ -50,7 +50,7 @@ def add_document(
     doc_id = doc_id or name.partition(".")[0]
     fields = {"added_at": ADDED, **facts}
     document = Document(doc_id, name, uri or f"file:///{name}", len(pages), **fields)  # type: ignore[arg-type]
-    pending = store.begin(doc_id)
+    pending = store.begin_document(doc_id)
     contents = [content(text, name, number, source) for number, text in enumerate(pages, start=1)]
     contents = [
         PageContent(Page(doc_id, c.page.number, name, 612, 792), c.words, c.source, c.read_image)

@@ -73,7 +73,7 @@ def refresh_inverted_index(store: "Store", settings: configs.Search, on_progress
     from retrieval.recall.ivf import upkeep
     from retrieval.recall.maxsim import vectors_per_ms
 
-    if not upkeep.due(store, settings.recall_ms * vectors_per_ms(store.fingerprint.dim)):
+    if not upkeep.is_refresh_due(store, settings.recall_ms * vectors_per_ms(store.fingerprint.dim)):
         return False
     return upkeep.refresh(store, on_progress)
 

@@ -84,7 +84,7 @@ def open_document(
     return document
 
 
-def open_other(
+def open_with_other_renderer(
     document: Rasterizer, path: Path, password: str = "", seconds: float = 60.0
 ) -> Rasterizer | None:
     """Open the same PDF with the other renderer; returns None if that renderer cannot open it, or for an image."""
@@ -101,7 +101,7 @@ def open_other(
         return None
 
 
-def info(document: Rasterizer, path: Path) -> tuple[str, str]:
+def title_and_date(document: Rasterizer, path: Path) -> tuple[str, str]:
     """Return the title and the ISO date of the document; "" for one that is missing or meaningless."""
     return title_of(document.meta.get("title", ""), path), document.meta.get("created", "")
 

@@ -8,7 +8,7 @@ import pymupdf
 from PIL import Image
 
 from ingest import boxes
-from ingest.read.titles import clean
+from ingest.read.titles import printable
 from retrieval.types import Box, Word
 
 MIN_SIZE = 1.5
@@ -29,7 +29,7 @@ def read_layer(page: Any, image: Callable[[], Image.Image]) -> tuple[list[Word],
     """
     textpage = page.get_textpage(flags=pymupdf.TEXTFLAGS_WORDS & ~pymupdf.TEXT_PRESERVE_LIGATURES)
     place = _page_relative(page)
-    words = [Word(clean(text), place(box)) for *box, text, _, _, _ in textpage.extractWORDS()]
+    words = [Word(printable(text), place(box)) for *box, text, _, _, _ in textpage.extractWORDS()]
     unreadable, invisible = _hidden_text(textpage, place, image)
     words = [word for word in words if boxes.area(word.box) > 0 and word.text.strip()]
     if unreadable:

@@ -14,7 +14,7 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _VOWEL = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýœ]", re.IGNORECASE)
 
 
-def clean(text: str) -> str:
+def printable(text: str) -> str:
     """Return the text without characters that tables and terminals reject: NUL, and lone surrogates (now U+FFFD).
 
     They come from file names that are not UTF-8 (PEP 383) and from broken fonts and metadata.
@@ -24,10 +24,10 @@ def clean(text: str) -> str:
 
 def title_of(metadata: str, path: Path) -> str:
     """Return the metadata's title if a person may have written it, else the words of the file's name, else ""."""
-    title = " ".join(re.sub(r"[\x00-\x1f\ufffd]", " ", clean(metadata)).split())
+    title = " ".join(re.sub(r"[\x00-\x1f\ufffd]", " ", printable(metadata)).split())
     if 3 <= len(title) <= 300 and _WORD.search(title) and not _JUNK.match(title) and not _opaque(title):
         return title
-    stem = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"[_\-.+%]+", " ", clean(path.stem)))
+    stem = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"[_\-.+%]+", " ", printable(path.stem)))
     stem = " ".join(stem.split())
     if _JUNK.match(stem) or _opaque(stem):
         return ""

@@ -22,8 +22,8 @@ from ingest.workers.messages import (
     Finished,
     Idle,
     Opened,
-    Prepared,
     Task,
+    WorkerEvent,
 )
 from ingest.workers.pool import Lost, WorkerPool
 from retrieval.errors import FolioscopeError
@@ -36,7 +36,7 @@ WATCH_EVERY = 0.5
 """Seconds between two checks of the workers' time and memory while none of them answers."""
 
 
-def prepare(tasks: Iterable[Task], settings: configs.Ingest) -> Generator[Prepared, None, None]:
+def prepare(tasks: Iterable[Task], settings: configs.Ingest) -> Generator[WorkerEvent, None, None]:
     """Rasterize and read documents, several at once, and yield events as they happen.
 
     Events of one document come in order: Opened, then a PreparedPage or FailedPage for each page by number, then
@@ -79,7 +79,7 @@ class _Document:
     pages: int = 0  # 0 until a worker has opened it
     assigned: int = 1  # chunks that have been given to workers
     current: int = 0
-    waiting: dict[int, list[Prepared]] = field(default_factory=dict)  # by chunk: events of later chunks
+    waiting: dict[int, list[WorkerEvent]] = field(default_factory=dict)  # by chunk: events of later chunks
     complete: set[int] = field(default_factory=set)  # chunks
 
     @property
@@ -99,7 +99,7 @@ class _Dispatcher:
         self._tasks: deque[Task] = deque()
         self._no_more = False
         self._stopped = False
-        self._events: deque[Prepared | BaseException | None] = deque()
+        self._events: deque[WorkerEvent | BaseException | None] = deque()
         self._woken, self._wake = os.pipe()  # interrupts the thread while it waits for the workers' answers
         os.set_blocking(self._wake, False)
 
@@ -124,7 +124,7 @@ class _Dispatcher:
             self._changed.wait_for(lambda: self._events or self._wants_tasks(), seconds)
             return bool(self._events)
 
-    def take_event(self) -> Prepared | BaseException | None:
+    def take_event(self) -> WorkerEvent | BaseException | None:
         """Return the next event, or the error that ended the thread; None at the end."""
         with self._changed:
             event = self._events.popleft()
@@ -192,7 +192,7 @@ class _Dispatcher:
         self._documents[self._last_number] = _Document(task)
         return Chunk(self._last_number, task, 1, 0)
 
-    def _take(self, chunk: Chunk, answer: Prepared | ChunkDone | Lost | FolioscopeError) -> None:
+    def _take(self, chunk: Chunk, answer: WorkerEvent | ChunkDone | Lost | FolioscopeError) -> None:
         if isinstance(answer, FolioscopeError):
             raise answer
         if isinstance(answer, ChunkDone):
@@ -234,7 +234,7 @@ class _Dispatcher:
         del self._documents[chunk.document]
         self._put(event)
 
-    def _put(self, event: Prepared | BaseException | None) -> None:
+    def _put(self, event: WorkerEvent | BaseException | None) -> None:
         """Hand an event to the caller, after waiting until fewer than MAX_WAITING events wait."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._events) < MAX_WAITING or self._stopped)

@@ -83,7 +83,7 @@ class Idle:
 
 
 DocumentEvent = Opened | PreparedPage | FailedPage | Finished | Failed
-Prepared = DocumentEvent | Idle
+WorkerEvent = DocumentEvent | Idle
 
 
 # What the pool sends to a worker process, and what a worker answers besides the events above

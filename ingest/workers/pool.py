@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 import configs.settings as configs
-from ingest.read.titles import clean
+from ingest.read.titles import printable
 from ingest.workers.messages import Chunk
 from retrieval.errors import UnreadableDocument
 
@@ -151,7 +151,7 @@ class WorkerPool:
         code = worker.process.exitcode
         worker.connection.close()
         _kill(worker)  # the processes that it has started
-        name, limits = clean(chunk.task.source.path.name), self._settings
+        name, limits = printable(chunk.task.source.path.name), self._settings
         if worker.killed_for == "too slow" or code == -signal.SIGALRM:
             seconds = f"{limits.seconds_per_page:g} s (seconds_per_page)"
             return UnreadableDocument(

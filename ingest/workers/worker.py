@@ -15,10 +15,10 @@ from PIL import Image
 import configs.settings as configs
 from ingest.ocr.engine import load_ocr
 from ingest.ocr.result import Ocr, OcrResult, rotated_image
-from ingest.rasterize.document import Rasterizer, info, open_document, open_other
+from ingest.rasterize.document import Rasterizer, open_document, open_with_other_renderer, title_and_date
 from ingest.rasterize.mupdf import MissingContent, MupdfDocument, out_of_memory
 from ingest.read.page_text import read_page
-from ingest.read.titles import clean
+from ingest.read.titles import printable
 from ingest.workers.limits import die_with, limit_memory, time_limit
 from ingest.workers.messages import (
     PAGES_PER_CHUNK,
@@ -27,9 +27,9 @@ from ingest.workers.messages import (
     Failed,
     FailedPage,
     Opened,
-    Prepared,
     PreparedPage,
     Task,
+    WorkerEvent,
 )
 from retrieval.errors import FolioscopeError, MissingExtra, UnreadableDocument
 from retrieval.types import Box, Word
@@ -66,7 +66,7 @@ class _Worker:
         self._open: tuple[int, Rasterizer, MupdfDocument | None] | None = None
         self._other: Rasterizer | None = None
 
-    def prepare(self, chunk: Chunk) -> Iterator[Prepared | FolioscopeError]:
+    def prepare(self, chunk: Chunk) -> Iterator[WorkerEvent | FolioscopeError]:
         """Yield the events of the chunk; a FolioscopeError that ends the whole ingest is yielded, not raised."""
         source = chunk.task.source
         try:
@@ -75,9 +75,9 @@ class _Worker:
             last = chunk.last
             if not last:
                 last = min(PAGES_PER_CHUNK, document.pages)
-                title, date = info(document, source.path)
+                title, date = title_and_date(document, source.path)
                 meta = {
-                    key: clean(value)
+                    key: printable(value)
                     for key, value in document.meta.items()
                     if key not in {"title", "created"}
                 }
@@ -89,15 +89,15 @@ class _Worker:
                 except UnreadableDocument as error:
                     if error.reason != "damaged":
                         raise
-                    yield FailedPage(source, number, clean(str(error)))
+                    yield FailedPage(source, number, printable(str(error)))
                 else:
                     yield page
         except UnreadableDocument as error:
-            yield Failed(source, UnreadableDocument(error.reason, clean(str(error))))
+            yield Failed(source, UnreadableDocument(error.reason, printable(str(error))))
         except MissingExtra as error:
             yield error
         except Exception as error:
-            yield Failed(source, _unexpected(clean(source.path.name), error, self._settings.memory_mb))
+            yield Failed(source, _unexpected(printable(source.path.name), error, self._settings.memory_mb))
 
     def _opened(self, number: int, task: Task) -> tuple[Rasterizer, MupdfDocument | None]:
         """Return the document, and PyMuPDF's view of it for the text layer; None if PyMuPDF does not open it."""
@@ -166,7 +166,7 @@ class _Worker:
                 raise
             limits = self._settings
             if self._other is None:
-                self._other = open_other(
+                self._other = open_with_other_renderer(
                     document, task.source.path, task.password or "", limits.seconds_per_page
                 )
             if self._other is None or number > self._other.pages:
@@ -199,12 +199,12 @@ class _LazyOcr:
         if self._engine is None:
             self._engine = load_ocr(self._settings.ocr, self._settings.seconds_per_page)
         result = self._engine.read(image, skip=skip, rotate=rotate) if self._engine else OcrResult(())
-        return replace(result, words=tuple(Word(clean(word.text), word.box) for word in result.words))
+        return replace(result, words=tuple(Word(printable(word.text), word.box) for word in result.words))
 
 
 def _unexpected(name: str, error: Exception, memory_mb: int) -> UnreadableDocument:
     """Return the error of a document in which a library raised an error of its own."""
-    text = clean(f"{type(error).__name__}: {error}".splitlines()[0][:200])
+    text = printable(f"{type(error).__name__}: {error}".splitlines()[0][:200])
     if out_of_memory(error):
         return UnreadableDocument(
             "too much memory",

@@ -234,7 +234,7 @@ def evaluate(
     within: search only the document of each question. on_progress: called with the number of questions that are done.
     Raises NotFound if a judged document is not in the index.
     """
-    require(dataset, store)
+    require_judged_documents(dataset, store)
     runs: dict[str, dict[str, Run]] = {stage: {} for stage in STAGES}
     seconds: dict[str, list[float]] = {}
     for done, question in enumerate(dataset.questions, start=1):
@@ -257,7 +257,7 @@ def evaluate(
     return Evaluation(dataset.questions, values, {name: tuple(s) for name, s in seconds.items()})
 
 
-def require(dataset: Dataset, store: Store) -> None:
+def require_judged_documents(dataset: Dataset, store: Store) -> None:
     """Raise NotFound if a judged document is not in the index."""
     judged_documents = {document_of(name) for grades in dataset.qrels.values() for name in grades}
     missing = sorted(judged_documents - {d.name for d in store.documents()})
@@ -270,10 +270,10 @@ def require(dataset: Dataset, store: Store) -> None:
 
 def as_run(pages: Sequence[Page], unit: Literal["page", "document"] = "page") -> Run:
     """Return scores that fall with the rank, so that only the order is judged and there are no ties."""
-    return falling([page.name if unit == "page" else page.document for page in pages])
+    return falling_scores([page.name if unit == "page" else page.document for page in pages])
 
 
-def falling(names: Sequence[str]) -> Run:
+def falling_scores(names: Sequence[str]) -> Run:
     """Return falling scores for names, which are given best first. A name that occurs twice has its better place."""
     return {name: float(len(names) - at) for at, name in reversed(list(enumerate(names)))}
 

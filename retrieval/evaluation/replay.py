@@ -77,7 +77,7 @@ class ReplayResult:
     read: NDArray[np.int64]  # pages that the reranker read
 
 
-def observe(
+def judge_candidates(
     dataset: Dataset,
     searcher: Searcher,
     *,

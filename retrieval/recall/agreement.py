@@ -38,7 +38,7 @@ def sample_queries(store: Store, encoder: Encoder, count: int) -> list[QueryEmbe
     rng = random.Random(0)
     pages = [Page(d.doc_id, number, d.name) for d in documents for number in range(1, d.pages + 1)]
     texts = []
-    for content in store.present(rng.sample(pages, min(2 * count, len(pages)))).values():
+    for content in store.present_contents(rng.sample(pages, min(2 * count, len(pages)))).values():
         words = content.text.split()
         if len(words) >= SPAN[0]:
             length = min(rng.randint(*SPAN), len(words))
@@ -59,7 +59,7 @@ def measure_agreement(
     documents = {d.doc_id: d for d in store.documents()}
     best: list[dict[str, float]] = [{} for _ in questions]
     done, total = 0, sum(d.pages for d in documents.values())
-    for batch in store.pages(list(documents), COLUMNS):
+    for batch in store.stream_pages(list(documents), COLUMNS):
         part = MemoryPart.read(batch)
         keep = part.pages.of(documents)
         for at, query in enumerate(questions):

@@ -50,7 +50,7 @@ class PageVectorCache:
     def fill(self, documents: Iterable[Document]) -> None:
         """Load pages of these documents until the limit is reached."""
         revisions = {document.doc_id: revision(document) for document in documents}
-        for batch in self._store.pages(list(revisions), ["page_id", "doc_id", "vectors"]):
+        for batch in self._store.stream_pages(list(revisions), ["page_id", "doc_id", "vectors"]):
             stored, offsets = ragged_stored(pa.Table.from_batches([batch])["vectors"])
             for key, low, high in zip(
                 batch.select(["page_id", "doc_id"]).to_pylist(), offsets, offsets[1:], strict=False
@@ -80,7 +80,7 @@ class PageVectorCache:
 
 def maxsim_stored(query: QueryEmbedding, pages: Sequence[Stored]) -> Vectors:
     """Returns `maxsim` of each page (n_i, d) as it is stored, in the order given, as (pages,) float32."""
-    from retrieval.recall.ivf.kernels import NOWHERE, best_of, best_of_bytes
+    from retrieval.recall.ivf.kernels import NOWHERE, best_of, best_of_int8
 
     vectors = weighted(query)
     count, dim = vectors.shape
@@ -91,7 +91,7 @@ def maxsim_stored(query: QueryEmbedding, pages: Sequence[Stored]) -> Vectors:
         if len(page):
             best = np.full(len(queries), NOWHERE, np.float32)
             if page.dtype == np.int8:
-                best_of_bytes(np.ascontiguousarray(page), queries, best)
+                best_of_int8(np.ascontiguousarray(page), queries, best)
             else:
                 best_of(np.ascontiguousarray(page).view(np.uint16), queries, best)
             scores[at] = best[:count].sum()

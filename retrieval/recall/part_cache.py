@@ -125,5 +125,5 @@ class PartCache:
         fresh = sorted(revisions.keys() - kept.keys())
         if fresh:
             room = self._limit - sum(part.bytes for part in parts)
-            parts += self._gather(self._store.pages(fresh, COLUMNS), room)
+            parts += self._gather(self._store.stream_pages(fresh, COLUMNS), room)
         return (parts[0].join(parts[1:]),) if len(parts) > self._max_parts else tuple(parts)

@@ -155,7 +155,7 @@ class Planner:
             self._forget()
 
     def _state(self) -> tuple[object, ...]:
-        return self._store.version(), upkeep.state(self._store)
+        return self._store.version(), upkeep.manifest_state(self._store)
 
     def _begin(self, state: tuple[object, ...]) -> _Build:
         build = _Build(state, Future())

@@ -199,7 +199,7 @@ class Recall:
         if clauses and not self._store.has_positions():
             clauses = ["no phrases, for which 'folioscope index optimize' makes a text index"]
         clauses += [
-            f"{prefix}* as {', '.join(self._store.beginning(prefix)) or 'nothing'}"
+            f"{prefix}* as {', '.join(self._store.expand_prefix(prefix)) or 'nothing'}"
             for prefix in parsed.prefixes
         ]
         return f" ({'; '.join(clauses)})" if clauses else ""
@@ -213,7 +213,7 @@ class Recall:
         """Returns the bonus, by page_id, of each page that is at a place which the query names."""
         if not places:
             return {}
-        contents = list(self._store.present([page for page, _ in scored.values()]).values())
+        contents = list(self._store.present_contents([page for page, _ in scored.values()]).values())
         counts = [documents[content.page.doc_id].pages for content in contents]
         matches = zip(contents, locators.match_locators(places, contents, counts), strict=True)
         return {c.page.page_id: self._settings.reference_weight * m for c, m in matches if m}
@@ -223,7 +223,7 @@ class Recall:
             yield plan.inverted
         yield from plan.resident
         doc_ids = [doc_id for doc_id in plan.streamed if doc_id in documents]
-        yield from map(MemoryPart.read, self._store.pages(doc_ids, COLUMNS))
+        yield from map(MemoryPart.read, self._store.stream_pages(doc_ids, COLUMNS))
 
 
 def _best(scores: Mapping[str, float], count: int) -> dict[str, float]:

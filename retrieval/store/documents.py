@@ -79,7 +79,7 @@ class DocumentList:
         Whatever was computed from their pages before is then invalid, even if the writer never commits. The mark is
         removed when the document's file is read completely the next time.
         """
-        mark = {schema.READ_AGAIN: f"unfinished {schema.now().isoformat()}"}
+        mark = {schema.REVISION_KEY: f"unfinished {schema.now().isoformat()}"}
         marked = [replace(document, meta=dict(document.meta) | mark) for document in map(self.find, doc_ids)]
         upsert(self._tables.documents, schema.document_rows(marked), "doc_id")
 

@@ -33,7 +33,7 @@ from retrieval.types import (
 
 SCHEMA_VERSION = 1
 METADATA = b"folioscope"
-READ_AGAIN = "read again"
+REVISION_KEY = "read again"
 """Key in a document's `meta`: the time at which its pages were last overwritten. Missing if they never were."""
 
 Outcome = Literal["done", "skipped", "failed", "removed"]
@@ -303,7 +303,7 @@ def _split(column: pa.ChunkedArray, kind: pa.DataType) -> list[NDArray[Any]]:
 
 def revision(document: Document) -> str:
     """Return the document's revision, which changes whenever its pages are written, and at no other time."""
-    return document.meta.get(READ_AGAIN, document.added_at.isoformat())
+    return document.meta.get(REVISION_KEY, document.added_at.isoformat())
 
 
 def now() -> datetime:

@@ -104,15 +104,15 @@ class Store:
 
     # Pages
 
-    def pages(self, doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def stream_pages(self, doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Stream these columns of the documents' pages, in any order; documents that are not listed are left out."""
         return self._reader.stream(doc_ids, columns)
 
     def contents(self, pages: Sequence[Page]) -> list[PageContent]:
         """Return contents in the order given. Raises NotFound for a page that is no longer in the index."""
-        return in_order(pages, self.present(pages))
+        return in_order(pages, self.present_contents(pages))
 
-    def present(self, pages: Sequence[Page]) -> dict[str, PageContent]:
+    def present_contents(self, pages: Sequence[Page]) -> dict[str, PageContent]:
         """Return the contents of those of `pages` that are still in the index, by page_id."""
         return self._reader.contents(pages)
 
@@ -165,7 +165,7 @@ class Store:
         """
         return self._text.search(query, depth, doc_ids, scanned)
 
-    def beginning(self, prefix: str) -> tuple[str, ...]:
+    def expand_prefix(self, prefix: str) -> tuple[str, ...]:
         """Return the most frequent words of the pages' folded text that begin with `prefix`, itself folded.
 
         Scans text until it has enough pages with the prefix: all text, for a prefix that few pages have.
@@ -186,13 +186,13 @@ class Store:
                 upkeep.sweep(self.tables, self._documents.by_id())
             yield
 
-    def write(self) -> WriteBatch:
+    def begin_batch(self) -> WriteBatch:
         """Begin documents that are written together: readers see none of them before the batch is committed."""
         return WriteBatch(self._documents, self.tables, is_remote(self.uri))
 
-    def begin(self, doc_id: str) -> PendingDocument:
+    def begin_document(self, doc_id: str) -> PendingDocument:
         """Begin a document that is written by itself."""
-        return PendingDocument(self.write(), doc_id)
+        return PendingDocument(self.begin_batch(), doc_id)
 
     def update(self, document: Document) -> None:
         """Change a document's name, uri, title, collection, tags, date or meta, atomically. Raises NotFound.
@@ -209,7 +209,7 @@ class Store:
         """Return the status of every file that was ever ingested."""
         return schema.read_ledger(self.tables.ledger.to_arrow())
 
-    def forget(self, uris: Iterable[str]) -> None:
+    def delete_from_ledger(self, uris: Iterable[str]) -> None:
         """Delete these files from the ledger."""
         self.tables.ledger.delete(tables.in_list("uri", list(uris)))
 

@@ -82,16 +82,16 @@ def verify(store: Store, on_progress: Callable[[int, int], None] = lambda done, 
     )
 
 
-def disk(uri: str) -> dict[str, int]:
+def bytes_on_disk(uri: str) -> dict[str, int]:
     """Return the bytes on disk of each table of a local index; 0 for each table of a remote one."""
     return {name: sum(map(_size, (Path(uri) / f"{name}.lance").rglob("*"))) for name in NAMES}
 
 
-def state(store: Store) -> list[tuple[str, dict[str, int]]]:
+def table_facts(store: Store) -> list[tuple[str, dict[str, int]]]:
     """Return facts about each table by name: rows, fragments, versions, bytes on disk, and for `pages` the number of
     rows that are not in the text index yet.
     """
-    sizes = disk(store.uri)
+    sizes = bytes_on_disk(store.uri)
     facts = []
     for name, table in store.tables.by_name().items():
         fragments = table.stats()["fragment_stats"]["num_fragments"]

@@ -28,7 +28,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class MiningQuestion:
     """A question and all pages that are known to answer it; the first of them becomes the group's positive."""
 
     source: str
@@ -65,7 +65,7 @@ class Mined:
     """Questions that have no negative left."""
 
 
-def of_dataset(dataset: Dataset, store: Store, within: bool) -> list[Asked]:
+def of_dataset(dataset: Dataset, store: Store, within: bool) -> list[MiningQuestion]:
     """Returns the judged questions of a data set whose documents are in the index.
 
     within: whether a question that names a document is searched in that document only.
@@ -79,11 +79,11 @@ def of_dataset(dataset: Dataset, store: Store, within: bool) -> list[Asked]:
         pages = [Page(documents[file].doc_id, number, file) for file, number in places if number]
         where = Filter(documents=(question.document,)) if within and question.document else Filter()
         if pages:
-            questions.append(Asked(dataset.name, question.text, tuple(pages), where))
+            questions.append(MiningQuestion(dataset.name, question.text, tuple(pages), where))
     return questions
 
 
-def of_groups(groups: Sequence[Group], pages: Mapping[str, Page]) -> list[Asked]:
+def of_groups(groups: Sequence[Group], pages: Mapping[str, Page]) -> list[MiningQuestion]:
     """Returns the questions of passage groups, each to be searched among the passages of its own source.
 
     pages: the page of each passage, as `add_passages` returns them.
@@ -92,7 +92,9 @@ def of_groups(groups: Sequence[Group], pages: Mapping[str, Page]) -> list[Asked]
     for group in groups:
         answers.setdefault((group.source, group.question), []).append(pages[group.positive])
     return [
-        Asked(source, question, tuple(dict.fromkeys(positives)), Filter(documents=(positives[0].document,)))
+        MiningQuestion(
+            source, question, tuple(dict.fromkeys(positives)), Filter(documents=(positives[0].document,))
+        )
         for (source, question), positives in answers.items()
     ]
 
@@ -107,7 +109,7 @@ class Miner:
     options: Mining = field(default_factory=Mining)
     counts: Mined = field(default_factory=Mined)
 
-    def mine(self, questions: Sequence[Asked]) -> Iterator[Group]:
+    def mine(self, questions: Sequence[MiningQuestion]) -> Iterator[Group]:
         """Yields a group for each question that has a negative left, and updates `counts`."""
         chosen, most = list(questions), self.options.most
         if 0 < most < len(chosen):
@@ -122,7 +124,7 @@ class Miner:
                 self.counts.negatives += len(group.negatives)
                 yield group
 
-    def _group(self, judged: Asked) -> Group | None:
+    def _group(self, judged: MiningQuestion) -> Group | None:
         known = {page.page_id for page in judged.answers}
         top = self.options.read + len(known)
         hits = self.searcher.search(judged.question, top=top, where=judged.where, rerank=False).hits

@@ -58,7 +58,7 @@ def _written(
     blank = BytesIO()
     Image.new("RGB", (2, 2), "white").save(blank, "WEBP")
     image = blank.getvalue()
-    pending = store.begin(pages[0].doc_id)
+    pending = store.begin_document(pages[0].doc_id)
     for start in range(0, len(pages), AT_ONCE):
         contents = [
             PageContent(page, lines(text), "text layer", lambda: image)

@@ -8,7 +8,7 @@ import pytest
 
 from ingest.embed import Embedded, Event, embed
 from ingest.sources import Source
-from ingest.workers.messages import Failed, FailedPage, Finished, Idle, Opened, Prepared, PreparedPage
+from ingest.workers.messages import Failed, FailedPage, Finished, Idle, Opened, PreparedPage, WorkerEvent
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import IndexBusy, UnreadableDocument
 from retrieval.store.schema import now
@@ -49,7 +49,7 @@ def content_of(prepared: PreparedPage) -> PageContent:
     return PageContent(page=page, words=(), source="none", read_image=bytes)
 
 
-def document(name: str, pages: int) -> Iterator[Prepared]:
+def document(name: str, pages: int) -> Iterator[WorkerEvent]:
     for number in range(1, pages + 1):
         yield page(name, number)
     yield Finished(source(name))
@@ -87,7 +87,7 @@ def test_pages_of_any_document_that_arrive_during_a_batch_make_the_next_batch() 
     encoder = Recording()
     encoder.gate.clear()
 
-    def stream() -> Iterator[Prepared]:
+    def stream() -> Iterator[WorkerEvent]:
         for name in "abcde":  # while the first page is embedded, four documents of one page arrive
             yield from document(name, 1)
         encoder.gate.set()
@@ -109,7 +109,7 @@ def test_a_document_that_cannot_be_embedded_fails_alone() -> None:
     encoder.rejected = "b"
     encoder.gate.clear()
 
-    def stream() -> Iterator[Prepared]:
+    def stream() -> Iterator[WorkerEvent]:
         yield from document("x", 1)
         yield page("a", 1)
         yield page("b", 1)
@@ -129,7 +129,7 @@ def test_a_document_that_cannot_be_embedded_fails_alone() -> None:
 def test_other_events_pass_through_and_pages_of_failed_documents_are_left_out() -> None:
     encoder = Recording()
     lost = Failed(source("b"), UnreadableDocument("damaged", "cut"))
-    stream: list[Prepared] = [
+    stream: list[WorkerEvent] = [
         Opened(source("a"), 2, "", "", "pymupdf"),
         FailedPage(source("a"), 1, "cut"),
         page("a", 2),

@@ -26,10 +26,10 @@ from ingest.pipeline import ingest
 from ingest.progress import Progress
 from ingest.sources import path_of
 from ingest.workers.dispatch import prepare
-from ingest.workers.messages import FailedPage, Prepared, PreparedPage, Task
+from ingest.workers.messages import FailedPage, PreparedPage, Task, WorkerEvent
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadSource, IndexBusy
-from retrieval.labels import BadChange
+from retrieval.labels import BadLabel
 from retrieval.store.store import Store
 from retrieval.types import PageContent, PageEmbedding
 from tests.pdfs import filler, make_pdf
@@ -55,7 +55,7 @@ def snapshot(store: Store) -> dict[str, Any]:
     for document in store.documents():
         rows = [
             row
-            for batch in store.pages(
+            for batch in store.stream_pages(
                 [document.doc_id], ["page_id", "search_text", "vectors", "boxes", "regions"]
             )
             for row in batch.to_pylist()
@@ -363,7 +363,7 @@ def test_a_page_that_can_no_longer_be_rendered_leaves_the_document_as_it_was(
     path = folder / "a.pdf"
     run(store, encoder, path)
 
-    def loses_a_page(tasks: Iterable[Task], settings: configs.Ingest) -> Iterator[Prepared]:
+    def loses_a_page(tasks: Iterable[Task], settings: configs.Ingest) -> Iterator[WorkerEvent]:
         for event in prepare(tasks, settings):
             if isinstance(event, PreparedPage) and event.number == 2:
                 yield FailedPage(source=event.source, number=2, message="torn")
@@ -531,7 +531,7 @@ def test_an_ingest_killed_at_any_moment_and_started_again_ends_as_if_undisturbed
     killed = Store.open(str(tmp_path / "killed.lance"))
     assert len(killed.documents()) < 6
     for document in killed.documents():
-        assert sum(b.num_rows for b in killed.pages([document.doc_id], ["number"])) == document.pages
+        assert sum(b.num_rows for b in killed.stream_pages([document.doc_id], ["number"])) == document.pages
     for index in ("killed.lance", "undisturbed.lance"):
         again = start(tmp_path / index, folder)
         again.communicate(timeout=120)
@@ -562,9 +562,9 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 def test_an_invalid_label_ends_the_ingest_before_a_file_is_read(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:
-    with pytest.raises(BadChange, match="the tag 'sea,north' has a comma"):
+    with pytest.raises(BadLabel, match="the tag 'sea,north' has a comma"):
         run(store, encoder, folder, tags=["sea,north"])
-    with pytest.raises(BadChange, match="a collection cannot be empty"):
+    with pytest.raises(BadLabel, match="a collection cannot be empty"):
         run(store, encoder, folder, collection=" ")
     assert (store.documents(), store.ledger()) == ([], [])
     run(store, encoder, folder, tags=[" sea ", "sea", ""], collection=" ports ")

@@ -9,7 +9,7 @@ import pymupdf
 import pytest
 from PIL import Image
 
-from ingest.rasterize.document import open_document, open_other
+from ingest.rasterize.document import open_document, open_with_other_renderer
 from retrieval.errors import MissingExtra, UnreadableDocument
 from tests.ingest.conftest import raw_pdf
 
@@ -93,7 +93,7 @@ def test_a_truncated_pdf_is_repaired(make_pdf: Make) -> None:
 
 def test_the_other_renderer_finds_the_same_pages(make_pdf: Make) -> None:
     path = make_pdf(pages=2)
-    other = open_other(open_document(path), path)
+    other = open_with_other_renderer(open_document(path), path)
     assert other is not None
     assert (other.renderer, other.pages) == ("poppler", 2)
 

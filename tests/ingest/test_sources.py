@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.read.titles import clean, title_of
+from ingest.read.titles import printable, title_of
 from ingest.sources import content_id, discover, path_of, state_of
 from retrieval.errors import BadSource
 from tests.permissions import shut
@@ -148,7 +148,7 @@ def test_the_content_id_is_the_beginning_of_the_sha256(tmp_path: Path) -> None:
     ],
 )
 def test_cleaned_text_has_no_lone_surrogates_and_no_null_characters(text: str, cleaned: str) -> None:
-    assert clean(text) == cleaned
+    assert printable(text) == cleaned
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_pages_that_float16_cannot_tell_apart_come_in_their_true_order(tmp_path:
     with store.writing():
         put(store, "near", [as_near() for _ in range(300)])
         put(store, "other", made(100))
-    (part,) = GpuPart.gathered(store.pages(["near", "other"], COLUMNS), 2**30, CPU)
+    (part,) = GpuPart.gathered(store.stream_pages(["near", "other"], COLUMNS), 2**30, CPU)
     everything = np.ones(400, np.bool_)
     scores = part.scores(query, everything).astype(np.float64)
     depth, true = 10, part.maxsim(query, np.arange(400), scores, {})
@@ -157,13 +157,13 @@ def test_changes_are_seen_and_only_new_documents_are_read(
     searching = recall_on_gpu(large)
     ask(searching, question(0))
     read: list[str] = []
-    pages = large.pages
+    pages = large.stream_pages
 
     def watched(doc_ids: list[str], columns: list[str]) -> object:
         read.extend(doc_ids)
         return pages(doc_ids, columns)
 
-    monkeypatch.setattr(large, "pages", watched)
+    monkeypatch.setattr(large, "stream_pages", watched)
     with large.writing():
         put(large, "new", made(40, seed=8))
         large.remove(["d04", "d05", "long"])
@@ -276,7 +276,7 @@ def test_an_index_that_fits_only_without_its_earlier_parts_is_read_anew(
 
 
 def test_vectors_over_the_limit_are_refused_before_all_are_read(large: Store) -> None:
-    batches = large.pages([d.doc_id for d in large.documents()], COLUMNS)
+    batches = large.stream_pages([d.doc_id for d in large.documents()], COLUMNS)
     with pytest.raises(NoRoom):
         GpuPart.gathered(batches, 1_000, CPU)
 

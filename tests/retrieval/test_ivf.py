@@ -23,7 +23,7 @@ from retrieval.recall.ivf.lists import InvertedIndex
 from retrieval.recall.maxsim import maxsim
 from retrieval.recall.page_cache import PageVectorCache, maxsim_stored
 from retrieval.recall.planner import Recall, RecallResult
-from retrieval.store.schema import READ_AGAIN, PageRecord
+from retrieval.store.schema import REVISION_KEY, PageRecord
 from retrieval.store.store import Store
 from retrieval.store.verify import verify
 from retrieval.types import Document, Filter, PageEmbedding, QueryEmbedding, Vectors
@@ -63,7 +63,7 @@ def question(seed: int) -> QueryEmbedding:
 
 
 def put(store: Store, doc_id: str, pages: Sequence[Vectors], **facts: object) -> None:
-    pending = store.begin(doc_id)
+    pending = store.begin_document(doc_id)
     contents = [content("words", f"{doc_id}.pdf", number) for number in range(1, len(pages) + 1)]
     pending.add(
         [
@@ -310,7 +310,7 @@ def test_a_document_that_is_read_again_is_found_by_its_new_pages(large: Store) -
     assert "d03.pdf#page=1" not in names(recall.candidates("", question(6), 5, Filter()))[:1]
     pages = [question(6).vectors, *made(29, seed=5)]
     with large.writing():
-        put(large, "d03", pages, meta={READ_AGAIN: "2026-05-05"})
+        put(large, "d03", pages, meta={REVISION_KEY: "2026-05-05"})
     assert names(recall.candidates("", question(6), 5, Filter()))[0] == "d03.pdf#page=1"
     assert upkeep.refresh(large)
     found = recall.candidates("", question(6), 5, Filter())
@@ -461,7 +461,7 @@ def test_an_index_that_was_emptied_gets_an_inverted_index_again(large: Store) ->
     assert ask(large, question(0)).hits == []
     with large.writing():
         put(large, "new", made(40))
-    assert upkeep.due(large, 10)
+    assert upkeep.is_refresh_due(large, 10)
     assert upkeep.refresh(large)
     assert names(ask(large, question(0))) == exactly(large, question(0))
 
@@ -471,7 +471,7 @@ def test_a_document_whose_new_reading_was_interrupted_is_not_found_by_its_old_pa
     recall = Recall(large, ALWAYS)
     assert names(recall.candidates("", question(6), 5, Filter()))[0] != "d03.pdf#page=1"
     with large.writing():
-        pending = large.begin("d03")
+        pending = large.begin_document("d03")
         page = content("words", "d03.pdf", 1)
         vectors = PageEmbedding(question(6).vectors, np.zeros((7, 4), np.float32))
         pending.add([PageRecord(page.page, page.words, "text layer", "", vectors, b"", b"")])
@@ -499,14 +499,14 @@ def test_a_query_with_values_that_are_not_finite_is_refused(large: Store) -> Non
 
 def test_the_page_cache_is_filled_to_its_limit_and_no_more_is_read(large: Store) -> None:
     read: list[int] = []
-    pages = large.pages
+    pages = large.stream_pages
 
     def counted(doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[Any]:
         for batch in pages(doc_ids, columns):
             read.append(batch.num_rows)
             yield batch
 
-    large.pages = counted  # type: ignore[method-assign]
+    large.stream_pages = counted  # type: ignore[method-assign]
     limit = 200 * 16 * DIM * 2
     kept = PageVectorCache(large, limit)
     kept.fill(large.documents())
@@ -527,22 +527,22 @@ def test_an_empty_index_gets_no_inverted_index(tmp_path: Path) -> None:
     store = Store.create(str(tmp_path / "index.lance"), HashingEncoder(dim=DIM).fingerprint)
     upkeep.build(store)
     assert upkeep.stats(store) == upkeep.Stats()
-    assert not upkeep.due(store, 0)
+    assert not upkeep.is_refresh_due(store, 0)
 
 
 def test_a_refresh_is_due_if_a_scan_takes_too_long(large: Store) -> None:
     vectors = sum(map(len, made(600)))
-    assert not upkeep.due(large, 2 * vectors)
-    assert upkeep.due(large, vectors / 2)
+    assert not upkeep.is_refresh_due(large, 2 * vectors)
+    assert upkeep.is_refresh_due(large, vectors / 2)
     upkeep.build(large)
-    assert not upkeep.due(large, vectors / 2)
+    assert not upkeep.is_refresh_due(large, vectors / 2)
     with large.writing():
         put(large, "new", made(150, seed=1))
-    assert upkeep.due(large, vectors / 2)
+    assert upkeep.is_refresh_due(large, vectors / 2)
     upkeep.refresh(large)
     with large.writing():
         large.remove([f"d{number:02}" for number in range(8)])
-    assert upkeep.due(large, vectors / 2)
+    assert upkeep.is_refresh_due(large, vectors / 2)
 
 
 def test_the_inverted_index_is_compared_with_exact_search(store: Store, encoder: HashingEncoder) -> None:

@@ -35,9 +35,9 @@ class CountingStore(Store):
         self._count(pages)
         return super().read(pages)
 
-    def present(self, pages: Sequence[Page]) -> dict[str, PageContent]:
+    def present_contents(self, pages: Sequence[Page]) -> dict[str, PageContent]:
         self._count(pages)
-        return super().present(pages)
+        return super().present_contents(pages)
 
     def present_embeddings(self, pages: Sequence[Page]) -> dict[str, PageEmbedding]:
         self._count(pages)
@@ -63,7 +63,7 @@ def test_the_pages_of_an_answer_are_read_once(counting: CountingStore, encoder: 
     assert [stage.name for stage in result.stages] == ["encode query", "recall", "rerank", "rules"]
     pages = [hit.page for hit in result.hits]
     highlights = searching.highlight("pump test", pages)
-    searching.look("pump test", pages[0])
+    searching.inspect_page("pump test", pages[0])
     assert searching.highlight("pump test", pages) == highlights
     assert counting.reads == {f"a.pdf#page={number}": 1 for number in (1, 2, 3)}
     assert counting.queries == 1

@@ -143,8 +143,8 @@ class SlowReading:
 
     def __init__(self, store: Store) -> None:
         self.go_on = threading.Event()
-        self._pages = store.pages
-        store.pages = self._slow  # type: ignore[method-assign]
+        self._pages = store.stream_pages
+        store.stream_pages = self._slow  # type: ignore[method-assign]
 
     def _slow(self, doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         if doc_ids:
@@ -231,15 +231,15 @@ def test_the_first_search_waits_for_the_vectors_however_long_they_take(
 def test_an_error_while_vectors_are_read_reaches_the_search_and_the_next_one_tries_again(
     filled: Store, encoder: HashingEncoder
 ) -> None:
-    recall, pages = Recall(filled, configs.Search()), filled.pages
+    recall, pages = Recall(filled, configs.Search()), filled.stream_pages
 
     def failing(doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         raise OSError("the disk is gone")
 
-    filled.pages = failing  # type: ignore[method-assign]
+    filled.stream_pages = failing  # type: ignore[method-assign]
     with pytest.raises(OSError, match="the disk is gone"):
         candidates(recall, encoder, "pump")
-    filled.pages = pages  # type: ignore[method-assign]
+    filled.stream_pages = pages  # type: ignore[method-assign]
     assert len(candidates(recall, encoder, "pump").hits) == 6
 
 
@@ -263,7 +263,7 @@ def test_reading_vectors_into_memory_takes_little_more_memory_than_they_do(
     with store.writing():
         for i in range(20):
             add_document(store, encoder, f"d{i}.pdf", [words] * 64)
-    batches = list(store.pages([d.doc_id for d in store.documents()], COLUMNS))
+    batches = list(store.stream_pages([d.doc_id for d in store.documents()], COLUMNS))
     tracemalloc.start()
     (part,) = MemoryPart.gathered(iter(batches), 2**30)
     _, peak = tracemalloc.get_traced_memory()
@@ -368,13 +368,13 @@ def test_streaming_looks_for_named_places_on_no_more_pages_than_memory_does(
             for part in range(9):
                 add_document(store, encoder, f"{name}{part}.pdf", texts)
     read: list[int] = []
-    present = store.present
+    present = store.present_contents
 
     def counted(pages: Sequence[Page]) -> dict[str, PageContent]:
         read.append(len(pages))
         return present(pages)
 
-    store.present = counted  # type: ignore[method-assign]
+    store.present_contents = counted  # type: ignore[method-assign]
     settings = configs.Search(depth=10)
     in_memory = Searcher(store, encoder, None, settings).search(question)
     disk = settings.model_copy(update={"exact_mb": 0})

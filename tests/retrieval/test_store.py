@@ -171,7 +171,7 @@ def test_an_unfinished_document_is_invisible_however_many_pages_it_has(
 ) -> None:
     with store.writing():
         add_document(store, encoder, "a.pdf", ["alpha and other words"])
-        pending = store.begin("b")
+        pending = store.begin_document("b")
         pending.add(records(encoder, "b", ["alpha"] * 300))
         add_document(store, encoder, "c.pdf", ["alpha and more words"])
         assert names(store) == ["a.pdf", "c.pdf"]
@@ -182,7 +182,7 @@ def test_an_unfinished_document_is_invisible_however_many_pages_it_has(
 
 def test_a_document_without_all_its_pages_is_not_listed(store: Store, encoder: HashingEncoder) -> None:
     with store.writing():
-        pending = store.begin("b")
+        pending = store.begin_document("b")
         pending.add(records(encoder, "b", ["alpha", "beta"]))
         store.tables.pages.delete("page_id = 'b#2'")
         with pytest.raises(IndexDamaged, match="2 pages were written, but 1 are in"):
@@ -244,7 +244,7 @@ def test_the_same_page_added_twice_is_rejected(store: Store, encoder: HashingEnc
     one = content("alpha")
     twice = [record(one, encoder.encode_pages([one])[0])] * 2
     with pytest.raises(ValueError, match="was added twice"):
-        store.begin("a").add(twice)
+        store.begin_document("a").add(twice)
 
 
 def test_a_removed_document_leaves_no_rows(store: Store, encoder: HashingEncoder) -> None:
@@ -314,7 +314,7 @@ def test_a_filter_gives_the_same_pages_by_condition_and_after_the_search(
         replace(content("alpha " + "other " * number), page=page(doc_id, 1))
         for number, doc_id in enumerate(doc_ids)
     ]
-    with store.writing(), store.write() as batch:
+    with store.writing(), store.begin_batch() as batch:
         for each, embedding in zip(contents, encoder.encode_pages(contents), strict=True):
             batch.add(each.page.doc_id, [record(each, embedding)])
         batch.commit([document(doc_id, 1) for doc_id in doc_ids])
@@ -407,7 +407,9 @@ def _read_until(uri: str, count: int, broken: "multiprocessing.Queue[str]") -> N
     while len(store.documents()) < count and time.monotonic() < deadline:
         for document in store.documents():
             numbers = [
-                row["number"] for b in store.pages([document.doc_id], ["number"]) for row in b.to_pylist()
+                row["number"]
+                for b in store.stream_pages([document.doc_id], ["number"])
+                for row in b.to_pylist()
             ]
             if sorted(numbers) != [1, 2, 3]:
                 broken.put(f"{document.name}: {numbers}")
@@ -449,7 +451,7 @@ def test_after_a_kill_the_index_opens_and_every_listed_document_is_complete(tmp_
     listed = store.documents()
     assert 5 <= len(listed) < 500
     for document in listed:
-        assert sum(batch.num_rows for batch in store.pages([document.doc_id], ["number"])) == 3
+        assert sum(batch.num_rows for batch in store.stream_pages([document.doc_id], ["number"])) == 3
     with store.writing():  # the lock died with its process
         assert store.tables.pages.count_rows() == 3 * len(listed)
 
@@ -503,7 +505,7 @@ def test_an_index_of_page_ids_does_not_change_what_is_read(
         store.remove(["b"])
     as_written({"a": ["omega", "psi"], "c": ["delta", "epsilon"], "d": ["zeta"]})
     with store.writing():
-        pending = store.begin("e")
+        pending = store.begin_document("e")
         words = content("half", "e.pdf", 1)
         pending.add([record(words, encoder.encode_pages([words])[0])])
     as_written({"a": ["omega", "psi"], "c": ["delta", "epsilon"], "d": ["zeta"]})

@@ -79,9 +79,9 @@ def test_a_page_with_the_phrase_comes_first(filled: Store, query: str, page: int
 
 def test_a_word_is_found_by_its_prefix(filled: Store) -> None:
     assert {page_id for page_id, _ in filled.search_text("amorti*", 5)} == {"a#9", "a#10"}
-    assert set(filled.beginning("amorti")) == {"amortization", "amortised"}
+    assert set(filled.expand_prefix("amorti")) == {"amortization", "amortised"}
     assert filled.search_text("zzz*", 5) == []
-    assert filled.beginning("%%%") == ()
+    assert filled.expand_prefix("%%%") == ()
 
 
 def test_a_prefix_does_not_match_inside_words(
@@ -90,7 +90,7 @@ def test_a_prefix_does_not_match_inside_words(
     monkeypatch.setattr("retrieval.store.text_search.PREFIX_PAGES", 3)
     with store.writing():
         add_document(store, encoder, "a.pdf", ["report"] * 8 + ["the portfolio"])
-    assert store.beginning("port") == ("portfolio",)
+    assert store.expand_prefix("port") == ("portfolio",)
 
 
 def test_a_question_has_at_most_two_prefixes(filled: Store) -> None:
@@ -98,10 +98,10 @@ def test_a_question_has_at_most_two_prefixes(filled: Store) -> None:
 
 
 def test_a_prefix_finds_the_words_of_a_new_document(filled: Store, encoder: HashingEncoder) -> None:
-    assert filled.beginning("zebra") == ()
+    assert filled.expand_prefix("zebra") == ()
     with filled.writing():
         add_document(filled, encoder, "b.pdf", ["zebras graze", "zebra's 50%_\\' zebrano"])
-    assert set(filled.beginning("zebra")) == {"zebras", "zebra", "zebrano"}
+    assert set(filled.expand_prefix("zebra")) == {"zebras", "zebra", "zebrano"}
 
 
 def test_the_stage_reports_phrases_and_prefixes(filled: Store) -> None:

@@ -133,7 +133,7 @@ def test_concurrent_reads_while_documents_change_return_whole_pages_or_none(
     def read(_: int) -> int:
         count = 0
         while not over.is_set():
-            contents, embeddings = store.present(wanted), store.present_embeddings(wanted)
+            contents, embeddings = store.present_contents(wanted), store.present_embeddings(wanted)
             for page in wanted[:3]:
                 assert contents[page.page_id].text == f"stays page {page.number}"
                 assert len(embeddings[page.page_id].vectors)

@@ -18,7 +18,7 @@ from retrieval.errors import BadQuery, FolioscopeError
 from retrieval.evaluation import calibrate, evaluate
 from retrieval.evaluation.calibrate import ece, fit_calibration, reliability
 from retrieval.evaluation.evaluate import Dataset, Question
-from retrieval.evaluation.replay import JudgedCandidates, RerankPolicy, observe, order, replay
+from retrieval.evaluation.replay import JudgedCandidates, RerankPolicy, judge_candidates, order, replay
 from retrieval.evaluation.tune import tune
 from retrieval.search import Searcher
 from retrieval.store.store import Store
@@ -67,7 +67,7 @@ def test_a_replay_ranks_pages_as_the_search_does(store: Store, encoder: HashingE
         add_document(store, encoder, "b.pdf", ["revenue pump", "nothing", "failed pump test"])
     dataset = Dataset(Path("x"), Path("x"), (Question("q", "pump failed"),), {"q": {"a.pdf#page=2": 1}})
     generous = Searcher(store, encoder, OverlapReranker(), configs.Search(depth=200, rerank=50))
-    (seen,) = observe(dataset, generous, within=False)
+    (seen,) = judge_candidates(dataset, generous, within=False)
     for depth in (1, 2, 3, 8):
         for weight in (0.0, 0.4, 1.0):
             settings = configs.Search(text_weight=weight, rerank_weight=2.0, rerank=depth)

@@ -10,7 +10,7 @@ import pytest
 
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.store.store import Store
-from retrieval.store.verify import AGAIN, Problem, disk, state, verify
+from retrieval.store.verify import AGAIN, Problem, bytes_on_disk, table_facts, verify
 from tests.build import add_document
 
 
@@ -250,7 +250,7 @@ def test_a_missing_text_index_is_a_problem(sound: Store) -> None:
     sound.tables.pages.drop_index("search_text_idx")
     ((_, _, message),) = problems(sound)
     assert message.startswith("the text index is missing")
-    assert dict(state(sound))["pages"]["unindexed rows"] == 5
+    assert dict(table_facts(sound))["pages"]["unindexed rows"] == 5
     sound.optimize()
     assert problems(sound) == []
     assert sound.has_positions()
@@ -275,11 +275,11 @@ def test_a_change_during_the_check_is_reported(sound: Store, encoder: HashingEnc
 
 
 def test_disk_and_state_describe_each_table(sound: Store, encoder: HashingEncoder) -> None:
-    sizes = disk(sound.uri)
+    sizes = bytes_on_disk(sound.uri)
     assert list(sizes) == ["documents", "pages", "images", "ledger"]
     folder = Path(sound.uri) / "pages.lance"
     assert sizes["pages"] == sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    facts = dict(state(sound))
+    facts = dict(table_facts(sound))
     assert {name: table["rows"] for name, table in facts.items()} == {
         "documents": 2,
         "pages": 5,
@@ -295,11 +295,11 @@ def test_disk_and_state_describe_each_table(sound: Store, encoder: HashingEncode
         "bytes": sizes["ledger"],
     }
     add_document(sound, encoder, "c.pdf", ["zeta", "eta"])
-    pages = dict(state(sound))["pages"]
+    pages = dict(table_facts(sound))["pages"]
     assert pages["fragments"] == facts["pages"]["fragments"] + 1
     assert pages["versions"] == facts["pages"]["versions"] + 1
     assert (pages["rows"], pages["unindexed rows"]) == (7, 2)
 
 
 def test_a_remote_index_has_no_bytes_on_this_disk() -> None:
-    assert disk("s3://bucket/index") == dict.fromkeys(["documents", "pages", "images", "ledger"], 0)
+    assert bytes_on_disk("s3://bucket/index") == dict.fromkeys(["documents", "pages", "images", "ledger"], 0)

@@ -73,7 +73,7 @@ def rows(store: Store) -> dict[str, int]:
 
 
 def test_a_commit_makes_one_version_of_each_table_however_many_documents_it_lists(store: Store) -> None:
-    with store.writing(), store.write() as batch:
+    with store.writing(), store.begin_batch() as batch:
         before = versions(store)
         for number in range(20):
             batch.add(f"d{number}", records(f"d{number}", ["alpha", "beta"]))
@@ -87,7 +87,7 @@ def test_a_commit_makes_one_version_of_each_table_however_many_documents_it_list
 
 def test_documents_that_are_not_committed_stay_open_or_are_dropped(store: Store) -> None:
     with store.writing():
-        with store.write() as batch:
+        with store.begin_batch() as batch:
             for doc_id in ("a", "b", "c"):
                 batch.add(doc_id, records(doc_id, ["alpha"]))
             batch.abandon(["b"])
@@ -108,7 +108,7 @@ def test_a_long_document_is_stored_in_pieces_and_is_never_in_memory_as_a_whole(
     piece = records("long", ["alpha"] * 10)
     size = sum(len(r.image) + len(r.thumbnail) + r.embedding.vectors.nbytes for r in piece)
     monkeypatch.setattr(write_batch, "BUFFERED", 3 * size)
-    with store.writing(), store.write() as batch:
+    with store.writing(), store.begin_batch() as batch:
         for number in range(20):
             batch.add("long", records("long", ["alpha"] * 10, first=1 + 10 * number))
             assert batch.size < 3 * size
@@ -119,7 +119,7 @@ def test_a_long_document_is_stored_in_pieces_and_is_never_in_memory_as_a_whole(
 
 
 def test_a_document_without_one_of_its_pages_is_named_and_none_of_its_group_is_listed(store: Store) -> None:
-    with store.writing(), store.write() as batch:
+    with store.writing(), store.begin_batch() as batch:
         batch.add("a", records("a", ["alpha", "beta"]))
         batch.add("b", records("b", ["gamma", "delta"]))
         batch.store_pages()
@@ -188,7 +188,7 @@ def test_every_listed_document_is_complete_before_whichever_write_the_writer_is_
             add_document(undisturbed, ENCODER, "old.pdf", ["old words", "more"], doc_id="old")
             add_document(undisturbed, ENCODER, "same.pdf", ["delta", "epsilon"], doc_id="same")
         try:
-            _write(Store(uri, CutConnection(uri, writes)).write())
+            _write(Store(uri, CutConnection(uri, writes)).begin_batch())
         except PowerCut:
             pass
         else:
@@ -197,7 +197,7 @@ def test_every_listed_document_is_complete_before_whichever_write_the_writer_is_
         listed = after.documents()
         for each in listed:
             numbers = Counter(
-                row["number"] for b in after.pages([each.doc_id], ["number"]) for row in b.to_pylist()
+                row["number"] for b in after.stream_pages([each.doc_id], ["number"]) for row in b.to_pylist()
             )
             assert numbers == Counter(range(1, each.pages + 1))
             assert all(after.image(f"{each.doc_id}#{number}") for number in numbers)
@@ -218,7 +218,7 @@ def test_pages_that_a_killed_writer_left_in_an_object_store_are_replaced(
 ) -> None:
     """No lock keeps other writers out of an object store, so nothing is swept when writing begins."""
     with store.writing():
-        killed = store.write()
+        killed = store.begin_batch()
         killed.add("a", records("a", ["alpha", "beta"]))
         killed.store_pages()
         with WriteBatch(DocumentList(store.tables, store.uri), store.tables, remote=True) as batch:

@@ -242,7 +242,7 @@ def test_measurements_with_infinite_values_are_strict_json(run: Run, dataset: Pa
         (["search", "x", "-p", "nonsense"], 2, "ProfileError", "choose one of cpu"),
         (["search"], 2, "WrongUse", "Missing argument 'query'."),
         (["search", "x", "--top", "many"], 2, "WrongUse", "--top"),
-        (["docs", "tag", "a.pdf", "a,b"], 2, "BadChange", "has a comma"),
+        (["docs", "tag", "a.pdf", "a,b"], 2, "BadLabel", "has a comma"),
         (["no-such-command"], 2, "WrongUse", "No such command"),
         (["ingest", "nowhere.pdf", "-p", "smoke"], 2, "BadSource", "no such file or folder"),
     ],

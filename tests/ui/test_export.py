@@ -79,7 +79,7 @@ def put(
         data = image if image is not None else file.getvalue()
         contents.append(PageContent(page, tuple(words), source, lambda data=data: data))  # type: ignore[misc]
     opened.close()
-    pending = store.begin(doc_id)
+    pending = store.begin_document(doc_id)
     pending.add(
         [
             PageRecord(c.page, c.words, c.source, "", e, c.read_image(), b"")

@@ -14,7 +14,7 @@ from retrieval.encoders.hashing import HashingEncoder
 from retrieval.recall.ivf import upkeep
 from retrieval.store.store import Store
 from tests.build import add_document
-from ui.service.index_upkeep import IndexUpkeep, in_words
+from ui.service.index_upkeep import IndexUpkeep, describe_stats
 
 PAGES = [f"alpha{number} beta gamma delta epsilon zeta{number % 7}" for number in range(40)]
 
@@ -71,7 +71,7 @@ def test_the_server_keeps_the_inverted_index_up_to_date(filled: Store, encoder: 
         lambda: pages_after.append(upkeep.stats(filled).pages),
         every_s=0.05,
     )
-    assert in_words(upkeep.stats(filled)) == "no inverted index: all pages are scanned"
+    assert describe_stats(upkeep.stats(filled)) == "no inverted index: all pages are scanned"
     index_upkeep.start()
     try:
         until(lambda: upkeep.stats(filled).pages == 200)
@@ -81,7 +81,7 @@ def test_the_server_keeps_the_inverted_index_up_to_date(filled: Store, encoder: 
         until(lambda: upkeep.stats(filled).pages == 121 and upkeep.stats(filled).removed == 0)
     finally:
         index_upkeep.close()
-    assert "121 pages in" in in_words(upkeep.stats(filled))
+    assert "121 pages in" in describe_stats(upkeep.stats(filled))
     assert pages_after[0] == 200
     assert pages_after[-1] == 121
 

@@ -16,7 +16,7 @@ import pytest
 from ingest.progress import Progress
 from retrieval.errors import IndexBusy
 from tests.pdfs import filler, make_pdf
-from ui.service.ingest_status import NAME, STOPPED, Run, current_status, record_status
+from ui.service.ingest_status import NAME, STOPPED, IngestStatus, current_status, record_status
 
 ROOT = Path(__file__).parents[2]
 
@@ -157,7 +157,7 @@ def test_an_ingest_on_another_machine_counts_as_running_while_it_sends_updates(t
         b'{"state": "exploded"}',
         b"9" * 200_000,
         b"[" * 50_000,
-        json.dumps(dict.fromkeys(Run.__slots__, "x")).encode(),
+        json.dumps(dict.fromkeys(IngestStatus.__slots__, "x")).encode(),
     ],
 )
 def test_an_invalid_status_file_is_ignored(tmp_path: Path, rubbish: bytes) -> None:

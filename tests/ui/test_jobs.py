@@ -21,7 +21,7 @@ from tests.pdfs import filler, make_pdf
 from tests.permissions import shut
 from ui.service.jobs import thread as job_thread
 from ui.service.jobs.eta import ThroughputEstimate
-from ui.service.jobs.queue import BadChange, Ingest, Job, Jobs
+from ui.service.jobs.queue import BadLabel, Ingest, Job, Jobs
 from ui.service.jobs.table import JobTable
 from ui.service.jobs.types import File
 
@@ -345,7 +345,7 @@ def test_files_of_different_collections_are_read_in_separate_runs(make: Make, fo
         (["a.pdf", "c.pdf"], False, "default", ()),
         (["b.pdf"], False, "books", ("old", "good")),
     ]
-    with pytest.raises(BadChange, match="comma"):
+    with pytest.raises(BadLabel, match="comma"):
         jobs.add([folder / "a.pdf"], tags=["a,b"])
 
 
@@ -422,7 +422,7 @@ def test_a_removal_that_fails_says_so_and_can_be_tried_again(
         True,
         True,
     )
-    assert jobs.leaving() == frozenset()
+    assert jobs.pending_removals() == frozenset()
     jobs.retry(failed.id)
     assert (settled(jobs), store.documents(), path.exists()) == ([], [], False)
 
@@ -479,13 +479,13 @@ def test_a_removal_can_be_undone_until_it_is_due(
         add_document(store, encoder, name, ["one"], uri=file(folder, name).as_uri())
     jobs.start()
     jobs.remove(["a", "b"], delay_s=10)
-    assert jobs.leaving() == {"a", "b"}
+    assert jobs.pending_removals() == {"a", "b"}
     assert {job.due for job in jobs.listed(9)} == {clock.now + 10}
     assert jobs.undo(["a", "nonsense"]) == 1
-    assert (jobs.leaving(), len(store.documents())) == (frozenset({"b"}), 2)
+    assert (jobs.pending_removals(), len(store.documents())) == (frozenset({"b"}), 2)
     clock.now += 10
     jobs.remove(["a"], delay_s=1000)  # wakes the thread, which then reads the clock
-    until(lambda: jobs.leaving() == {"a"})
+    until(lambda: jobs.pending_removals() == {"a"})
     assert [document.name for document in store.documents()] == ["a.pdf"]
     assert (jobs.undo(["b"]), jobs.undo(["a"]), jobs.is_busy()) == (0, 1, False)
     assert [path.name for path in sorted(folder.glob("*.pdf"))] == ["a.pdf"]
@@ -504,14 +504,14 @@ def test_a_restart_before_a_removal_is_due_neither_forgets_nor_hastens_it(
     second.start()
     second.add([file(folder, "a.pdf")])
     until(lambda: states(second)["a.pdf"] == "done")
-    assert (second.leaving(), len(store.documents())) == (frozenset({"mine"}), 1)
+    assert (second.pending_removals(), len(store.documents())) == (frozenset({"mine"}), 1)
     second.close()
     clock.now += 10
     third = make(never, clock=clock)
     third.start()
     assert states(third) in ({"a.pdf": "done"}, {"a.pdf": "done", "mine.pdf": "removing"})
     settled(third)
-    assert (third.leaving(), store.documents()) == (frozenset(), [])
+    assert (third.pending_removals(), store.documents()) == (frozenset(), [])
 
 
 def test_a_queued_file_is_not_read_after_its_document_was_removed_unless_it_is_added_again(
@@ -525,7 +525,7 @@ def test_a_queued_file_is_not_read_after_its_document_was_removed_unless_it_is_a
         jobs.add([path])
     jobs.remove(["a", "b"], delay_s=0)
     jobs.add([folder / "b.pdf"])
-    assert jobs.leaving() == {"a"}
+    assert jobs.pending_removals() == {"a"}
     jobs.start()
     assert [(job.name, job.state) for job in settled(jobs)] == [("b.pdf", "done")]
     assert [document.name for document in store.documents()] == ["b.pdf"]
@@ -538,7 +538,7 @@ def test_removing_an_unknown_document_fails_and_removes_no_other(
     add_document(store, encoder, "mine.pdf", ["one"])
     with pytest.raises(NotFound, match="'nonsense'"):
         jobs.remove(["mine", "nonsense"])
-    assert jobs.leaving() == frozenset()
+    assert jobs.pending_removals() == frozenset()
 
 
 def test_clearing_deletes_the_uploads_that_became_no_document(
@@ -681,7 +681,7 @@ def test_an_invalid_value_of_an_edit_is_rejected_with_a_message(
     jobs.add([file(folder, "first.pdf"), file(folder, "waits.pdf")])
     jobs.start()
     assert gated.begun.wait(10)
-    with pytest.raises(BadChange, match=message):
+    with pytest.raises(BadLabel, match=message):
         jobs.change(document, **values)  # type: ignore[arg-type]
     assert store.document(document).name == "mine.pdf"
 
@@ -869,7 +869,7 @@ def test_a_hundred_thousand_queued_files_do_not_slow_down_a_poll(make: Make, fol
 
     def poll() -> float:
         began = time.perf_counter()
-        summary, listed, leaving = jobs.summary(), jobs.listed(60), jobs.leaving()
+        summary, listed, leaving = jobs.summary(), jobs.listed(60), jobs.pending_removals()
         spent = time.perf_counter() - began
         assert (summary.counts["queued"], len(listed), listed[0].name, leaving) == (
             100_000,

@@ -252,7 +252,7 @@ def test_a_document_is_renamed_and_tagged(own: tuple[TestClient, Service]) -> No
         == "ebb.pdf"
     )
     refused = client.patch(f"{API}/documents/{DOC}", json={"name": HOSTILE})
-    assert (refused.status_code, refused.json()["error"]["kind"]) == (422, "BadChange")
+    assert (refused.status_code, refused.json()["error"]["kind"]) == (422, "BadLabel")
     assert client.patch(f"{API}/documents/{DOC}", json={"date": "yesterday"}).status_code == 422
 
 
@@ -516,7 +516,7 @@ def test_a_refused_upload_leaves_no_file(own: tuple[TestClient, Service]) -> Non
     client, service = own
     before = set(service.library.jobs.folder.iterdir())
     answer = client.put(f"{API}/upload/report.pdf", params={"tag": "a,b"}, content=b"%PDF-")
-    assert (answer.status_code, answer.json()["error"]["kind"]) == (422, "BadChange")
+    assert (answer.status_code, answer.json()["error"]["kind"]) == (422, "BadLabel")
     assert set(service.library.jobs.folder.iterdir()) == before
 
 

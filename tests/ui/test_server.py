@@ -25,7 +25,7 @@ from ui.service.service import Service
 from ui.service.uploads import file_name, sweep
 from ui.web.auth import open_authentication
 from ui.web.components import assets
-from ui.web.page import Needed
+from ui.web.page import NeededPathsOnly
 from ui.web.server import serve, server
 
 
@@ -255,7 +255,7 @@ def test_only_the_paths_of_gradio_that_the_page_needs_are_open(service: Service)
     app = whole(service)
     client = TestClient(app)
     (needed,) = [route.app for route in app.routes if isinstance(route, Mount)]
-    assert isinstance(needed, Needed)
+    assert isinstance(needed, NeededPathsOnly)
     paths = {re.sub(r"\{[^}]*\}", "x", path) for path in _paths(needed.app)}
     assert {"/gradio_api/queue/join", "/gradio_api/upload", "/gradio_api/file=x", "/monitoring"} <= paths
     open_to_reading = set()

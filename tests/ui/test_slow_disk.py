@@ -47,7 +47,7 @@ def stalled_index(folder: Path) -> Callable[[], None]:
 
 def test_health_responds_while_the_index_does_not(tmp_path: Path) -> None:
     service = serving(filled(tmp_path))
-    service.library.keeper.close()
+    service.library.index_upkeep.close()
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
     web = uvicorn.Server(uvicorn.Config(server(service), log_level="critical", lifespan="off"))

@@ -26,7 +26,7 @@ from PIL import Image
 
 from ingest.ocr.result import Rotation, rotated_image
 from ingest.rasterize.mupdf import MupdfDocument, out_of_memory
-from ingest.read.titles import clean
+from ingest.read.titles import printable
 from ingest.sources import content_id, state_of
 from ingest.workers.limits import die_with, limit_memory, time_limit
 from retrieval.errors import IndexDamaged, MissingExtra, UnreadableDocument, first_line
@@ -170,7 +170,7 @@ def _copy_pages(job: Job) -> dict[str, _Copy]:
             if out_of_memory(error):
                 _report(replaced={doc_id: f"it needs more than {job.memory_mb:,} MiB"})
                 sys.exit(1)  # the state of this process can no longer be trusted
-            _report(replaced={doc_id: clean(first_line(error))[:300]})
+            _report(replaced={doc_id: printable(first_line(error))[:300]})
     return copies
 
 

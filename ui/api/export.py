@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ingest.read.titles import clean
+from ingest.read.titles import printable
 from retrieval.errors import FolioscopeError, IndexDamaged
 from retrieval.store.store import Store
 from retrieval.types import Page
@@ -114,7 +114,7 @@ def _bind(
     """Write the PDF, skipping originals that ended an attempt. Return by doc_id why stored images were used."""
     failed: dict[str, str] = {}
     while True:
-        outcome = _run_job(bind.Job(leaves, target, clean(title), seconds, memory_mb, frozenset(failed)))
+        outcome = _run_job(bind.Job(leaves, target, printable(title), seconds, memory_mb, frozenset(failed)))
         if outcome.damaged:
             raise IndexDamaged(outcome.damaged)
         if outcome.done:
@@ -157,4 +157,4 @@ def _verdict(code: int, complaint: bytes, seconds: float) -> str:
         return f"a page took longer than {seconds:g} s"
     if code < 0:
         return f"reading it ended in a crash ({signal.Signals(-code).name})"
-    return clean((complaint.decode(errors="replace").splitlines() or [f"exit code {code}"])[-1])[:300]
+    return printable((complaint.decode(errors="replace").splitlines() or [f"exit code {code}"])[-1])[:300]

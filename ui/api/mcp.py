@@ -88,7 +88,9 @@ def tools(service: Service) -> McpTools:
         where = Filter(tuple(documents), tuple(collections), tuple(tags), since, until, scanned)
         result = await service.search(SearchRequest(query, where), _client(context))
         searcher, store = service.library.searcher, service.library.store
-        out = await service.aside(lambda: search_response(searcher, store, result, top), _client(context))
+        out = await service.run_without_model(
+            lambda: search_response(searcher, store, result, top), _client(context)
+        )
         return {
             "hits": [
                 hit.model_dump(mode="json", include=HIT_FIELDS) | {"snippet": snippet_text(hit)}
@@ -122,7 +124,7 @@ def tools(service: Service) -> McpTools:
             picture = library.store.contents([found])[0].image()
             return [text, Image(data=highlighted_jpeg(picture, highlight), format="jpeg")]
 
-        return await service.with_model(query, _client(context), content)
+        return await service.run_with_model(query, _client(context), content)
 
     @server.tool()
     @_answer_errors

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrieval.highlight import pieces
+from retrieval.highlight import snippet_pieces
 from retrieval.search import Searcher
 from retrieval.store.store import Store
 from retrieval.text import one_line
@@ -78,7 +78,7 @@ def page_response(library: "Library", query: str, doc_id: str, number: int, who:
     page = library.store.page(document.doc_id, max(1, min(number, document.pages)))
     highlight, heat = None, None
     if query.strip():
-        content, highlight, heat = library.searcher.look(query, page)
+        content, highlight, heat = library.searcher.inspect_page(query, page)
     else:
         (content,) = library.store.contents([page])
     return schemas.PageOut(
@@ -166,7 +166,7 @@ def _hit(
         confidence=None if hit.confidence is None else round(hit.confidence, 4),
         same=list(hit.same),
         share=share,
-        snippet=pieces(highlight),
+        snippet=snippet_pieces(highlight),
         note=highlight.note,
         regions=[
             schemas.RegionOut(box=region.box, strength=region.strength, exact=region.exact)

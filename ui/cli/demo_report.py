@@ -8,7 +8,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from retrieval.highlight import pieces
+from retrieval.highlight import snippet_pieces
 from retrieval.types import Highlight, Hit, SearchResult
 from ui.cli import terminal
 
@@ -82,7 +82,7 @@ def _card(answer: Answer, hit: Hit, highlight: Highlight, page: Image.Image) -> 
 
 def _snippet(highlight: Highlight) -> str:
     return "".join(
-        f"<mark>{escape(text)}</mark>" if bold else escape(text) for text, bold in pieces(highlight)
+        f"<mark>{escape(text)}</mark>" if bold else escape(text) for text, bold in snippet_pieces(highlight)
     )
 
 

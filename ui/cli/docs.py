@@ -41,7 +41,7 @@ def docs_remove(
     documents = [store.document(name) for name in names]
     with store.writing():
         store.remove([document.doc_id for document in documents])
-        store.forget([document.uri for document in documents])
+        store.delete_from_ledger([document.uri for document in documents])
         store.optimize()
     if as_json:
         terminal.print_json({"removed": [terminal.document_json(document) for document in documents]})

@@ -18,7 +18,7 @@ from retrieval.models.onnx import ModelFolder
 from retrieval.store.store import Store
 from retrieval.train.course import Progress, TrainingRefused
 from retrieval.train.groups import Group, balanced, hold_out, read_groups, read_xquad, write_groups
-from retrieval.train.mine import Asked, Miner, Mining, of_dataset, of_groups
+from retrieval.train.mine import Miner, Mining, MiningQuestion, of_dataset, of_groups
 from retrieval.train.pages import LoraOptions, PageGroup
 from retrieval.train.passages import add_passages
 from retrieval.types import Encoder, Page, PageContent
@@ -100,7 +100,7 @@ def _questions(
     *,
     within: bool,
     on_progress: OnProgress,
-) -> list[Asked]:
+) -> list[MiningQuestion]:
     """Ingest the source into `store`, and return its questions."""
     if source.endswith(".gz"):
         groups = passage_groups([Path(source)])

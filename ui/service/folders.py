@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from ingest.read.titles import clean
+from ingest.read.titles import printable
 from ingest.sources import SUFFIXES, discover
 from retrieval.errors import BadSource, NotFound
 
@@ -49,7 +49,7 @@ class Folders:
         names = Counter(root.name for root in self._roots)
         for root in self._roots:
             is_unique = root.name and names[root.name] == 1
-            self._roots[root] = clean(root.name if is_unique else str(root))
+            self._roots[root] = printable(root.name if is_unique else str(root))
         self._key = secrets.token_bytes(32)
         self._known: dict[str, Path] = {}  # by id: the folders that have been listed
 
@@ -76,7 +76,7 @@ class Folders:
             self._name(folder),
             "" if folder in self._roots else self._id(folder.parent),
             tuple(
-                (self._id(inside[name]), clean(name), len(self._documents(inside[name])))
+                (self._id(inside[name]), printable(name), len(self._documents(inside[name])))
                 for name in folders[:SHOWN]
             ),
             len(self._documents(folder)),
@@ -138,7 +138,9 @@ class Folders:
         root = max(
             (root for root in self._roots if folder.is_relative_to(root)), key=lambda root: len(root.parts)
         )
-        return "/".join([self._roots[root].rstrip("/"), *map(clean, folder.relative_to(root).parts)]) or "/"
+        return (
+            "/".join([self._roots[root].rstrip("/"), *map(printable, folder.relative_to(root).parts)]) or "/"
+        )
 
     def _real_folder(self, entry: "os.DirEntry[str]") -> Path | None:
         """Returns the folder that an entry is or links to; None if it is not a folder within the roots."""
@@ -157,7 +159,7 @@ def _entries(folder: Path) -> Iterator["os.DirEntry[str]"]:
         with os.scandir(folder) as entries:
             yield from (entry for entry in entries if not entry.name.startswith("."))
     except OSError as error:
-        raise BadSource(f"{clean(folder.name)} cannot be read: {error.strerror}") from error
+        raise BadSource(f"{printable(folder.name)} cannot be read: {error.strerror}") from error
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:

@@ -18,7 +18,7 @@ CLOSING_S = 5.0  # training may take longer to notice the end: the thread then e
 NICE = 15  # of 19, so that searches go first
 
 
-def in_words(stats: Stats) -> str:
+def describe_stats(stats: Stats) -> str:
     """Describes the size of the inverted index."""
     if not stats.vectors:
         return "no inverted index: all pages are scanned"

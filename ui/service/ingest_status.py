@@ -28,7 +28,7 @@ STOPPED = "If it is started again, it continues where it stopped."
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class IngestStatus:
     """The status of one ingest. Times are in seconds since 1970."""
 
     pid: int
@@ -46,7 +46,7 @@ class Run:
     message: str = ""
 
 
-RUN = TypeAdapter(Run)
+RUN = TypeAdapter(IngestStatus)
 
 
 def record_status(
@@ -68,7 +68,7 @@ def record_status(
             record.write("finished" if last.event == "finished" else "stopped")
 
 
-def current_status(index_uri: str, clock: Callable[[], float] = time.time) -> Run | None:
+def current_status(index_uri: str, clock: Callable[[], float] = time.time) -> IngestStatus | None:
     """Returns the ingest that is under way, has just finished, or was stopped early; None if there is none."""
     if "://" in index_uri:
         return None
@@ -107,7 +107,7 @@ class _Record:
     def write(self, state: Literal["running", "finished", "stopped"]) -> None:
         last, self._written = self._last, self._clock()
         names = tuple((p.name, p.read, p.page, p.pages) for p in list(self._under_way.values())[:NAMES])
-        run = Run(
+        run = IngestStatus(
             pid=os.getpid(),
             host=socket.gethostname(),
             started=self._started,
@@ -129,7 +129,7 @@ class _Record:
             return
 
 
-def _is_alive(run: Run, age: float) -> bool:
+def _is_alive(run: IngestStatus, age: float) -> bool:
     """age: seconds since the last status."""
     if run.host != socket.gethostname():
         return age <= SILENT

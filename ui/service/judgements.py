@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from ir_measures import RR, nDCG
 
-from retrieval.evaluation.evaluate import falling, measure_runs, paired_p
+from retrieval.evaluation.evaluate import falling_scores, measure_runs, paired_p
 
 MEASURES = (nDCG @ 10, RR @ 10)
 ROUNDS = 2_000  # of the bootstrap and of the randomization test
@@ -53,7 +53,7 @@ class Lift:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedQuestion:
     """One question with the number of pages judged up and down, and nDCG@10 of both stages."""
 
     query: str
@@ -123,7 +123,7 @@ class Judgements:
             )
         ]
 
-    def lift(self) -> tuple[list[Lift], list[Judged]]:
+    def lift(self) -> tuple[list[Lift], list[JudgedQuestion]]:
         """Returns the gain from reranking over the NEWEST questions with a page judged relevant, and these questions.
 
         The newest question is last. A question without a relevant page is left out: no order of it is better than
@@ -143,7 +143,7 @@ class Judgements:
             return [], []
         qrels = {query: grades[query] for query in judged}
         values = [
-            measure_runs(MEASURES, qrels, {query: falling(orders[query][stage]) for query in judged})
+            measure_runs(MEASURES, qrels, {query: falling_scores(orders[query][stage]) for query in judged})
             for stage in (0, 1)
         ]
         lifts = [_lift(str(m), values[0][str(m)], values[1][str(m)]) for m in MEASURES]
@@ -152,7 +152,7 @@ class Judgements:
         for at, query in enumerate(judged):
             up = sum(grade > 0 for grade in grades[query].values())
             down = len(grades[query]) - up
-            rows.append(Judged(query, up, down, values[0][ndcg][at], values[1][ndcg][at]))
+            rows.append(JudgedQuestion(query, up, down, values[0][ndcg][at], values[1][ndcg][at]))
         return lifts, rows
 
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from configs.settings import Settings
 from ingest.pipeline import ingest
 from ingest.progress import Progress
-from ingest.read.titles import clean
+from ingest.read.titles import printable
 from ingest.reembed import reembed
 from ingest.sources import SUFFIXES
 from retrieval.errors import FolioscopeError, NotFound
@@ -34,7 +34,7 @@ class Library:
     searcher: Searcher
     jobs: Jobs
     judgements: Judgements
-    keeper: IndexUpkeep
+    index_upkeep: IndexUpkeep
     samples: Path
     """A folder with `pdfs/`, `queries.jsonl` and `demo.txt`; it may be missing."""
 
@@ -43,7 +43,7 @@ class Library:
         return self.searcher.reranker is not None
 
     def close(self) -> None:
-        self.keeper.close()
+        self.index_upkeep.close()
         self.jobs.close()
         self.judgements.close()
 
@@ -90,7 +90,11 @@ def open_library(
             if has_escaped(path):
                 message = "This is a link to a file outside of the folders that may be read."
                 yield Progress(
-                    "failed", path.absolute().as_uri(), clean(path.name), reason="unreadable", message=message
+                    "failed",
+                    path.absolute().as_uri(),
+                    printable(path.name),
+                    reason="unreadable",
+                    message=message,
                 )
             else:
                 inside.append(path)
@@ -104,8 +108,8 @@ def open_library(
     folder = uploads_folder(uri)
     jobs = Jobs(folder, store, ingest_files)
     judgements = Judgements(folder / ".judgements.sqlite")
-    keeper = IndexUpkeep(store, settings.search, searcher.warm)
-    return Library(uri, store, searcher, jobs, judgements, keeper, samples)
+    index_upkeep = IndexUpkeep(store, settings.search, searcher.warm)
+    return Library(uri, store, searcher, jobs, judgements, index_upkeep, samples)
 
 
 def reembed_library(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:

@@ -18,7 +18,13 @@ from ingest.progress import Progress
 from retrieval.evaluation import evaluate
 from retrieval.evaluation.datasets import open_dataset
 from retrieval.evaluation.evaluate import Dataset, Evaluation
-from retrieval.evaluation.replay import FIRST, JudgedCandidates, RerankPolicy, evaluate_stages, observe
+from retrieval.evaluation.replay import (
+    FIRST,
+    JudgedCandidates,
+    RerankPolicy,
+    evaluate_stages,
+    judge_candidates,
+)
 from retrieval.store.store import Store
 from ui import factory
 
@@ -89,7 +95,7 @@ def measure_dataset(
     store, encoder = factory.create_store(str(folder), settings)
     for event in ingest([dataset.documents], store, encoder, settings.ingest):
         on_progress(event)
-    evaluate.require(dataset, store)
+    evaluate.require_judged_documents(dataset, store)
     search = settings.search.model_copy(
         update={"depth": 2 * FIRST, "rerank": read, "gate": None, "rules": ()}
     )
@@ -97,7 +103,7 @@ def measure_dataset(
     total = len(dataset.questions)
     on_progress(f"searching for {total} questions")
     candidates = tuple(
-        observe(
+        judge_candidates(
             dataset,
             searcher,
             within=within,

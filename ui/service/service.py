@@ -105,7 +105,7 @@ class Service:
                 library.close()
                 return
             library.jobs.start()
-            library.keeper.start()
+            library.index_upkeep.start()
             self._library = library
 
     def close(self) -> None:
@@ -201,23 +201,23 @@ class Service:
             self._results.put(key, result)
         yield result
 
-    async def remembered(self, request: SearchRequest) -> SearchResult | None:
+    async def cached_result(self, request: SearchRequest) -> SearchResult | None:
         """Returns the cached result of an equal request; None if there is none, or if the library has changed."""
         return self._results.get(await self._look_up(lambda: self._cache_key(request)))
 
     # Other work for clients
 
-    async def with_model(self, query: str, client: str, work: Callable[[], T]) -> T:
+    async def run_with_model(self, query: str, client: str, work: Callable[[], T]) -> T:
         """Run `work`, which encodes `query` unless the encoder has it cached, in the client's turn.
 
         Raises Busy, NotReady, and the errors of `work`.
         """
         if not query.strip() or self.library.searcher.remembers(query):
-            return await self.aside(work, client)
+            return await self.run_without_model(work, client)
         async with self._first_stage_queue.turn(client):
             return await self._finish(work, self._search_threads)
 
-    async def aside(self, work: Callable[[], T], client: str) -> T:
+    async def run_without_model(self, work: Callable[[], T], client: str) -> T:
         """Run `work`, which needs no model, in the client's turn: one client's images must not starve the others.
 
         Raises Busy, and the errors of `work`.
@@ -251,7 +251,7 @@ class Service:
         return (
             replace(request, query=one_line(request.query)),
             library.store.version(),
-            library.jobs.leaving(),
+            library.jobs.pending_removals(),
         )
 
     def _gauges(self) -> dict[str, tuple[float, str]]:

@@ -33,7 +33,7 @@ T = TypeVar("T")
 _placing = threading.Lock()  # held from the choice of a free name until its use
 
 
-class Refused(Exception):
+class UploadRejected(Exception):
     """An upload was rejected. `status` is an HTTP status; the message is for the client."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -69,7 +69,7 @@ class Uploads:
         file above the limit, 429 when too many files are arriving, 507 when there is no room.
         """
         if self._arriving >= self._at_once:
-            raise Refused(
+            raise UploadRejected(
                 429,
                 f"{self._arriving} uploads are arriving, the most that the server accepts at once: "
                 "try again in a moment.",
@@ -108,7 +108,7 @@ class Uploads:
 
     def _check_size(self, size: int) -> None:
         if size > self._most_file:
-            raise Refused(
+            raise UploadRejected(
                 413, f"The file has more than {self._most_file / 2**20:,.0f} MiB, the limit for one file."
             )
 
@@ -156,7 +156,7 @@ class Uploads:
                         f"All uploads together may have {self._most_gb:g} GiB",
                     )
             if size > room:
-                raise Refused(
+                raise UploadRejected(
                     507,
                     f"{full}, and there is room for {max(0, room) / 2**20:,.0f} MiB more: remove documents first.",
                 )
@@ -192,7 +192,7 @@ async def _in_time(chunks: AsyncIterator[bytes], idle_s: float) -> AsyncIterator
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise Refused(
+            raise UploadRejected(
                 408,
                 f"The upload made no progress for {idle_s:g} seconds and was stopped: send the file again.",
             ) from None

@@ -21,7 +21,7 @@ NEEDED = re.compile(r"/(config/?|theme\.css|favicon\.ico|robots\.txt|(assets|sta
 READS = frozenset({"GET", "HEAD"})
 
 
-class Needed:
+class NeededPathsOnly:
     """ASGI app: Gradio's app, restricted to NEEDED, so that routes which a later version adds stay closed."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -60,7 +60,7 @@ def mount_page(app: FastAPI) -> FastAPI:
     mount = mounted.routes[-1]
     if not isinstance(mount, Mount):
         raise TypeError(f"Gradio is expected to be the last route, as a mount, not {mount!r}")
-    mount.app = Needed(mount.app)
+    mount.app = NeededPathsOnly(mount.app)
     return mounted
 
 

@@ -89,7 +89,7 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
-class Bounded:
+class BodyLimit:
     """ASGI middleware: limits request bodies to LONGEST_BODY bytes, except for uploads."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -31,7 +31,7 @@ from ui.web.components import assets
 from ui.web.connection import is_loopback
 from ui.web.guard import Guard
 from ui.web.page import mount_page
-from ui.web.security import Bounded, SameOrigin, SecurityHeaders
+from ui.web.security import BodyLimit, SameOrigin, SecurityHeaders
 
 BACKLOG = 2048  # connections that wait to be accepted; uvicorn's default
 EVERYWHERE = ("", "0.0.0.0", "::")
@@ -136,7 +136,7 @@ def server(
     )
     if authentication:
         app.add_middleware(Guard, authentication=authentication, has_proxy=has_proxy)
-    app.add_middleware(Bounded)
+    app.add_middleware(BodyLimit)
     app.add_middleware(SameOrigin)
     app.add_middleware(SecurityHeaders)
     if is_loopback(host):

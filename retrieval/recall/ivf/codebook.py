@@ -99,7 +99,7 @@ def packed(bits: NDArray[Any]) -> NDArray[np.uint64]:
     return np.packbits(bits.astype(np.bool_), axis=1, bitorder="little").view("<u8")
 
 
-def size(vectors: int) -> int:
+def centroid_count(vectors: int) -> int:
     """Returns the number of centroids: 8 times the root of `vectors`, as a power of two (PLAID takes 16 times)."""
     return int(2 ** np.round(np.log2(max(2.0, 8 * vectors**0.5))))
 

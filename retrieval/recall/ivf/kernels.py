@@ -125,7 +125,7 @@ def best_of(halves: NDArray[np.uint16], queries: Vectors, best: Vectors) -> None
 
 
 @_compiled
-def best_of_bytes(stored: NDArray[np.int8], queries: Vectors, best: Vectors) -> None:
+def best_of_int8(stored: NDArray[np.int8], queries: Vectors, best: Vectors) -> None:
     """Do what `best_of` does for a page stored as int8 (n, d), each vector scaled to length 1."""
     values = np.empty(stored.shape[1], np.float32)
     for row in range(stored.shape[0]):

@@ -64,7 +64,7 @@ def folder(uri: str) -> Path:
     return Path(uri) / "recall"
 
 
-def state(store: Store) -> object:
+def manifest_state(store: Store) -> object:
     """Returns a value that differs after each change of the inverted index."""
     try:
         facts = (folder(store.uri) / MANIFEST).stat()
@@ -78,12 +78,12 @@ def load_inverted_index(store: Store) -> InvertedIndex | None:
     return InvertedIndex.load(folder(store.uri), str(store.fingerprint))
 
 
-def current(lists: InvertedIndex, documents: Sequence[Document]) -> set[str]:
+def current_doc_ids(lists: InvertedIndex, documents: Sequence[Document]) -> set[str]:
     """Returns the doc_ids whose pages the inverted index has in their present revision."""
     return {d.doc_id for d in documents if (d.doc_id, revision(d)) in lists.documents}
 
 
-def live(part: Segment, revisions: Mapping[str, str]) -> NDArray[np.bool_]:
+def live_pages(part: Segment, revisions: Mapping[str, str]) -> NDArray[np.bool_]:
     """Returns (pages,): whether each page of a segment is of its document's present revision; revisions: by doc_id."""
     alive = [revisions.get(doc_id) == known for doc_id, known in part.documents]
     mask: NDArray[np.bool_] = np.array(alive, np.bool_)[part.pages["document"]]
@@ -97,8 +97,8 @@ def stats(store: Store) -> Stats:
     if lists is None:
         return Stats(missing=pages)
     revisions = {d.doc_id: revision(d) for d in documents}
-    alive = sum(int(live(part, revisions).sum()) for part in lists.segments)
-    present = current(lists, documents)
+    alive = sum(int(live_pages(part, revisions).sum()) for part in lists.segments)
+    present = current_doc_ids(lists, documents)
     return Stats(
         alive,
         sum(map(len, lists.segments)) - alive,
@@ -139,7 +139,7 @@ def refresh(store: Store, on_progress: OnProgress = lambda what, done, of: None)
             lists.manifest.trained_for, 1
         ):
             return _build(store, place, on_progress)
-        present = current(lists, documents)
+        present = current_doc_ids(lists, documents)
         missing = [d for d in documents if d.doc_id not in present]
         names = list(lists.manifest.segments)
         names += _encode(store, place, lists.book, missing, on_progress)
@@ -150,7 +150,7 @@ def refresh(store: Store, on_progress: OnProgress = lambda what, done, of: None)
         return True
 
 
-def due(store: Store, quick: float) -> bool:
+def is_refresh_due(store: Store, quick: float) -> bool:
     """Whether a refresh makes searches faster; quick: the vectors that a scan reads in `search.recall_ms`.
 
     It does once the scan of pages that are not in the inverted index takes a quarter of that time, or once many pages
@@ -162,10 +162,10 @@ def due(store: Store, quick: float) -> bool:
         return False
     if lists is None:
         return True
-    present = current(lists, documents)
+    present = current_doc_ids(lists, documents)
     missing = sum(d.pages for d in documents if d.doc_id not in present) / sum(d.pages for d in documents)
     revisions = {d.doc_id: revision(d) for d in documents}
-    dead = max((1 - live(part, revisions).mean() for part in lists.segments), default=0.0)
+    dead = max((1 - live_pages(part, revisions).mean() for part in lists.segments), default=0.0)
     return bool(missing * vectors > quick / 4 or dead > DEAD)
 
 
@@ -175,7 +175,7 @@ def _build(store: Store, place: Path, on_progress: OnProgress) -> bool:
     if not pages:
         return False
     vectors = round(_mean(store, documents) * pages)
-    centroids = codebook.size(vectors)
+    centroids = codebook.centroid_count(vectors)
     sample = _sample(store, documents, min(codebook.PER_CENTROID * centroids, MOST_SAMPLED) / max(vectors, 1))
     if not len(sample):
         return False
@@ -229,7 +229,7 @@ def _tidy(store: Store, place: Path, manifest: Manifest, on_progress: OnProgress
     """Rewrite segments with many removed pages; if there are too many segments, merge the small ones."""
     parts = {name: segment.load_segment(place / name) for name in manifest.segments}
     revisions = {d.doc_id: revision(d) for d in store.documents()}
-    alive = {name: live(part, revisions) for name, part in parts.items()}
+    alive = {name: live_pages(part, revisions) for name, part in parts.items()}
     names = [name for name, mask in alive.items() if mask.any()]
     rewritten = [name for name in names if alive[name].mean() < 1 - DEAD]
     if len(names) > MOST_SEGMENTS:
@@ -248,13 +248,13 @@ def _merged(store: Store, place: Path, names: Sequence[str], on_progress: OnProg
     parts = [segment.load_segment(place / name) for name in names]
     revisions = {d.doc_id: revision(d) for d in store.documents()}
     name = f"segment-{uuid.uuid4().hex[:8]}"
-    segment.merge_segments(place / name, parts, [live(part, revisions) for part in parts])
+    segment.merge_segments(place / name, parts, [live_pages(part, revisions) for part in parts])
     on_progress("merging", 1, 1)
     return name
 
 
 def _read(store: Store, doc_ids: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[pa.Table, Stored]]:
-    for batch in store.pages(doc_ids, [*columns, "vectors"]):
+    for batch in store.stream_pages(doc_ids, [*columns, "vectors"]):
         table = pa.Table.from_batches([batch])
         yield table, ragged_stored(table["vectors"])[0]
 

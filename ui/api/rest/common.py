@@ -30,13 +30,13 @@ from retrieval.errors import (
 from ui.api import problems
 from ui.api.schemas import ErrorOut
 from ui.service.fair_queue import Busy
-from ui.service.jobs.queue import BadChange
+from ui.service.jobs.queue import BadLabel
 from ui.service.service import NotReady
 
 STATUS: dict[type[FolioscopeError], int] = {
     NotFound: 404,
     BadQuery: 422,
-    BadChange: 422,
+    BadLabel: 422,
     BadSource: 422,
     UnreadableDocument: 422,
     EncoderMismatch: 409,

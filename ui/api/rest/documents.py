@@ -39,7 +39,7 @@ def routes(service: Service) -> APIRouter:
     ) -> schemas.DocumentsOut:
         """List documents: those that match, sorted, `count` of them from number `start`."""
         library = service.library
-        leaving = library.jobs.leaving()
+        leaving = library.jobs.pending_removals()
         found = [d for d in library.store.documents() if _matches(d, find, collection, tag)]
         found.sort(key=lambda d: _sorted_by(d, sort), reverse=descending)
         return schemas.DocumentsOut(
@@ -52,14 +52,14 @@ def routes(service: Service) -> APIRouter:
     def document(doc_id: str) -> schemas.DocumentOut:
         """Return one document."""
         library = service.library
-        return document_response(library.store.document(doc_id), library.jobs.leaving())
+        return document_response(library.store.document(doc_id), library.jobs.pending_removals())
 
     @router.patch("/documents/{doc_id}")
     def change(doc_id: str, body: schemas.ChangeIn) -> schemas.DocumentOut:
         """Rename a document, or change its title, collection, tags or date."""
         library = service.library
         changed = library.jobs.change(doc_id, **body.model_dump(exclude_none=True))
-        return document_response(changed, library.jobs.leaving())
+        return document_response(changed, library.jobs.pending_removals())
 
     @router.post("/documents/remove")
     def remove(body: schemas.DocumentsIn) -> schemas.JobsOut:
@@ -95,7 +95,7 @@ def routes(service: Service) -> APIRouter:
         library = service.library
         try:
             file = await service.uploads.receive(request, library.jobs.folder, name)
-        except uploads.Refused as refused:
+        except uploads.UploadRejected as refused:
             headers = {"Retry-After": str(uploads.RETRY_S)} if refused.status == 429 else {}
             if refused.status == 408:  # bytes that still arrive would be read as the next request
                 headers["Connection"] = "close"

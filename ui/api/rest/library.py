@@ -78,9 +78,9 @@ def routes(service: Service) -> APIRouter:
             pages=sum(d.pages for d in documents),
             encoder=str(library.store.fingerprint),
             reranker=library.searcher.reranker.name if library.searcher.reranker else "",
-            disk=integrity.disk(library.uri),
-            tables=[(name, dict(facts)) for name, facts in integrity.state(library.store)],
-            recall=library.keeper.doing or index_upkeep.in_words(upkeep.stats(library.store)),
+            disk=integrity.bytes_on_disk(library.uri),
+            tables=[(name, dict(facts)) for name, facts in integrity.table_facts(library.store)],
+            recall=library.index_upkeep.doing or index_upkeep.describe_stats(upkeep.stats(library.store)),
         )
 
     @router.post("/index/reembed")
@@ -106,9 +106,9 @@ def routes(service: Service) -> APIRouter:
             return f"{len(report.problems)} problems, {checked}: {shown}"
 
         def compacted() -> str:
-            before = sum(integrity.disk(library.uri).values())
+            before = sum(integrity.bytes_on_disk(library.uri).values())
             library.store.optimize()
-            after = sum(integrity.disk(library.uri).values())
+            after = sum(integrity.bytes_on_disk(library.uri).values())
             return f"Compacted: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now."
 
         work, task = (compacted, "Compacting") if what == "compact" else (verified, "Verifying")
@@ -142,7 +142,7 @@ def routes(service: Service) -> APIRouter:
         library = service.library
         query = one_line(body.query)
         page = await asyncio.to_thread(library.store.page, body.doc_id, body.page)
-        seen = await service.remembered(SearchRequest(query))
+        seen = await service.cached_result(SearchRequest(query))
         orders: dict[str, Any] = {}
         if seen and seen.decision.reranked:
             orders = {

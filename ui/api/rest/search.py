@@ -91,7 +91,7 @@ def routes(service: Service) -> APIRouter:
                 )  # fmt: skip
                 return out.model_dump_json().encode()
 
-            return await service.aside(body, client_of(request))
+            return await service.run_without_model(body, client_of(request))
 
         if NDJSON in request.headers.get("accept", ""):
             lines = _lines(request, _ahead(service.steps(ask, client_of(request))), shown)
@@ -114,7 +114,7 @@ def routes(service: Service) -> APIRouter:
         library = service.library
 
         async def aside(work: Callable[[], T]) -> T:
-            return await _unless_gone(request, service.aside(work, client_of(request)))
+            return await _unless_gone(request, service.run_without_model(work, client_of(request)))
 
         whole = await _unless_gone(request, service.search(ask, client_of(request)))
         result, notes = replace(whole, hits=whole.hits[:top]), tuple[str, ...]()
@@ -141,7 +141,7 @@ def routes(service: Service) -> APIRouter:
     ) -> schemas.PageOut:
         """Return one page: its words, and what matches the question."""
         library = service.library
-        return await service.with_model(
+        return await service.run_with_model(
             q, client_of(request), lambda: page_response(library, q, doc_id, number, user_of(request))
         )
 
@@ -151,7 +151,7 @@ def routes(service: Service) -> APIRouter:
     ) -> schemas.HighlightsOut:
         """Return only what on a page matches the question: boxes for each of its words, and a heat map."""
         library = service.library
-        out = await service.with_model(
+        out = await service.run_with_model(
             q, client_of(request), lambda: page_response(library, q, doc_id, number, user_of(request))
         )
         return schemas.HighlightsOut(**out.model_dump(include=set(schemas.HighlightsOut.model_fields)))
@@ -179,7 +179,7 @@ def routes(service: Service) -> APIRouter:
             picture.save(buffer, format.upper())
             return buffer.getvalue()
 
-        body = await _unless_gone(request, service.with_model(q, client_of(request), drawn))
+        body = await _unless_gone(request, service.run_with_model(q, client_of(request), drawn))
         return Response(body, media_type=f"image/{format}", headers=NEVER)
 
     return router

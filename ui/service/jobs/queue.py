@@ -14,10 +14,10 @@ from itertools import islice
 from pathlib import Path
 
 from ingest.known import EDITED
-from ingest.read.titles import clean
+from ingest.read.titles import printable
 from ingest.sources import path_of, state_of
 from retrieval.errors import IndexBusy, NotFound
-from retrieval.labels import BadChange, checked_labels
+from retrieval.labels import BadLabel, checked_labels
 from retrieval.store.store import Store
 from retrieval.types import Document
 from ui.service.jobs.requests import PendingRequests
@@ -25,7 +25,7 @@ from ui.service.jobs.table import JobTable
 from ui.service.jobs.thread import Ingest, JobThread, delete_upload
 from ui.service.jobs.types import ENDED, STATES, File, Job, State
 
-__all__ = ["ENDED", "BadChange", "Ingest", "Job", "Jobs", "State", "Summary"]
+__all__ = ["ENDED", "BadLabel", "Ingest", "Job", "Jobs", "State", "Summary"]
 
 ADDED_AT_ONCE = 1_000  # files queued in one transaction, during which the table is locked
 
@@ -113,7 +113,7 @@ class Jobs:
         """Whether anything is queued or under way."""
         return self._table.is_busy() or bool(self._requests.task)
 
-    def leaving(self) -> frozenset[str]:
+    def pending_removals(self) -> frozenset[str]:
         """Returns the doc_ids of the documents that are to be removed: a search should leave them out."""
         return self._table.pending_removals()
 
@@ -252,16 +252,16 @@ class Jobs:
         unknown = [doc_id for doc_id in doc_ids if doc_id not in known]
         if unknown:
             raise NotFound(
-                f"no document {clean(unknown[0])!r}: it may have been removed meanwhile; reload the list"
+                f"no document {printable(unknown[0])!r}: it may have been removed meanwhile; reload the list"
             )
         return [known[doc_id] for doc_id in dict.fromkeys(doc_ids)]
 
     def _check_free(self, document: Document) -> None:
         for other in self._store.documents():
             if other.doc_id != document.doc_id and document.name in (other.name, other.doc_id):
-                raise BadChange(f"{document.name!r} is the name of another document: choose another name")
+                raise BadLabel(f"{document.name!r} is the name of another document: choose another name")
         if self._table.has_waiting(document.name, document.uri):
-            raise BadChange(
+            raise BadLabel(
                 f"{document.name!r} is the name of a file that waits to be read: choose another name"
             )
 
@@ -280,4 +280,6 @@ def _file(path: Path, again: bool, collection: str, tags: Sequence[str]) -> File
         size = path.stat().st_size
     except OSError:  # reading the file will report the error
         size = 0
-    return File(path.absolute().as_uri(), clean(path.name), size, again, collection, json.dumps(list(tags)))
+    return File(
+        path.absolute().as_uri(), printable(path.name), size, again, collection, json.dumps(list(tags))
+    )

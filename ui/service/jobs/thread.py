@@ -166,7 +166,7 @@ class JobThread:
         # A file that has changed and been read again since the request has become another document.
         current = {document.doc_id for document in self._store.documents() if document.uri in uris}
         self._store.remove(requested | current)
-        self._store.forget(uris)
+        self._store.delete_from_ledger(uris)
         for uri in uris:
             delete_upload(self._uploads, uri)
         self._table.delete_removals(removals)
