@@ -232,6 +232,6 @@ def _sync(store: Store, missing: Missing, report: Reporter) -> Progress:
         return report.event("removed", source, doc_id=document.doc_id, reason="file gone", message=message)
     message = (
         f"{document.name}: its folder {path.parent} is empty or cannot be read, as when a disk is not "
-        "mounted, so the document stays in the index; 'folioscope docs remove' removes it"
+        "mounted, so the document stays in the index; remove the document itself if it is not wanted any more"
     )
     return report.event("skipped", source, doc_id=document.doc_id, reason="folder empty", message=message)

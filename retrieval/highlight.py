@@ -75,7 +75,7 @@ def highlight(text: str, query: QueryEmbedding, page: PageContent, embedding: Pa
         else (
             "No place on this page stands out for this question."
             if page.words
-            else "No text was read on this page, so nothing can be lit up."
+            else "No text was read on this page, so nothing can be highlighted."
         )
     )
     return Highlight(page.page, tuple(terms), regions, snippet, spans, note)

@@ -67,7 +67,8 @@ class _Scored:
 class Searcher:
     """Answers questions about one index. Safe to call from several threads.
 
-    Each search sees the documents that any process has added, changed or removed before it.
+    Each search sees the documents that any process has added, changed or removed before it. If reading their vectors
+    takes longer than `retrieval.recall.plan.PLAN_WAIT_S`, they are left out, and a note names them.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ from retrieval.types import Document
 
 PLAN_WAIT_S = 2.0
 """Seconds that a search waits for the plan of a changed index, before it uses the plan that it has."""
-HINT = "'folioscope index build' makes it quicker"
+HINT = "an inverted index would make it quicker"
 PARTS, PARTS_ON_GPU = 24, 4
 """Parts that many small ingests may leave in memory or on a GPU: more than this are joined into one."""
 

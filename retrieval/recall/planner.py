@@ -197,7 +197,7 @@ class Recall:
         parsed = text_query.parse_text_query(text)
         clauses = [f'"{phrase}"' for phrase in parsed.phrases]
         if clauses and not self._store.has_positions():
-            clauses = ["no phrases, for which 'folioscope index optimize' makes a text index"]
+            clauses = ["no phrases, because the text index is missing: optimizing the index makes it"]
         clauses += [
             f"{prefix}* as {', '.join(self._store.expand_prefix(prefix)) or 'nothing'}"
             for prefix in parsed.prefixes

@@ -22,14 +22,17 @@ def write_lock(uri: str) -> Iterator[None]:
     if is_remote(uri):
         yield
         return
-    busy = f"another process is writing to {uri}: wait until it is done, or stop it; you can search meanwhile"
+    busy = IndexBusy(
+        "another process is writing to the index; you can search meanwhile",
+        remedy=f"wait until it is done, or stop the process that writes to {uri}",
+    )
     with locked(Path(uri) / ".writer", busy):
         yield
 
 
 @contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
-    """Hold the lock of this file. Raises IndexBusy with the message `busy` if another process holds it.
+def locked(path: Path, busy: IndexBusy) -> Iterator[None]:
+    """Hold the lock of this file. Raises `busy` if another process holds it.
 
     The lock is flock itself rather than the library `filelock`: on systems without flock, that library uses a lock
     file, which a killed process leaves behind. Here such a system raises OSError.
@@ -38,5 +41,5 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise IndexBusy(busy) from None
+            raise busy from None
         yield

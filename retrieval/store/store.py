@@ -44,25 +44,27 @@ class Store:
 
         Raises IndexMissing, IndexDamaged, SchemaMismatch, EncoderMismatch.
         """
-        missing = f"there is no index at {uri}: make one with 'folioscope ingest FOLDER --index {uri}'"
+        missing = IndexMissing(
+            "there is no index yet", remedy=f"make one with 'folioscope ingest FOLDER --index {uri}'"
+        )
         if not is_remote(uri):
             recover(Path(uri))
             if not Path(uri).is_dir():
-                raise IndexMissing(missing)
+                raise missing
         connection = tables.connect(uri)
         if not tables.exist(connection):
-            raise IndexMissing(missing)
+            raise missing
         try:
             store = cls(uri, connection)
         except (OSError, ValueError, RuntimeError) as error:
             raise IndexDamaged(
-                f"the index at {uri} cannot be opened ({error}): restore it from a copy, "
-                "or ingest again into another place"
+                f"the index cannot be opened ({error})",
+                remedy=f"restore {uri} from a copy, or ingest again into another place",
             ) from error
         if encoder is not None and encoder != store.fingerprint:
             raise EncoderMismatch(
-                f"the index at {uri} was encoded by {store.fingerprint}, not by {encoder}: choose "
-                "the profile that made it, or ingest again into another place"
+                f"the index was encoded by {store.fingerprint}, not by {encoder}",
+                remedy=f"choose the profile that made {uri}, or ingest again into another place",
             )
         return store
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from retrieval.errors import IndexBusy
 from retrieval.store.locks import locked
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2), Linux
@@ -45,7 +46,9 @@ def recover(place: Path) -> None:
     fresh, before = neighbours(place)
     if place.exists() or not (fresh.is_dir() and before.is_dir()):
         return
-    busy = f"another process is replacing the index at {place}: try again in a moment"
+    busy = IndexBusy(
+        "another process is replacing the index; try again in a moment", remedy=f"the index is {place}"
+    )
     with locked(before / ".writer", busy):
         if not place.exists():
             before.rename(place)

@@ -67,8 +67,8 @@ def create(uri: str, connection: Any, encoder: Fingerprint, precision: Precision
         filled = [name for name in present if connection.open_table(name).count_rows()]
         if filled:
             raise IndexDamaged(
-                f"the index at {uri} has no list of documents, but its {', '.join(sorted(filled))} are not empty: "
-                "restore it from a copy, or move it away and ingest again"
+                f"the index has no list of documents, but its {', '.join(sorted(filled))} are not empty",
+                remedy=f"restore {uri} from a copy, or move it away and ingest again",
             )
         layouts = {
             "pages": schema.pages_schema(encoder, precision),

@@ -32,7 +32,7 @@ MOST = 1_000
 """Problems that are reported at most: if there are more, they have one cause."""
 ROUNDING = 1e-3
 """How far a unit vector's length may be from 1: twice the worst error from float16, which has 11 bits for a value."""
-AGAIN = "remove the document ('folioscope docs remove') and ingest it again"
+AGAIN = "remove the document and ingest it again"
 COPY = "restore the index from a copy, or ingest again into another place"
 
 
@@ -130,15 +130,12 @@ def _problems(store: Store, stored: _Contents, on_progress: Callable[[int, int],
         )
         yield Problem("", 0, message)
     if unindexed is None:
-        message = (
-            "the text index is missing, so every search reads all text: run 'folioscope index optimize', which "
-            "creates one"
-        )
+        message = "the text index is missing, so every search reads all text: optimizing the index creates it"
         yield Problem("", 0, message)
     elif unindexed:
         message = (
             f"the text index lacks {unindexed:,} pages, which every search has to read: "
-            "run 'folioscope index optimize'"
+            "optimizing the index adds them"
         )
         yield Problem("", 0, message)
 

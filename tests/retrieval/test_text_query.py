@@ -120,6 +120,6 @@ def test_a_text_index_without_positions_is_reported_and_replaced_by_optimize(fil
     nothing = QueryEmbedding(HashingEncoder(64).encode_queries([""])[0].vectors, (), ())
     assert filled.search_text("ISO 9001", 5)
     note = Recall(filled, ALWAYS).candidates("ISO 9001", nothing, 5, Filter()).stage.note
-    assert "(no phrases, for which 'folioscope index optimize' makes a text index)" in note
+    assert "(no phrases, because the text index is missing: optimizing the index makes it)" in note
     filled.optimize()
     assert '("iso 9001")' in Recall(filled, ALWAYS).candidates("ISO 9001", nothing, 5, Filter()).stage.note

@@ -239,7 +239,7 @@ def test_pages_missing_from_the_text_index_are_counted(sound: Store, encoder: Ha
         (
             "",
             0,
-            "the text index lacks 2 pages, which every search has to read: run 'folioscope index optimize'",
+            "the text index lacks 2 pages, which every search has to read: optimizing the index adds them",
         )
     ]
     sound.optimize()

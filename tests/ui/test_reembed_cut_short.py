@@ -94,7 +94,7 @@ def test_after_a_power_cut_between_two_renames_opening_the_index_restores_the_ol
         with pytest.raises(PowerCut):
             reembed(uri)
     assert not Path(uri).exists()
-    with locked(Path(f"{uri}.before") / ".writer", ""), pytest.raises(IndexBusy, match="try again"):
+    with locked(Path(f"{uri}.before") / ".writer", IndexBusy()), pytest.raises(IndexBusy, match="try again"):
         Store.open(uri)  # another process is still re-embedding
     created = Store.create(uri, Store.open(f"{uri}.before").fingerprint)
     assert len(created.documents()) == 2

@@ -120,7 +120,8 @@ def reembed_library(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:
     """
     if "://" in uri:
         raise FolioscopeError(
-            f"{uri} is in an object store: use 'folioscope index reembed NEW --index {uri}'"
+            "an index in an object store cannot be encoded again in its own place",
+            remedy=f"encode it into another place with 'folioscope index reembed NEW --index {uri}'",
         )
     place = Path(uri)
     fresh, _ = neighbours(place)

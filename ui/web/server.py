@@ -33,6 +33,7 @@ from ui.web.guard import Guard
 from ui.web.page import mount_page
 from ui.web.security import BodyLimit, SameOrigin, SecurityHeaders
 
+LOG = logging.getLogger("folioscope")
 BACKLOG = 2048  # connections that wait to be accepted; uvicorn's default
 EVERYWHERE = ("", "0.0.0.0", "::")
 REPEAT_S = 10.0  # seconds within which the same log message appears once
@@ -182,8 +183,12 @@ def _add_health(app: FastAPI, service: Service) -> None:
         """Ready when the models are loaded and the index can be read."""
         try:
             documents = service.library.store.documents()
-        except Exception as error:
-            return JSONResponse({"ready": False, "problem": str(error)}, 503)
+        except FolioscopeError as error:
+            return JSONResponse({"ready": False, "problem": error.message}, 503)
+        except Exception:
+            LOG.exception("the index cannot be read")
+            problem = "the index cannot be read: the server's log says why"
+            return JSONResponse({"ready": False, "problem": problem}, 503)
         encoder = str(service.library.store.fingerprint)
         return JSONResponse({"ready": True, "documents": len(documents), "encoder": encoder})
 

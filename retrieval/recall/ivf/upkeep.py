@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from retrieval.errors import IndexBusy
 from retrieval.recall.ivf import codebook, segment
 from retrieval.recall.ivf.codebook import Codebook, Codes
 from retrieval.recall.ivf.lists import MANIFEST, InvertedIndex, Manifest
@@ -331,10 +332,10 @@ def _upkeep(store: Store) -> Iterator[Path]:
     """Holds the lock for changes; removes, before and after, what a build left unfinished. Raises IndexBusy."""
     place = folder(store.uri)
     place.mkdir(parents=True, exist_ok=True)
-    with locked(
-        place / ".upkeep",
-        f"the inverted index of {store.uri} is being built by another process: wait until that ends",
-    ):
+    busy = IndexBusy(
+        "another process is building the inverted index", remedy=f"wait until that of {store.uri} is complete"
+    )
+    with locked(place / ".upkeep", busy):
         try:
             _sweep(place, Manifest.read(place))
             yield place
