@@ -518,7 +518,7 @@ def test_an_index_that_did_not_fit_into_memory_is_tried_again_once_it_is_smaller
     recall = Recall(large, configs.Search(recall_ms=1e9, exact_mb=1, reference_weight=0))
     note = recall.candidates("", question(0), 5, Filter()).stage.note
     assert (
-        "from disk of 600 pages (more than the 1 MiB of search.exact_mb: an inverted index would make it quicker"
+        "from disk of 600 pages (more than the 1 MiB of search.exact_mb: an inverted index would make it quick"
         in note
     )
     with large.writing():

@@ -186,7 +186,7 @@ def test_every_command_prints_strict_json_and_nothing_else(run: Run, dataset: Pa
     code, rows, _ = run("ingest", dataset / "pdfs", *place, *smoke)
     assert (code, rows[-1]["event"], rows[-1]["pages_done"]) == (0, "finished", 12)
     code, (result,), printed = run("search", "harbour07", *place, *smoke)
-    assert (code, result["hits"][0]["page"]) == (0, "a.pdf#page=8")
+    assert (code, result["hits"][0]["page_name"]) == (0, "a.pdf#page=8")
     assert printed.startswith("Loading the index and the models ...\n")
 
     def one(*arguments: object) -> Any:
