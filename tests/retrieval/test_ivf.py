@@ -517,10 +517,8 @@ def test_the_page_cache_is_filled_to_its_limit_and_no_more_is_read(large: Store)
 def test_an_index_that_did_not_fit_into_memory_is_tried_again_once_it_is_smaller(large: Store) -> None:
     recall = Recall(large, configs.Search(recall_ms=1e9, exact_mb=1, reference_weight=0))
     note = recall.candidates("", question(0), 5, Filter()).stage.note
-    assert (
-        "from disk of 600 pages (more than the 1 MiB of search.exact_mb: an inverted index would make it quick"
-        in note
-    )
+    assert "from disk of 600 pages (more than the 1 MiB of search.exact_mb" in note
+    assert "an inverted index would make it quicker" in note
     with large.writing():
         large.remove([f"d{number:02}" for number in range(19)])
     assert "in memory of 30 pages" in recall.candidates("", question(0), 5, Filter()).stage.note
