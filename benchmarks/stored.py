@@ -45,9 +45,9 @@ def bits(page: Vectors) -> tuple[Vectors, float]:
 
 
 def pooled(page: Vectors, factor: int) -> tuple[Vectors, float]:
-    from retrieval.encoders.pooling import pool
+    from retrieval.encoders.pooling import pool_vectors
 
-    vectors, _ = pool(page, np.zeros((len(page), 4), np.float32), factor)
+    vectors, _ = pool_vectors(page, np.zeros((len(page), 4), np.float32), factor)
     return vectors.astype(np.float16).astype(np.float32), 2 * vectors.size
 
 

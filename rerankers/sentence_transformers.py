@@ -52,7 +52,7 @@ class SentenceTransformersReranker:
 def load(settings: configs.SentenceTransformers) -> SentenceTransformersReranker:
     """Returns the reranker. Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
     placement = checkpoints.choose_placement(settings.device, settings.dtype, settings.attn)
-    folder = checkpoints.fetch(settings.model, settings.revision, code=settings.trust_remote_code)
+    folder = checkpoints.fetch_checkpoint(settings.model, settings.revision, code=settings.trust_remote_code)
     checkpoints.check_files(folder)
     options = {"dtype": placement.dtype, "attn_implementation": placement.attention}
     try:

@@ -248,7 +248,7 @@ def load_model(
     Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra.
     """
     placement = checkpoints.choose_placement(settings.device, settings.dtype, settings.attn)
-    folder = checkpoints.fetch(settings.model, settings.revision)
+    folder = checkpoints.fetch_checkpoint(settings.model, settings.revision)
     model = checkpoints.load_checkpoint(model_class, folder, placement, **options)
     return LoadedModel(model, checkpoints.load_processor(processor_class, folder), placement, folder)
 

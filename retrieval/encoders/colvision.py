@@ -181,7 +181,7 @@ def load(settings: "configs.ColVision") -> VisionEncoder:
             )
         attention = "sdpa" if attention == "auto" else attention
     placement = checkpoints.choose_placement(settings.device, settings.dtype, attention)
-    folder = checkpoints.fetch(settings.model, settings.revision)
+    folder = checkpoints.fetch_checkpoint(settings.model, settings.revision)
     model_class, processor_class = CLASSES[settings.family]
     model = checkpoints.load_checkpoint(
         model_class,

@@ -77,7 +77,7 @@ class NeoMME(Family):
 def load(settings: "configs.NeoMME") -> VisionEncoder:
     """Returns the encoder. Raises ModelMissing, ModelBroken, DeviceMissing, MissingExtra."""
     placement = checkpoints.choose_placement(settings.device, settings.dtype, settings.attn)
-    folder = checkpoints.fetch(settings.model, settings.revision)
+    folder = checkpoints.fetch_checkpoint(settings.model, settings.revision)
     model = checkpoints.load_checkpoint(NeoMMEForRetrieval, folder, placement)
     processor = checkpoints.load_processor(NeoMMEProcessor, folder)
     if settings.max_side is not None:

@@ -11,7 +11,7 @@ from colpali_engine.compression.token_pooling import HierarchicalTokenPooler
 from retrieval.types import Vectors
 
 
-def pool(vectors: Vectors, regions: Vectors, factor: int) -> tuple[Vectors, Vectors]:
+def pool_vectors(vectors: Vectors, regions: Vectors, factor: int) -> tuple[Vectors, Vectors]:
     """Returns the prompt's vectors unchanged, then at most n_image // factor pooled ones; and the regions of all.
 
     vectors (n, d), regions (n, 4). Vectors whose region is NaN belong to the prompt and are not pooled.

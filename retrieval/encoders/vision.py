@@ -191,10 +191,10 @@ class VisionEncoder:
         vectors = encoded.vectors
         if self._pool_factor > 1:
             from retrieval.encoders.pooling import (
-                pool,
+                pool_vectors,
             )  # imports colpali-engine, which not every family needs
 
-            vectors, regions = pool(vectors, regions, self._pool_factor)
+            vectors, regions = pool_vectors(vectors, regions, self._pool_factor)
         return PageEmbedding(vectors, regions, encoded.dense)
 
 

@@ -109,7 +109,7 @@ class WordsEncoder:
             )
             inner_start = start if start == 0 else start + OVERLAP // 2
             pieces[inner_start:end] = output[-1 - (end - inner_start) : -1]
-        for run in runs(content, page.words):
+        for run in piece_runs(content, page.words):
             vectors.append(pieces[run.start : run.end].mean(axis=0))
             regions.append(union(word.box for word in page.words[run.first : run.last + 1]))
         return PageEmbedding(_unit(np.stack(vectors)), np.array(regions, np.float32))
@@ -170,7 +170,7 @@ def windows(pieces: int, length: int) -> Iterator[tuple[int, int]]:
         start = end - OVERLAP
 
 
-def runs(content: _Pieces, words: Sequence[Word]) -> Iterator[_Run]:
+def piece_runs(content: _Pieces, words: Sequence[Word]) -> Iterator[_Run]:
     """Yields runs of whole words: a run ends at RUN pieces, or at a line's end if it has half of that."""
     start = 0
     for i in range(len(content.ids)):

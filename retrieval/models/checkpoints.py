@@ -97,7 +97,7 @@ def offline() -> bool:
     return any(os.environ.get(name, "").upper() in {"1", "TRUE", "YES", "ON"} for name in switches)
 
 
-def local(model: str, revision: str | None, code: bool = False) -> Path | None:
+def local_folder(model: str, revision: str | None, code: bool = False) -> Path | None:
     """Returns the folder of a model on this machine, which is the path itself or in the hub's cache; None if absent.
 
     With `code`, the Python files that come with the model are looked up too.
@@ -117,12 +117,12 @@ def local(model: str, revision: str | None, code: bool = False) -> Path | None:
         return None
 
 
-def fetch(model: str, revision: str | None, code: bool = False) -> Path:
+def fetch_checkpoint(model: str, revision: str | None, code: bool = False) -> Path:
     """Returns the model's folder as `local` does, but fetches from the hub what is missing.
 
     Raises ModelMissing if the model is not on this machine and cannot be fetched.
     """
-    folder = local(model, revision, code)
+    folder = local_folder(model, revision, code)
     if folder is not None and (Path(model).is_dir() or _has_weights(folder)):
         return folder
     if offline() or not re.fullmatch(HUB_ID, model):
@@ -170,7 +170,7 @@ def revision_of(folder: Path) -> str:
     revision = _revision_of(folder)
     if not is_adapter(folder):
         return revision
-    base = local(base_of(folder), None)
+    base = local_folder(base_of(folder), None)
     return f"{revision}+{_revision_of(base)}" if base else revision
 
 
@@ -201,7 +201,7 @@ def without_special_tokens(text: str, tokenizer: Any) -> str:
 def processor_folder(folder: Path) -> Path:
     """Returns the folder with the processor: for an adapter without one of its own, that of its base model."""
     files = ("preprocessor_config.json", "processor_config.json")
-    return folder if any((folder / name).is_file() for name in files) else fetch(base_of(folder), None)
+    return folder if any((folder / name).is_file() for name in files) else fetch_checkpoint(base_of(folder), None)
 
 
 def load_processor(cls: Any, folder: Path) -> Any:
@@ -289,7 +289,7 @@ def load_checkpoint(
     transformers_logging.set_verbosity_error()  # our own errors name the weights that its report would list
     check_files(folder)
     if is_adapter(folder):
-        check_files(fetch(base_of(folder), None))
+        check_files(fetch_checkpoint(base_of(folder), None))
     try:
         model, info = cls.from_pretrained(
             folder,

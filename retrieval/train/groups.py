@@ -141,7 +141,7 @@ def hold_out(groups: Sequence[Group], each: int, seed: int = 0) -> tuple[list[Gr
     ], held_out
 
 
-def balanced(groups: Sequence[Group], seed: int = 0) -> list[Group]:
+def balance_sources(groups: Sequence[Group], seed: int = 0) -> list[Group]:
     """Returns about as many groups as given, shuffled, with each corpus in proportion to the square root of its size.
 
     So a large corpus does not dominate the others. Groups are repeated or left out as needed.

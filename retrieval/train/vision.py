@@ -60,7 +60,7 @@ def fit(
         )
     groups = readable_groups(groups, lambda note: on_progress(Progress(0, options.steps, note=note)))
     family: Any = colvision.load(settings)._family
-    folder = checkpoints.fetch(settings.model, settings.revision)
+    folder = checkpoints.fetch_checkpoint(settings.model, settings.revision)
     budget = TokenBudget(settings.batch_tokens)
     base = lora.Base(family.model, family.placement, folder, settings)
     with ThreadPoolExecutor(available_cores(), thread_name_prefix="pages") as threads:
@@ -86,7 +86,7 @@ def merge(out: Path) -> Path:
     def load_base(recorded: Mapping[str, Any]) -> lora.Base:
         settings = configs.ColVision.model_validate(recorded)
         placement = checkpoints.choose_placement("cpu", settings.dtype, "sdpa")
-        folder = checkpoints.fetch(settings.model, settings.revision)
+        folder = checkpoints.fetch_checkpoint(settings.model, settings.revision)
         model_class, _ = colvision.CLASSES[settings.family]
         head = colvision.LM_HEAD
         model = checkpoints.load_checkpoint(model_class, folder, placement, may_lack=head, may_have=head)

@@ -469,9 +469,6 @@ class SlowReranker:
     def __init__(self) -> None:
         self.read = 0
 
-    def take_note(self) -> str:
-        return ""
-
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         threading.Event().wait(0.05)
         start = self.read

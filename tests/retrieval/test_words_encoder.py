@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import configs.settings as configs
-from retrieval.encoders.words import OVERLAP, WordsEncoder, runs, windows
+from retrieval.encoders.words import OVERLAP, WordsEncoder, piece_runs, windows
 from retrieval.errors import ModelBroken
 from retrieval.models.onnx import MODELS, ModelFolder
 from retrieval.recall.maxsim import maxsim
@@ -129,7 +129,7 @@ def test_runs_are_whole_words_and_end_with_lines(encoder: WordsEncoder) -> None:
         "one two three four five\nsix seven eight nine ten eleven twelve thirteen fourteen"
     )
     pieces = encoder._pieces(page.words)
-    assert [(run.first, run.last) for run in runs(pieces, page.words)] == [(0, 4), (5, 12), (13, 13)]
+    assert [(run.first, run.last) for run in piece_runs(pieces, page.words)] == [(0, 4), (5, 12), (13, 13)]
 
 
 @pytest.fixture

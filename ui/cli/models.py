@@ -48,7 +48,7 @@ def check_model(row: Needed) -> tuple[bool, str]:
     """Return whether the complete model is on this machine, and a message. Raises MissingExtra without torch."""
     checkpoints = _checkpoints()
     name = f"{row.role} {row.model}"
-    folder = checkpoints.local(row.model, row.revision)
+    folder = checkpoints.local_folder(row.model, row.revision)
     if folder is None:
         fetch = f"hf download {row.model}" + (f" --revision {row.revision}" if row.revision else "")
         return False, f"{name}: {describe(row.model)}; to fetch it: {fetch}"
@@ -57,7 +57,7 @@ def check_model(row: Needed) -> tuple[bool, str]:
         base = checkpoints.base_of(folder) if checkpoints.is_adapter(folder) else ""
     except ModelBroken as error:
         return False, str(error)
-    if base and checkpoints.local(base, None) is None:
+    if base and checkpoints.local_folder(base, None) is None:
         return False, f"{name}: its base model {base} is missing; to fetch it: hf download {base}"
     return True, f"{name}@{checkpoints.revision_of(folder)}: {size_of(folder):.1f} GB in {folder}"
 
@@ -92,13 +92,13 @@ def pull(settings: configs.Settings, profile: str, as_json: bool) -> None:
         console.print(f"{profile} needs only models that ship with Folioscope.")
     for row in rows:
         checkpoints = _checkpoints()
-        if checkpoints.local(row.model, row.revision) is None:
+        if checkpoints.local_folder(row.model, row.revision) is None:
             console.print(f"fetching {row.role} {row.model} ({describe(row.model)})")
-        folder = checkpoints.fetch(row.model, row.revision)
+        folder = checkpoints.fetch_checkpoint(row.model, row.revision)
         if checkpoints.is_adapter(folder):
             base = checkpoints.base_of(folder)
             console.print(f"  it is an adapter for {base}")
-            checkpoints.check_files(checkpoints.fetch(base, None))
+            checkpoints.check_files(checkpoints.fetch_checkpoint(base, None))
         checkpoints.check_files(folder)
         console.print(f"{row.model}: {size_of(folder):.1f} GB, complete")
         if folder.parent.name == "snapshots":

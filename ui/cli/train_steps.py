@@ -17,7 +17,7 @@ from retrieval.evaluation.evaluate import split_name
 from retrieval.models.onnx import ModelFolder
 from retrieval.store.store import Store
 from retrieval.train.course import Progress, TrainingRefused
-from retrieval.train.groups import Group, balanced, hold_out, read_groups, read_xquad, write_groups
+from retrieval.train.groups import Group, balance_sources, hold_out, read_groups, read_xquad, write_groups
 from retrieval.train.mine import Miner, Mining, MiningQuestion, of_dataset, of_groups
 from retrieval.train.pages import LoraOptions, PageGroup
 from retrieval.train.passages import add_passages
@@ -185,7 +185,7 @@ def _fit_small(
         raise _extra(error) from error
     torch.set_num_threads(threads)
     training, validation = hold_out(groups, held_out)
-    training = balanced(training, seed=int(chosen["seed"]))
+    training = balance_sources(training, seed=int(chosen["seed"]))
     if kind == "text":
         options = cross_encoder.TextOptions(**chosen)
         cross_encoder.fit(
