@@ -218,10 +218,10 @@ class Store:
     def optimize(self) -> None:
         """Bring the indices of text and page ids up to date, merge small files, and drop old versions.
 
-        A text index that is missing, or without positions, is made anew.
+        A text index that is missing, or without positions, is created.
         """
         upkeep.optimize(self.tables)
 
     def index_ids(self) -> None:
-        """Create the indices of page ids if there are so many pages that they pay."""
+        """Create the indices of page ids if there are enough pages to make them worth their upkeep."""
         upkeep.index_ids(self.tables)

@@ -53,7 +53,7 @@ class FairQueue:
             )
 
     async def _enter(self, client: str, admitted: bool) -> None:
-        if self._free:  # then nobody waits
+        if self._free:  # a free turn means that no client waits
             self._free -= 1
             return
         if not admitted:

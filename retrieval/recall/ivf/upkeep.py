@@ -31,7 +31,7 @@ GROUP = 4_000_000
 """Most vectors of a new segment, unless one document has more; their codes take about 200 MB of memory."""
 BLOCK = 32_768  # vectors encoded at once: their arrays are then small enough for malloc to reuse
 MOST_SAMPLED = 2_000_000  # vectors to train on: 512 MB at 128 dimensions
-OUTGROWN = 8  # times the vectors that the codebook was trained for, above which everything is built anew
+OUTGROWN = 8  # times the vectors that the codebook was trained for, above which everything is built again
 MOST_SEGMENTS = 8  # with more than this, the small ones are merged
 SMALL = 0.25  # of all postings
 DEAD = 0.3  # share of a segment's pages that were removed, above which it is rewritten without them
