@@ -29,7 +29,7 @@ ENV ORT_DISABLE_TELEMETRY=1 GRADIO_ANALYTICS_ENABLED=False HF_HUB_DISABLE_TELEME
 VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/health')"]
-# Inside a container every address is public: it needs FOLIOSCOPE_TOKEN (16 characters or more), or --users /data/users.txt.
+# Inside a container every address is public: it needs FOLIOSCOPE_TOKEN (20 characters or more), or --users /data/users.txt.
 CMD ["folioscope", "serve", "--host", "0.0.0.0"]
 
 FROM cpu AS cuda

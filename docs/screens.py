@@ -90,13 +90,13 @@ def tour(page: Page, look: str) -> None:
 
 
 def save_marked_page(url: str, store: Store) -> None:
-    """Save docs/lit-page.webp: a page with its highlights, as REST draws it."""
+    """Save docs/highlighted-page.webp: a page with its highlights, as REST draws it."""
     question, name, number = MARKED
     address = f"{url}/api/v1/documents/{store.document(name).doc_id}/pages/{number}/image"
     answer = httpx.get(address, params={"q": question, "format": "png"}, timeout=60).raise_for_status()
     image = Image.open(io.BytesIO(answer.content)).convert("RGB")
     image.thumbnail((900, 1300))
-    image.save(DOCS / "lit-page.webp", quality=75)
+    image.save(DOCS / "highlighted-page.webp", quality=75)
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ def ingest(
     to end early; complete documents are committed, the others are dropped. Between two events the caller may write to
     the store itself, in the same thread.
 
-    Raises BadSource for a path that matches nothing, IndexBusy if another process writes to the index, BadChange for a
+    Raises BadSource for a path that matches nothing, IndexBusy if another process writes to the index, BadLabel for a
     collection or tag that a document cannot have. A bad file raises nothing: it becomes a `failed` event.
     """
     labels = checked_labels(collection=collection, tags=tags)

@@ -28,7 +28,7 @@ Features = Mapping[str, Tensor]  # on the CPU when they come from the cache
 class FeatureCache:
     """Caches features by key in memory and on disk, within limits in MiB.
 
-    A limit of 0 switches that part off, and so does the lack of a `folder` for the disk. The cache never raises: after
+    A limit of 0 switches that part off, and so does a missing `folder` for the disk. The cache never raises: after
     an error of the disk it warns once and goes on in memory only.
     """
 

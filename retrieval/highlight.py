@@ -118,8 +118,8 @@ def heat(query: QueryEmbedding, page: PageEmbedding, highlight: Highlight) -> He
     """Return how far each small region stands out from the page for each word of `highlight`, in [0, 1].
 
     A value is the similarity above the page's mean by more than a standard deviation, divided by the largest of
-    the question. It is normalised over the question, not over each word, which would light every word somewhere. Values
-    below FAINT become 0. In contrast, the similarity maps of colpali-engine are normalised for each token.
+    the question. It is normalised over the question, not over each word, which would highlight every word somewhere.
+    Values below FAINT become 0. In contrast, the similarity maps of colpali-engine are normalised for each token.
     """
     small = np.flatnonzero(_areas(page.regions) < SMALL)
     rows = [i for i, content in enumerate(query.content) if content]
@@ -200,13 +200,14 @@ def _snippet(
     return text.rstrip(), tuple(spans)
 
 
-def snippet_pieces(lit: Highlight) -> list[tuple[str, bool]]:
+def snippet_pieces(highlight: Highlight) -> list[tuple[str, bool]]:
     """Return the snippet in pieces, each with whether it matches."""
-    found, at = [], 0
-    for start, end in lit.snippet_matches:
-        found += [(lit.snippet[at:start], False), (lit.snippet[start:end], True)]
+    snippet, at = highlight.snippet, 0
+    pieces: list[tuple[str, bool]] = []
+    for start, end in highlight.snippet_matches:
+        pieces += [(snippet[at:start], False), (snippet[start:end], True)]
         at = end
-    return [piece for piece in [*found, (lit.snippet[at:], False)] if piece[0]]
+    return [piece for piece in [*pieces, (snippet[at:], False)] if piece[0]]
 
 
 def _areas(regions: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -33,7 +33,7 @@ def checked_labels(
 ) -> dict[str, Any]:
     """Return the labels that are not None, without white space around them and without repeated or empty tags.
 
-    Lengths are limited in characters. Raises BadChange for the first label that breaks a rule.
+    Lengths are limited in characters. Raises BadLabel for the first label that breaks a rule.
     """
     labels: dict[str, Any] = {}
     if name is not None:

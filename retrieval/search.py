@@ -209,8 +209,8 @@ class Searcher:
             if lead >= gate:
                 return Decision(
                     "gate",
-                    f"not reranked: the first stage had decided, its best page leads by {lead:.2f}, {gate:g} are "
-                    "enough (search.gate)",
+                    f"not reranked: the first stage's best page leads by {lead:.2f}, and {gate:g} is enough "
+                    "(search.gate)",
                 )
         return Decision("pending", "not reranked yet")
 
@@ -372,8 +372,8 @@ class Searcher:
     def inspect_page(self, query: str, page: Page) -> tuple[PageContent, Highlight, Heat]:
         """Return one page's content, highlights and heat map. Raises as `highlight` does."""
         text, query_embedding, (stored,) = self._read_for(query, [page])
-        lit = highlight(text, query_embedding, stored.content, stored.embedding)
-        return stored.content, lit, heat(query_embedding, stored.embedding, lit)
+        highlights = highlight(text, query_embedding, stored.content, stored.embedding)
+        return stored.content, highlights, heat(query_embedding, stored.embedding, highlights)
 
     def focused(self, query: str, pages: Sequence[Page]) -> list[PageContent]:
         """Return what a reranker reads of these pages, in the order given. Raises as `highlight` does."""

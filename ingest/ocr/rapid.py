@@ -72,7 +72,7 @@ class RapidOcr:
         self._boxes = DBPostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=1.6, use_dilation=True)
 
     def read(self, image: Image.Image, *, skip: Sequence[Box] = (), rotate: bool = True) -> OcrResult:
-        """As `Ocr.read`."""
+        """Implements `Ocr.read`."""
         pixels = np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])  # the models read BGR
         quads = self._detect(pixels)
         if skip:

@@ -34,7 +34,7 @@ class Tesseract:
         self._seconds = seconds
 
     def read(self, image: Image.Image, *, skip: Sequence[Box] = (), rotate: bool = True) -> OcrResult:
-        """As `Ocr.read`. Raises UnreadableDocument if the program fails or takes too long."""
+        """Implements `Ocr.read`. Raises UnreadableDocument if the program fails or takes too long."""
         upright = self._read(image, skip)
         if not rotate or upright.confidence >= POOR:
             return upright

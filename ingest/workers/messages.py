@@ -2,10 +2,10 @@
 
 A document's way through the ingest, and the events of each step:
 
-1. `workers.dispatch.prepare` takes a `Task` per document and yields `Prepared` events (this module).
-2. `embed.embed` passes these on as `embed.Event`, with `Embedded` pages in place of each `PreparedPage`.
-3. `pipeline.ingest` writes the pages, and yields `progress.Progress` for the person who waits; its field `event` is one
-   of the words of `progress.Event`.
+1. `ingest.workers.dispatch.prepare` takes a `Task` per document and yields `WorkerEvent`s (this module).
+2. `ingest.embed.embed` passes these on, with `Embedded` pages in place of each `PreparedPage`.
+3. `ingest.pipeline.ingest` writes the pages, and yields `ingest.progress.Progress` for the person who waits; its field
+   `event` is one of the words of `ingest.progress.ProgressKind`.
 """
 
 from collections.abc import Mapping

@@ -161,11 +161,11 @@ class GpuPart:
 
     def shortlist(self, query: QueryEmbedding, scores: Scores, depth: int) -> Positions:
         """Returns all pages that may be among the best: the kernel's scores are off by at most `slack`."""
-        kept = np.flatnonzero(np.isfinite(scores))
-        if len(kept) <= depth:
-            return kept
-        least = np.partition(scores[kept], -depth)[-depth]
-        near: Positions = kept[scores[kept] >= least - 2 * slack(weighted(query))]
+        allowed = np.flatnonzero(np.isfinite(scores))
+        if len(allowed) <= depth:
+            return allowed
+        least = np.partition(scores[allowed], -depth)[-depth]
+        near: Positions = allowed[scores[allowed] >= least - 2 * slack(weighted(query))]
         return near
 
     def maxsim(

@@ -124,7 +124,7 @@ class Planner:
     def current(self, wait_s: float | None = PLAN_WAIT_S) -> tuple[Plan, bool]:
         """Returns the plan for the index as it is now, and True.
 
-        If it is not ready within `wait_s` seconds (None: wait for ever), returns the plan before it, and False; the
+        If it is not ready within `wait_s` seconds (None: wait forever), returns the plan before it, and False; the
         first plan is always waited for. Raises what reading the index raises.
         """
         deadline = None if wait_s is None else time.monotonic() + wait_s

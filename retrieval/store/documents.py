@@ -27,7 +27,7 @@ class DocumentList:
     def by_id(self) -> dict[str, Document]:
         """Return all documents, oldest first. The caller must not change the dictionary.
 
-        Whoever reads several things for one answer calls this once: a document may be removed between two calls.
+        Call this once for everything that one answer reads: a document may be removed between two calls.
         """
         version = self.version()
         cached_version, listed = self._cached

@@ -130,8 +130,8 @@ class Store:
         """Read contents and embeddings of `pages` together, by page_id, in one query of the pages table.
 
         A page that is no longer in the index is missing from the result; `in_order` turns that into NotFound.
-        Each content and embedding is equal to what `present` and `present_embeddings` return. The page's image is only
-        read when somebody calls `image()`.
+        Each content and embedding is equal to what `present_contents` and `present_embeddings` return. The page's image
+        is read only when somebody calls `image()`.
         """
         return self._reader.read(pages)
 
@@ -163,7 +163,7 @@ class Store:
 
         doc_ids: only pages of these documents. scanned: only pages read by OCR, or only from their text layer. Phrases
         count if the text index has the words' positions (`has_positions`); a prefix stands for words that begin with it
-        (`beginning`).
+        (`expand_prefix`).
         """
         return self._text.search(query, depth, doc_ids, scanned)
 
@@ -218,10 +218,10 @@ class Store:
     def optimize(self) -> None:
         """Bring the indices of text and page ids up to date, merge small files, and drop old versions.
 
-        A text index that is missing, or without positions, is made anew.
+        A text index that is missing, or without positions, is created.
         """
         upkeep.optimize(self.tables)
 
     def index_ids(self) -> None:
-        """Create the indices of page ids if there are so many pages that they pay."""
+        """Create the indices of page ids if there are enough pages to make them worth their upkeep."""
         upkeep.index_ids(self.tables)

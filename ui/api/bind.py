@@ -93,7 +93,7 @@ class ExportPage:
 class Job:
     """The work that `main` reads, pickled, from its parent process."""
 
-    leaves: Sequence[ExportPage]  # the pages, in the order of the new PDF
+    pages: Sequence[ExportPage]  # the pages, in the order of the new PDF
     target: Path
     title: str
     seconds: float  # per page
@@ -124,14 +124,14 @@ def _report(**fields: object) -> None:
 
 def _bind(job: Job) -> None:
     copies = _copy_pages(job)
-    distinct = {c for leaf in job.leaves for word in leaf.words for c in f"{word.text} "}
+    distinct = {c for item in job.pages for word in item.words for c in f"{word.text} "}
     characters = sorted(distinct)[:MAX_CHARACTERS]
     codes = {character: code for code, character in enumerate(characters, start=1)}
     target = pymupdf.open()
     font = _add_invisible_font(target, characters)
-    for leaf in job.leaves:
-        copy = copies.get(leaf.page.page_id)
-        _report(reading=leaf.page.doc_id if copy else "")
+    for item in job.pages:
+        copy = copies.get(item.page.page_id)
+        _report(reading=item.page.doc_id if copy else "")
         with time_limit(job.seconds):
             if copy:
                 target.insert_pdf(
@@ -144,13 +144,13 @@ def _bind(job: Job) -> None:
                     final=0,
                 )
             else:
-                _add_image(target, leaf)
-            if leaf.words and (copy is None or copy.lacks_words):
-                _write_words(target[-1], leaf.words, codes, font)
+                _add_image(target, item)
+            if item.words and (copy is None or copy.lacks_words):
+                _write_words(target[-1], item.words, codes, font)
     _report(reading="")
-    with time_limit(job.seconds * len(job.leaves)):
+    with time_limit(job.seconds * len(job.pages)):
         headings = [
-            leaf.heading if leaf.page.page_id in copies else f"{leaf.heading} (image)" for leaf in job.leaves
+            item.heading if item.page.page_id in copies else f"{item.heading} (image)" for item in job.pages
         ]
         target.set_toc([[1, heading, number] for number, heading in enumerate(headings, start=1)])
         target.set_metadata({"title": job.title, "producer": "Folioscope"})
@@ -159,13 +159,13 @@ def _bind(job: Job) -> None:
 
 def _copy_pages(job: Job) -> dict[str, _Copy]:
     """Return copies by page_id of all pages that can be copied from their originals; reports the others."""
-    distinct = {leaf.page.page_id: leaf for leaf in job.leaves if leaf.page.doc_id not in job.excluded}
-    in_order = sorted(distinct.values(), key=lambda leaf: (leaf.page.doc_id, leaf.page.number))
+    distinct = {item.page.page_id: item for item in job.pages if item.page.doc_id not in job.excluded}
+    in_order = sorted(distinct.values(), key=lambda item: (item.page.doc_id, item.page.number))
     copies: dict[str, _Copy] = {}
-    for doc_id, leaves in groupby(in_order, key=lambda leaf: leaf.page.doc_id):
+    for doc_id, pages in groupby(in_order, key=lambda item: item.page.doc_id):
         _report(reading=doc_id)
         try:
-            copies |= _copy_document(doc_id, list(leaves), job.seconds)
+            copies |= _copy_document(doc_id, list(pages), job.seconds)
         except Exception as error:
             if out_of_memory(error):
                 _report(replaced={doc_id: f"it needs more than {job.memory_mb:,} MiB"})
@@ -174,31 +174,31 @@ def _copy_pages(job: Job) -> dict[str, _Copy]:
     return copies
 
 
-def _copy_document(doc_id: str, leaves: Sequence[ExportPage], seconds: float) -> dict[str, _Copy]:
+def _copy_document(doc_id: str, pages: Sequence[ExportPage], seconds: float) -> dict[str, _Copy]:
     """Copy these pages of one document into a PDF of their own, and strip it; returns the copies by page_id."""
     with time_limit(seconds):
-        source = _open_original(doc_id, leaves[0].original)
+        source = _open_original(doc_id, pages[0].original)
     copies: dict[str, _Copy] = {}
     if source is None:
         return copies
     pdf = pymupdf.open()
-    for leaf in leaves:
+    for item in pages:
         with time_limit(seconds):
             try:
-                page = _page_without_layers(source, leaf.page.number)
+                page = _page_without_layers(source, item.page.number)
             except UnreadableDocument as error:
                 _report(replaced={doc_id: str(error)})
                 continue
-            rotation = _rotation(source, leaf) if leaf.scanned else 0
+            rotation = _rotation(source, item) if item.scanned else 0
             _flatten(page)
             pdf.insert_pdf(
                 page.parent, from_page=page.number, to_page=page.number, links=False, widgets=False, final=0
             )
             copy = pdf[-1]
             copy.set_rotation((copy.rotation + rotation) % 360)
-            lacks_words = leaf.scanned and not copy.get_text("words")
-            copies[leaf.page.page_id] = _Copy(pdf, copy.number, lacks_words)
-    with time_limit(seconds * len(leaves)):
+            lacks_words = item.scanned and not copy.get_text("words")
+            copies[item.page.page_id] = _Copy(pdf, copy.number, lacks_words)
+    with time_limit(seconds * len(pages)):
         pdf.bake()
         _strip(pdf)
     source.close()
@@ -234,10 +234,10 @@ def _page_without_layers(source: MupdfDocument, number: int) -> Any:
     return page
 
 
-def _rotation(source: MupdfDocument, leaf: ExportPage) -> Rotation:
+def _rotation(source: MupdfDocument, item: ExportPage) -> Rotation:
     """Return the rotation by which the ingest made this scan upright, found by comparison with the stored image."""
-    upright = _small(_image(leaf))
-    page = source.render(leaf.page.number, 20, 250_000)
+    upright = _small(_image(item))
+    page = source.render(item.page.number, 20, 250_000)
     return min(
         ROTATIONS,
         key=lambda rotation: float(np.abs(_small(rotated_image(page, rotation)) - upright).mean()),
@@ -323,20 +323,20 @@ def _keys(node: Any) -> set[str]:
     return {node.pdf_dict_get_key(n).pdf_to_name() for n in range(node.pdf_dict_len())}
 
 
-def _add_image(target: Any, leaf: ExportPage) -> None:
+def _add_image(target: Any, item: ExportPage) -> None:
     """Append a page of the original's size with the stored image, as JPEG because PDF does not support WebP."""
     file = io.BytesIO()
-    _image(leaf).save(file, "JPEG", quality=85)
-    page = target.new_page(width=max(leaf.page.width, 1.0), height=max(leaf.page.height, 1.0))
+    _image(item).save(file, "JPEG", quality=85)
+    page = target.new_page(width=max(item.page.width, 1.0), height=max(item.page.height, 1.0))
     page.insert_image(page.rect, stream=file.getvalue(), keep_proportion=False)
 
 
-def _image(leaf: ExportPage) -> Image.Image:
+def _image(item: ExportPage) -> Image.Image:
     try:
-        return Image.open(leaf.image).convert("RGB")
+        return Image.open(item.image).convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise IndexDamaged(
-            f"the stored image of {leaf.page.name} cannot be read ({first_line(error)}): remove the document "
+            f"the stored image of {item.page.name} cannot be read ({first_line(error)}): remove the document "
             "and ingest it again"
         ) from error
 

@@ -80,14 +80,16 @@ def as_pdf(
         )
     with TemporaryDirectory(prefix="folioscope-") as name:
         folder = Path(name)
-        leaves = []
+        export_pages = []
         for rank, content in enumerate(store.contents(pages), start=1):
             page, image = content.page, folder / f"{rank}.webp"
             image.write_bytes(store.image(page.page_id))
             file = original(store.document(page.doc_id))
             heading = f"{rank}. {page.document}, page {page.number}"
-            leaves.append(bind.ExportPage(page, heading, file, image, content.words, content.source == "ocr"))
-        replaced = _bind(leaves, folder / "made.pdf", title, seconds, memory_mb)
+            export_pages.append(
+                bind.ExportPage(page, heading, file, image, content.words, content.source == "ocr")
+            )
+        replaced = _bind(export_pages, folder / "made.pdf", title, seconds, memory_mb)
         shutil.move(folder / "made.pdf", target)
     names = {page.doc_id: page.document for page in pages}
     return tuple(f"pages of {names[doc_id]} are images: {why}" for doc_id, why in replaced.items())
@@ -109,20 +111,22 @@ class _Outcome:
 
 
 def _bind(
-    leaves: Sequence[bind.ExportPage], target: Path, title: str, seconds: float, memory_mb: int
+    export_pages: Sequence[bind.ExportPage], target: Path, title: str, seconds: float, memory_mb: int
 ) -> dict[str, str]:
     """Write the PDF, skipping originals that ended an attempt. Return by doc_id why stored images were used."""
     failed: dict[str, str] = {}
     while True:
-        outcome = _run_job(bind.Job(leaves, target, printable(title), seconds, memory_mb, frozenset(failed)))
+        outcome = _run_job(
+            bind.Job(export_pages, target, printable(title), seconds, memory_mb, frozenset(failed))
+        )
         if outcome.damaged:
             raise IndexDamaged(outcome.damaged)
         if outcome.done:
             return {**outcome.replaced, **failed}
-        others = {leaf.page.doc_id for leaf in leaves if leaf.original} - failed.keys()
+        others = {item.page.doc_id for item in export_pages if item.original} - failed.keys()
         if not others:
             raise FolioscopeError(
-                f"{len(leaves)} pages could not be bound into one PDF ({outcome.verdict}): export fewer"
+                f"{len(export_pages)} pages could not be bound into one PDF ({outcome.verdict}): export fewer"
             )
         blamed = (
             [outcome.reading] if outcome.reading and len(failed) < MOST_FAILED_ORIGINALS else sorted(others)
@@ -131,7 +135,7 @@ def _bind(
 
 
 def _run_job(job: bind.Job) -> _Outcome:
-    patience = job.seconds * 3 * (len(job.leaves) + 1)  # the process itself enforces shorter limits
+    patience = job.seconds * 3 * (len(job.pages) + 1)  # the process itself enforces shorter limits
     command = [sys.executable, "-c", "from ui.api.bind import main; main()"]
     try:
         ended = subprocess.run(

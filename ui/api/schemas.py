@@ -26,7 +26,8 @@ class DecisionOut(BaseModel):
     kind: DecisionKind = Field(
         description="reranked; reranked_in_part: the budget ended first; pending: the reranked order follows; "
         "off: not asked for; no_reranker: the profile has none; too_few_candidates: there is only one order; "
-        "gate: the first stage left no doubt; failed: the reranker did not answer; removed: so were the candidates"
+        "gate: the first stage's best page leads clearly; failed: the reranker did not answer; "
+        "removed: the candidates were removed from the index"
     )
     text: str = Field(description="the same in one sentence, with numbers")
 
@@ -93,7 +94,7 @@ class HitOut(BaseModel):
     image: str = Field(default="", description="address of the page's image; empty likewise")
     link: str = Field(default="", description="address of the web page that shows this hit; empty likewise")
     judged: int | None = Field(
-        default=None, description="this user's judgement: 1 thumb up, 0 thumb down, null without"
+        default=None, description="this user's judgement: 1 thumb up, 0 thumb down, null if there is none"
     )
 
 
@@ -173,7 +174,7 @@ class PageOut(BaseModel):
         description="each word with its box, in reading order"
     )
     judged: int | None = Field(
-        default=None, description="this user's judgement: 1 thumb up, 0 thumb down, null without"
+        default=None, description="this user's judgement: 1 thumb up, 0 thumb down, null if there is none"
     )
 
 

@@ -129,7 +129,7 @@ def verify(
     from configs.settings import load_profile
     from retrieval.recall.agreement import measure_agreement, sample_queries
     from retrieval.recall.ivf import upkeep
-    from retrieval.store import verify as integrity
+    from retrieval.store.verify import verify as verify_store
     from ui import factory
     from ui.cli import terminal
 
@@ -137,7 +137,7 @@ def verify(
     if questions and upkeep.load_inverted_index(store) is not None:
         searcher, _ = factory.open_searcher(index, load_profile(profile), rerank=False)
     with terminal.steps() as on_progress:
-        report = integrity.verify(store, lambda done, of: on_progress("reading rows", done, of))
+        report = verify_store(store, lambda done, of: on_progress("reading rows", done, of))
         if searcher:
             queries = sample_queries(store, searcher.encoder, questions)
             agreement = measure_agreement(
@@ -192,13 +192,13 @@ def reembed(
     With --json a line is printed for each document.
     """
     from configs.settings import load_profile
-    from ingest.reembed import reembed as encode_again
+    from ingest.reembed import reembed as reembed_store
     from ui import factory
     from ui.cli import terminal
 
     source = factory.open_store(index)
     store, encoder = factory.create_store(target, load_profile(profile))
-    for document in encode_again(source, store, encoder):
+    for document in reembed_store(source, store, encoder):
         if as_json:
             terminal.print_json(terminal.document_json(document))
         else:

@@ -18,10 +18,9 @@ class Busy(FolioscopeError):
 
 
 class FairQueue:
-    """Belongs to one event loop.
+    """Lets at most `at_once` requests run at the same time. Belongs to one event loop.
 
-    at_once: turns that may be held at the same time. waiting: requests that may wait. each: requests of one client that
-    may wait.
+    waiting: requests that may wait. each: requests of one client that may wait.
     """
 
     def __init__(self, at_once: int, waiting: int, each: int) -> None:
@@ -54,7 +53,7 @@ class FairQueue:
             )
 
     async def _enter(self, client: str, admitted: bool) -> None:
-        if self._free:  # then nobody waits
+        if self._free:  # a free turn means that no client waits
             self._free -= 1
             return
         if not admitted:

@@ -65,8 +65,8 @@ class Uploads:
         """Store the request's body in `folder`, under a cleaned `name`, and return its path.
 
         If another file has that name, this one becomes `name (2).pdf`; the same bytes under the same name are stored
-        once. When this returns, the file has been synced to the disk. Raises Refused: 408 without progress, 413 for a
-        file above the limit, 429 when too many files are arriving, 507 when there is no room.
+        once. When this returns, the file has been synced to the disk. Raises UploadRejected: 408 without progress, 413
+        for a file above the limit, 429 when too many files are arriving, 507 when there is no room.
         """
         if self._arriving >= self._at_once:
             raise UploadRejected(
@@ -122,7 +122,7 @@ class Uploads:
             raise
 
     def _create_part(self, folder: Path, size: int) -> IO[bytes]:
-        """Returns an empty part with `size` bytes reserved. Raises Refused if there is no room for them."""
+        """Returns an empty part with `size` bytes reserved. Raises UploadRejected if there is no room for them."""
         file = NamedTemporaryFile(dir=folder, prefix=PART, delete=False)  # noqa: SIM115 (closed by _move_into_place, _abandon)
         try:
             self._reserve(file, folder, size)
@@ -132,7 +132,7 @@ class Uploads:
         return file
 
     def _extend_reservation(self, file: IO[bytes], folder: Path, size: int) -> None:
-        """Grow the reservation if the file is about to become longer than announced. Raises Refused."""
+        """Grow the reservation if the file is about to become longer than announced. Raises UploadRejected."""
         name = Path(file.name).name
         reserved, _ = self._reserved[name]
         if size > reserved:
@@ -141,7 +141,7 @@ class Uploads:
             self._reserved[name] = reserved, size
 
     def _reserve(self, file: IO[bytes], folder: Path, size: int, spare: int = 0) -> None:
-        """Reserve `size` bytes in total for the file, and up to `spare` more. Raises Refused if there is no room."""
+        """Reserve `size` bytes in total for the file, and up to `spare` more. Raises UploadRejected without room."""
         name, written = Path(file.name).name, file.tell()
         with self._lock:
             others = [each for other, each in self._reserved.items() if other != name]
@@ -183,7 +183,7 @@ class Uploads:
 
 
 async def _in_time(chunks: AsyncIterator[bytes], idle_s: float) -> AsyncIterator[bytes]:
-    """Yields the chunks. Raises Refused unless PROGRESS bytes or the end arrive within `idle_s` seconds of waiting."""
+    """Yields the chunks. Raises UploadRejected unless PROGRESS bytes or the end arrive within `idle_s` seconds."""
     left, received = idle_s, 0
     while True:
         began = time.monotonic()

@@ -60,7 +60,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest | None":
-        """Returns None if there is no manifest, or one of another layout: the index is then built anew."""
+        """Returns None if there is no manifest, or one of another layout: the index is then built from scratch."""
         try:
             fields = json.loads((folder / MANIFEST).read_bytes())
         except (FileNotFoundError, ValueError):

@@ -31,7 +31,7 @@ GROUP = 4_000_000
 """Most vectors of a new segment, unless one document has more; their codes take about 200 MB of memory."""
 BLOCK = 32_768  # vectors encoded at once: their arrays are then small enough for malloc to reuse
 MOST_SAMPLED = 2_000_000  # vectors to train on: 512 MB at 128 dimensions
-OUTGROWN = 8  # times the vectors that the codebook was trained for, above which everything is built anew
+OUTGROWN = 8  # times the vectors that the codebook was trained for, above which everything is built again
 MOST_SEGMENTS = 8  # with more than this, the small ones are merged
 SMALL = 0.25  # of all postings
 DEAD = 0.3  # share of a segment's pages that were removed, above which it is rewritten without them
@@ -79,9 +79,9 @@ def load_inverted_index(store: Store) -> InvertedIndex | None:
     return InvertedIndex.load(folder(store.uri), str(store.fingerprint))
 
 
-def current_doc_ids(lists: InvertedIndex, documents: Sequence[Document]) -> set[str]:
+def current_doc_ids(index: InvertedIndex, documents: Sequence[Document]) -> set[str]:
     """Returns the doc_ids whose pages the inverted index has in their present revision."""
-    return {d.doc_id for d in documents if (d.doc_id, revision(d)) in lists.documents}
+    return {d.doc_id for d in documents if (d.doc_id, revision(d)) in index.documents}
 
 
 def live_pages(part: Segment, revisions: Mapping[str, str]) -> NDArray[np.bool_]:
@@ -93,21 +93,21 @@ def live_pages(part: Segment, revisions: Mapping[str, str]) -> NDArray[np.bool_]
 
 def stats(store: Store) -> Stats:
     """Counts the pages and the bytes of the inverted index."""
-    documents, lists = store.documents(), load_inverted_index(store)
+    documents, index = store.documents(), load_inverted_index(store)
     pages = sum(d.pages for d in documents)
-    if lists is None:
+    if index is None:
         return Stats(missing=pages)
     revisions = {d.doc_id: revision(d) for d in documents}
-    alive = sum(int(live_pages(part, revisions).sum()) for part in lists.segments)
-    present = current_doc_ids(lists, documents)
+    alive = sum(int(live_pages(part, revisions).sum()) for part in index.segments)
+    present = current_doc_ids(index, documents)
     return Stats(
         alive,
-        sum(map(len, lists.segments)) - alive,
+        sum(map(len, index.segments)) - alive,
         sum(d.pages for d in documents if d.doc_id not in present),
-        lists.vectors,
-        len(lists.book.centroids),
-        len(lists.segments),
-        _bytes(lists.manifest, folder(store.uri)),
+        index.vectors,
+        len(index.book.centroids),
+        len(index.segments),
+        _bytes(index.manifest, folder(store.uri)),
     )
 
 
@@ -135,17 +135,17 @@ def refresh(store: Store, on_progress: OnProgress = lambda what, done, of: None)
     Builds everything if there is no inverted index yet, or if the documents have outgrown it. Raises IndexBusy.
     """
     with _upkeep(store) as place:
-        lists, documents = load_inverted_index(store), store.documents()
-        if lists is None or _mean(store, documents) * sum(d.pages for d in documents) > OUTGROWN * max(
-            lists.manifest.trained_for, 1
+        index, documents = load_inverted_index(store), store.documents()
+        if index is None or _mean(store, documents) * sum(d.pages for d in documents) > OUTGROWN * max(
+            index.manifest.trained_for, 1
         ):
             return _build(store, place, on_progress)
-        present = current_doc_ids(lists, documents)
+        present = current_doc_ids(index, documents)
         missing = [d for d in documents if d.doc_id not in present]
-        names = list(lists.manifest.segments)
-        names += _encode(store, place, lists.book, missing, on_progress)
-        tidied = _tidy(store, place, replace(lists.manifest, segments=tuple(names)), on_progress)
-        if tidied == lists.manifest:
+        names = list(index.manifest.segments)
+        names += _encode(store, place, index.book, missing, on_progress)
+        tidied = _tidy(store, place, replace(index.manifest, segments=tuple(names)), on_progress)
+        if tidied == index.manifest:
             return False
         tidied.write(place)
         return True
@@ -157,16 +157,16 @@ def is_refresh_due(store: Store, quick: float) -> bool:
     It does once the scan of pages that are not in the inverted index takes a quarter of that time, or once many pages
     of a segment were removed.
     """
-    documents, lists = store.documents(), load_inverted_index(store)
+    documents, index = store.documents(), load_inverted_index(store)
     vectors = _mean(store, documents) * sum(d.pages for d in documents)
     if vectors <= quick:
         return False
-    if lists is None:
+    if index is None:
         return True
-    present = current_doc_ids(lists, documents)
+    present = current_doc_ids(index, documents)
     missing = sum(d.pages for d in documents if d.doc_id not in present) / sum(d.pages for d in documents)
     revisions = {d.doc_id: revision(d) for d in documents}
-    dead = max((1 - live_pages(part, revisions).mean() for part in lists.segments), default=0.0)
+    dead = max((1 - live_pages(part, revisions).mean() for part in index.segments), default=0.0)
     return bool(missing * vectors > quick / 4 or dead > DEAD)
 
 

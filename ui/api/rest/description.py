@@ -36,14 +36,14 @@ def routes(app: FastAPI) -> APIRouter:
 
     @cache
     def described() -> dict[str, Any]:
-        whole = get_openapi(
+        description = get_openapi(
             title="Folioscope",
             version=VERSION,
             description="Finds the page that answers a question: in PDFs, scans, tables and charts.",
             routes=app.routes,
         )
-        paths = {path: item for path, item in whole["paths"].items() if path.startswith(f"{PREFIX}/")}
-        return {**whole, "paths": paths}
+        paths = {path: item for path, item in description["paths"].items() if path.startswith(f"{PREFIX}/")}
+        return {**description, "paths": paths}
 
     @router.get("/openapi.json")
     @router.get(f"{PREFIX}/openapi.json")

@@ -40,12 +40,12 @@ def routes(service: Service) -> APIRouter:
         """List documents: those that match, sorted, `count` of them from number `start`."""
         library = service.library
         leaving = library.jobs.pending_removals()
-        found = [d for d in library.store.documents() if _matches(d, find, collection, tag)]
-        found.sort(key=lambda d: _sorted_by(d, sort), reverse=descending)
+        matching = [d for d in library.store.documents() if _matches(d, find, collection, tag)]
+        matching.sort(key=lambda d: _sorted_by(d, sort), reverse=descending)
         return schemas.DocumentsOut(
-            documents=[document_response(d, leaving) for d in found[start : start + count]],
-            total=len(found),
-            pages=sum(d.pages for d in found),
+            documents=[document_response(d, leaving) for d in matching[start : start + count]],
+            total=len(matching),
+            pages=sum(d.pages for d in matching),
         )
 
     @router.get("/documents/{doc_id}")
@@ -95,11 +95,11 @@ def routes(service: Service) -> APIRouter:
         library = service.library
         try:
             file = await service.uploads.receive(request, library.jobs.folder, name)
-        except uploads.UploadRejected as refused:
-            headers = {"Retry-After": str(uploads.RETRY_S)} if refused.status == 429 else {}
-            if refused.status == 408:  # bytes that still arrive would be read as the next request
+        except uploads.UploadRejected as rejected:
+            headers = {"Retry-After": str(uploads.RETRY_S)} if rejected.status == 429 else {}
+            if rejected.status == 408:  # bytes that still arrive would be read as the next request
                 headers["Connection"] = "close"
-            return problem(refused.status, "UploadRefused", str(refused), headers)
+            return problem(rejected.status, "UploadRefused", str(rejected), headers)
         await asyncio.to_thread(library.jobs.add, [file], collection=collection, tags=tuple(tag))
         return JSONResponse({"name": file.name}, 201)
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-import retrieval.store.verify as integrity
 from retrieval.recall.ivf import upkeep
+from retrieval.store.verify import bytes_on_disk, table_facts, verify
 from retrieval.text import one_line
 from retrieval.types import SearchRequest
 from ui.api import schemas
@@ -78,8 +78,8 @@ def routes(service: Service) -> APIRouter:
             pages=sum(d.pages for d in documents),
             encoder=str(library.store.fingerprint),
             reranker=library.searcher.reranker.name if library.searcher.reranker else "",
-            disk=integrity.bytes_on_disk(library.uri),
-            tables=[(name, dict(facts)) for name, facts in integrity.table_facts(library.store)],
+            disk=bytes_on_disk(library.uri),
+            tables=[(name, dict(facts)) for name, facts in table_facts(library.store)],
             recall=library.index_upkeep.doing or index_upkeep.describe_stats(upkeep.stats(library.store)),
         )
 
@@ -95,7 +95,7 @@ def routes(service: Service) -> APIRouter:
         library = service.library
 
         def verified() -> str:
-            report = integrity.verify(library.store)
+            report = verify(library.store)
             checked = f"{report.pages:,} pages of {report.documents:,} documents checked"
             if not report.problems:
                 return f"The index is sound: {checked}."
@@ -106,9 +106,9 @@ def routes(service: Service) -> APIRouter:
             return f"{len(report.problems)} problems, {checked}: {shown}"
 
         def compacted() -> str:
-            before = sum(integrity.bytes_on_disk(library.uri).values())
+            before = sum(bytes_on_disk(library.uri).values())
             library.store.optimize()
-            after = sum(integrity.bytes_on_disk(library.uri).values())
+            after = sum(bytes_on_disk(library.uri).values())
             return f"Compacted: {before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now."
 
         work, task = (compacted, "Compacting") if what == "compact" else (verified, "Verifying")

@@ -116,14 +116,14 @@ def routes(service: Service) -> APIRouter:
         async def aside(work: Callable[[], T]) -> T:
             return await _unless_gone(request, service.run_without_model(work, client_of(request)))
 
-        whole = await _unless_gone(request, service.search(ask, client_of(request)))
-        result, notes = replace(whole, hits=whole.hits[:top]), tuple[str, ...]()
+        result = await _unless_gone(request, service.search(ask, client_of(request)))
+        result, notes = replace(result, hits=result.hits[:top]), tuple[str, ...]()
         if format != "pdf":
-            found = await aside(lambda: search_response(library.searcher, library.store, result))
+            response = await aside(lambda: search_response(library.searcher, library.store, result))
             body, kind = (
-                (export.as_csv(found).encode("utf-8-sig"), "text/csv")
+                (export.as_csv(response).encode("utf-8-sig"), "text/csv")
                 if format == "csv"
-                else (json_text(found.model_dump(mode="json"), indent=1).encode(), "application/json")
+                else (json_text(response.model_dump(mode="json"), indent=1).encode(), "application/json")
             )
         else:
             pages, kind = [hit.page for hit in result.hits], "application/pdf"

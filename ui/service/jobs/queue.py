@@ -122,7 +122,7 @@ class Jobs:
     def add(self, paths: Iterable[Path], collection: str = "default", tags: Sequence[str] = ()) -> int:
         """Queue files. Returns their number.
 
-        A file that is in the table starts again, and a pending removal of its document is dropped. Raises BadChange for
+        A file that is in the table starts again, and a pending removal of its document is dropped. Raises BadLabel for
         an invalid collection or tag, and the errors of iterating over `paths`; the files before the error are queued.
         """
         labels = checked_labels(collection=collection, tags=tags)
@@ -206,7 +206,7 @@ class Jobs:
     ) -> Document:
         """Edit a document and return it. Values that are None stay as they are.
 
-        Reading its file again keeps the edits. Raises BadChange for an invalid value, NotFound, and IndexBusy if the
+        Reading its file again keeps the edits. Raises BadLabel for an invalid value, NotFound, and IndexBusy if the
         edit could not start within `wait_s` seconds; then nothing changes.
         """
         values = checked_labels(name=name, title=title, collection=collection, tags=tags, date=date)

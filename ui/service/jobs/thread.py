@@ -274,7 +274,7 @@ class JobThread:
         )
 
     def _end_unreported(self, batch: Batch, left: Mapping[str, int]) -> None:
-        """End the files whose end the pipeline has not reported, which would otherwise wait for ever.
+        """End the files whose end the pipeline has not reported, which would otherwise wait forever.
 
         The pipeline reports a file with two paths only once.
         """

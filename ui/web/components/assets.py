@@ -27,7 +27,7 @@ def read(name: str) -> str:
 
 @cache
 def digest() -> str:
-    """Returns one digest of all modules and styles, which import each other: browsers cache files under it for ever."""
+    """Returns one digest of all modules and styles, which import each other: browsers cache files under it forever."""
     files = sorted(path for path in STATIC.iterdir() if path.suffix in TYPES)
     return hashlib.blake2b(b"\0".join(path.read_bytes() for path in files), digest_size=6).hexdigest()
 

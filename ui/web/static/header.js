@@ -1,4 +1,4 @@
-// The masthead: the size of the library or why it cannot be searched yet, light or dark, the keyboard shortcuts, the screens.
+// The header: the size of the library or why it cannot be searched yet, light or dark, the keyboard shortcuts, the screens.
 
 import { count, parts } from './dom.js';
 import { library, refresh } from './library-state.js';

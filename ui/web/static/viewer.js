@@ -19,9 +19,9 @@ let shown = null; // the view on screen
 let heat = null;
 let target = 0; // the page last requested: keys count from this page, which may not have arrived yet
 let latest = 0; // number of the latest request: only its answer is drawn
-let dark = new Set(); // words whose highlights are off, as written
+let hiddenWords = new Set(); // words whose highlights are off, as written
 let fit = 'page'; // 'page', 'width', or a factor of the width
-const lit = { boxes: true, heat: false };
+const layers = { boxes: true, heat: false }; // which highlights are drawn
 const views = new Map();
 const ruler = document.createElement('canvas').getContext('2d');
 
@@ -65,7 +65,7 @@ export async function open({ doc, page }, { push = false, user = false } = {}) {
   target = page;
   if (!root) return go({ doc, page });
   if (shown && query !== shown.query) {
-    dark = new Set();
+    hiddenWords = new Set();
     fit = 'page';
   }
   root.dataset.state = 'loading';
@@ -157,7 +157,7 @@ function drawHits() {
 function drawWords() {
   const focused = document.activeElement?.dataset?.word;
   const there = shown.terms.filter((term) => term.count > 0);
-  const all = there.length > 1 && make('button', { type: 'button', class: 'word all', 'data-word': '', 'aria-pressed': String(!dark.size), 'data-testid': 'all-words', title: 'All words' }, 'all');
+  const all = there.length > 1 && make('button', { type: 'button', class: 'word all', 'data-word': '', 'aria-pressed': String(!hiddenWords.size), 'data-testid': 'all-words', title: 'All words' }, 'all');
   part('words').replaceChildren(...[all, ...shown.terms.map(chip)].filter(Boolean));
   if (focused !== undefined) part('words').querySelector(`[data-word="${CSS.escape(focused)}"]`)?.focus();
 }
@@ -168,7 +168,7 @@ function chip(term, i) {
     : `${count(term.count, 'passage')} similar in meaning; the word itself is not on this page`;
   const node = make('button', {
     type: 'button', class: here ? 'word' : 'word absent', 'data-word': term.term, title: `${how}${here ? '; double-click to highlight only this word' : ''}`,
-    'aria-pressed': String(here && !dark.has(term.term)), 'aria-disabled': !here && 'true', 'data-testid': 'word',
+    'aria-pressed': String(here && !hiddenWords.has(term.term)), 'aria-disabled': !here && 'true', 'data-testid': 'word',
   }, make('i'), term.term, make('small', {}, !here ? 'not here' : term.exact ? String(term.count) : `≈${term.count}`));
   node.style.setProperty('--light', COLOURS[i % COLOURS.length]);
   return node;
@@ -176,17 +176,17 @@ function chip(term, i) {
 
 function drawLights() {
   const marginY = MARGIN * (shown.width / shown.height);
-  part('lights').replaceChildren(...(lit.boxes ? shown.terms : []).flatMap((term, i) => dark.has(term.term) ? [] :
+  part('lights').replaceChildren(...(layers.boxes ? shown.terms : []).flatMap((term, i) => hiddenWords.has(term.term) ? [] :
     term.regions.map(([x0, y0, x1, y1, strong]) => svg('rect', {
       x: x0 - MARGIN, y: y0 - marginY, width: x1 - x0 + 2 * MARGIN, height: y1 - y0 + 2 * marginY,
       fill: COLOURS[i % COLOURS.length], 'fill-opacity': term.exact ? 0.25 + 0.6 * strong : 0.1 + 0.2 * strong,
       class: term.exact ? 'exact' : 'near', stroke: COLOURS[i % COLOURS.length], 'data-term': term.term }))));
-  const glows = lit.heat && heat && paint(part('heat'), heat, shown.width / shown.height, (term) => !dark.has(term));
+  const glows = layers.heat && heat && paint(part('heat'), heat, shown.width / shown.height, (term) => !hiddenWords.has(term));
   part('heat').hidden = !glows;
-  const cold = lit.heat && !glows && shown.query && !shown.note;
+  const cold = layers.heat && !glows && shown.query && !shown.note;
   part('note').textContent = shown.note || (cold ? 'No part of this page stands out for these words, so there is no heat map to show.' : '');
   part('note').hidden = !part('note').textContent;
-  for (const [act, on] of Object.entries(lit)) root.querySelector(`[data-act=${act}]`).setAttribute('aria-pressed', String(on));
+  for (const [act, on] of Object.entries(layers)) root.querySelector(`[data-act=${act}]`).setAttribute('aria-pressed', String(on));
 }
 
 // Lays the page's words invisibly over the image, so that the reader can select, copy and find them.
@@ -277,7 +277,7 @@ function resize() {
 
 function seek() {
   // If the page is taller than the stage, begin at the best match.
-  const best = shown.terms.flatMap((term) => (dark.has(term.term) ? [] : term.regions)).sort((a, b) => b[4] - a[4])[0];
+  const best = shown.terms.flatMap((term) => (hiddenWords.has(term.term) ? [] : term.regions)).sort((a, b) => b[4] - a[4])[0];
   const stage = part('stage');
   const paper = part('paper');
   const at = best ? ((best[1] + best[3]) / 2) * paper.clientHeight - stage.clientHeight / 2 : 0;
@@ -330,7 +330,7 @@ function nextHit(step) {
 }
 
 function toggle(what) {
-  lit[what] = !lit[what];
+  layers[what] = !layers[what];
   if (shown) drawLights();
 }
 
@@ -380,9 +380,9 @@ function onClick(event) {
 // A click turns a word's highlights on or off, a double click leaves only this word's on; "all" turns all on or off.
 function choose(word, alone) {
   const there = shown.terms.filter((term) => term.count > 0).map((term) => term.term);
-  if (!word) dark = dark.size ? new Set() : new Set(there);
-  else if (alone) dark = new Set(there.filter((other) => other !== word));
-  else if (!dark.delete(word)) dark.add(word);
+  if (!word) hiddenWords = hiddenWords.size ? new Set() : new Set(there);
+  else if (alone) hiddenWords = new Set(there.filter((other) => other !== word));
+  else if (!hiddenWords.delete(word)) hiddenWords.add(word);
   drawWords();
   drawLights();
 }
