@@ -36,7 +36,7 @@ from retrieval import fuse
 from retrieval.evaluation import evaluate
 from retrieval.recall.ivf import upkeep
 from retrieval.recall.maxsim import maxsim_ragged, unweighted_query
-from retrieval.recall.planner import Recall
+from retrieval.recall.recall import Recall
 from retrieval.store.schema import PageRecord, now, ragged_stored
 from retrieval.store.store import Store
 from retrieval.types import (

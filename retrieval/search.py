@@ -14,7 +14,7 @@ from retrieval.confidence import Calibration
 from retrieval.errors import BadQuery, NotFound, RerankerFailed
 from retrieval.highlight import focus, heat, highlight
 from retrieval.lru import LRU
-from retrieval.recall.planner import Recall
+from retrieval.recall.recall import Recall
 from retrieval.store.schema import revision
 from retrieval.store.store import Store, in_order
 from retrieval.text import has_unspaced_script, one_line
@@ -68,7 +68,7 @@ class Searcher:
     """Answers questions about one index. Safe to call from several threads.
 
     Each search sees the documents that any process has added, changed or removed before it. If reading their vectors
-    takes longer than `retrieval.recall.plan.PLAN_WAIT_S`, they are left out, and a note names them.
+    takes longer than `retrieval.recall.planner.PLAN_WAIT_S`, they are left out, and a note names them.
     """
 
     def __init__(

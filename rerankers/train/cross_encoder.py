@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from retrieval.train import small, training_run
-from retrieval.train.course import OnProgress, Options
+from retrieval.train.curriculum import OnProgress, Options
 from retrieval.train.groups import Group
 from retrieval.train.minilm import CLS, SEP, load_bert, load_tokenizer, pad, pieces
 

@@ -26,7 +26,7 @@ from rerankers.train import cross_encoder
 from rerankers.train.cross_encoder import QUESTION_PIECES
 from retrieval.models.onnx import ModelFolder, RowRunner, write_manifest
 from retrieval.train import bi_encoder
-from retrieval.train.course import TrainingRefused
+from retrieval.train.curriculum import TrainingRefused
 from retrieval.train.minilm import CLS, SEP, load_tokenizer, pieces
 from retrieval.train.training_run import new_folder
 

@@ -18,7 +18,7 @@ import configs.settings as configs
 from rerankers.qwen3_vl import Qwen3VLReranker
 from rerankers.vision import load_model
 from retrieval.train import lora
-from retrieval.train.course import OnProgress, Progress, check_training_input
+from retrieval.train.curriculum import OnProgress, Progress, check_training_input
 from retrieval.train.pages import LoraOptions, PageGroup, readable_groups
 
 

@@ -201,7 +201,11 @@ def without_special_tokens(text: str, tokenizer: Any) -> str:
 def processor_folder(folder: Path) -> Path:
     """Returns the folder with the processor: for an adapter without one of its own, that of its base model."""
     files = ("preprocessor_config.json", "processor_config.json")
-    return folder if any((folder / name).is_file() for name in files) else fetch_checkpoint(base_of(folder), None)
+    return (
+        folder
+        if any((folder / name).is_file() for name in files)
+        else fetch_checkpoint(base_of(folder), None)
+    )
 
 
 def load_processor(cls: Any, folder: Path) -> Any:

@@ -10,7 +10,7 @@ import configs.settings as configs
 from retrieval import fuse
 from retrieval.recall.memory_part import MemoryPart
 from retrieval.recall.part import COLUMNS
-from retrieval.recall.planner import Recall
+from retrieval.recall.recall import Recall
 from retrieval.store.store import Store
 from retrieval.types import Encoder, Filter, Page, QueryEmbedding
 

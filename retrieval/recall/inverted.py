@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from retrieval import fuse
 from retrieval.fuse import Scores
-from retrieval.recall.ivf.lists import InvertedIndex
+from retrieval.recall.ivf.inverted_index import InvertedIndex
 from retrieval.recall.page_cache import PageVectorCache
 from retrieval.recall.part import Mask, Pages, Positions
 from retrieval.types import Document, QueryEmbedding, Vectors

@@ -1,255 +1,212 @@
-"""The first stage: MaxSim over the vectors, fused with BM25 over the same pages. `Recall` is its public class.
+"""How the pages of the index are searched: on a GPU, in memory, through the inverted index, or streamed from disk.
 
-`plan` decides how the vectors are searched; the `Stage` of each result says which way was taken, and why. Pages at a
-place that the query names ("page 14", "Figure 2") get a bonus (`retrieval.recall.locators`).
+Where a GPU has room for all vectors, a search scans them there. Elsewhere it scans them in memory while that is quick
+enough (`search.recall_ms`). Past that, the inverted index gives a shortlist (`retrieval.recall.ivf`), and pages that it
+does not have yet are scanned. Vectors that must be scanned and do not fit into memory (`search.exact_mb`) are streamed
+from disk, which is as exact and slower.
+
+After each change of the index a new plan is made in a thread of its own, which reads the vectors of new documents.
 """
 
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
-
-import numpy as np
+from collections.abc import Mapping
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import configs.settings as configs
-from retrieval import fuse
-from retrieval.recall import locators, threads
+from retrieval.errors import FolioscopeError, missing_extra
 from retrieval.recall.inverted import InvertedPart
-from retrieval.recall.maxsim import unweighted_query
+from retrieval.recall.ivf import upkeep
+from retrieval.recall.ivf.inverted_index import InvertedIndex
+from retrieval.recall.maxsim import vectors_per_ms
 from retrieval.recall.memory_part import MemoryPart
-from retrieval.recall.page_cache import PageVectorCache, maxsim_stored
-from retrieval.recall.part import COLUMNS, NoRoom, Part
-from retrieval.recall.plan import PLAN_WAIT_S, GpuScan, Plan, Planner, gpu_scan_for
-from retrieval.store import text_query
-from retrieval.store.schema import quantize
+from retrieval.recall.page_cache import PageVectorCache
+from retrieval.recall.part import NoRoom
+from retrieval.recall.part_cache import Gather, PartCache, ResidentPart
+from retrieval.store.schema import revision
 from retrieval.store.store import Store
-from retrieval.types import Document, Filter, Hit, Note, Page, QueryEmbedding, Stage
+from retrieval.types import Document
 
-T = TypeVar("T")
-DEEPER = 3
-"""If the query names a place, captions are searched for on this many times `depth` of the best pages."""
-DECIMALS = 6
-"""Scores are compared to this many decimals: further ones depend on the order in which BLAS sums, not on the page."""
-NAMED = 3
-"""Documents that a note names; it abbreviates the others."""
+PLAN_WAIT_S = 2.0
+"""Seconds that a search waits for the plan of a changed index, before it uses the plan that it has."""
+HINT = "an inverted index would make it quicker"
+PARTS, PARTS_ON_GPU = 24, 4
+"""Parts that many small ingests may leave in memory or on a GPU: more than this are joined into one."""
+
+
+class GpuScan(NamedTuple):
+    """A GPU that scans vectors, or the reason why there is none."""
+
+    name: str = ""
+    gather: Gather | None = None  # moves vectors there
+    why_not: str = ""  # empty if no GPU was asked for or found
+
+
+def gpu_scan_for(device: str) -> GpuScan:
+    """Finds the GPU that `search.device` names.
+
+    Raises DeviceMissing and MissingExtra if a GPU is named that cannot be used; for "auto" the result says why not.
+    """
+    if device == "cpu" or (device == "auto" and "torch" not in sys.modules):
+        return GpuScan()
+    try:
+        from retrieval.recall import gpu, gpu_scan
+    except ImportError as error:
+        raise missing_extra(error) from error
+    try:
+        chosen = gpu.choose_gpu(device)
+    except FolioscopeError as error:
+        if device != "auto":
+            raise
+        return GpuScan(why_not=str(error))
+    if chosen is None:
+        return GpuScan()
+    return GpuScan(gpu.gpu_name(chosen), partial(gpu_scan.GpuPart.gathered, device=chosen))
 
 
 @dataclass(frozen=True, slots=True)
-class RecallResult:
-    """The first stage's list, and that of each kind of evidence: best first, and at most `depth` long."""
+class Plan:
+    """How the pages of one state of the index are searched."""
 
-    hits: list[Hit]
-    rankings: dict[str, tuple[Page, ...]]
-    stage: Stage
-    notes: tuple[Note, ...] = ()
-    complete: bool = True
-    """False if some pages of the index were not searched, because their vectors are still being read; see `notes`."""
+    state: tuple[object, ...] = ()
+    revisions: Mapping[str, str] = field(default_factory=dict)  # of each document, by doc_id
+    inverted: InvertedPart | None = None
+    resident: tuple[ResidentPart, ...] = ()
+    streamed: tuple[str, ...] = ()  # doc_ids, read from disk in each search
+    place: str = "in memory"
+    why: str = ""
+
+    def lacks(self, document: Document) -> bool:
+        """Whether the plan has no pages of this document, or those of another revision."""
+        return self.revisions.get(document.doc_id) != revision(document)
 
 
-class Recall:
-    """Finds candidates. One object for each store and process keeps the vectors in memory between searches."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Build:
+    """A plan that is being made for this state of the index."""
+
+    state: tuple[object, ...]
+    plan: Future[Plan]
+
+
+class Planner:
+    """Makes the plans for one store. Safe to use from several threads."""
 
     def __init__(
-        self,
-        store: Store,
-        settings: configs.Search,
-        gpu_scan: GpuScan | None = None,
-        plan_wait_s: float = PLAN_WAIT_S,
+        self, store: Store, settings: configs.Search, gpu_scan: GpuScan, vectors: PageVectorCache
     ) -> None:
-        """gpu_scan: by default, what `settings.device` names; plan_wait_s: seconds, see `Planner.current`.
-
-        Raises DeviceMissing, MissingExtra.
-        """
+        """vectors: where the inverted index gets vectors for exact scores."""
         self._store = store
         self._settings = settings
-        self._plan_wait_s = plan_wait_s
-        self._vectors = PageVectorCache(store, settings.exact_mb * 2**20)
-        gpu_scan = gpu_scan_for(settings.device) if gpu_scan is None else gpu_scan
-        self.planner = Planner(store, settings, gpu_scan, self._vectors)
-
-    def warm(self) -> None:
-        """Load what searches need, so that the first of them does not wait for it."""
-        inverted = self._with_room(self._warm_parts).inverted
-        if inverted:
-            zero = np.zeros((1, self._store.fingerprint.dim), np.float32)
-            query = unweighted_query(zero)
-            inverted.scores(query, np.arange(len(inverted.pages)) == 0)  # compiles the kernels
-            maxsim_stored(query, [quantize(zero, self._store.precision)])
-            doc_ids = set(inverted.pages.doc_ids)
-            self._vectors.fill(d for d in self._store.documents() if d.doc_id in doc_ids)
-
-    def _warm_parts(self) -> Plan:
-        plan, _ = self.planner.current(wait_s=None)
-        for part in plan.resident:
-            part.warm()
-        return plan
-
-    def _with_room(self, work: Callable[[], T]) -> T:
-        """Returns what `work` returns; if the GPU turns out to be full, runs it again without the GPU."""
-        try:
-            return work()
-        except NoRoom as reason:
-            self.planner.refuse_gpu(reason)
-        return work()
-
-    def candidates(self, text: str, query: QueryEmbedding, depth: int, where: Filter) -> RecallResult:
-        """Returns the best `depth` pages that `where` allows, by vectors and text together; ranks from 1.
-
-        A document that was added or changed may be missing if its vectors cannot be read within `plan_wait_s` seconds;
-        the result then says so. A document that was removed is never returned.
-        """
-        return self._with_room(lambda: self._candidates(text, query, depth, where))
-
-    def _candidates(self, text: str, query: QueryEmbedding, depth: int, where: Filter) -> RecallResult:
-        began = time.perf_counter()
-        plan, is_current = self.planner.current(self._plan_wait_s)
-        documents = {d.doc_id: d for d in self._store.documents(where)}
-        unsearched = [] if is_current else [d for d in documents.values() if plan.lacks(d)]
-        for document in unsearched:
-            del documents[document.doc_id]
-        restricted = None if replace(where, without=frozenset()) == Filter() else list(documents)
-        bm25 = threads.readers().submit(self._store.search_text, text, depth, restricted, where.scanned)
-        places = locators.parse_locators(text) if self._settings.reference_weight else locators.Locators()
-        ends = {d.doc_id: d.pages for d in documents.values() if -1 in places.pages}
-        deep = depth * (DEEPER if places else 1)
-        scored: dict[str, tuple[Page, float]] = {}  # by page_id
-        numbered: dict[str, float] = {}  # pages whose number the query names
-        counts = {"inverted": 0, "scanned": 0, "exact": 0}
-        by_text: dict[str, float] | None = None
-        for part in self._parts(plan, documents):
-            keep = part.pages.of(documents, where.scanned)
-            scores = part.scores(query, keep).astype(np.float64).round(DECIMALS)
-            best = part.shortlist(query, scores, deep) if len(query.vectors) else np.zeros(0, np.int64)
-            by_text = dict(bm25.result()) if by_text is None else by_text
-            same_number = part.pages.numbered(places.pages, ends)
-            by_number = same_number[fuse.best(scores[same_number], depth)]
-            others = np.concatenate([part.pages.find(by_text), by_number])
-            at = np.unique(np.concatenate([best, others]))
-            at = at[keep[at]]
-            exact = part.maxsim(query, at, scores, documents).round(DECIMALS)
-            at, exact = at[~np.isnan(exact)], exact[~np.isnan(exact)]
-            named = set(by_number.tolist())
-            chosen = {*fuse.best(exact, deep).tolist(), *np.flatnonzero(np.isin(at, others)).tolist()}
-            for row in sorted(chosen):
-                page = part.pages.page(int(at[row]), documents)
-                scored[page.page_id] = (page, float(exact[row]))
-                if at[row] in named:
-                    numbered[page.page_id] = float(exact[row])
-            # The cut is over all parts so far: streamed vectors come in many small parts, and each would keep its own
-            # best otherwise.
-            numbered = _best(numbered, depth)
-            shortlist = _best({page_id: score for page_id, (_, score) in scored.items()}, deep)
-            keys = shortlist.keys() | numbered.keys() | by_text.keys()
-            scored = {page_id: item for page_id, item in scored.items() if page_id in keys}
-            is_inverted = isinstance(part, InvertedPart)
-            counts["inverted" if is_inverted else "scanned"] += int(keep.sum())
-            counts["exact"] += len(at) if is_inverted else 0
-        by_text = dict(bm25.result()) if by_text is None else by_text
-        bonuses = self._bonuses(places, scored, documents)
-        hits, rankings = self._fuse(scored, by_text, bonuses, depth, has_vectors=len(query.vectors) > 0)
-        note = f"{_describe(plan, counts)}, BM25 found {len(by_text):,}{self._describe_text_query(text)}"
-        if places:
-            note += f", {len(bonuses):,} have what the question names: {places}"
-        notes = _unsearched_notes(unsearched)
-        if notes:
-            note += f", {sum(d.pages for d in unsearched):,} new pages not searched yet"
-        stage = Stage("recall", time.perf_counter() - began, counts["inverted"] + counts["scanned"], note)
-        return RecallResult(hits, rankings, stage, notes, complete=not unsearched)
-
-    def _fuse(
-        self,
-        scored: dict[str, tuple[Page, float]],
-        by_text: dict[str, float],
-        bonuses: dict[str, float],
-        depth: int,
-        has_vectors: bool,
-    ) -> tuple[list[Hit], dict[str, tuple[Page, ...]]]:
-        """Fuses the best `depth` of both kinds by z-scores; equal pages come in the order of their names."""
-        in_order = sorted(scored.items(), key=lambda item: (item[1][0].document, item[1][0].number))
-        pages = [page for _, (page, _) in in_order]
-        vectors = np.array([score for _, (_, score) in in_order])
-        bm25 = np.array([by_text.get(page_id, 0.0) for page_id, _ in in_order])
-        bonus = np.array([bonuses.get(page_id, 0.0) for page_id, _ in in_order])
-        order, fused = fuse.first_stage(
-            vectors if has_vectors else None, bm25, depth, self._settings.text_weight, bonus
+        self._gpu = gpu_scan
+        self._vectors = vectors
+        self._index: tuple[object, InvertedIndex | None] = (None, None)  # with its manifest's state
+        self._in_memory = PartCache(
+            store, MemoryPart.gathered, settings.exact_mb, "search.exact_mb", PARTS, self._forget
         )
-        hits = [
-            Hit(
-                pages[at],
-                float(score),
-                rank,
-                rank,
-                {"vectors": float(vectors[at]), "text": float(bm25[at])}
-                | ({"place": float(bonus[at])} if bonus[at] else {})
-                | {"first": float(score)},
-            )
-            for rank, (at, score) in enumerate(zip(order, fused, strict=True), start=1)
-        ]
-        best_vectors, best_text = fuse.each_kind(vectors if has_vectors else None, bm25, depth)
-        rankings = {
-            "vectors": tuple(pages[i] for i in best_vectors),
-            "text": tuple(pages[i] for i in best_text),
-        }
-        return hits, rankings
+        self._on_gpu = gpu_scan.gather and PartCache(
+            store, gpu_scan.gather, settings.gpu_mb, "search.gpu_mb", PARTS_ON_GPU, self._forget
+        )
+        self._making = threading.Lock()  # held while a plan is made, which may take long
+        self._lock = threading.Lock()  # guards the next two; held for moments only
+        self._plan = Plan()
+        self._build: _Build | None = None
 
-    def _describe_text_query(self, text: str) -> str:
-        """Says which phrases and prefixes BM25 searched for, besides single words."""
-        parsed = text_query.parse_text_query(text)
-        clauses = [f'"{phrase}"' for phrase in parsed.phrases]
-        if clauses and not self._store.has_positions():
-            clauses = ["no phrases, because the text index is missing: optimizing the index makes it"]
-        clauses += [
-            f"{prefix}* as {', '.join(self._store.expand_prefix(prefix)) or 'nothing'}"
-            for prefix in parsed.prefixes
-        ]
-        return f" ({'; '.join(clauses)})" if clauses else ""
+    @property
+    def bytes_in_memory(self) -> int:
+        """The bytes of the vectors that are scanned in memory."""
+        return self._in_memory.bytes
 
-    def _bonuses(
-        self,
-        places: locators.Locators,
-        scored: dict[str, tuple[Page, float]],
-        documents: Mapping[str, Document],
-    ) -> dict[str, float]:
-        """Returns the bonus, by page_id, of each page that is at a place which the query names."""
-        if not places:
-            return {}
-        contents = list(self._store.present_contents([page for page, _ in scored.values()]).values())
-        counts = [documents[content.page.doc_id].pages for content in contents]
-        matches = zip(contents, locators.match_locators(places, contents, counts), strict=True)
-        return {c.page.page_id: self._settings.reference_weight * m for c, m in matches if m}
+    def current(self, wait_s: float | None = PLAN_WAIT_S) -> tuple[Plan, bool]:
+        """Returns the plan for the index as it is now, and True.
 
-    def _parts(self, plan: Plan, documents: Mapping[str, Document]) -> Iterable[Part]:
-        if plan.inverted:
-            yield plan.inverted
-        yield from plan.resident
-        doc_ids = [doc_id for doc_id in plan.streamed if doc_id in documents]
-        yield from map(MemoryPart.read, self._store.stream_pages(doc_ids, COLUMNS))
+        If it is not ready within `wait_s` seconds (None: wait forever), returns the plan before it, and False; the
+        first plan is always waited for. Raises what reading the index raises.
+        """
+        deadline = None if wait_s is None else time.monotonic() + wait_s
+        outdated: _Build | None = None  # was under way when this call came, for an earlier state
+        while True:
+            with self._lock:
+                state = self._state()
+                previous = self._plan
+                if previous.state == state:
+                    return previous, True
+                if self._build is None:
+                    self._build = self._begin(state)
+                build = self._build
+            if outdated is None and build.state != state:
+                outdated = build
+            limited = deadline is not None and previous.state
+            wait([build.plan], max(0.0, deadline - time.monotonic()) if limited and deadline else None)
+            if not build.plan.done():
+                return previous, False
+            if build is not outdated:
+                return build.plan.result(), True
 
+    def refuse_gpu(self, reason: NoRoom) -> None:
+        """Release the GPU, which turned out to be full, and scan elsewhere for a while."""
+        with self._making:
+            if self._on_gpu:
+                self._on_gpu.refuse(reason)
+            self._forget()
 
-def _best(scores: Mapping[str, float], count: int) -> dict[str, float]:
-    """Returns the `count` highest scores, by page_id."""
-    ids = list(scores)
-    return {ids[at]: scores[ids[at]] for at in fuse.best(np.array(list(scores.values()), np.float64), count)}
+    def _state(self) -> tuple[object, ...]:
+        return self._store.version(), upkeep.manifest_state(self._store)
 
+    def _begin(self, state: tuple[object, ...]) -> _Build:
+        build = _Build(state, Future())
+        threading.Thread(target=self._finish, args=(build,), name="search plan", daemon=True).start()
+        return build
 
-def _unsearched_notes(documents: Sequence[Document]) -> tuple[Note, ...]:
-    """Says, to the reader, which documents were not searched; () if all were."""
-    if not documents:
-        return ()
-    names = ", ".join(d.name for d in documents[:NAMED]) + (", …" if len(documents) > NAMED else "")
-    pages = sum(d.pages for d in documents)
-    text = (
-        f"{pages:,} page{'s' * (pages != 1)} just added or changed could not be searched yet ({names}): "
-        "search again in a moment."
-    )
-    return (Note("not_searched_yet", text),)
+    def _finish(self, build: _Build) -> None:
+        try:
+            with self._making:
+                plan = self._made(build.state)
+                with self._lock:
+                    self._plan, self._build = plan, None
+        except BaseException as error:  # it belongs to the searches that wait, whatever it is
+            with self._lock:
+                self._build = None
+            build.plan.set_exception(error)
+        else:
+            build.plan.set_result(plan)
 
+    def _forget(self) -> None:
+        """Drop the plan, so that the vectors of its parts are free and the next search waits for new ones."""
+        with self._lock:
+            self._plan = Plan()
 
-def _describe(plan: Plan, counts: Mapping[str, int]) -> str:
-    """Says how the vectors were searched, and why so."""
-    scan = f"exact scan {plan.place} of {counts['scanned']:,} {'new ' if plan.inverted else ''}pages"
-    reason = f" ({plan.why})" if plan.why else ""
-    if not plan.inverted:
-        return f"{scan}{reason}"
-    lists = f"inverted lists of {counts['inverted']:,} pages{reason}, {counts['exact']:,} scored exactly"
-    return f"{lists}, {scan}" if counts["scanned"] else lists
+    def _made(self, state: tuple[object, ...]) -> Plan:
+        """Returns the plan that the size of the index and the devices ask for."""
+        if self._index[0] != state[-1]:
+            self._index = state[-1], upkeep.load_inverted_index(self._store)
+        documents = self._store.documents()
+        everything = {d.doc_id: revision(d) for d in documents}
+        revisions, pages = everything, sum(d.pages for d in documents)
+        why = [self._gpu.why_not] if self._gpu.why_not else []
+        if self._on_gpu:
+            resident = self._on_gpu.of(revisions, pages)
+            if resident is not None:
+                self._in_memory.of({}, 0)
+                return Plan(state, everything, None, resident, place=f"on {self._gpu.name}")
+            why.append(self._on_gpu.why)
+        index, target = self._index[1], self._settings.recall_ms
+        quick = target * vectors_per_ms(self._store.fingerprint.dim)  # vectors that a scan reads in that time
+        inverted = None
+        if index is not None and index.vectors > quick:
+            inverted = InvertedPart.of(index, revisions, self._vectors)
+            revisions = {d: r for d, r in revisions.items() if (d, r) not in index.documents}
+            pages = sum(d.pages for d in documents if d.doc_id in revisions)
+            why.append(f"a scan of {index.vectors:,} vectors would take longer than {target:g} ms")
+        scanned = self._in_memory.of(revisions, pages)
+        if scanned is None:
+            if not inverted:
+                why.append(f"{self._in_memory.why}: {HINT}")
+            return Plan(state, everything, inverted, (), tuple(revisions), "from disk", "; ".join(why))
+        if not inverted and sum(part.count for part in scanned) > quick:
+            why.append(f"longer than the {target:g} ms aimed at: {HINT}")
+        return Plan(state, everything, inverted, scanned, why="; ".join(why))

@@ -17,7 +17,7 @@ from itertools import permutations
 from pathlib import Path
 
 from retrieval.errors import NotFound, first_line
-from retrieval.train.course import digest
+from retrieval.train.curriculum import digest
 
 LATIN = ("en", "de", "fr", "es")
 """The languages of XQuAD whose script MiniLM's English vocabulary can spell and that most of our users read."""

@@ -23,7 +23,7 @@ from retrieval.errors import missing_extra
 from retrieval.models import checkpoints
 from retrieval.models.checkpoints import Placement
 from retrieval.train import training_run
-from retrieval.train.course import OnProgress, TrainingRefused, batch_at, curriculum
+from retrieval.train.curriculum import OnProgress, TrainingRefused, batch_at, curriculum
 from retrieval.train.pages import LoraOptions, PageGroup, digest_of
 
 try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from configs.cores import available_cores
 from retrieval.errors import first_line
-from retrieval.train.course import Options, TrainingRefused, digest
+from retrieval.train.curriculum import Options, TrainingRefused, digest
 from retrieval.types import PageContent
 
 

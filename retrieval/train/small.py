@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from retrieval.train import training_run
-from retrieval.train.course import (
+from retrieval.train.curriculum import (
     OnProgress,
     Options,
     Progress,

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retrieval.train.course import OnProgress, Options, Progress, TrainingRefused, question_hash
+from retrieval.train.curriculum import OnProgress, Options, Progress, TrainingRefused, question_hash
 
 WARM_UP = 0.1
 MOST_NORM = 1.0

@@ -25,7 +25,7 @@ from retrieval.encoders.vision import Family, Inputs
 from retrieval.models import checkpoints
 from retrieval.models.token_batches import TokenBudget
 from retrieval.train import lora
-from retrieval.train.course import OnProgress, Progress, TrainingRefused, check_training_input
+from retrieval.train.curriculum import OnProgress, Progress, TrainingRefused, check_training_input
 from retrieval.train.pages import LoraOptions, PageGroup, readable_groups
 
 TEMPERATURE = 0.02

@@ -24,14 +24,14 @@ import configs.settings as configs
 from benchmarks import resident as benchmark
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import DeviceMissing, MissingExtra
-from retrieval.recall import gpu, gpu_scan, part_cache, plan
+from retrieval.recall import gpu, gpu_scan, part_cache, planner
 from retrieval.recall.gpu_scan import GpuPart
 from retrieval.recall.ivf import upkeep
 from retrieval.recall.maxsim import maxsim
 from retrieval.recall.part import COLUMNS, NoRoom
 from retrieval.recall.part_cache import ResidentPart
-from retrieval.recall.plan import GpuScan, gpu_scan_for
-from retrieval.recall.planner import Recall, RecallResult
+from retrieval.recall.planner import GpuScan, gpu_scan_for
+from retrieval.recall.recall import Recall, RecallResult
 from retrieval.store.store import Store
 from retrieval.types import Filter, QueryEmbedding, Vectors
 from tests.retrieval.test_ivf import DIM, exactly, filled, made, names, put, question, unit
@@ -181,13 +181,13 @@ def test_changes_are_seen_and_only_new_documents_are_read(
 
 def test_many_small_parts_become_one(large: Store) -> None:
     searching = recall_on_gpu(large)
-    for number in range(plan.PARTS_ON_GPU + 2):
+    for number in range(planner.PARTS_ON_GPU + 2):
         with large.writing():
             put(large, f"n{number:02}", made(3, seed=50 + number))
         ask(searching, question(0))
     parts = resident(searching)
     assert len(parts) < 4
-    assert sum(len(part.pages) for part in parts) == 604 + 3 * (plan.PARTS_ON_GPU + 2)
+    assert sum(len(part.pages) for part in parts) == 604 + 3 * (planner.PARTS_ON_GPU + 2)
     assert names(ask(searching, question(2), 80)) == exactly(large, question(2), 80)
 
 
@@ -266,7 +266,7 @@ def test_a_full_gpu_is_reported_and_tried_again_later(
 def test_an_index_that_fits_only_without_its_earlier_parts_is_read_anew(
     large: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "PARTS_ON_GPU", 1)
+    monkeypatch.setattr(planner, "PARTS_ON_GPU", 1)
     searching = recall_on_gpu(large)
     ask(searching, question(0))
     monkeypatch.setattr(GpuPart, "join", lambda *_: (_ for _ in ()).throw(NoRoom("full")))

@@ -18,11 +18,11 @@ from retrieval import fuse
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import IndexBusy, ModelBroken
 from retrieval.recall.agreement import measure_agreement, sample_queries
-from retrieval.recall.ivf import codebook, kernels, lists, segment, upkeep
-from retrieval.recall.ivf.lists import InvertedIndex
+from retrieval.recall.ivf import codebook, inverted_index, kernels, segment, upkeep
+from retrieval.recall.ivf.inverted_index import InvertedIndex
 from retrieval.recall.maxsim import maxsim
 from retrieval.recall.page_cache import PageVectorCache, maxsim_stored
-from retrieval.recall.planner import Recall, RecallResult
+from retrieval.recall.recall import Recall, RecallResult
 from retrieval.store.schema import REVISION_KEY, PageRecord
 from retrieval.store.store import Store
 from retrieval.store.verify import verify
@@ -410,7 +410,7 @@ def test_a_killed_build_leaves_the_earlier_inverted_index(large: Store, moment: 
     now = upkeep.load_inverted_index(large)
     assert now is not None
     there = {path.name for path in upkeep.folder(large.uri).iterdir()}
-    assert there == {".upkeep", lists.MANIFEST, now.manifest.codebook, *now.manifest.segments}
+    assert there == {".upkeep", inverted_index.MANIFEST, now.manifest.codebook, *now.manifest.segments}
 
 
 def test_a_second_build_at_the_same_time_is_refused(large: Store) -> None:
@@ -434,7 +434,7 @@ def test_a_damaged_inverted_index_is_not_used_and_is_built_anew(
     place = upkeep.folder(large.uri)
     found = upkeep.load_inverted_index(large)
     assert found is not None
-    names_of = {"manifest": lists.MANIFEST, "codebook": found.manifest.codebook}
+    names_of = {"manifest": inverted_index.MANIFEST, "codebook": found.manifest.codebook}
     broken = place / names_of.get(damage, f"{found.manifest.segments[0]}/{damage}")
     whole = broken.read_bytes()
     broken.write_bytes(whole[: int(kept if kept >= 1 or not kept else kept * len(whole))])

@@ -8,7 +8,7 @@ import configs.settings as configs
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.recall import locators
 from retrieval.recall.locators import AT_PLACE, CAPTION, MENTION
-from retrieval.recall.planner import Recall
+from retrieval.recall.recall import Recall
 from retrieval.store.store import Store
 from retrieval.types import Filter, Page, PageContent, Word
 from tests.build import add_document

@@ -18,7 +18,7 @@ from retrieval.errors import BadQuery
 from retrieval.recall.maxsim import maxsim
 from retrieval.recall.memory_part import MemoryPart
 from retrieval.recall.part import COLUMNS
-from retrieval.recall.planner import Recall, RecallResult
+from retrieval.recall.recall import Recall, RecallResult
 from retrieval.search import CACHED_QUERIES, Searcher, reorder
 from retrieval.store.store import Store
 from retrieval.types import Decision, Filter, Hit, Note, Page, PageContent, SearchRequest

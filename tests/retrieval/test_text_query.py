@@ -4,7 +4,7 @@ import pytest
 from lancedb.index import FTS
 
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.recall.planner import Recall
+from retrieval.recall.recall import Recall
 from retrieval.store.store import Store
 from retrieval.store.text_query import TextQuery, parse_text_query
 from retrieval.types import Filter, QueryEmbedding

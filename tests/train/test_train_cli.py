@@ -13,7 +13,7 @@ from retrieval.errors import FolioscopeError
 from retrieval.models import onnx
 from retrieval.models.onnx import MODELS, ModelFolder
 from retrieval.store.store import Store
-from retrieval.train.course import TrainingRefused
+from retrieval.train.curriculum import TrainingRefused
 from retrieval.train.groups import read_groups
 from tests.pdfs import make_pdf
 from ui.cli import promote, train_steps

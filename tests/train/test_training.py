@@ -21,7 +21,7 @@ from retrieval.encoders.words import WordsEncoder
 from retrieval.errors import NotFound
 from retrieval.models.onnx import write_manifest
 from retrieval.train import bi_encoder, training_run
-from retrieval.train.course import (
+from retrieval.train.curriculum import (
     Options,
     Progress,
     TrainingRefused,

@@ -17,7 +17,7 @@ import rerankers.train.vision as train_reranker
 import retrieval.encoders
 import retrieval.train.vision as train_encoder
 from retrieval.recall.maxsim import maxsim
-from retrieval.train.course import Curriculum, Progress, TrainingRefused, batch_at, curriculum
+from retrieval.train.curriculum import Curriculum, Progress, TrainingRefused, batch_at, curriculum
 from retrieval.train.pages import LoraOptions, PageGroup
 from retrieval.types import Page, PageContent
 from tests.vision import tiny

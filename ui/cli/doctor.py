@@ -85,7 +85,7 @@ def _model_checks(settings: configs.Settings) -> Iterator[Check]:
     try:
         import rerankers
         import retrieval.encoders
-        from retrieval.recall.plan import gpu_scan_for
+        from retrieval.recall.planner import gpu_scan_for
 
         encoder = retrieval.encoders.load_encoder(settings.encoder)
         yield Check("ok", f"encoder {encoder.fingerprint}")

@@ -16,7 +16,7 @@ from retrieval.evaluation.datasets import open_dataset
 from retrieval.evaluation.evaluate import Dataset
 from retrieval.models.onnx import ModelFolder, write_manifest
 from retrieval.store.store import Store
-from retrieval.train.course import TrainingRefused, question_hash
+from retrieval.train.curriculum import TrainingRefused, question_hash
 from ui import factory
 from ui.cli import terminal
 from ui.service.measurement import EvaluationRun, OnProgress, measure_dataset, own_index

@@ -16,7 +16,7 @@ from retrieval.evaluation.datasets import open_dataset
 from retrieval.evaluation.evaluate import split_name
 from retrieval.models.onnx import ModelFolder
 from retrieval.store.store import Store
-from retrieval.train.course import Progress, TrainingRefused
+from retrieval.train.curriculum import Progress, TrainingRefused
 from retrieval.train.groups import Group, balance_sources, hold_out, read_groups, read_xquad, write_groups
 from retrieval.train.mine import Miner, Mining, MiningQuestion, of_dataset, of_groups
 from retrieval.train.pages import LoraOptions, PageGroup

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from retrieval.errors import IndexBusy
 from retrieval.recall.ivf import codebook, segment
 from retrieval.recall.ivf.codebook import Codebook, Codes
-from retrieval.recall.ivf.lists import MANIFEST, InvertedIndex, Manifest
+from retrieval.recall.ivf.inverted_index import MANIFEST, InvertedIndex, Manifest
 from retrieval.recall.ivf.segment import Segment
 from retrieval.store.locks import is_remote, locked
 from retrieval.store.schema import dequantize, ragged_stored, revision
