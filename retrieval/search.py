@@ -369,6 +369,17 @@ class Searcher:
         text, query_embedding, stored = self._read_for(query, pages)
         return [(p.content, highlight(text, query_embedding, p.content, p.embedding)) for p in stored]
 
+    def highlight_present(
+        self, query: str, pages: Sequence[Page]
+    ) -> dict[str, tuple[PageContent, Highlight]]:
+        """Return content and highlights, by page_id, of those of `pages` that are still in the index."""
+        text = self._checked_text(query)
+        embedding, _ = self._embed(text)
+        return {
+            page_id: (stored.content, highlight(text, embedding, stored.content, stored.embedding))
+            for page_id, stored in self._read(pages).items()
+        }
+
     def inspect_page(self, query: str, page: Page) -> tuple[PageContent, Highlight, Heat]:
         """Return one page's content, highlights and heat map. Raises as `highlight` does."""
         text, query_embedding, (stored,) = self._read_for(query, [page])

@@ -104,11 +104,20 @@ class Recall:
         began = time.perf_counter()
         plan, is_current = self.planner.current(self._plan_wait_s)
         documents = {d.doc_id: d for d in self._store.documents(where)}
+        # Documents may have been committed since the plan was made, also after `current` has compared the versions.
+        is_current = is_current and self._store.version() == plan.state[0]
         unsearched = [] if is_current else [d for d in documents.values() if plan.lacks(d)]
         for document in unsearched:
             del documents[document.doc_id]
         restricted = None if replace(where, without=frozenset()) == Filter() else list(documents)
-        bm25 = threads.readers().submit(self._store.search_text, text, depth, restricted, where.scanned)
+        bm25 = threads.readers().submit(
+            self._store.search_text,
+            text,
+            depth,
+            restricted,
+            where.scanned,
+            without=where.without.union(d.doc_id for d in unsearched),
+        )
         places = locators.parse_locators(text) if self._settings.reference_weight else locators.Locators()
         ends = {d.doc_id: d.pages for d in documents.values() if -1 in places.pages}
         deep = depth * (DEEPER if places else 1)

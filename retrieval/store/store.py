@@ -157,15 +157,21 @@ class Store:
     # Text
 
     def search_text(
-        self, query: str, depth: int, doc_ids: Sequence[str] | None = None, scanned: bool | None = None
+        self,
+        query: str,
+        depth: int,
+        doc_ids: Sequence[str] | None = None,
+        scanned: bool | None = None,
+        *,
+        without: frozenset[str] = frozenset(),
     ) -> list[tuple[str, float]]:
         """Rank pages by BM25 over their folded text: (page_id, score), best first, at most `depth`.
 
-        doc_ids: only pages of these documents. scanned: only pages read by OCR, or only from their text layer. Phrases
-        count if the text index has the words' positions (`has_positions`); a prefix stands for words that begin with it
-        (`expand_prefix`).
+        doc_ids: only pages of these documents. without: no pages of these documents. scanned: only pages read by OCR,
+        or only from their text layer. Phrases count if the text index has positions of words (`has_positions`); a
+        prefix stands for words that begin with it (`expand_prefix`).
         """
-        return self._text.search(query, depth, doc_ids, scanned)
+        return self._text.search(query, depth, doc_ids, scanned, without)
 
     def expand_prefix(self, prefix: str) -> tuple[str, ...]:
         """Return the most frequent words of the pages' folded text that begin with `prefix`, itself folded.

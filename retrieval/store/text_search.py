@@ -30,13 +30,18 @@ class TextSearch:
         )  # prefix: version, words
 
     def search(
-        self, query: str, depth: int, doc_ids: Sequence[str] | None, scanned: bool | None
+        self,
+        query: str,
+        depth: int,
+        doc_ids: Sequence[str] | None,
+        scanned: bool | None,
+        without: frozenset[str] = frozenset(),
     ) -> list[tuple[str, float]]:
         text = self._full_text_query(query)
         if text is None:
             return []
         listed = self._documents.by_id()
-        allowed = listed.keys() if doc_ids is None else listed.keys() & set(doc_ids)
+        allowed = (listed.keys() if doc_ids is None else listed.keys() & set(doc_ids)) - without
         if not allowed:
             return []
         # A document's id in the condition costs about as much time as a row that is read and passed over. So

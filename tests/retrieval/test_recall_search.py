@@ -18,6 +18,7 @@ from retrieval.errors import BadQuery
 from retrieval.recall.maxsim import maxsim
 from retrieval.recall.memory_part import MemoryPart
 from retrieval.recall.part import COLUMNS
+from retrieval.recall.planner import Plan
 from retrieval.recall.recall import Recall, RecallResult
 from retrieval.search import CACHED_QUERIES, Searcher, reorder
 from retrieval.store.store import Store
@@ -584,3 +585,39 @@ def test_equal_pages_keep_the_order_of_their_names(
     result = searcher(store, encoder).search("pump")
     assert found(result.hits) == ["a.pdf#page=1", "b.pdf#page=1", "c.pdf#page=1"]
     assert np.allclose([h.score for h in result.hits], 0)
+
+
+def test_a_document_that_is_committed_after_the_plan_was_made_is_reported_as_not_searched(
+    filled: Store, encoder: HashingEncoder
+) -> None:
+    recall = Recall(filled, configs.Search())
+    candidates(recall, encoder, "zebra")
+    current = recall.planner.current
+
+    def current_just_before_a_commit(wait_s: float | None = None) -> tuple[Plan, bool]:
+        plan = current(wait_s)
+        with filled.writing():
+            add_document(filled, encoder, "z.pdf", ["zebra"])
+        return plan
+
+    recall.planner.current = current_just_before_a_commit  # type: ignore[method-assign]
+    result = candidates(recall, encoder, "zebra")
+    assert "z.pdf" not in {hit.page.document for hit in result.hits}
+    assert not result.complete
+    assert [note.kind for note in result.notes] == ["not_searched_yet"]
+
+
+def test_pages_of_documents_that_are_left_out_do_not_use_up_the_depth_of_the_text_search(
+    store: Store, encoder: HashingEncoder
+) -> None:
+    with store.writing():
+        add_document(store, encoder, "leaving.pdf", ["walrus"] * 150)  # shorter pages have higher scores
+        add_document(store, encoder, "staying.pdf", ["walrus and many other words besides"])
+        store.optimize()
+    (leaving,) = [d.doc_id for d in store.documents() if d.name == "leaving.pdf"]
+    hits = store.search_text("walrus", 20, without=frozenset({leaving}))
+    staying = store.document("staying.pdf").doc_id
+    assert [page_id for page_id, _ in hits] == [f"{staying}#1"]
+    where = Filter(without=frozenset({leaving}))
+    found_by_text = candidates(Recall(store, configs.Search()), encoder, "walrus", where).rankings["text"]
+    assert [page.document for page in found_by_text] == ["staying.pdf"]

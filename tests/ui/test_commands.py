@@ -1,6 +1,7 @@
 """Every command has quick help, an example, and strict JSON."""
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -276,3 +277,17 @@ def test_serve_prints_its_address_as_a_line_of_json(tmp_path: Path) -> None:
             process.terminate()
     assert list(line) == ["url"]
     assert line["url"].startswith("http://127.0.0.1:")
+
+
+def test_the_command_line_leaves_the_log_as_it_was(run: Run) -> None:
+    log = logging.getLogger("folioscope")
+    before = (list(log.handlers), log.level, log.propagate)
+    run("config", "profiles")
+    run("config", "profiles")
+    assert (list(log.handlers), log.level, log.propagate) == before
+
+
+def test_a_logged_line_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    with app.log_on_terminal():
+        logging.getLogger("folioscope").warning("request %s failed: %s", "a" * 60, "b" * 60)
+    assert capsys.readouterr().err == f"request {'a' * 60} failed: {'b' * 60}\n"

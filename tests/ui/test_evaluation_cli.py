@@ -161,11 +161,7 @@ def test_a_calibration_of_another_reranker_is_reported_and_not_used(
     profile: str,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        logging.getLogger("folioscope"), "propagate", True
-    )  # the command line sets it to False
     caplog.set_level(logging.INFO, logger="folioscope")
     index = str(tmp_path / "d.lance")
     run_calibrate(

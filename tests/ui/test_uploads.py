@@ -1,5 +1,6 @@
 """Uploads to a real server: the limit of several uploads together, and the end of an upload without progress."""
 
+import asyncio
 import shutil
 import socket
 import threading
@@ -12,12 +13,14 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from starlette.requests import Request
 
 from configs import settings as configs
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.store.store import Store
 from tests.ui.conftest import serving
 from ui.service import uploads
+from ui.service.uploads import Uploads
 from ui.web.server import server
 
 MIB = 2**20
@@ -164,3 +167,24 @@ def begun(address: str, folder: Path, count: int) -> Iterator[socket.socket]:
         else:
             raise AssertionError("the upload has not started")
         yield client
+
+
+def test_an_upload_that_is_cancelled_before_its_file_exists_leaves_no_reservation(tmp_path: Path) -> None:
+    async def cancelled() -> None:
+        receiving = Uploads(most_file=2**30, most_gb=1, at_once=1, idle_s=5)
+        disk_is_free = threading.Event()
+        receiving._pool.submit(disk_is_free.wait)  # the only thread for the disk is busy
+        headers = [(b"content-length", b"500000000")]
+        request = Request({"type": "http", "method": "PUT", "path": "/", "headers": headers})
+        upload = asyncio.ensure_future(receiving.receive(request, tmp_path, "a.pdf"))
+        await asyncio.sleep(0.1)
+        upload.cancel()
+        await asyncio.sleep(0.1)
+        disk_is_free.set()
+        with pytest.raises(asyncio.CancelledError):
+            await upload
+        assert receiving._reserved == {}
+        receiving.close()
+
+    asyncio.run(cancelled())
+    assert list(tmp_path.iterdir()) == []

@@ -115,7 +115,7 @@ class RequestIds:
         try:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
-            LOG.info("request %s ended: the client has gone", request_id)
+            LOG.debug("request %s ended: the client has gone", request_id)
         except Exception as error:
             answer = unexpected(scope, error)
             if has_begun:

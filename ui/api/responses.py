@@ -43,13 +43,24 @@ def search_response(
     """
     documents = {document.doc_id: document for document in store.documents()}
     ranked = [hit for hit in result.hits if hit.page.doc_id in documents]
-    hits = ranked[:top]
-    highlighted = searcher.highlighted(result.query, [hit.page for hit in hits]) if hits else []
+    highlighted = (
+        searcher.highlight_present(result.query, [hit.page for hit in ranked[:top]]) if ranked else {}
+    )
+    hits = [hit for hit in ranked[:top] if hit.page.page_id in highlighted]
     return schemas.SearchOut(
         query=result.query,
         hits=[
-            _hit(result, hit, documents[hit.page.doc_id], *page, share, for_server, regions, grades or {})
-            for hit, page, share in zip(hits, highlighted, _shares(hits), strict=True)
+            _hit(
+                result,
+                hit,
+                documents[hit.page.doc_id],
+                *highlighted[hit.page.page_id],
+                share,
+                for_server,
+                regions,
+                grades or {},
+            )
+            for hit, share in zip(hits, _shares(hits), strict=True)
         ],
         found=len(result.candidates),
         searched=next((stage.pages for stage in result.stages if stage.name == "recall"), 0),

@@ -6,6 +6,8 @@ standard output contains only JSON, errors included: `{"error": {"code", "messag
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
@@ -26,12 +28,9 @@ def main() -> None:
     """Run the command line. Expected errors are printed as one line on standard error, with --json as JSON."""
     options = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     as_json = "--json" in options
-    log = logging.getLogger("folioscope")
-    log.setLevel(logging.INFO)
-    log.addHandler(LogOnTerminal())
-    log.propagate = False
     try:
-        sys.exit(app(standalone_mode=not as_json))
+        with log_on_terminal():
+            sys.exit(app(standalone_mode=not as_json))
     except Stopped as error:
         _end(as_json, error.exit_code, "Stopped", error.message)
     except KeyboardInterrupt:
@@ -52,13 +51,29 @@ def main() -> None:
         raise
 
 
+@contextmanager
+def log_on_terminal() -> Iterator[None]:
+    """Print on standard error what the layers below the command line log, until the block ends."""
+    log, handler = logging.getLogger("folioscope"), LogOnTerminal()
+    level, propagate = log.level, log.propagate
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
+
+
 class LogOnTerminal(logging.Handler):
-    """Prints on standard error what the layers below the command line log."""
+    """Prints records on standard error, each on one line, beside a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from ui.cli import terminal
 
-        terminal.errors.print(self.format(record))
+        terminal.errors.print(self.format(record), soft_wrap=True)
 
 
 def _end(as_json: bool, exit_code: int, code: str, message: str) -> None:

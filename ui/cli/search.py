@@ -1,5 +1,6 @@
 """`folioscope search`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -98,16 +99,18 @@ def search(
     result = searcher.search(
         query, top=top, where=where, rerank=rerank, budget_ms=budget_ms, min_confidence=min_confidence
     )
-    highlights = searcher.highlight(query, [hit.page for hit in result.hits])
+    # Another process may have removed a document since the search.
+    pages = searcher.highlight_present(query, [hit.page for hit in result.hits])
+    result = replace(result, hits=tuple(hit for hit in result.hits if hit.page.page_id in pages))
     if as_json:
         terminal.print_json(terminal.result_json(result, searcher, store))
     else:
-        terminal.print_result(result, highlights, explain)
+        terminal.print_result(result, [pages[hit.page.page_id][1] for hit in result.hits], explain)
     if save_pages:
         from ui.api.render import highlighted_page
 
         save_pages.mkdir(parents=True, exist_ok=True)
-        contents = store.contents([hit.page for hit in result.hits])
-        for hit, highlight, content in zip(result.hits, highlights, contents, strict=True):
+        for hit in result.hits:
+            content, highlight = pages[hit.page.page_id]
             highlighted_page(content.image(), highlight).save(terminal.save_path(save_pages, hit))
         terminal.errors.print(f"The images of {len(result.hits)} pages are in {save_pages}")

@@ -1,5 +1,6 @@
 """`folioscope serve`, and `folioscope user` for the file of users who may log in."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -60,6 +61,8 @@ def serve(
         else:
             print(f"Folioscope is at {url} (Ctrl-C ends it)", flush=True)
 
+    for handler in logging.getLogger("folioscope").handlers:  # a server's log needs the time of each record
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     server.serve(
         index,
         load_profile(profile),

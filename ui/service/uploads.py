@@ -84,15 +84,17 @@ class Uploads:
         announced = request.headers.get("content-length", "")
         size = int(announced) if announced.isdecimal() else 0
         self._check_size(size)
-        file = await self._in_thread(lambda: self._create_part(folder, size))
+        parts: list[IO[bytes]] = []  # one as soon as it exists, so that it is abandoned whatever happens
         digest, length, pending = hashlib.sha256(), 0, bytearray()
 
         def write(data: bytes) -> None:
+            (file,) = parts
             self._extend_reservation(file, folder, file.tell() + len(data))
             digest.update(data)
             file.write(data)
 
         try:
+            await self._in_thread(lambda: parts.append(self._create_part(folder, size)))
             async for chunk in _in_time(request.stream(), self._idle_s):
                 length += len(chunk)
                 self._check_size(length)
@@ -101,9 +103,12 @@ class Uploads:
                     data, pending = bytes(pending), bytearray()
                     await self._in_thread(partial(write, data))
             await self._in_thread(partial(write, bytes(pending)))
-            return await self._in_thread(lambda: self._move_into_place(file, folder, name, digest.digest()))
+            return await self._in_thread(
+                lambda: self._move_into_place(parts[0], folder, name, digest.digest())
+            )
         except BaseException:  # also when the client has disconnected
-            await self._in_thread(lambda: self._abandon(file))
+            for file in parts:
+                await self._in_thread(partial(self._abandon, file))
             raise
 
     def _check_size(self, size: int) -> None:

@@ -219,6 +219,8 @@ async def _ahead(steps: AsyncGenerator[SearchResult, None]) -> AsyncGenerator[Se
                 if not following.done():
                     following.cancel()
                     await asyncio.wait([following])
+                elif not following.cancelled():
+                    following.exception()  # retrieved: the client has gone, and nobody else would look at it
     finally:
         await steps.aclose()
 
