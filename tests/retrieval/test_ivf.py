@@ -422,7 +422,7 @@ def test_a_second_build_at_the_same_time_is_refused(large: Store) -> None:
         refused.append(str(busy.value))
 
     upkeep.build(large, on_progress)
-    assert "is being built by another process: wait until that ends" in refused[0]
+    assert "another process is building the inverted index" in refused[0]
 
 
 @pytest.mark.parametrize("kept", [0, 9, 0.5])

@@ -551,7 +551,7 @@ def test_the_index_can_be_inspected_and_verified(filled: Page) -> None:
     filled.get_by_test_id("index").get_by_text("Index").click()
     expect(filled.get_by_test_id("index")).to_contain_text("hashing")
     filled.get_by_role("button", name="Verify").click()
-    expect(filled.get_by_test_id("toast").filter(has_text="looked at")).to_be_visible()
+    expect(filled.get_by_test_id("toast").filter(has_text="documents checked")).to_be_visible()
 
 
 def test_a_removed_document_comes_back_with_undo_and_disappears_without_it(filled: Page) -> None:

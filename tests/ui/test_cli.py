@@ -93,7 +93,7 @@ def test_search_within_a_document_and_without_reranking(index: Path) -> None:
         (
             ["search", "x", "-p", "smoke", "-i", "nowhere.lance"],
             2,
-            "there is no index at nowhere.lance: make one with",
+            "there is no index yet: make one with 'folioscope ingest FOLDER --index nowhere.lance",
         ),
         (["search", "x", "-p", "cpu", "-i", "INDEX"], 2, "was encoded by hashing"),
         (["search", "x", "-p", "smoke", "-i", "INDEX", "--document", "no.pdf"], 2, "no document 'no.pdf'"),

@@ -238,7 +238,7 @@ def test_measurements_with_infinite_values_are_strict_json(run: Run, dataset: Pa
             ["search", "x", "-i", "nowhere.lance", "-p", "smoke"],
             2,
             "IndexMissing",
-            "there is no index at nowhere",
+            "there is no index yet: make one with 'folioscope ingest FOLDER --index nowhere.lance",
         ),
         (["search", "x", "-p", "nonsense"], 2, "ProfileError", "choose one of cpu"),
         (["search"], 2, "WrongUse", "Missing argument 'query'."),
