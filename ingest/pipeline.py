@@ -202,11 +202,11 @@ class _Run:
             return
         done = self._writer.commit()
         self._since_optimize += 1  # a commit makes small files too
-        if self._since_optimize >= OPTIMIZE_EVERY:
-            self._store.optimize()
-            self._since_optimize = 0
         for each in done:
             yield self._done(each)
+        if self._since_optimize >= OPTIMIZE_EVERY:  # last: what is committed is reported even if this fails
+            self._store.optimize()
+            self._since_optimize = 0
 
     def _done(self, done: Done) -> Progress:
         return self._report.end(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import configs.settings as configs
-from ingest import writer
+from ingest import pipeline, writer
 from ingest.pipeline import ingest
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.store import write_batch
@@ -107,6 +107,22 @@ def test_an_edit_made_between_the_last_page_and_the_commit_is_kept(
                 store.update(replace(document, tags=("new",)))
     assert edited
     assert {document.tags for document in store.documents()} == {("new",)}
+
+
+def test_committed_documents_are_reported_before_the_index_is_optimized(
+    store: Store, encoder: HashingEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk(Store):
+        def optimize(self) -> None:
+            raise OSError("no space left on device")
+
+    monkeypatch.setattr(pipeline, "OPTIMIZE_EVERY", 1)
+    full = FullDisk.open(store.uri)
+    path, events = make_pdf(tmp_path / "a.pdf", [filler("alpha")]), []
+    with pytest.raises(OSError, match="no space left"):
+        events.extend(ingest([path], full, encoder, SETTINGS))  # has what came before the error
+    done = [event.name for event in events if event.event == "done"]
+    assert done == [document.name for document in full.documents()] == ["a.pdf"]
 
 
 def ingest_and_die(index: str, folder: str, at: int) -> None:
