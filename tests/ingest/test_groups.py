@@ -14,6 +14,7 @@ import pytest
 import configs.settings as configs
 from ingest import pipeline, writer
 from ingest.pipeline import ingest
+from ingest.progress import Progress
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.store import write_batch
 from retrieval.store.store import Store
@@ -118,7 +119,8 @@ def test_committed_documents_are_reported_before_the_index_is_optimized(
 
     monkeypatch.setattr(pipeline, "OPTIMIZE_EVERY", 1)
     full = FullDisk.open(store.uri)
-    path, events = make_pdf(tmp_path / "a.pdf", [filler("alpha")]), []
+    path = make_pdf(tmp_path / "a.pdf", [filler("alpha")])
+    events: list[Progress] = []
     with pytest.raises(OSError, match="no space left"):
         events.extend(ingest([path], full, encoder, SETTINGS))  # has what came before the error
     done = [event.name for event in events if event.event == "done"]
