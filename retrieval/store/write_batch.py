@@ -94,9 +94,12 @@ class WriteBatch:
             for table, rows in self._rows(fresh):
                 table.add(rows)
         if again:
-            self._documents.mark_unfinished({record.page.doc_id for record in again})
+            listed = {record.page.doc_id for record in again}
+            self._documents.mark_unfinished(listed)
             for table, rows in self._rows(again):
                 upsert(table, rows, "page_id")
+            # Once more: a reader may have cached pages under the first mark before they were overwritten.
+            self._documents.mark_unfinished(listed)
         self._waiting, self._size = [], 0
 
     def commit(self, documents: Sequence[Document] = ()) -> None:
