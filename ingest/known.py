@@ -72,7 +72,7 @@ class Known:
             return Skip(doc_id=doc_id, reason="same content", message=message)
         self._claimed[doc_id] = source.uri
         # The name is assigned now, so that names depend on the order of the sources alone.
-        return Read(doc_id=doc_id, name=self._names.assign(source.uri))
+        return Read(doc_id=doc_id, name=self._names.assign(source.uri, doc_id))
 
     def release(self, doc_id: str) -> None:
         """Allow another file with this content to be read, because the one that was read has failed."""
@@ -117,7 +117,7 @@ class Known:
         return Skip(doc_id=doc_id, reason="same content", message=message)
 
     def _rename(self, document: Document, uri: str) -> None:
-        name = self._names.move(document.name, uri, keep="name" in edited(document))
+        name = self._names.move(document, uri, keep="name" in edited(document))
         self._store.update(replace(document, uri=uri, name=name))
 
 

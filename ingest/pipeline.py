@@ -200,13 +200,19 @@ class _Run:
     def _commit(self) -> Iterator[Progress]:
         if not self._writer.waits:
             return
-        done = self._writer.commit()
+        done, removed = self._writer.commit()
         self._since_optimize += 1  # a commit makes small files too
-        if self._since_optimize >= OPTIMIZE_EVERY:
-            self._store.optimize()
-            self._since_optimize = 0
         for each in done:
             yield self._done(each)
+        for under_way in removed:
+            name = under_way.document.name
+            message = (
+                f"{name} was removed from the index while its file was being read again, so it stays removed"
+            )
+            yield self._report.end("skipped", under_way.source, reason="removed meanwhile", message=message)
+        if self._since_optimize >= OPTIMIZE_EVERY:  # last: what is committed is reported even if this fails
+            self._store.optimize()
+            self._since_optimize = 0
 
     def _done(self, done: Done) -> Progress:
         return self._report.end(

@@ -183,9 +183,18 @@ class Writer:
         many = max(len(self._complete), self._batch.entries) >= DOCUMENTS
         return many or self._batch.size >= SIZE or time.monotonic() - self._oldest >= SECONDS
 
-    def commit(self) -> list[Done]:
-        """Commit the complete documents and the ledger entries; return the documents."""
-        group, self._complete = self._complete, []
+    def commit(self) -> tuple[list[Done], list[DocumentUnderWay]]:
+        """Commit the complete documents and the ledger entries; return the documents.
+
+        Second are those that were left out, because the caller has removed them while they were read again.
+        """
+        group: list[DocumentUnderWay] = []
+        removed: list[DocumentUnderWay] = []
+        for each in self._complete:
+            is_removed = each.reason == "read again" and not self._store.has(each.document.doc_id)
+            (removed if is_removed else group).append(each)
+        self._complete = []
+        self._batch.abandon([each.document.doc_id for each in removed])
         done = [self._done(under_way) for under_way in group]
         for finished, under_way in zip(done, group, strict=True):
             self._record(
@@ -198,7 +207,7 @@ class Writer:
                 seconds=under_way.seconds,
             )
         self._batch.commit([finished.document for finished in done])
-        return done
+        return done, removed
 
     def _done(self, under_way: DocumentUnderWay) -> Done:
         """Return the document as it is committed, with what its `done` event says."""

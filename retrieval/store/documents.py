@@ -77,11 +77,14 @@ class DocumentList:
         """Give these documents a new revision, because their pages are about to be overwritten.
 
         Whatever was computed from their pages before is then invalid, even if the writer never commits. The mark is
-        removed when the document's file is read completely the next time.
+        removed when the document's file is read completely the next time. Ids that are not listed are ignored.
         """
+        known = self.by_id()
         mark = {schema.REVISION_KEY: f"unfinished {schema.now().isoformat()}"}
-        marked = [replace(document, meta=dict(document.meta) | mark) for document in map(self.find, doc_ids)]
-        upsert(self._tables.documents, schema.document_rows(marked), "doc_id")
+        listed = [known[doc_id] for doc_id in doc_ids if doc_id in known]
+        marked = [replace(document, meta=dict(document.meta) | mark) for document in listed]
+        if marked:
+            upsert(self._tables.documents, schema.document_rows(marked), "doc_id")
 
     def remove(self, doc_ids: Iterable[str]) -> None:
         removed = list(doc_ids)

@@ -83,7 +83,9 @@ class WriteBatch:
     def store_pages(self) -> None:
         """Store the pages that are in memory, without listing their documents."""
         fresh = [record for record in self._waiting if record.page.doc_id not in self._overwritten]
-        again = [record for record in self._waiting if record.page.doc_id in self._overwritten]
+        # Pages of a document that has been removed since its first page was added are dropped.
+        listed = self._overwritten.intersection(self._documents.by_id()) if self._overwritten else set()
+        again = [record for record in self._waiting if record.page.doc_id in listed]
         if fresh:
             doc_ids = {record.page.doc_id for record in fresh}
             if self._remote:
@@ -92,9 +94,12 @@ class WriteBatch:
             for table, rows in self._rows(fresh):
                 table.add(rows)
         if again:
-            self._documents.mark_unfinished({record.page.doc_id for record in again})
+            listed = {record.page.doc_id for record in again}
+            self._documents.mark_unfinished(listed)
             for table, rows in self._rows(again):
                 upsert(table, rows, "page_id")
+            # Once more: a reader may have cached pages under the first mark before they were overwritten.
+            self._documents.mark_unfinished(listed)
         self._waiting, self._size = [], 0
 
     def commit(self, documents: Sequence[Document] = ()) -> None:

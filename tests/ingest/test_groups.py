@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import configs.settings as configs
-from ingest import writer
+from ingest import pipeline, writer
 from ingest.pipeline import ingest
+from ingest.progress import Progress
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.store import write_batch
 from retrieval.store.store import Store
@@ -107,6 +108,51 @@ def test_an_edit_made_between_the_last_page_and_the_commit_is_kept(
                 store.update(replace(document, tags=("new",)))
     assert edited
     assert {document.tags for document in store.documents()} == {("new",)}
+
+
+def test_committed_documents_are_reported_before_the_index_is_optimized(
+    store: Store, encoder: HashingEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk(Store):
+        def optimize(self) -> None:
+            raise OSError("no space left on device")
+
+    monkeypatch.setattr(pipeline, "OPTIMIZE_EVERY", 1)
+    full = FullDisk.open(store.uri)
+    path = make_pdf(tmp_path / "a.pdf", [filler("alpha")])
+    events: list[Progress] = []
+    with pytest.raises(OSError, match="no space left"):
+        events.extend(ingest([path], full, encoder, SETTINGS))  # has what came before the error
+    done = [event.name for event in events if event.event == "done"]
+    assert done == [document.name for document in full.documents()] == ["a.pdf"]
+
+
+@pytest.mark.parametrize("page", [0, 1])
+@pytest.mark.parametrize("buffered", [write_batch.BUFFERED, 1])
+def test_a_document_removed_while_it_is_read_again_stays_removed_and_the_others_are_done(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, never_old: None, page: int, buffered: int
+) -> None:
+    monkeypatch.setattr(write_batch, "BUFFERED", buffered)
+    files = [make_pdf(tmp_path / f"{name}.pdf", [filler(name), filler("more")]) for name in "bcd"]
+    encoder = HashingEncoder(dim=64)
+    encoder.batch_pages = 1
+    list(ingest(files, store, encoder, SETTINGS))
+    removed = store.document("b.pdf").doc_id
+    ends = {}
+    for event in ingest(files, store, encoder, SETTINGS, again=True):
+        if event.event == "page" and (event.name, event.page) == ("b.pdf", page):
+            store.remove([removed])
+        if event.event in ("done", "skipped", "failed"):
+            ends[event.name] = event.event, event.reason
+    assert ends == {
+        "b.pdf": ("skipped", "removed meanwhile"),
+        "c.pdf": ("done", "read again"),
+        "d.pdf": ("done", "read again"),
+    }
+    assert event.event == "finished"
+    assert event.files_ended == 3
+    assert {document.name for document in store.documents()} == {"c.pdf", "d.pdf"}
+    assert (store.tables.pages.count_rows(), store.tables.images.count_rows()) == (4, 4)
 
 
 def ingest_and_die(index: str, folder: str, at: int) -> None:

@@ -202,6 +202,22 @@ def test_a_renamed_report_and_its_successor_are_both_in_the_index(
     }
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_moved_file_and_the_new_one_in_its_place_get_different_names(
+    store: Store, encoder: HashingEncoder, tmp_path: Path, again: bool
+) -> None:
+    new, old = tmp_path / "in" / "a.pdf", tmp_path / "in" / "old" / "a.pdf"
+    make_pdf(new, [filler("alpha")])
+    run(store, encoder, new)
+    doc_id = store.document("a.pdf").doc_id
+    old.parent.mkdir()
+    new.rename(old)
+    make_pdf(new, [filler("beta")])
+    run(store, encoder, new, old, again=again)
+    assert {path_of(d.uri): d.name for d in store.documents()} == {new: "a.pdf", old: "old/a.pdf"}
+    assert store.document("old/a.pdf").doc_id == doc_id
+
+
 def test_a_file_moved_over_another_one_leaves_one_document(
     store: Store, encoder: HashingEncoder, folder: Path
 ) -> None:

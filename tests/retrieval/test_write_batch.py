@@ -10,7 +10,7 @@ from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import IndexDamaged
 from retrieval.store import write_batch
 from retrieval.store.documents import DocumentList
-from retrieval.store.schema import LedgerEntry, PageRecord
+from retrieval.store.schema import LedgerEntry, PageRecord, revision
 from retrieval.store.store import Store
 from retrieval.store.tables import connect
 from retrieval.store.write_batch import WriteBatch
@@ -211,6 +211,26 @@ def test_every_listed_document_is_complete_before_whichever_write_the_writer_is_
         ("new", "next", "same"),
         ("last", "new", "next", "same"),
     ]
+
+
+def test_overwritten_pages_have_another_revision_than_they_had_while_they_were_being_overwritten(
+    store: Store,
+) -> None:
+    with store.writing():
+        add_document(store, ENCODER, "same.pdf", ["delta"], doc_id="same")
+    during: list[str] = []
+
+    class Watched(CutConnection):
+        """Notes the revision that another reader sees before each write."""
+
+        def count_write(self) -> None:
+            during.append(revision(Store.open(store.uri).document("same")))
+
+    with Store(store.uri, Watched(store.uri, 0)).begin_batch() as batch:
+        batch.add("same", records("same", ["epsilon"]))
+        batch.store_pages()
+    assert len(during) == 4  # the mark, the image, the page, the second mark
+    assert revision(Store.open(store.uri).document("same")) not in during
 
 
 def test_pages_that_a_killed_writer_left_in_an_object_store_are_replaced(
