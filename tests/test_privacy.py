@@ -6,9 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 
 import pytest
@@ -20,6 +22,13 @@ from tests.pdfs import filler, make_pdf
 ROOT = Path(__file__).parents[1]
 TRACED = "connect,sendto,sendmsg,sendmmsg"
 ADDRESS = re.compile(r'port=htons\((\d+)\).*?inet_(?:addr|pton)\((?:AF_INET6, )?"([^"]+)"')
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short path: the address of a socket has at most 107 bytes, and TMPDIR is part of it."""
+    with TemporaryDirectory(prefix="fs-") as folder:
+        yield Path(folder)
 
 
 def fresh(folder: Path) -> dict[str, str]:

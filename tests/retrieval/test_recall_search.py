@@ -5,6 +5,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -247,9 +248,9 @@ def test_an_error_while_vectors_are_read_reaches_the_search_and_the_next_one_tri
 def test_text_is_searched_for_several_readers_at_once(filled: Store, encoder: HashingEncoder) -> None:
     recall, search_text, together = Recall(filled, configs.Search()), filled.search_text, threading.Barrier(4)
 
-    def waiting(*given: object) -> list[tuple[str, float]]:
+    def waiting(*given: Any, **named: Any) -> list[tuple[str, float]]:
         together.wait(30)  # until four searches are here
-        return search_text(*given)  # type: ignore[arg-type]
+        return search_text(*given, **named)
 
     filled.search_text = waiting  # type: ignore[assignment]
     with ThreadPoolExecutor(4) as pool:

@@ -227,7 +227,7 @@ def test_a_licence_for_non_commercial_use_is_noted_when_the_model_is_loaded(
 ) -> None:
     from retrieval.models import checkpoints
 
-    monkeypatch.setattr(checkpoints, "fetch", lambda model, revision: folder("jina_m0"))
+    monkeypatch.setattr(checkpoints, "fetch_checkpoint", lambda model, revision: folder("jina_m0"))
     for model in ("jinaai/jina-reranker-m0", str(folder("jina_m0"))):
         loaded = rerankers.load_reranker(configs.JinaM0(model=model, device="cpu", dtype="float32"))
         assert loaded is not None
