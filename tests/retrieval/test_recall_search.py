@@ -252,7 +252,7 @@ def test_text_is_searched_for_several_readers_at_once(filled: Store, encoder: Ha
         together.wait(30)  # until four searches are here
         return search_text(*given, **named)
 
-    filled.search_text = waiting  # type: ignore[assignment]
+    filled.search_text = waiting  # type: ignore[method-assign]
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda text: candidates(recall, encoder, text), ["pump"] * 4))
     assert [len(result.hits) for result in results] == [6] * 4
