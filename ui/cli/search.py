@@ -99,12 +99,14 @@ def search(
     result = searcher.search(
         query, top=top, where=where, rerank=rerank, budget_ms=budget_ms, min_confidence=min_confidence
     )
+    if as_json:
+        terminal.print_json(terminal.result_json(result, searcher, store))
+    if as_json and not save_pages:
+        return
     # Another process may have removed a document since the search.
     pages = searcher.highlight_present(query, [hit.page for hit in result.hits])
     result = replace(result, hits=tuple(hit for hit in result.hits if hit.page.page_id in pages))
-    if as_json:
-        terminal.print_json(terminal.result_json(result, searcher, store))
-    else:
+    if not as_json:
         terminal.print_result(result, [pages[hit.page.page_id][1] for hit in result.hits], explain)
     if save_pages:
         from ui.api.render import highlighted_page
