@@ -366,8 +366,7 @@ class Searcher:
 
     def highlighted(self, query: str, pages: Sequence[Page]) -> list[tuple[PageContent, Highlight]]:
         """Return each page's content with what to highlight on it. Raises as `highlight` does."""
-        text, query_embedding, stored = self._read_for(query, pages)
-        return [(p.content, highlight(text, query_embedding, p.content, p.embedding)) for p in stored]
+        return in_order(pages, self.highlight_present(query, pages))
 
     def highlight_present(
         self, query: str, pages: Sequence[Page]
