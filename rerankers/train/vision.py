@@ -8,22 +8,24 @@ a page are cached between the steps, in memory only and within `settings.cache`.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
-import configs.settings as configs
 from rerankers.qwen3_vl import Qwen3VLReranker
 from rerankers.vision import load_model
 from retrieval.train import lora
 from retrieval.train.curriculum import OnProgress, Progress, check_training_input
 from retrieval.train.pages import LoraOptions, PageGroup, readable_groups
 
+if TYPE_CHECKING:
+    import configs.settings as configs
+
 
 def fit(
-    settings: configs.Qwen3VL,
+    settings: "configs.Qwen3VL",
     groups: Sequence[PageGroup],
     out: Path,
     options: LoraOptions | None = None,
@@ -40,7 +42,9 @@ def fit(
     check_training_input(groups, options)
     groups = readable_groups(groups, lambda note: on_progress(Progress(0, options.steps, note=note)))
     loaded = load_model(settings, Qwen3VLForConditionalGeneration, Qwen3VLProcessor)
-    in_memory = settings.model_copy(update={"cache": configs.Cache(memory_mb=settings.cache.memory_mb)})
+    in_memory = settings.model_copy(
+        update={"cache": settings.cache.model_copy(update={"disk_mb": 0, "folder": ""})}
+    )
     reranker = Qwen3VLReranker(in_memory, loaded)
 
     def loss(batch: Sequence[PageGroup]) -> Iterator[Tensor]:
@@ -59,7 +63,9 @@ def merge(out: Path) -> Path:
     """
 
     def load_base(recorded: Mapping[str, Any]) -> lora.Base:
-        settings = configs.Qwen3VL.model_validate({**recorded, "device": "cpu", "attn": "sdpa"})
+        from configs.settings import Qwen3VL
+
+        settings = Qwen3VL.model_validate({**recorded, "device": "cpu", "attn": "sdpa"})
         loaded = load_model(settings, Qwen3VLForConditionalGeneration, Qwen3VLProcessor)
         return lora.Base(loaded.model, loaded.placement, loaded.folder, settings)
 

@@ -76,7 +76,7 @@ def train_adapter(
     training_run.start_or_resume(out, record, [group.question for group in groups])
     device = base.placement.device
     with training_run.seeded(options.seed, device):
-        model = _adapted(base, options)
+        model = adapted(base.model, base.settings.model, base.settings.revision, options)
         weights = training_run.trained_weights(model).values()
         optimizer = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=0.0)
         course = curriculum(groups)
@@ -140,15 +140,16 @@ def with_distillation(loss: Tensor, logits: Tensor, scores: Sequence[float], opt
     )
 
 
-def _adapted(base: Base, options: LoraOptions) -> Any:
+def adapted(model: Any, name: str, revision: str | None, options: LoraOptions) -> Any:
+    """Returns the model with an adapter to train, in training mode. name, revision: of its weights, for the record."""
     config = LoraConfig(
         r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=TARGETS
     )
-    model = get_peft_model(_without_adapter(base.model), config)
-    config.base_model_name_or_path, config.revision = base.settings.model, base.settings.revision
+    made = get_peft_model(_without_adapter(model), config)
+    config.base_model_name_or_path, config.revision = name, revision
     if options.gradient_checkpointing:
-        base.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model.train()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return made.train()
 
 
 def _without_adapter(model: Any) -> Any:

@@ -12,13 +12,12 @@ with zeros, which add nothing.
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from colpali_engine.loss import ColbertLoss, ColbertNegativeCELoss
 from torch import Tensor
 
-import configs.settings as configs
 from configs.cores import available_cores
 from retrieval.encoders import colvision
 from retrieval.encoders.vision import Family, Inputs
@@ -27,6 +26,9 @@ from retrieval.models.token_batches import TokenBudget
 from retrieval.train import lora
 from retrieval.train.curriculum import OnProgress, Progress, TrainingRefused, check_training_input
 from retrieval.train.pages import LoraOptions, PageGroup, readable_groups
+
+if TYPE_CHECKING:
+    import configs.settings as configs
 
 TEMPERATURE = 0.02
 """colpali-engine's value, for scores that are means over the question's vectors.
@@ -39,7 +41,7 @@ FAMILIES = ("colqwen2", "colqwen2_5", "colqwen3", "colqwen3_5")
 
 
 def fit(
-    settings: configs.ColVision,
+    settings: "configs.ColVision",
     groups: Sequence[PageGroup],
     out: Path,
     options: LoraOptions | None = None,
@@ -84,7 +86,9 @@ def merge(out: Path) -> Path:
     """
 
     def load_base(recorded: Mapping[str, Any]) -> lora.Base:
-        settings = configs.ColVision.model_validate(recorded)
+        from configs.settings import ColVision
+
+        settings = ColVision.model_validate(recorded)
         placement = checkpoints.choose_placement("cpu", settings.dtype, "sdpa")
         folder = checkpoints.fetch_checkpoint(settings.model, settings.revision)
         model_class, _ = colvision.CLASSES[settings.family]

@@ -3,7 +3,6 @@
 The tests need no GPU: the kernel's own reference runs on the processor, and the kernel itself in Triton's interpreter.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -21,7 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import configs.settings as configs
-from benchmarks import resident as benchmark
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import DeviceMissing, MissingExtra
 from retrieval.recall import gpu, gpu_scan, part_cache, planner
@@ -401,14 +399,3 @@ def test_the_kernel_gives_what_its_reference_gives() -> None:
         check=False,
     )
     assert ended.stdout.strip() == "equal", ended.stderr[-2000:]
-
-
-def test_the_benchmark_runs_and_every_row_has_both_sides(tmp_path: Path) -> None:
-    out = tmp_path / "resident.json"
-    benchmark.main(["--device", "cpu", "--sizes", "600x12x16", "--out", str(out)])
-    (row,) = json.loads(out.read_text())["rows"]
-    assert row["ours"]["recall@100"] == 1
-    assert row["torch, float16"]["recall@100"] > 0.9
-    assert 100 <= row["pages scored again"] < 150
-    with pytest.raises(SystemExit):
-        benchmark.main(["--device", "cpu"])
