@@ -190,10 +190,19 @@ RERANKERS = (
 )
 
 
-def random_model(model: Model, placement: Placement, small: bool) -> tuple[Any, Any]:
-    """Returns the architecture with random weights, on its device, and its processor."""
-    (cls, config), processor = model.make(small)
+def random_model(
+    spec: Model, placement: Placement, small: bool, layers: int | None = None
+) -> tuple[Any, Any]:
+    """Returns the architecture with random weights, on its device, and its processor.
+
+    layers: so many of the language model's and of the vision tower's, instead of all.
+    """
+    (cls, config), processor = spec.make(small)
     config._attn_implementation = placement.attention
+    if layers is not None:
+        text, vision = config.get_text_config(), config.vision_config
+        text.num_hidden_layers, text.layer_types = layers, text.layer_types[:layers]
+        vision.depth = layers
     before = torch.get_default_dtype()
     torch.set_default_dtype(placement.dtype)
     try:

@@ -4,6 +4,7 @@ A page has a heading, paragraphs, and a table or a bar chart, on white paper, so
 they cost for real pages. They are drawn once; who needs more pages gets them again under other names.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from io import BytesIO
 
@@ -25,6 +26,12 @@ def pages(count: int, small: bool = False) -> list[PageContent]:
         PageContent(Page(f"page{k}", k + 1, "made.pdf"), (), "none", partial(image_bytes, k % DRAWN, small))
         for k in range(count)
     ]
+
+
+def draw_all(small: bool = False) -> None:
+    """Draws all pages, so that no measurement waits for one."""
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda number: image_bytes(number, small), range(DRAWN)))
 
 
 @cache
@@ -83,5 +90,5 @@ def _scanned(page: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Returns the page a little turned and blurred, on yellowish paper with the noise of a scanner."""
     turned = page.rotate(rng.uniform(-0.8, 0.8), Image.Resampling.BILINEAR, fillcolor="white")
     soft = np.asarray(turned.filter(ImageFilter.GaussianBlur(0.6)), np.float32)
-    noise = rng.normal(0, 5, soft.shape[:2])[..., None]
+    noise = rng.normal(0, 3, soft.shape[:2])[..., None]
     return Image.fromarray((soft * (0.97, 0.96, 0.92) + noise).clip(0, 255).astype(np.uint8))
