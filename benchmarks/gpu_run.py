@@ -46,7 +46,7 @@ PACKAGES = (
     "transformers",
     "colpali-engine",
     "late-interaction-kernels",
-    "flash-linear-attention",
+    "fla-core",
     "triton",
 )
 
@@ -87,21 +87,21 @@ def plan(tiny: bool) -> list[Row]:
     rows = [
         # While kernels are compiled in other processes, which disturbs what needs exact times.
         model("training", "Qwen3-VL-Reranker-2B", 12),
-        model("training", "ColQwen3.5-4.5B", 20),
-        model("encoders", "ColQwen3.5-4.5B", 50),
-        model("rerankers", "Qwen3-VL-Reranker-2B", 25),
-        scan("100000x256x128", 20),
+        model("training", "ColQwen3.5-4.5B", 45),
+        model("encoders", "ColQwen3.5-4.5B", 40),
+        model("rerankers", "Qwen3-VL-Reranker-2B", 20),
+        scan("100000x256x128", 4),
         model("encoders", "ColPali-3B", 20),
-        model("encoders", "ColQwen3.5-0.8B", 25),
-        model("rerankers", "Jina-M0", 25),
-        model("ingest", "ColQwen3.5-0.8B", 20),
+        model("encoders", "ColQwen3.5-0.8B", 22),
+        model("rerankers", "Jina-M0", 24),
+        model("ingest", "ColQwen3.5-0.8B", 22),
         model("rerankers", "Qwen3-VL-Reranker-8B", 30),
-        model("ingest", "ColQwen3.5-4.5B", 25),
-        scan("1000000x256x128", 35),
+        model("ingest", "ColQwen3.5-4.5B", 30),
+        scan("1000000x256x128", 14),
         model("encoders", "ColQwen3.5-8B", 50),
-        scan("10000x768x320", 10),
-        model("encoders", "ColQwen2-2B", 20),
-        model("encoders", "NeoMME-260M", 15),
+        scan("10000x768x320", 4),
+        model("encoders", "ColQwen2-2B", 25),
+        model("encoders", "NeoMME-260M", 13),
     ]
     names = [(row.part, row.name) for row in rows]
     return [row for k, row in enumerate(rows) if (row.part, row.name) not in names[:k]]

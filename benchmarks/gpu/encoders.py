@@ -97,7 +97,7 @@ def _device_rates(
     sizes: Sequence[int] = BATCHES,
 ) -> dict[int, float]:
     """Puts the pages a second of the model alone by batch size; returns them. Inputs lie on the device."""
-    there = [_on_device(item, bench) for item in prepared]
+    there = [on_device(item, bench) for item in prepared]
     rates: dict[int, float] = {}
     launching: dict[int, float] = {}
     memory: dict[int, float] = {}
@@ -118,7 +118,7 @@ def _device_rates(
     return rates
 
 
-def _on_device(item: Inputs, bench: Bench) -> Inputs:
+def on_device(item: Inputs, bench: Bench) -> Inputs:
     """Returns the inputs with their pixels on the device, in the model's dtype; sequences are sent with each batch."""
     where = bench.placement
     moved = {

@@ -10,15 +10,14 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from benchmarks.gpu import fla, tuning
-from benchmarks.gpu.encoders import FLA_SETTINGS, family_of, linear_attention
+from benchmarks.gpu.encoders import FLA_SETTINGS, family_of, linear_attention, on_device
 from benchmarks.gpu.measure import Bench
 from benchmarks.gpu.models import Model, random_model
-from benchmarks.gpu.pages import DRAWN, image_bytes
+from benchmarks.gpu.pages import DRAWN, image_bytes, pages
 from ingest.embed import Embedded, embed
 from ingest.sources import Source
 from ingest.workers.messages import Finished, PreparedPage, WorkerEvent
@@ -27,6 +26,7 @@ from retrieval.store.schema import PageRecord, image_rows, page_rows, pages_sche
 from retrieval.types import Fingerprint, Page, PageContent, Word
 
 DOCUMENTS, PAGES = 20, 20
+AT_ONCE = 8  # pages of a batch, whose time on the device is compared with the whole
 WORDS = tuple(Word(f"word{k}", (0.1, k / 400, 0.2, (k + 1) / 400)) for k in range(300))
 
 
@@ -38,42 +38,33 @@ def measure(spec: Model, bench: Bench) -> None:
         family, Fingerprint("bench", spec.name, "random", family.dim), batch_tokens=spec.batch_tokens
     )
     documents = 2 if bench.tiny else DOCUMENTS
-    pages = 2 if bench.tiny else PAGES
-    on_device: list[float] = []
-    forward = family.run_padded
-
-    def timed_forward(items: Any) -> Any:
-        made: list[Any] = []
-        ms, _ = bench.device_ms(lambda: made.append(forward(items)), times=1, warm=0)
-        on_device.append(ms / 1000)
-        return made[0]
+    each = 2 if bench.tiny else PAGES
 
     def run(count: int) -> float:
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            stored = _ingest(encoder, count, pages, bench.tiny, Path(folder))
-        if stored != count * pages:
-            raise RuntimeError(f"{stored} of {count * pages} pages were stored")
+            stored = _ingest(encoder, count, each, bench.tiny, Path(folder))
+        if stored != count * each:
+            raise RuntimeError(f"{stored} of {count * each} pages were stored")
         return time.perf_counter() - began
 
     tuning.limit("fla", FLA_SETTINGS)
     with linear_attention(model, fla.available()):
         run(2)
-        rate = documents * pages / run(documents)
-        bench.put(pages=documents * pages)
+        rate = documents * each / run(documents)
+        bench.put(pages=documents * each)
         bench.put_as("pages/s", round(rate, 1))
-        # Another run, in which each batch is waited for, tells how long the device takes for a page.
-        family.run_padded = timed_forward  # type: ignore[method-assign]
-        run(2)
-    bench.put_as("GPU busy", round(sum(on_device) / (2 * pages) * rate, 3))
+        prepared = [on_device(family.page(page.image()), bench) for page in pages(AT_ONCE, bench.tiny)]
+        ms, _ = bench.device_ms(lambda: family.encode(prepared))
+    bench.put_as("GPU busy", round(rate * ms / len(prepared) / 1000, 3))
 
 
-def _ingest(encoder: VisionEncoder, documents: int, pages: int, small: bool, folder: Path) -> int:
+def _ingest(encoder: VisionEncoder, documents: int, each: int, small: bool, folder: Path) -> int:
     """Returns the number of pages that were embedded and written."""
     schema = pages_schema(encoder.fingerprint)
     stored = 0
     with pa.OSFile(str(folder / "pages.arrow"), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-        for event in embed(_events(documents, pages, small), encoder, _content):
+        for event in embed(_events(documents, each, small), encoder, _content):
             if isinstance(event, Embedded):
                 records = [
                     PageRecord(p.content.page, p.content.words, p.content.source, "", p.embedding,
@@ -86,11 +77,11 @@ def _ingest(encoder: VisionEncoder, documents: int, pages: int, small: bool, fol
     return stored
 
 
-def _events(documents: int, pages: int, small: bool) -> Iterator[WorkerEvent]:
+def _events(documents: int, each: int, small: bool) -> Iterator[WorkerEvent]:
     for d in range(documents):
         path = Path(f"made{d}.pdf")
         source = Source(path, f"file:///{path}", 0, datetime(2026, 1, 1, tzinfo=UTC))
-        for k in range(pages):
+        for k in range(each):
             image = image_bytes((d + k) % DRAWN, small)
             yield PreparedPage(
                 source=source, number=k + 1, width=595.0, height=842.0, words=WORDS,
