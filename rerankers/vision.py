@@ -25,6 +25,7 @@ from rerankers.features import FeatureCache, Features
 from retrieval.errors import RerankerFailed, first_line
 from retrieval.models import checkpoints
 from retrieval.models.checkpoints import Placement
+from retrieval.models.pixels import Pixels
 from retrieval.models.token_batches import TokenBudget, pad
 from retrieval.types import PageContent
 from retrieval.work_notes import note
@@ -70,6 +71,7 @@ class VisionReranker(ABC):
         self._model, self._processor = loaded.model, loaded.processor
         self._tokenizer = loaded.processor.tokenizer
         self._image_token = int(self._tokenizer.convert_tokens_to_ids(IMAGE))
+        self._pixels = Pixels(loaded.processor.image_processor, placement)
         self._merge = loaded.processor.image_processor.merge_size
         self._budget = TokenBudget(settings.batch_tokens)
         tokens = settings.max_visual_tokens
@@ -184,7 +186,7 @@ class VisionReranker(ABC):
         features = self.cache.get(key)
         if features is not None:
             return PreparedPage(key, features["grid"], None, features)
-        made = self._processor.image_processor(images=[page.image()], return_tensors="pt")
+        made = self._pixels.prepare(page.image())
         return PreparedPage(key, made["image_grid_thw"][0], made["pixel_values"])
 
     def _tower(self, pages: Sequence[PreparedPage]) -> list[Features]:
@@ -192,10 +194,9 @@ class VisionReranker(ABC):
         fresh = [page for page in pages if page.pixels is not None]
         made: dict[int, Features] = {}
         if fresh:
-            device = self.placement.device
-            pixels = torch.cat([p.pixels for p in fresh if p.pixels is not None]).to(device)
-            grids = torch.stack([page.grid for page in fresh]).to(device)
+            grids = torch.stack([page.grid for page in fresh]).to(self.placement.device)
             with torch.inference_mode():
+                pixels = torch.cat([self._pixels.values(p.pixels) for p in fresh if p.pixels is not None])
                 out = self.core.get_image_features(pixels, grids, return_dict=True)
             for k, page in enumerate(fresh):
                 features = {"grid": page.grid, "pooled": out.pooler_output[k]}

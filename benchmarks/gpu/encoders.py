@@ -97,7 +97,7 @@ def _device_rates(
     sizes: Sequence[int] = BATCHES,
 ) -> dict[int, float]:
     """Puts the pages a second of the model alone by batch size; returns them. Inputs lie on the device."""
-    there = [on_device(item, bench) for item in prepared]
+    there = [on_device(family, item, bench) for item in prepared]
     rates: dict[int, float] = {}
     launching: dict[int, float] = {}
     memory: dict[int, float] = {}
@@ -118,14 +118,13 @@ def _device_rates(
     return rates
 
 
-def on_device(item: Inputs, bench: Bench) -> Inputs:
-    """Returns the inputs with their pixels on the device, in the model's dtype; sequences are sent with each batch."""
-    where = bench.placement
-    moved = {
-        name: tensor.to(where.device, where.dtype) if name == "pixel_values" else tensor
-        for name, tensor in item.tensors.items()
-    }
-    return replace(item, tensors=moved)
+def on_device(family: Family, item: Inputs, bench: Bench) -> Inputs:
+    """Returns the inputs with their pixels on the device, as the model takes them; sequences go with each batch."""
+    if isinstance(family, NeoMME):
+        pixels = item.tensors["pixel_values"].to(bench.placement.device, bench.placement.dtype)
+    else:
+        (pixels,) = family.images([item])  # type: ignore[attr-defined]
+    return replace(item, tensors={**item.tensors, "pixel_values": pixels})
 
 
 def _whole(encoder: VisionEncoder, model: Any, processor: Any, bench: Bench) -> None:
@@ -176,7 +175,7 @@ def _transfers(family: Family, prepared: Sequence[Inputs], bench: Bench) -> None
 
     def send() -> None:
         for item in eight:
-            item.tensors["pixel_values"].to(where.device, where.dtype)
+            on_device(family, item, bench)
 
     made = torch.randn(8, len(eight[0]), family.dim, device=where.device, dtype=where.dtype)
 

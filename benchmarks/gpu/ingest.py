@@ -54,7 +54,9 @@ def measure(spec: Model, bench: Bench) -> None:
         rate = documents * each / run(documents)
         bench.put(pages=documents * each)
         bench.put_as("pages/s", round(rate, 1))
-        prepared = [on_device(family.page(page.image()), bench) for page in pages(AT_ONCE, bench.tiny)]
+        prepared = [
+            on_device(family, family.page(page.image()), bench) for page in pages(AT_ONCE, bench.tiny)
+        ]
         ms, _ = bench.device_ms(lambda: family.encode(prepared))
     bench.put_as("GPU busy", round(rate * ms / len(prepared) / 1000, 3))
 

@@ -55,11 +55,8 @@ def measure(spec: Model, bench: Bench) -> None:
     _device_rates(cold, prepared, rows, floor, bench)
     _whole(cold, made(memory_mb=8192), made(prefix_mb=8192), candidates, bench)
     _library(cold, model, processor, candidates, bench)
-    image_processor = processor.image_processor
     images = [page.image() for page in candidates[:4]]
-    prepare = bench.core_ms(
-        lambda k: image_processor(images=[images[k % len(images)]], return_tensors="pt"), 4
-    )
+    prepare = bench.core_ms(lambda k: cold._pixels.prepare(images[k]), 4)
     bench.put_as("prepare, core-ms a page", round(prepare, 1))
     _features_back(features, bench)
     _against_float32(spec, model, processor, cold, candidates[:2], bench)
@@ -83,9 +80,8 @@ def _device_rates(
     cold: VisionReranker, prepared: Sequence[PreparedPage], rows: Sequence[Tensor], floor: float, bench: Bench
 ) -> None:
     """Puts what the model alone takes by batch size: tower and language model, pixels and features on the device."""
-    where = bench.placement
     there = [
-        replace(page, pixels=None if page.pixels is None else page.pixels.to(where.device, where.dtype))
+        replace(page, pixels=None if page.pixels is None else cold._pixels.values(page.pixels))
         for page in prepared
     ]
     pairs: dict[int, float] = {}

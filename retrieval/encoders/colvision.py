@@ -11,6 +11,7 @@ Processors and weights are the library's. The forward passes are ours where the 
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 import colpali_engine.models as engine
@@ -24,6 +25,7 @@ from retrieval.encoders.vision import Family, Inputs, VisionEncoder, sequences_o
 from retrieval.errors import ModelBroken
 from retrieval.models import checkpoints
 from retrieval.models.checkpoints import Placement
+from retrieval.models.pixels import Pixels
 from retrieval.types import Fingerprint
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ class _Family(Family):
         self.model, self.processor, self.tokenizer = model, processor, processor.tokenizer
         self.dim = int(model.dim)
         self._prefix = prefix
+        self._pixels = Pixels(processor.image_processor, placement)
+        self._of_grid: dict[tuple[int, ...], Inputs] = {}
 
     def query(self, text: str) -> Inputs:
         suffix = self.processor.query_augmentation_token * 10
@@ -65,27 +69,41 @@ class _Family(Family):
     def images(self, items: Sequence[Inputs]) -> list[Tensor]:
         """Returns `pixel_values` of the items that are pages, on the device, in the model's dtype."""
         return [
-            item.tensors["pixel_values"].to(self.placement.device, self.placement.dtype)
+            self._pixels.values(item.tensors["pixel_values"])
             for item in items
             if "pixel_values" in item.tensors
         ]
+
+    def of_grid(self, grid: Sequence[int], make: Callable[[], Inputs]) -> Inputs:
+        """Returns the token sequences and boxes of pages with this grid of patches, which `make` makes once.
+
+        The processor would spell out a page's hundreds of image tokens anew for each page, and then tokenise them.
+        """
+        key = tuple(int(side) for side in grid)
+        if key not in self._of_grid:
+            self._of_grid[key] = make()
+        return self._of_grid[key]
 
 
 class ColQwen(_Family):
     """ColQwen2, 2.5, 3 and 3.5: the page in its own shape, one vector for each `merge` x `merge` patches."""
 
     def page(self, image: Image.Image) -> Inputs:
-        made = self.processor.process_images([image])
-        sequences = sequences_of(made)
+        made = self._pixels.prepare(image)
         patches = made["image_grid_thw"][0]
-        positions, boxes = geometry.merged(
-            sequences["input_ids"].tolist(),
-            self.processor.image_token_id,
-            patches.tolist(),
-            self.processor.image_processor.merge_size,
-        )
-        pixels = {"pixel_values": made["pixel_values"][0], "image_grid_thw": patches}
-        return Inputs({**sequences, **pixels}, positions, boxes)
+
+        def sequences() -> Inputs:
+            of_page = sequences_of(self.processor.process_images([image]))
+            return Inputs(of_page, *geometry.merged(
+                of_page["input_ids"].tolist(),
+                self.processor.image_token_id,
+                patches.tolist(),
+                self.processor.image_processor.merge_size,
+            ))  # fmt: skip
+
+        known = self.of_grid(patches.tolist(), sequences)
+        pixels = {"pixel_values": made["pixel_values"], "image_grid_thw": patches}
+        return replace(known, tensors={**known.tensors, **pixels})
 
     def forward(self, batch: dict[str, Tensor], items: Sequence[Inputs]) -> tuple[Tensor, None]:
         pixels = self.images(items)
@@ -104,10 +122,16 @@ class ColPali(_Family):
     pad_left = False
 
     def page(self, image: Image.Image) -> Inputs:
-        made = self.processor.process_images([image])
-        sequences = sequences_of(made)
-        positions, boxes = geometry.square(sequences["input_ids"].tolist(), self.processor.image_token_id)
-        return Inputs({**sequences, "pixel_values": made["pixel_values"][0]}, positions, boxes)
+        def sequences() -> Inputs:
+            of_page = sequences_of(self.processor.process_images([image]))
+            return Inputs(
+                of_page, *geometry.square(of_page["input_ids"].tolist(), self.processor.image_token_id)
+            )
+
+        known = self.of_grid((), sequences)
+        return replace(
+            known, tensors={**known.tensors, "pixel_values": self._pixels.prepare(image)["pixel_values"][0]}
+        )
 
     def forward(self, batch: dict[str, Tensor], items: Sequence[Inputs]) -> tuple[Tensor, None]:
         pixels = self.images(items)

@@ -1,7 +1,8 @@
 """The parts that all encoders of page images share.
 
 Threads prepare pages (decode, resize, cut into patches) one by one, ahead of the device; then pages are batched by
-tokens. The other pages of a batch affect a page only by its padding, and padding is masked.
+tokens. The device gets a batch before the vectors of the one before are read, so that it does not wait in between. The
+other pages of a batch affect a page only by its padding, and padding is masked.
 """
 
 from abc import ABC, abstractmethod
@@ -26,7 +27,7 @@ from retrieval.types import Fingerprint, PageContent, PageEmbedding, QueryEmbedd
 SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 PAGES_AT_ONCE = 8
 MOST_EXPECTED = 256
-"""The most prepared pages that may wait for the device; each takes up to 15 MB."""
+"""The most prepared pages that may wait for the device; each takes 5 MB, or up to 24 where pixels are not bytes."""
 MOST_THREADS = 16
 A = TypeVar("A", Tensor, NDArray[np.float32])
 
@@ -83,17 +84,19 @@ class Family(ABC):
 
     def encode(self, items: Sequence[Inputs]) -> list[Encoded]:
         """Returns the vectors of each item, as one batch. Raises ValueError if a vector is not finite."""
+        return [launched.encoded() for launched in self.launch(items)]
+
+    def launch(self, items: Sequence[Inputs]) -> "list[Launched]":
+        """Starts to compute the vectors of each item, as one batch."""
         with torch.inference_mode():
             vectors, dense = self.run_padded(items)
-            if not torch.isfinite(vectors).all():
-                raise ValueError(
-                    f"the model gave vectors that are not finite in {self.placement.precision}: set dtype: bfloat16 or "
-                    "float32"
-                )
-            unit = torch.nn.functional.normalize(vectors[..., : self.keep].float(), dim=-1).cpu().numpy()
+            unit = torch.nn.functional.normalize(vectors[..., : self.keep].float(), dim=-1)
+            batch = LaunchedBatch(
+                torch.isfinite(vectors).all(), unit, None if dense is None else dense.float(), self.placement
+            )
         return [
-            Encoded(np.ascontiguousarray(rows), None if dense is None else _numpy(dense[k]))
-            for k, rows in enumerate(self.unpad(unit, items))
+            Launched(batch, k, slice(-len(item), None) if self.pad_left else slice(len(item)))
+            for k, item in enumerate(items)
         ]
 
     def run_padded(self, items: Sequence[Inputs]) -> tuple[Tensor, Tensor | None]:
@@ -109,6 +112,49 @@ class Family(ABC):
         return [
             batch[k, -len(item) :] if self.pad_left else batch[k, : len(item)] for k, item in enumerate(items)
         ]
+
+
+class LaunchedBatch:
+    """The vectors of a batch, on their way from the device into pinned memory."""
+
+    def __init__(self, finite: Tensor, vectors: Tensor, dense: Tensor | None, placement: Placement) -> None:
+        """finite (): whether all vectors are. vectors (n, longest, d) and dense (n, e), float32, on the device."""
+        self._precision = placement.precision
+        self._finite = finite.to("cpu", non_blocking=True)
+        self._vectors = vectors.to("cpu", non_blocking=True)
+        self._dense = None if dense is None else dense.to("cpu", non_blocking=True)
+        self._done = torch.cuda.Event() if placement.device.type == "cuda" else None
+        if self._done is not None:
+            self._done.record(torch.cuda.current_stream(placement.device))
+
+    def rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Returns vectors (n, longest, d) and dense vectors, when they are there.
+
+        Raises ValueError if a vector is not finite.
+        """
+        if self._done is not None:
+            self._done.synchronize()
+        if not self._finite:
+            raise ValueError(
+                f"the model gave vectors that are not finite in {self._precision}: set dtype: bfloat16 or float32"
+            )
+        return self._vectors.numpy(), None if self._dense is None else self._dense.numpy()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Launched:
+    """One item of a batch that the device is computing."""
+
+    batch: LaunchedBatch
+    row: int
+    own: slice
+    """Its rows, without padding."""
+
+    def encoded(self) -> Encoded:
+        """Returns its vectors, when they are there. Raises ValueError if a vector of the batch is not finite."""
+        vectors, dense = self.batch.rows()
+        # Copies, because pinned memory is scarce.
+        return Encoded(vectors[self.row, self.own].copy(), None if dense is None else dense[self.row].copy())
 
 
 def sequences_of(made: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -137,7 +183,10 @@ class VisionEncoder:
         self._family = family
         self._budget = TokenBudget(batch_tokens)
         self._pool_factor = pool_factor
-        self._threads = ThreadPoolExecutor(min(MOST_THREADS, available_cores()), thread_name_prefix="pages")
+        threads = min(MOST_THREADS, available_cores())
+        # With a GPU, torch computes on the CPU only in these threads, and each would start as many again.
+        single = (lambda: torch.set_num_threads(1)) if family.placement.device.type == "cuda" else None
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="pages", initializer=single)
         # A tokenizer cannot change its padding while another thread uses it ("Already borrowed"). All calls here ask
         # for the same padding, and this one sets it before other threads call.
         self._family.query("warm up")
@@ -158,17 +207,27 @@ class VisionEncoder:
             for page in pages
         ]
         embeddings: list[Future[PageEmbedding]] = []
+        before: list[tuple[Inputs, Launched]] = []
+
+        def collect() -> None:
+            embeddings.extend(
+                self._threads.submit(self._embedding, item, launched.encoded()) for item, launched in before
+            )
+
         for start in range(0, len(waiting), PAGES_AT_ONCE):  # threads prepare the next pages meanwhile
             inputs = [future.result() for future in waiting[start : start + PAGES_AT_ONCE]]
-            for item, encoded in zip(inputs, self._encode(inputs), strict=True):
-                embeddings.append(self._threads.submit(self._embedding, item, encoded))
+            launched = self._launch(inputs)
+            collect()
+            before = list(zip(inputs, launched, strict=True))
+        collect()
         return [future.result() for future in embeddings]
 
     def encode_queries(self, queries: Sequence[str]) -> list[QueryEmbedding]:
         texts = [without_special_tokens(query, self._family.tokenizer) for query in queries]
         inputs = [self._family.query(text) for text in texts]
         embeddings = []
-        for query, item, encoded in zip(texts, inputs, self._encode(inputs), strict=True):
+        for query, item, launched in zip(texts, inputs, self._launch(inputs), strict=True):
+            encoded = launched.encoded()
             tokens, content = question_words(self._family.tokenizer, item.ids, query)
             weights = np.full(len(tokens), 1 / len(tokens), np.float32) if self._family.mean_maxsim else None
             embeddings.append(QueryEmbedding(encoded.vectors, tokens, content, weights, encoded.dense))
@@ -177,10 +236,10 @@ class VisionEncoder:
     def _prepare(self, page: PageContent) -> "Future[Inputs]":
         return self._threads.submit(lambda: self._family.page(page.image()))
 
-    def _encode(self, inputs: Sequence[Inputs]) -> list[Encoded]:
+    def _launch(self, inputs: Sequence[Inputs]) -> list[Launched]:
         lengths = [len(item) for item in inputs]
         return self._budget.run_batches(
-            lengths, lambda batch: self._family.encode([inputs[i] for i in batch])
+            lengths, lambda batch: self._family.launch([inputs[i] for i in batch])
         )
 
     def _embedding(self, inputs: Inputs, encoded: Encoded) -> PageEmbedding:
@@ -229,7 +288,3 @@ def _word_at(text: str, at: int) -> str:
     while end < len(text) and not text[end].isspace():
         end += 1
     return text[start:end].strip("\"'“”„«»()[]{}?!.,:;…") or text[start:end]
-
-
-def _numpy(tensor: Tensor) -> NDArray[np.float32]:
-    return np.asarray(tensor.float().cpu().numpy(), np.float32)
