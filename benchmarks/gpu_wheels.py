@@ -146,9 +146,7 @@ def report(folder: Path, tree: int, limit: int) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--out", type=Path, default=Path("build/gpu-wheels"), help="folder of the wheels")
     made.add_argument("--limit-mb", type=float, default=LIMIT, help="MiB that may be copied, default 64")
     made.add_argument("--python", help="an interpreter that has pip; looked for by default")
