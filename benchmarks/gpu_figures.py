@@ -165,8 +165,8 @@ def models(results: Results) -> str:
         _wrap(
             f"{_where(results)} The weights are random, of the published sizes. Our times include decoding and"
             " preparing the pages; the library's are of its own example's loop on the same machine. The GPU alone has"
-            " its inputs there already, and the best of several batch sizes is shown; the share compares it with the floor,"
-            " the model's multiply-adds at the rate of a large matrix product"
+            " its inputs there already, and the best of several batch sizes is shown; the share compares it with the"
+            " floor, the model's multiply-adds at the rate of a large matrix product"
             f" ({_cell(results.get('machine', {}).get('matrix TFLOP/s'))} TFLOP/s)."
         ),
         _rows("encoder", encoders, results, "encoders", ENCODERS),
