@@ -110,7 +110,7 @@ def profiles(results: Results) -> str:
             " decoding and preparation; the libraries ran their own loop on the same machine. The share compares the"
             " model alone with the floor, its multiply-adds at the rate of a large matrix product"
             f" ({_cell(results.get('machine', {}).get('matrix TFLOP/s'))} TFLOP/s here; the last column above is"
-            " arithmetic at 790):"
+            " arithmetic at 790). The rerankers read 768 image tokens a page (`gpu-8gb` sets 512):"
         ),
         _table(heads, lines),
         _wrap(f"{HOW.format('docs/')} prints these numbers; [docs/models.md](docs/models.md#speed) has all of them."),
@@ -224,10 +224,12 @@ def speed(profile: str, results: Results) -> str:
     second = results.get("rerankers", {}).get(reranker, {})
     figures = []
     if "ours, pages/s" in first:
-        figures.append(f"{first['ours, pages/s']} pages/s")
+        figures.append(f"{_cell(first['ours, pages/s'])} pages/s")
     if "cold, s" in second:
-        cached = f" ({second['features cached, s']} cached)" if "features cached, s" in second else ""
-        figures.append(f"{second.get('candidates', 20)} candidates in {second['cold, s']} s{cached}")
+        cached = (
+            f" ({_cell(second['features cached, s'])} s cached)" if "features cached, s" in second else ""
+        )
+        figures.append(f"{second.get('candidates', 20)} candidates in {_cell(second['cold, s'])} s{cached}")
     if not figures:
         return "# Measured speed: not run ('python -m benchmarks.gpu_run', docs/gpu-run.md)."
     devices = dict.fromkeys(row.get("device", _device(results)) for row in (first, second) if row)
@@ -273,11 +275,14 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(value: object) -> str:
+    """Returns a number with three significant digits, and anything else as it is."""
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return NOT_RUN if value is None else str(value)
 
 
 def _times(row: Results) -> str | None:
-    return f"{row['times the library']} ×" if row.get("times the library") is not None else None
+    return f"{_cell(row['times the library'])} ×" if row.get("times the library") is not None else None
 
 
 def _share(row: Results) -> str | None:
@@ -289,7 +294,7 @@ def _percent(share: float | None) -> str | None:
 
 
 def _pair(first: float | None, second: float | None) -> str | None:
-    return None if first is None else f"{first} / {_cell(second)}"
+    return None if first is None else f"{_cell(first)} / {_cell(second)}"
 
 
 def _sum(row: Results, *names: str) -> float | None:
@@ -301,7 +306,7 @@ def _best(rates: Mapping[str, float] | None) -> str | None:
     if not rates:
         return None
     batch = max(rates, key=lambda size: rates[size])
-    return f"{rates[batch]} ({batch})"
+    return f"{_cell(rates[batch])} ({batch})"
 
 
 def _most(peaks: Mapping[str, float] | float | None) -> float | None:
@@ -313,7 +318,7 @@ def _most(peaks: Mapping[str, float] | float | None) -> float | None:
 def _cosine(row: Results) -> str | None:
     cosine = row.get("cosine to float32")
     if isinstance(cosine, Mapping):
-        return _pair(cosine.get("mean"), cosine.get("least"))
+        return f"{cosine.get('mean', NOT_RUN)} / {cosine.get('least', NOT_RUN)}"
     return None if cosine is None else str(cosine)
 
 
