@@ -1,9 +1,9 @@
 """Switches a loaded Qwen3.5 between the kernels of flash-linear-attention (`fla`) and transformers' own functions.
 
 transformers 5.23 binds fla's Triton kernels when it is imported, if `fla` can be imported then, whatever the device of
-a model: `use_kernel_func_from_hub_with_fallback` (transformers/integrations/hub_kernels.py) replaces the functions below
-by wrappers, and keeps the function in torch as `__wrapped__`. The layers look these names up in their module at every
-call. Without a GPU the kernels fail ("0 active drivers"), so that a model on a CPU must run with them switched off.
+a model: `use_kernel_func_from_hub_with_fallback` (transformers/integrations/hub_kernels.py) puts wrappers in place of
+the functions below, and keeps the function in torch as `__wrapped__`. The layers look these names up in their module at
+every call. Without a GPU the kernels fail ("0 active drivers"), so a model on a CPU must run with them switched off.
 """
 
 import functools
