@@ -151,8 +151,12 @@ class JinaM0Reranker(VisionReranker):
             mask[k, longest - length :] = 1
         cache = DynamicCache()
         for layer in range(prefixes[0]["keys"].shape[0]):
-            keys = _left_padded([prefix["keys"][layer].to(device) for prefix in prefixes], longest)
-            values = _left_padded([prefix["values"][layer].to(device) for prefix in prefixes], longest)
+            keys = _left_padded(
+                [prefix["keys"][layer].to(device, non_blocking=True) for prefix in prefixes], longest
+            )
+            values = _left_padded(
+                [prefix["values"][layer].to(device, non_blocking=True) for prefix in prefixes], longest
+            )
             cache.update(keys, values, layer)
         with torch.inference_mode():
             hidden = self.core(

@@ -59,8 +59,10 @@ class Qwen3VLReranker(VisionReranker):
         device = self.placement.device
         deep = sum(name.startswith("deep") for name in features[0])
         return BaseModelOutputWithDeepstackFeatures(
-            pooler_output=[f["pooled"].to(device) for f in features],
-            deepstack_features=[[f[f"deep{level}"].to(device) for f in features] for level in range(deep)],
+            pooler_output=[f["pooled"].to(device, non_blocking=True) for f in features],
+            deepstack_features=[
+                [f[f"deep{level}"].to(device, non_blocking=True) for f in features] for level in range(deep)
+            ],
         )
 
 

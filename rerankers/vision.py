@@ -233,7 +233,9 @@ class VisionReranker(ABC):
     def encoder_output(self, features: Sequence[Features]) -> Any:
         """Returns the pages' features as the model expects them from its vision tower."""
         device = self.placement.device
-        return BaseModelOutputWithPooling(pooler_output=[f["pooled"].to(device) for f in features])
+        return BaseModelOutputWithPooling(
+            pooler_output=[f["pooled"].to(device, non_blocking=True) for f in features]
+        )
 
     def _limit_image(self, tokens: int) -> None:
         image = self._processor.image_processor

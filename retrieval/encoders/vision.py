@@ -25,7 +25,6 @@ from retrieval.models.token_batches import TokenBudget, pad
 from retrieval.types import Fingerprint, PageContent, PageEmbedding, QueryEmbedding
 
 SEQUENCES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
-PAGES_AT_ONCE = 8
 MOST_EXPECTED = 256
 """The most prepared pages that may wait for the device; each takes 5 MB, or up to 24 where pixels are not bytes."""
 MOST_THREADS = 16
@@ -214,8 +213,11 @@ class VisionEncoder:
                 self._threads.submit(self._embedding, item, launched.encoded()) for item, launched in before
             )
 
-        for start in range(0, len(waiting), PAGES_AT_ONCE):  # threads prepare the next pages meanwhile
-            inputs = [future.result() for future in waiting[start : start + PAGES_AT_ONCE]]
+        start = 0
+        while start < len(waiting):  # threads prepare the next pages meanwhile
+            at_once = max(1, self._budget.tokens // len(waiting[start].result()))
+            inputs = [future.result() for future in waiting[start : start + at_once]]
+            start += at_once
             launched = self._launch(inputs)
             collect()
             before = list(zip(inputs, launched, strict=True))
