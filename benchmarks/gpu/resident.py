@@ -103,6 +103,12 @@ def measure(size: str, bench: Bench, gb_a_second: float) -> None:
         queries = queries[:3]
     bench.put_as("first question, s", round(bench.seconds(lambda: ours(queries[0]), 1, 0), 1))
     bench.put(ours=timed(ours, queries, bench))
+    query = unweighted_query(queries[1])
+    scores = part.scores(query, every).astype(np.float64)
+    shortlist = part.shortlist(query, scores, depth)
+    scan = 1000 * bench.seconds(lambda: part.scores(query, every), 9)
+    again = 1000 * bench.seconds(lambda: part.maxsim(query, shortlist, scores, {}), 9)
+    bench.put_as("parts of ours, ms", {"scan": round(scan, 3), "scored again": round(again, 3)})
     bench.put_as("pages scored again", int(np.median(candidates)))
     bench.put_as("torch, float16", timed(by_torch, queries[: 3 * TRUE], bench))
     few = queries[:TRUE]

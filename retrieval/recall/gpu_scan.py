@@ -50,6 +50,17 @@ class Block:
         """The number of vectors of the longest page, rounded up."""
         return _rounded_up(int(np.diff(self.offsets).max()))
 
+    def exact(self, pages: Positions, query: Tensor) -> Tensor:
+        """Returns MaxSim (n,) of some of its pages, in the query's precision; 0 for a page without vectors.
+
+        query: (q, d) on the device. Pages are filled up with their own last vector, which changes no maximum.
+        """
+        starts = torch.from_numpy(self.offsets[pages]).to(self.vectors.device)
+        lengths = torch.from_numpy(np.diff(self.offsets)[pages]).to(self.vectors.device)
+        within = torch.arange(self.longest, device=starts.device).minimum(lengths[:, None] - 1)
+        similar = self.vectors[(starts[:, None] + within).clamp_(min=0)].to(query.dtype) @ query.T
+        return torch.where(lengths > 0, similar.amax(dim=1).sum(dim=1), 0)
+
     def select(self, keep: Mask) -> "Block":
         """Returns a block of the pages where `keep` is true; there must be at least one."""
         lengths = np.diff(self.offsets)
@@ -172,16 +183,18 @@ class GpuPart:
         self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]
     ) -> Scores:
         exact = np.zeros(len(at), np.float64)
+        place = self._place[at]
         with gpu.room(self.device):
             vectors = torch.from_numpy(weighted(query)).to(self.device, torch.float64)
-            for group in _groups(self._length[at] * vectors.shape[1]) if len(vectors) else ():
-                pages = [self._vectors(int(position)) for position in at[group]]
-                lengths = torch.tensor([len(page) for page in pages], device=self.device)
-                similar = torch.cat(pages).double() @ vectors.T
-                page_of = torch.repeat_interleave(torch.arange(len(pages), device=self.device), lengths)
-                best = similar.new_full((len(pages), len(vectors)), -torch.inf)
-                best.scatter_reduce_(0, page_of[:, None].expand_as(similar), similar, "amax")
-                exact[group] = torch.where(lengths > 0, best.sum(dim=1), 0).cpu().numpy()
+            launched = []
+            for number in np.unique(place[:, 0]) if len(vectors) else ():
+                block, own = self.blocks[number], np.flatnonzero(place[:, 0] == number)
+                size = block.longest * block.vectors.shape[1]
+                for group in _groups(np.full(len(own), size)):
+                    some = own[group]
+                    launched.append((some, block.exact(place[some, 1], vectors)))
+            for some, result in launched:  # all were launched before the first is waited for
+                exact[some] = result.cpu().numpy()
         return exact
 
     def warm(self) -> None:
@@ -191,10 +204,6 @@ class GpuPart:
             vectors = np.full((length, self.blocks[0].vectors.shape[1]), 0.1, np.float32)
             self.scores(unweighted_query(vectors), everything)
 
-    def _vectors(self, position: int) -> Tensor:
-        block, row = self.blocks[self._place[position, 0]], self._place[position, 1]
-        return block.vectors[block.offsets[row] : block.offsets[row + 1]]
-
     @cached_property
     def _place(self) -> Positions:
         """(pages, 2): the block of each page, and its row in it."""
@@ -202,13 +211,6 @@ class GpuPart:
         for at, block in enumerate(self.blocks):
             place[block.rows] = np.stack([np.full(len(block.rows), at), np.arange(len(block.rows))], axis=1)
         return place
-
-    @cached_property
-    def _length(self) -> Positions:
-        lengths = np.zeros(len(self.pages), np.int64)
-        for block in self.blocks:
-            lengths[block.rows] = np.diff(block.offsets)
-        return lengths
 
 
 def slack(vectors: Vectors) -> float:
