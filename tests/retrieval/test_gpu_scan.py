@@ -233,7 +233,7 @@ def test_removed_pages_make_room_before_an_index_is_refused(large: Store) -> Non
     assert note(searching).startswith("exact scan on the GPU of 764 pages, BM25")
 
 
-def full(*_: object) -> Any:
+def full(*_: object, **__: object) -> Any:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
 
 
