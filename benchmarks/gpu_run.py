@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.device, options.dtype or ("float32" if options.device == "cpu" else "bfloat16"), options.attn
     )
     facts = machine(Bench(placement, options.tiny), options.tiny)
-    compiling = {} if options.tiny or options.device == "cpu" else compiled.start()
+    compiling = {} if options.tiny or options.compiled or options.device == "cpu" else compiled.start()
     results.put_machine(facts)
     pages.draw_all(options.tiny)
     print(json.dumps(facts), flush=True)
@@ -236,6 +236,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--resume", type=Path, help="gpu.json of an earlier run, whose rows are kept")
     made.add_argument(
         "--only", nargs="+", help="parts, names or PART/NAME to measure, even if they were before"
+    )
+    made.add_argument(
+        "--compiled", action="store_true", help="kernels are in Triton's cache: compile none ahead"
     )
     made.add_argument("--device", default="cuda")
     made.add_argument("--dtype", help="bfloat16 unless given; float32 on a processor")
