@@ -76,7 +76,7 @@ def plan(tiny: bool) -> list[Row]:
 
     def scan(size: str, seconds: float) -> Row:
         if tiny:
-            size = "600x12x16"
+            size = "120x8x16"
         return Row(
             "resident",
             size,
