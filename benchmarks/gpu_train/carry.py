@@ -1,6 +1,7 @@
 """Makes the folder that travels to the GPU: the packed data, and the models that training starts from, in few bits."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,11 @@ def write_mpnet(
     """Write the lowest `layers` of MPNet. steps, word_steps: of the layers and the word table, as in `write_start`."""
     own, rows = rows_of(pieces)
     weights = {k: v.numpy() for k, v in trimmed(load_file(folder / "model.safetensors"), layers, own).items()}
-    facts = {"config": {"layers": layers}, "rows": rows.tolist()}
+    heads = weights["encoder.relative_attention_bias.weight"].shape[1]
+    positions, width = weights["embeddings.position_embeddings.weight"].shape
+    inner = len(weights["encoder.layer.0.intermediate.dense.bias"])
+    config = MPNetConfig(width=width, layers=layers, heads=heads, inner=inner, positions=positions)
+    facts = {"config": asdict(config), "rows": rows.tolist()}
     write_start(out, weights, lambda name: word_steps if name.startswith("embeddings") else steps, facts)
 
 

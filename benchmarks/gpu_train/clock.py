@@ -91,7 +91,9 @@ class Average:
 class Trainer:
     """AdamW on a model within a phase: learning rate by time, clipped gradients, and a stop at numbers not finite."""
 
-    def __init__(self, model: nn.Module, heads: list[nn.Parameter], learning_rate: float, faster: float, decay: float) -> None:
+    def __init__(
+        self, model: nn.Module, heads: list[nn.Parameter], learning_rate: float, faster: float, decay: float
+    ) -> None:
         """heads: new weights, trained `faster` times as fast. decay: of the average."""
         new = {id(weight) for weight in heads}
         body = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in new]
@@ -112,7 +114,9 @@ class Trainer:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.weights, MOST_NORM)
         if not bool(torch.isfinite(norm + loss.detach())):
-            self.broken = f"step {phase.done + 1}: loss {float(loss):g}, gradient {float(norm):g}"
+            self.broken = (
+                f"step {phase.done + 1}: loss {float(loss.detach()):g}, gradient {float(norm.detach()):g}"
+            )
             return False
         self.optimizer.step()
         self.average.update()

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ingest.rasterize.document import open_document, title_and_date
@@ -12,6 +13,7 @@ from retrieval.types import Word
 
 DPI = 72
 """Dots per inch at which light text is looked at, to find out whether a reader sees it."""
+MOST_PIXELS = 4_000_000
 TALLER = 1.2
 """A line is a heading if its words are at least this many times as tall as the page's median word."""
 HEADING_WORDS = 14
@@ -56,7 +58,7 @@ def read_document(path: Path) -> list[ReadPage]:
     last = ""
     for number in range(1, document.pages + 1):
         layer = document.page(number) if isinstance(document, MupdfDocument) else None
-        words = read_page(layer, lambda number=number: document.render(number, DPI, 4_000_000), None).words
+        words = read_page(layer, partial(document.render, number, DPI, MOST_PIXELS), None).words
         headings = find_headings(words)
         if last:
             headings = [Heading(-1, last), *headings]

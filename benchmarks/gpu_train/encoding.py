@@ -1,7 +1,7 @@
 """Trains the `words` encoder on the device, and mines negatives with the MiniLM that it starts from.
 
-The loss is that of `retrieval.train.bi_encoder`, with larger batches: negatives of the same document, those of all other
-questions in the batch, and the teacher's distribution over the question's own.
+The loss is that of `retrieval.train.bi_encoder`, with larger batches: negatives of the same document, the passages of
+all other questions in the batch, and the teacher's distribution over the question's own.
 """
 
 import random

@@ -53,7 +53,15 @@ RESERVE = 10.0
 LIKELY = 0.95
 CHECKPOINT = 20.0
 """Seconds between writes of the weights in training."""
-SHARES = {"questions": 1.0, "contrast": 1.0, "squad": 0.35, "tatqa": 0.6, "covid": 0.6, "policyqa": 0.6, "xquad": 0.4}
+SHARES = {
+    "questions": 1.0,
+    "contrast": 1.0,
+    "squad": 0.35,
+    "tatqa": 0.6,
+    "covid": 0.6,
+    "policyqa": 0.6,
+    "xquad": 0.4,
+}
 """Of each source's groups, the share that takes part in each pass."""
 TABLE = "bert.embeddings.word_embeddings.weight"
 PASSES = 40
@@ -75,6 +83,8 @@ class FitOptions:
     teacher: ReaderOptions = field(default_factory=lambda: ReaderOptions(3e-5, 48, decay=0.99))
     student: ReaderOptions = field(default_factory=lambda: ReaderOptions(1e-4, 64))
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    began: float = field(default_factory=time.monotonic)
+    """When the budget's seconds began to count, by `time.monotonic`."""
     scored_pieces: int = 200_000
     """Pieces of a batch when scoring."""
 
@@ -83,7 +93,7 @@ class Run:
     """One run of `fit`: its data, its clock and its results so far."""
 
     def __init__(self, folder: Path, out: Path, options: FitOptions, teacher: Path | None) -> None:
-        self.clock = Clock(options.budget_s)
+        self.clock = Clock(options.budget_s, options.began)
         self.out, self.options = out, options
         out.mkdir(parents=True, exist_ok=True)
         (out / "log.txt").write_text("", encoding="utf-8")
@@ -151,7 +161,9 @@ class Run:
         if self.options.tiny:
             from transformers import BertModel
 
-            weights = {k: v.contiguous() for k, v in BertModel(config, add_pooling_layer=False).state_dict().items()}
+            weights = {
+                k: v.contiguous() for k, v in BertModel(config, add_pooling_layer=False).state_dict().items()
+            }
         else:
             weights = {name: torch.from_numpy(value) for name, value in self.minilm.items()}
         save_file(weights, folder / "model.safetensors")
@@ -162,13 +174,14 @@ class Run:
             model = MPNet(MPNetConfig(**TINY_MPNET), model.rows)
         return Reader(model, model.config.width).to(self.device)
 
-    def measure_reader(self, model: nn.Module) -> dict[str, Any]:
-        """Returns a reader's figures on the held-out part."""
+    def measure_reader(self, model: nn.Module, *, plainly: bool) -> dict[str, Any]:
+        """Returns a reader's figures on the held-out part. plainly: also those of pairs without headings."""
         most = self.options.scored_pieces
         tables = {k: v.numpy() for k, v in score_held(model, self.data, self.held_groups, most=most).items()}
-        plain = score_held(model, self.data, self.held_groups, most=most, headings=False)["relevance"].numpy()
         figures = held.measured(self.held, tables["relevance"])
-        figures["ranking without headings"] = held.ranking(self.held, plain)["all"]
+        if plainly:
+            plain = score_held(model, self.data, self.held_groups, most=most, headings=False)["relevance"]
+            figures["ranking without headings"] = held.ranking(self.held, plain.numpy())["all"]
         figures["spans"] = held.spans(self.held, tables["best_first"], tables["best_last"])
         figures["contrast spans"] = held.spans(
             self.held, tables["best_first"], tables["best_last"], "held contrast"
@@ -274,7 +287,7 @@ def _baselines(run: Run) -> None:
     bert = run.load_minilm().to(run.device).eval()
     most = run.options.scored_pieces
     cosine = score_held_cosine(bert, run.data, run.held_groups, most).numpy()
-    figures = {
+    figures: dict[str, Any] = {
         "BM25": {"ranking": held.ranking(run.held, run.held.lexical())},
         "MiniLM, untrained": held.measured(run.held, cosine),
         "mined": 0 if run.options.smoke and run.device.type == "cpu" else mine(bert, run.data, most),
@@ -283,7 +296,9 @@ def _baselines(run: Run) -> None:
     run.log(f"MiniLM, untrained: {held.headline(figures['MiniLM, untrained'])}; mined {figures['mined']}")
 
 
-def _trained(run: Run, name: str, steps: Any, phase: Phase, model: nn.Module, save: Callable[[], None]) -> Average:
+def _trained(
+    run: Run, name: str, steps: Any, phase: Phase, model: nn.Module, save: Callable[[], None]
+) -> Average:
     """Run a training's steps, log them, and write the averaged weights from time to time; returns the average."""
     written = time.monotonic()
     for course, trainer in steps:
@@ -304,9 +319,11 @@ def _teacher(run: Run) -> TeacherScores:
     steps = train_reader(model, run.data, run.order, run.options.teacher, phase)
     with _trained(run, "teacher", steps, phase, model, lambda: None).applied():
         model.eval()
-        figures = run.measure_reader(model)
+        figures = run.measure_reader(model, plainly=False)
         run.write("teacher", run.results["teacher"] | {"held": figures})
-        run.log(f"teacher: {held.headline(figures)}, AUC {figures['unanswerable AUC']}, spans {figures['spans']}")
+        run.log(
+            f"teacher: {held.headline(figures)}, AUC {figures['unanswerable AUC']}, spans {figures['spans']}"
+        )
         fitted = (run.data.group_set < SETS.index("held")).nonzero()[:, 0]
         asked = run.order.unique() if run.options.smoke else fitted
         phase = run.phase(SCORING)
@@ -340,7 +357,7 @@ def _student(run: Run, teacher: TeacherScores) -> None:
     with _trained(run, "reader", steps, phase, model, save).applied():
         model.eval()
         save()
-        figures = run.measure_reader(model)
+        figures = run.measure_reader(model, plainly=True)
     run.write("reader", run.results["reader"] | {"held": figures})
     run.log(f"reader: {held.headline(figures)}, AUC {figures['unanswerable AUC']}, spans {figures['spans']}")
 
@@ -355,7 +372,9 @@ def _encoder(run: Run, teacher: TeacherScores) -> None:
     some = run.order[:400]
     start_from_principal_axes(model, run.data, run.data.window[some, 0])
     most = run.options.scored_pieces
-    before = held.ranking(run.held, score_held_words(model, run.data, run.held_groups, most=most).numpy())["all"]
+    before = held.ranking(run.held, score_held_words(model, run.data, run.held_groups, most=most).numpy())[
+        "all"
+    ]
     phase = run.phase(ENCODER)
     steps = train_encoder(model, run.data, run.order, options, phase, teacher)
 
@@ -367,5 +386,5 @@ def _encoder(run: Run, teacher: TeacherScores) -> None:
         save()
         scores = score_held_words(model, run.data, run.held_groups, most=most).numpy()
         figures = held.measured(run.held, scores) | {"before": before}
-    run.write("encoder", run.results["encoder"] | {"held": figures, "dim": options.dim, "markers": True})
+    run.write("encoder", run.results["encoder"] | {"held": figures})
     run.log(f"encoder: {held.headline(figures)} (before: {before})")

@@ -41,7 +41,7 @@ class Held:
         for row, group in enumerate(self.groups):
             items = self.packed.items(int(group))
             values = self.packed.item_lexical[items.start : items.stop]
-            table[row, : len(values)] = values[: table.shape[1]]
+            table[row, : len(values)] = values
         return table
 
 

@@ -36,8 +36,19 @@ HELD_WINDOWS = 64
 UNANSWERABLE = 300
 UNANSWERABLE_WINDOWS = 32
 REPORTS = frozenset(
-    "report,annual report,financial statement,technical report,statistical factsheet,statistical report,policy study,"
-    "survey,audit letter,factsheet,brochure".split(",")
+    {
+        "annual report",
+        "audit letter",
+        "brochure",
+        "factsheet",
+        "financial statement",
+        "policy study",
+        "report",
+        "statistical factsheet",
+        "statistical report",
+        "survey",
+        "technical report",
+    }
 )
 """Kinds of documents that are read as reports are: for a separate figure."""
 
@@ -81,6 +92,7 @@ class Builder:
     _windowed: dict[tuple[str, int], Windowed] = field(default_factory=dict)
     _owner: list[tuple[str, int]] = field(default_factory=list)  # page of each window of a page
     _bm25: Bm25 | None = None
+    _passages: dict[str, int] = field(default_factory=dict)
 
     def add_documents(self) -> None:
         """Cut all pages into windows, and weigh their terms."""
@@ -307,7 +319,9 @@ class Builder:
     def add_contrast(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add questions with a passage that answers and minimal variants that do not."""
         for row in rows:
-            question = self.packer.question(self._ids([row["q"]])[0][:QUESTION_PIECES], row["kind"], "contrast")
+            question = self.packer.question(
+                self._ids([row["q"]])[0][:QUESTION_PIECES], row["kind"], "contrast"
+            )
             first, last = self._answer_pieces(row["pos"], row["answer"])
             items = [Item(self._passage(row["pos"]), Role.POSITIVE, first, last)]
             items += [Item(self._passage(text), Role.NEAR_MISS) for text in row["negs"]]
@@ -335,8 +349,6 @@ class Builder:
             ids = self._ids([text])[0][:PASSAGE]
             self._passages[text] = self.packer.window(self.packer.text(ids), 0, len(ids))
         return self._passages[text]
-
-    _passages: dict[str, int] = field(default_factory=dict)
 
     def _answer_pieces(self, passage: str, answer: str) -> tuple[int, int]:
         """Returns the first and last piece of an answer in a passage, NOWHERE if it is not there."""

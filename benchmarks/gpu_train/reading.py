@@ -14,6 +14,8 @@ from rerankers.train.reader import OUTSIDE, Reader
 from retrieval.train.packed import Role
 
 NAN = float("nan")
+DOUBTFUL = 0.1
+"""A negative of lower probability stays, even if the teacher missed the answer too."""
 AT_ONCE = 8192
 """Pairs that are sorted by length together when scoring."""
 
@@ -111,7 +113,9 @@ def forward_draw(
             relevance, answerable, first, last = model(rows.ids, rows.mask, rows.segments)
         order.append(at)
         for kept, output in zip(
-            outputs, (relevance.float(), answerable.float(), in_window(first, rows), in_window(last, rows)), strict=True
+            outputs,
+            (relevance.float(), answerable.float(), in_window(first, rows), in_window(last, rows)),
+            strict=True,
         ):
             kept.append(output)
         course.pairs += len(at)
@@ -122,7 +126,9 @@ def forward_draw(
         for parts in outputs[:2]
     )
     first, last = (
-        torch.full((groups * size, LONGEST), OUTSIDE, device=data.device).index_put((index,), torch.cat(parts))
+        torch.full((groups * size, LONGEST), OUTSIDE, device=data.device).index_put(
+            (index,), torch.cat(parts)
+        )
         for parts in outputs[2:]
     )
     table = (groups, size)
@@ -284,7 +290,9 @@ def score_items(
     group = groups[row]
     role = data.role[group, column]
     priority = torch.rand(len(row), device=data.device, generator=data.random)
-    for later, wanted in enumerate((Role.POSITIVE, Role.NEAR_MISS, Role.NEGATIVE, Role.OTHER_DOCUMENT, Role.SAME_PAGE)):
+    for later, wanted in enumerate(
+        (Role.POSITIVE, Role.NEAR_MISS, Role.NEGATIVE, Role.OTHER_DOCUMENT, Role.SAME_PAGE)
+    ):
         priority[role == int(wanted)] += later
     order = priority.argsort()
     logits: list[tuple[Tensor, Tensor]] = []
@@ -293,9 +301,7 @@ def score_items(
         if phase.is_over():
             break
         g, c = group[batch], column[batch]
-        scored = score_pairs(
-            model, data, data.group_question[g], data.window[g, c], most=most, spans=True
-        )
+        scored = score_pairs(model, data, data.group_question[g], data.window[g, c], most=most, spans=True)
         relevance[g, c], answerable[g, c] = scored.relevance, scored.answerable
         best_first[g, c], best_last[g, c] = scored.best_first, scored.best_last
         positive = (data.role[g, c] == int(Role.POSITIVE)).nonzero()[:, 0]
@@ -316,7 +322,7 @@ def drop_likely_answers(data: Resident, teacher: TeacherScores, likely: float) -
     probability = teacher.answerable.sigmoid()
     positive = torch.where(data.role == int(Role.POSITIVE), probability.nan_to_num(), 0.0).amax(1)
     mined = (data.role == int(Role.NEGATIVE)) | (data.role == int(Role.OTHER_DOCUMENT))
-    dropped = mined & (probability >= likely * positive[:, None])
+    dropped = mined & (probability >= likely * positive[:, None]) & (probability > DOUBTFUL)
     data.weight[dropped] = float("-inf")
     scored = probability.isfinite() & data.weight.isfinite()
     data.weight[scored] += 6.0  # Draw what the teacher scored, where there is enough of it.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from retrieval.train.minilm import CLS, SEP
-from retrieval.train.packed import SETS, Packed, Role
+from retrieval.train.packed import SETS, Ints, Packed, Role
 from retrieval.train.words_model import PASSAGE_MARKER, QUESTION_MARKER
 
 LONGEST = 144
@@ -77,12 +77,13 @@ class Resident:
         self.question_text = put(packed.question_text)
         self.answers = put(packed.question_answers)
         self.group_question, self.group_set = put(packed.group_question), put(packed.group_set)
-        counts = np.diff(packed.group_starts.astype(np.int64))
+        group_starts = packed.group_starts.astype(np.int64)
+        counts = group_starts[1:] - group_starts[:-1]
         groups, columns = len(counts), int(counts.max(initial=1)) + MINED
         row = np.repeat(np.arange(groups), counts)
-        column = np.arange(len(row)) - np.repeat(packed.group_starts[:-1].astype(np.int64), counts)
+        column = np.arange(len(row)) - np.repeat(group_starts[:-1], counts)
 
-        def table(values: np.ndarray, empty: int) -> Tensor:  # type: ignore[type-arg]
+        def table(values: Ints, empty: int) -> Tensor:
             array = np.full((groups, columns), empty, np.int64)
             array[row, column] = values
             return torch.from_numpy(array).to(device)
@@ -145,9 +146,7 @@ class Resident:
             + self._prefix(self.window_heading[window], headings)[1]
         )
 
-    def pairs(
-        self, question: Tensor, window: Tensor, titles: Tensor, headings: Tensor, length: int
-    ) -> Rows:
+    def pairs(self, question: Tensor, window: Tensor, titles: Tensor, headings: Tensor, length: int) -> Rows:
         """Returns `[CLS] question [SEP] title heading window [SEP]`; titles and headings (n,): whether to add them."""
         text = self.question_text[question]
         title, title_length = self._prefix(self.window_title[window], titles)

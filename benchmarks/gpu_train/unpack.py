@@ -35,10 +35,10 @@ def unpack(source: Path, out: Path, minilm: Path, questions: Sequence[str]) -> l
             continue
         folder = out / kind
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(_joined(parts, table), folder / WEIGHTS)
-        figures = results.get(name, {})
-        options = {key: figures[key] for key in ("dim", "markers") if key in figures}
-        record = {"kind": kind, "options": options, "figures": figures}
+        weights = _joined(parts, table)
+        save_file(weights, folder / WEIGHTS)
+        options = {"dim": len(weights["project.weight"]), "markers": True} if kind == "words" else {}
+        record = {"kind": kind, "options": options, "figures": results.get(name, {})}
         (folder / "run.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
         (folder / "trained_on.json").write_text(hashes, encoding="utf-8")
         written.append(folder)

@@ -10,10 +10,14 @@ A larger reader can act as teacher: its distributions are fitted beside the labe
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from retrieval.train.minilm import load_bert
 
 OUTSIDE = -1e4
 """Logit of a piece that cannot be part of an answer: of the question, the title, and padding."""
@@ -120,3 +124,11 @@ def best_spans(first: Tensor, last: Tensor, longest: int = 48) -> tuple[Tensor, 
     total = (first[:, :, None] + last[:, None, :]).masked_fill(~allowed, 3 * OUTSIDE)
     score, at = total.flatten(1).max(1)
     return at // length, at % length, score
+
+
+def load_trained(minilm: Path, folder: Path) -> Reader:
+    """Returns the reader in `folder` (model.safetensors), for inference. minilm: the folder of what it started from."""
+    bert = load_bert(minilm)
+    model = Reader(bert, bert.config.hidden_size)
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model.eval()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,9 @@ class Packed:
     group_starts: Ints  # (g + 1,) group i has items group_starts[i] : group_starts[i + 1]
     item_window: Ints  # (m,)
     item_role: Ints  # (m,) Role
-    item_first: Ints  # (m,) first piece of the answer or its evidence in the window, from 0; NOWHERE if unknown
+    item_first: (
+        Ints  # (m,) first piece of the answer or its evidence in the window, from 0; NOWHERE if unknown
+    )
     item_last: Ints  # (m,) its last piece
     item_lexical: NDArray[np.float16]  # (m,) BM25
     documents: tuple[str, ...]
@@ -94,10 +97,8 @@ def read_packed(path: Path) -> Packed:
     """Returns the set in a file."""
     with np.load(io.BytesIO(lzma.decompress(path.read_bytes()))) as arrays:
         names = json.loads(arrays["names"].tobytes())
-        return Packed(
-            **{name: arrays[name] for name in ARRAYS},
-            **{name: tuple(names[name]) for name in NAMES},
-        )
+        values: dict[str, Any] = {name: arrays[name] for name in ARRAYS}
+        return Packed(**values | {name: tuple(names[name]) for name in NAMES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +141,7 @@ class Packer:
         self.text_documents.append(_index(self.documents, document) if document else NOWHERE)
         return len(self.texts) - 1
 
-    def window(
-        self, text: int, start: int, length: int, title: int = NOWHERE, heading: int = NOWHERE
-    ) -> int:
+    def window(self, text: int, start: int, length: int, title: int = NOWHERE, heading: int = NOWHERE) -> int:
         """Add a window; return its number."""
         self.windows.append((text, start, length, title, heading))
         return len(self.windows) - 1
