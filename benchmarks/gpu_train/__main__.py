@@ -39,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pack.add_argument("--minilm", type=Path, help="MiniLM's folder; by default that of the extra 'train'")
     pack.add_argument("--mpnet", type=Path, required=True, help="the folder of all-mpnet-base-v2")
     pack.add_argument("--layers", type=int, default=9, help="how many of MPNet's layers")
-    pack.add_argument("--steps", type=float, default=2.3, help="precision of MPNet's layers")
-    pack.add_argument("--word-steps", type=float, default=1.8, help="precision of MPNet's word table")
+    pack.add_argument("--steps", type=float, default=1.9, help="precision of MPNet's layers")
+    pack.add_argument("--word-steps", type=float, default=1.3, help="precision of MPNet's word table")
+    pack.add_argument("--samples", type=int, default=40, help="pairs on which MPNet's rounding is fitted")
     pack.add_argument("--minilm-steps", type=float, default=12.0, help="precision of MiniLM")
     pack.add_argument("--workers", type=int, default=2, help="processes that read PDFs")
     pack.add_argument("--out", type=Path, required=True)
@@ -94,6 +95,7 @@ def _pack(options: argparse.Namespace) -> None:
         layers=options.layers,
         steps=options.steps,
         word_steps=options.word_steps,
+        samples=carry.samples_of(packed, options.samples),
     )
     sizes = {file.name: f"{file.stat().st_size / 2**20:.1f} MiB" for file in sorted(options.out.iterdir())}
     sets = {name: int((packed.group_set == i).sum()) for i, name in enumerate(SETS)}

@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import BertConfig
 
+from benchmarks.gpu_train.gptq import round_layers
 from benchmarks.gpu_train.starts import read_start, write_start
-from retrieval.train.minilm import CLS, SEP
+from retrieval.train.minilm import CLS, SEP, pad
 from retrieval.train.mpnet import MPNet, MPNetConfig, rows_of, trimmed
+from retrieval.train.packed import SETS, Packed
 from retrieval.train.words_model import PASSAGE_MARKER, QUESTION_MARKER
 
 UNKNOWN = 100
@@ -30,6 +32,10 @@ BERT_FIELDS = (
     "layer_norm_eps",
 )
 WORDS = "embeddings.word_embeddings.weight"
+POSITIONS = "embeddings.position_embeddings.weight"
+FINE = 16.0
+"""Steps of the small tables."""
+MOST_POSITIONS = 256
 
 
 def shipped_minilm() -> Path:
@@ -77,17 +83,48 @@ def read_minilm(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, A
 
 
 def write_mpnet(
-    folder: Path, out: Path, pieces: torch.Tensor, *, layers: int, steps: float, word_steps: float
+    folder: Path,
+    out: Path,
+    pieces: torch.Tensor,
+    *,
+    layers: int,
+    steps: float,
+    word_steps: float,
+    samples: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> None:
-    """Write the lowest `layers` of MPNet. steps, word_steps: of the layers and the word table, as in `write_start`."""
+    """Write the lowest `layers` of MPNet. steps, word_steps: of the layers and the word table, as in `write_start`.
+
+    samples: ids and mask of texts on which the rounding is to change little.
+    """
     own, rows = rows_of(pieces)
-    weights = {k: v.numpy() for k, v in trimmed(load_file(folder / "model.safetensors"), layers, own).items()}
+    tensors = trimmed(load_file(folder / "model.safetensors"), layers, own)
+    tensors[POSITIONS] = tensors[POSITIONS][:MOST_POSITIONS].contiguous()
+    weights = {name: value.numpy() for name, value in tensors.items()}
     heads = weights["encoder.relative_attention_bias.weight"].shape[1]
-    positions, width = weights["embeddings.position_embeddings.weight"].shape
+    positions, width = weights[POSITIONS].shape
     inner = len(weights["encoder.layer.0.intermediate.dense.bias"])
     config = MPNetConfig(width=width, layers=layers, heads=heads, inner=inner, positions=positions)
     facts = {"config": asdict(config), "rows": rows.tolist()}
-    write_start(out, weights, lambda name: word_steps if name.startswith("embeddings") else steps, facts)
+    scales: dict[str, NDArray[np.float16]] = {}
+    if samples is not None:
+        model = MPNet(config, rows)
+        model.load_state_dict(tensors)
+        scales = {name: scale.numpy() for name, scale in round_layers(model, *samples, steps).items()}
+        weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    few = {name: steps for name in weights if name.startswith("encoder.layer.")} | {WORDS: word_steps}
+    write_start(out, weights, lambda name: few.get(name, FINE), facts, scales)
+
+
+def samples_of(packed: Packed, count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns ids and mask of pairs of questions and windows, drawn from the groups to train on."""
+    rng = np.random.default_rng(seed)
+    groups = rng.choice(np.flatnonzero(packed.group_set < SETS.index("held")), count)
+    rows = []
+    for group in groups:
+        item = rng.choice(packed.items(int(group)))
+        question = packed.pieces(packed.question_text[packed.group_question[group]])
+        rows.append([CLS, *question.tolist(), SEP, *packed.window(packed.item_window[item]).tolist(), SEP])
+    return pad(rows)
 
 
 def read_mpnet(path: Path) -> MPNet:

@@ -26,11 +26,11 @@ HOTTEST = 60.0
 class EncoderOptions:
     """How the encoder is trained."""
 
-    learning_rate: float = 1e-4
+    learning_rate: float = 1.5e-4
     questions: int = 256
     windows: int = 5
     faster: float = 10.0
-    decay: float = 0.995
+    decay: float = 0.98
     titles: float = 0.7
     distil: float = 0.5
     dim: int = 128

@@ -29,7 +29,7 @@ class ReaderOptions:
     windows: int = 12
     faster: float = 5.0
     """The heads' learning rate over the body's."""
-    decay: float = 0.998
+    decay: float = 0.99
     """Of the average of the weights."""
     titles: float = 0.7
     headings: float = 0.7

@@ -24,17 +24,22 @@ def write_start(
     weights: Mapping[str, NDArray[np.float32]],
     steps: Callable[[str], float],
     facts: Mapping[str, Any],
+    scales: Mapping[str, NDArray[np.float16]] | None = None,
 ) -> None:
-    """Write weights to a file. steps: how many steps a standard deviation of this matrix has. facts: JSON."""
+    """Write weights to a file.
+
+    steps: how many steps a row's root mean square has, of this matrix. facts: JSON. scales: of the matrices that
+    consist of whole steps already, the size of a step (rows, 1).
+    """
     blobs: list[bytes] = []
     header: list[dict[str, Any]] = []
     for name, value in weights.items():
         if value.ndim < 2:
             parts = [value.astype(np.float16).tobytes()]
         else:
-            rms = np.sqrt(np.mean(np.square(value), axis=1, keepdims=True))
-            scale = np.maximum(rms / steps(name), 1e-7).astype(np.float16)
-            scale = np.maximum(scale, np.float16(6e-8))  # a row of zeros
+            scale = (scales or {}).get(name)
+            if scale is None:
+                scale = row_scale(value, steps(name))
             whole = np.clip(np.rint(value / scale.astype(np.float32)), -LARGEST, LARGEST).astype(np.int8)
             parts = [scale.tobytes(), _huffman(whole.tobytes())]
         header.append({"name": name, "shape": value.shape, "parts": [len(part) for part in parts]})
@@ -63,6 +68,12 @@ def read_start(path: Path) -> tuple[Weights, dict[str, Any]]:
             whole = np.frombuffer(zlib.decompress(parts[1]), np.int8).reshape(shape)
             weights[row["name"]] = whole * scale
     return weights, head["facts"]
+
+
+def row_scale(matrix: NDArray[np.float32], steps: float) -> NDArray[np.float16]:
+    """Returns the size of a step (rows, 1) if a row's root mean square has this many."""
+    rms = np.sqrt(np.mean(np.square(matrix), axis=1, keepdims=True))
+    return np.maximum((rms / steps).astype(np.float16), np.float16(6e-8))  # above 0, also for a row of zeros
 
 
 def _huffman(data: bytes) -> bytes:

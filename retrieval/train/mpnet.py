@@ -62,6 +62,13 @@ class MPNet(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Encoded:
         """ids and mask (n, length), padded on the right. MPNet has no segments."""
+        hidden, bias = self.embed(input_ids, attention_mask)
+        for layer in self.encoder.layer:
+            hidden = layer(hidden, bias)
+        return Encoded(hidden)
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the first layer's input (n, length, width), and the attention bias (n, heads, length, length)."""
         length = input_ids.shape[1]
         place = torch.arange(length, device=input_ids.device)
         hidden = self.embeddings["word_embeddings"](getattr(self, "rows")[input_ids])  # noqa: B009
@@ -73,10 +80,7 @@ class MPNet(nn.Module):
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         padding = (1 - attention_mask[:, None, None, :].to(hidden.dtype)) * -1e4
-        bias = (bias + padding).to(dtype)  # (n, heads, length, length), the same for all layers
-        for layer in self.encoder.layer:
-            hidden = layer(hidden, bias)
-        return Encoded(hidden)
+        return hidden, (bias + padding).to(dtype)
 
 
 class _Attention(nn.Module):
