@@ -145,7 +145,7 @@ def score_held_words(model: BiEncoder, data: Resident, groups: Tensor, *, most: 
         with autocast(data.device):
             asked = model.encode(ids, mask, words, weighted=True)
         for i, row in enumerate(at.tolist()):
-            one = Side(asked.whole[i : i + 1], asked.parts[i : i + 1], asked.weights[i : i + 1])
+            one = Side(*(part[i : i + 1].float() for part in (asked.whole, asked.parts, asked.weights)))
             dense, late = scores(one, Side(*(part[place[row]] for part in passages)))
             result[row] = (dense + late)[0].float() / 2
     return result.masked_fill(window < 0, float("-inf")).cpu()
