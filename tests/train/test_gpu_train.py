@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from transformers import MPNetConfig as OriginalConfig
 from transformers import MPNetModel
 
-from benchmarks.gpu_train import carry
+from benchmarks.gpu_train import carry, gptq
 from benchmarks.gpu_train.align import PageWords, Span
 from benchmarks.gpu_train.clock import Phase, Trainer
 from benchmarks.gpu_train.documents import Heading, ReadPage, read_document
@@ -212,6 +212,18 @@ def test_weights_in_few_bits_lose_what_their_steps_say(tmp_path: Path) -> None:
     assert facts == {"layers": 1}
 
 
+def test_rounding_for_some_inputs_changes_their_outputs_less_than_rounding_alone() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(400, 8) @ torch.randn(8, 48) + 0.1 * torch.randn(
+        400, 48
+    )  # they vary in few directions
+    weight, scale = torch.randn(16, 48), torch.full((16, 1), 0.5)
+    fitted = gptq.rounded(weight, inputs.T @ inputs / 400, scale)
+    assert torch.allclose(fitted / scale, (fitted / scale).round())
+    plain = (weight / scale).round() * scale
+    assert ((fitted - weight) @ inputs.T).norm() < 0.5 * ((plain - weight) @ inputs.T).norm()
+
+
 def test_a_step_that_is_not_finite_changes_nothing() -> None:
     model = torch.nn.Linear(2, 1)
     trainer = Trainer(model, [model.bias], 0.1, 1.0, 0.5)
@@ -257,7 +269,10 @@ def carried(
     pieces = carry.pieces_in(packed.tokens)
     write_packed(folder / "data.xz", packed)
     carry.write_minilm(minilm, folder / "minilm.bin", pieces, tokenizer, 12.0)
-    carry.write_mpnet(folder, folder / "mpnet.bin", pieces, layers=1, steps=4.0, word_steps=4.0)
+    samples = carry.samples_of(packed, 4)
+    carry.write_mpnet(
+        folder, folder / "mpnet.bin", pieces, layers=1, steps=4.0, word_steps=4.0, samples=samples
+    )
     return folder
 
 
