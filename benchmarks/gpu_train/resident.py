@@ -21,7 +21,7 @@ WEIGHTS = {Role.NEGATIVE: 1.0, Role.NEAR_MISS: 4.0, Role.OTHER_DOCUMENT: -0.5}
 """Log weights with which negatives are drawn."""
 NEVER = float("-inf")
 MULTIPLE = 16
-"""Rows are padded to a multiple of this many pieces."""
+"""Rows are padded to a multiple of this many pieces: the fused attention needs multiples of 8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Resident:
         """Returns ids, mask and words of the encoder's rows of questions, as `BiEncoder.encode` takes them."""
         text = self.question_text[question]
         length = self.text_length[text]
-        place = torch.arange(int(length.max()) + 3, device=self.device)[None]
+        place = torch.arange(_padded(int(length.max()) + 3), device=self.device)[None]
         ids = self.tokens[(place - 2 + self.text_start[text][:, None]).clamp(0, len(self.tokens) - 1)]
         end = length[:, None] + 2
         inside = (place >= 2) & (place < end)
@@ -196,7 +196,7 @@ class Resident:
         head = 2 if marker else 1
         body = head + title_length + (title_length > 0)
         end = body + length
-        place = torch.arange(int(end.max()) + 1, device=self.device)[None]
+        place = torch.arange(_padded(int(end.max()) + 1), device=self.device)[None]
         index = place + (self.text_start[text] + start - body)[:, None]
         index = torch.where(place < body[:, None], place + (title - head)[:, None], index)
         ids = self.tokens[index.clamp(0, len(self.tokens) - 1)]

@@ -15,19 +15,19 @@ from benchmarks.gpu_train import carry, gptq
 from benchmarks.gpu_train.align import PageWords, Span
 from benchmarks.gpu_train.clock import Phase, Trainer
 from benchmarks.gpu_train.documents import Heading, ReadPage, read_document
-from benchmarks.gpu_train.encoding import EncoderOptions
-from benchmarks.gpu_train.fit import FitOptions, fit
+from benchmarks.gpu_train.encoding import EncoderOptions, train_encoder
+from benchmarks.gpu_train.fit import FitOptions, fit, thawed
 from benchmarks.gpu_train.held import Held, ranking
 from benchmarks.gpu_train.pack import build
-from benchmarks.gpu_train.reading import ReaderOptions
+from benchmarks.gpu_train.reading import ReaderOptions, train_reader
 from benchmarks.gpu_train.resident import Resident
 from benchmarks.gpu_train.starts import read_start, write_start
 from benchmarks.gpu_train.unpack import unpack
 from rerankers.train import reader
 from retrieval.models.onnx import MODELS
-from retrieval.train import bi_encoder
+from retrieval.train import bi_encoder, words_model
 from retrieval.train.groups import Group
-from retrieval.train.minilm import load_tokenizer
+from retrieval.train.minilm import load_bert, load_tokenizer
 from retrieval.train.mpnet import MPNet, MPNetConfig, rows_of, trimmed
 from retrieval.train.packed import SETS, Packed, Role, read_packed, write_packed
 from tests.pdfs import make_pdf
@@ -170,7 +170,7 @@ def test_rows_on_the_device_are_question_title_heading_and_window(
     assert rows.ids[rows.body].tolist() == packed.window(int(window[0])).tolist()
     ids, mask, words = data.questions(asked)
     assert tokenizer.decode(ids[0][mask[0] == 1].tolist()) == "[unused0] what do the pumps cost?"
-    assert words[0].tolist() == [-1, -1, 0, 1, 2, 3, 4, 5, -1]
+    assert words[0][mask[0] == 1].tolist() == [-1, -1, 0, 1, 2, 3, 4, 5, -1]
 
 
 def test_our_mpnet_computes_what_the_original_does() -> None:
@@ -287,6 +287,24 @@ def small(budget_s: float, smoke: bool) -> FitOptions:
         encoder=EncoderOptions(questions=3, windows=3, dim=8),
         scored_pieces=4000,
     )
+
+
+def test_a_reader_and_an_encoder_learn_their_groups(
+    packed: Packed, tokenizer: Tokenizer, minilm: Path
+) -> None:
+    torch.manual_seed(0)
+    data = Resident(packed, continuing(tokenizer), CPU)
+    order = data.groups("train", "contrast")
+    pupil = reader.Reader(thawed(load_bert(minilm)), 32)
+    options = ReaderOptions(5e-3, groups=4, windows=4, faster=1.0, headings=1.0)
+    losses = [course.losses for course, _ in train_reader(pupil, data, order, options, Phase(0, 50))][-1]
+    assert losses[-1][1] < 0.5 * losses[0][1], losses
+    encoder = words_model.BiEncoder(minilm, dim=16, frozen_layers=0, markers=True)
+    steps = train_encoder(
+        encoder, data, order, EncoderOptions(5e-3, questions=4, windows=4, faster=1.0), Phase(0, 50), None
+    )
+    losses = [course.losses for course, _ in steps][-1]
+    assert losses[-1][1] < 0.6 * losses[0][1], losses
 
 
 def test_what_comes_back_can_be_loaded(carried: Path, minilm: Path, tmp_path: Path) -> None:
