@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.train.packed import SETS, Packed, Role
+from retrieval.train.packed import EXTRA, SETS, Packed, Role
 
 CUT = 10
 LEXICAL_WINDOWS = 32
@@ -51,13 +51,13 @@ def ranking(held: Held, scores: Table) -> dict[str, dict[str, float]]:
     scores (g, c): of the windows, higher is better.
     """
     values: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    packed = held.packed
+    packed, lexical = held.packed, held.lexical()
     for row in held.rows("held"):
         question = packed.group_question[held.groups[row]]
         answers = {int(text) for text in packed.question_answers[question] if text >= 0}
         best: dict[int, float] = {}
-        for window, score in zip(held.windows[row], scores[row], strict=True):
-            if window >= 0:
+        for window, score, chosen in zip(held.windows[row], scores[row], lexical[row] != EXTRA, strict=True):
+            if window >= 0 and chosen:
                 page = int(packed.window_text[window])
                 best[page] = max(best.get(page, -np.inf), float(score))
         order = sorted(best, key=lambda page: (-best[page], page in answers))

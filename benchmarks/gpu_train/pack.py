@@ -8,7 +8,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from benchmarks.gpu_train.documents import ReadPage
 from benchmarks.gpu_train.lexical import Bm25, terms
 from rerankers.text import QUESTION_PIECES, TITLE_PIECES, WORD_PIECES
 from retrieval.train.groups import Group
-from retrieval.train.packed import NOWHERE, Item, Packed, Packer, Role
+from retrieval.train.packed import EXTRA, NOWHERE, Item, Packed, Packer, Role
 
 WINDOW = 96
 """Pieces: about what the reranker's pairs of 128 leave beside a question and a title."""
@@ -274,7 +274,11 @@ class Builder:
         scores: NDArray[np.float32],
         starts: Mapping[str, tuple[int, int]],
     ) -> list[Item]:
-        """Returns each page's best windows by BM25, about HELD_WINDOWS in all, and what is known of the gold page's."""
+        """Returns each page's best windows by BM25, about HELD_WINDOWS in all, and those with the answer.
+
+        If BM25 does not choose a window with the answer, it is EXTRA: there to measure spans, not to rank its page,
+        because other pages have no such help.
+        """
         known = {item.window: item for item in own}
         numbers = sorted({self._owner[w] for w in range(*starts[document])})
         each = max(1, HELD_WINDOWS // max(1, len(numbers)))
@@ -287,9 +291,13 @@ class Builder:
                 each,
             )
         ]
-        spans = [item.window for item in own if item.role is Role.POSITIVE]
-        windows = dict.fromkeys([*chosen, *spans])
-        return [known.get(w) or Item(w, Role.NEGATIVE, lexical=float(scores[w])) for w in windows]
+        items = [known.get(w) or Item(w, Role.NEGATIVE, lexical=float(scores[w])) for w in chosen]
+        items += [
+            replace(item, lexical=EXTRA)
+            for item in own
+            if item.role is Role.POSITIVE and item.window not in set(chosen)
+        ]
+        return items
 
     def _add_unanswerable(
         self,

@@ -21,6 +21,8 @@ SETS = ("train", "contrast", "passages", "held", "held contrast", "unanswerable"
 """What a group is for. Those from "held" on are for choosing only, never fitted."""
 NOWHERE = -1
 """Stands for no text and for no span."""
+EXTRA = -1.0
+"""The BM25 score of a held-out window that does not count for the ranking of its page."""
 
 Ints = NDArray[np.integer]
 
