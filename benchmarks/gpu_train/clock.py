@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 import torch
@@ -122,9 +121,3 @@ class Trainer:
         self.average.update()
         phase.done += 1
         return True
-
-
-def frozen_copy(model: nn.Module) -> nn.Module:
-    """Returns a copy of a model for inference."""
-    copy = deepcopy(model).eval()
-    return copy.requires_grad_(False)

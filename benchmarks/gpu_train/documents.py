@@ -1,7 +1,7 @@
 """Reads PDFs as the product does, without an index: the words of each page, its headings and its document's title."""
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,12 +42,6 @@ class ReadPage:
         """Returns the nearest heading above this word (from 0); "" if there is none."""
         above = [heading for heading in self.headings if heading.start < word]
         return above[-1].text if above else ""
-
-
-def read_documents(paths: Iterable[Path]) -> Iterator[ReadPage]:
-    """Yields the pages of PDFs, read from their text layers alone."""
-    for path in paths:
-        yield from read_document(path)
 
 
 def read_document(path: Path) -> list[ReadPage]:

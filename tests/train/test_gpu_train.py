@@ -297,11 +297,11 @@ def test_a_reader_and_an_encoder_learn_their_groups(
     order = data.groups("train", "contrast")
     pupil = reader.Reader(thawed(load_bert(minilm)), 32)
     options = ReaderOptions(5e-3, groups=4, windows=4, faster=1.0, headings=1.0)
-    losses = [course.losses for course, _ in train_reader(pupil, data, order, options, Phase(0, 50))][-1]
+    losses = [course.losses for course, _ in train_reader(pupil, data, order, options, Phase(0, 40))][-1]
     assert losses[-1][1] < 0.5 * losses[0][1], losses
     encoder = words_model.BiEncoder(minilm, dim=16, frozen_layers=0, markers=True)
     steps = train_encoder(
-        encoder, data, order, EncoderOptions(5e-3, questions=4, windows=4, faster=1.0), Phase(0, 50), None
+        encoder, data, order, EncoderOptions(5e-3, questions=4, windows=3, faster=1.0), Phase(0, 30), None
     )
     losses = [course.losses for course, _ in steps][-1]
     assert losses[-1][1] < 0.6 * losses[0][1], losses
