@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from rerankers.train import cross_encoder
 from rerankers.train.cross_encoder import QUESTION_PIECES
 from retrieval.models.onnx import ModelFolder, RowRunner, write_manifest
-from retrieval.train import bi_encoder
+from retrieval.train import bi_encoder, words_model
 from retrieval.train.curriculum import TrainingRefused
 from retrieval.train.minilm import CLS, SEP, load_tokenizer, pieces
 from retrieval.train.training_run import new_folder
@@ -130,8 +130,8 @@ def export(
             facts |= {
                 "dim": words.project.out_features,
                 "whole": facts.get("whole", WHOLE),
-                "question_marker": bi_encoder.QUESTION_MARKER if words.markers else None,
-                "passage_marker": bi_encoder.PASSAGE_MARKER if words.markers else None,
+                "question_marker": words_model.QUESTION_MARKER if words.markers else None,
+                "passage_marker": words_model.PASSAGE_MARKER if words.markers else None,
             }
         else:
             cross = cross_encoder.load_trained(minilm, fitted)

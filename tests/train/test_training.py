@@ -20,7 +20,7 @@ from rerankers.train import cross_encoder, export
 from retrieval.encoders.words import WordsEncoder
 from retrieval.errors import NotFound
 from retrieval.models.onnx import write_manifest
-from retrieval.train import bi_encoder, training_run
+from retrieval.train import bi_encoder, training_run, words_model
 from retrieval.train.curriculum import (
     Options,
     Progress,
@@ -211,13 +211,13 @@ def test_passages_get_other_text_around_them_as_in_a_window_of_a_page() -> None:
 
 
 def test_the_bi_encoder_scores_as_maxsim_does(minilm: Path) -> None:
-    model, tokenizer = bi_encoder.BiEncoder(minilm, dim=8).eval(), load_tokenizer(minilm)
+    model, tokenizer = words_model.BiEncoder(minilm, dim=8).eval(), load_tokenizer(minilm)
     with torch.inference_mode():
         questions = bi_encoder.encode_questions(
             model, tokenizer, ["the pump?", "what of contracts and harbours?"]
         )
         passages = bi_encoder.encode_passages(model, tokenizer, ["a pump", "a contract " * 20], length=4)
-        dense, late = bi_encoder.scores(questions, passages)
+        dense, late = words_model.scores(questions, passages)
     assert torch.allclose(questions.weights.sum(1), torch.ones(2))
     for q in range(2):
         for p in range(2):

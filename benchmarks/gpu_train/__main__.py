@@ -1,0 +1,144 @@
+"""Trains the small models on a GPU that is there for minutes only.
+
+    python -m benchmarks.gpu_train pack QUESTIONS --mpnet FOLDER --groups FILE ... --out build/gpu-train
+    python -m benchmarks.gpu_train fit --data build/gpu-train --budget-s 300 --out FOLDER
+    python -m benchmarks.gpu_train unpack --from FOLDER --questions QUESTIONS --groups FILE ... --out runs/gpu
+
+`pack` runs where the product is installed; QUESTIONS is a folder with pdfs/, questions.jsonl, sources.jsonl and
+contrast.jsonl. `fit` needs torch, transformers, tokenizers, safetensors, numpy and pillow only.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from retrieval.train.groups import Group
+
+
+BEGAN = time.monotonic()
+"""The budget includes the imports."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.gpu_train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    pack = commands.add_parser("pack", help="make the folder that travels to the GPU")
+    pack.add_argument("questions", type=Path)
+    pack.add_argument("--groups", type=Path, action="append", default=[], help="a file of passage groups")
+    pack.add_argument("--xquad", type=Path, help="a file of XQuAD")
+    pack.add_argument("--minilm", type=Path, help="MiniLM's folder; by default that of the extra 'train'")
+    pack.add_argument("--mpnet", type=Path, required=True, help="the folder of all-mpnet-base-v2")
+    pack.add_argument("--layers", type=int, default=9, help="how many of MPNet's layers")
+    pack.add_argument("--steps", type=float, default=1.9, help="precision of MPNet's layers")
+    pack.add_argument("--word-steps", type=float, default=1.3, help="precision of MPNet's word table")
+    pack.add_argument("--samples", type=int, default=40, help="pairs on which MPNet's rounding is fitted")
+    pack.add_argument("--minilm-steps", type=float, default=12.0, help="precision of MiniLM")
+    pack.add_argument("--workers", type=int, default=2, help="processes that read PDFs")
+    pack.add_argument("--out", type=Path, required=True)
+    fit = commands.add_parser("fit", help="train within a budget of seconds")
+    fit.add_argument("--data", type=Path, required=True)
+    fit.add_argument("--teacher", type=Path, help="the teacher's file, if not mpnet.bin in the data's folder")
+    fit.add_argument("--budget-s", type=float, default=300.0)
+    fit.add_argument("--device", default="cuda")
+    fit.add_argument("--smoke", action="store_true", help="three steps of each phase")
+    fit.add_argument("--tiny", action="store_true", help="small random models")
+    fit.add_argument("--out", type=Path, required=True)
+    unpack = commands.add_parser("unpack", help="join the weights that came back")
+    unpack.add_argument("--from", dest="source", type=Path, required=True)
+    unpack.add_argument("--questions", type=Path, required=True)
+    unpack.add_argument("--groups", type=Path, action="append", default=[])
+    unpack.add_argument("--xquad", type=Path)
+    unpack.add_argument("--minilm", type=Path)
+    unpack.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    {"pack": _pack, "fit": _fit, "unpack": _unpack}[options.command](options)
+
+
+def _pack(options: argparse.Namespace) -> None:
+    from benchmarks.gpu_train import carry
+    from benchmarks.gpu_train.documents import read_document
+    from benchmarks.gpu_train.pack import build, read_rows
+    from retrieval.train.minilm import load_tokenizer
+    from retrieval.train.packed import SETS, write_packed
+
+    minilm = options.minilm or carry.shipped_minilm()
+    tokenizer = load_tokenizer(minilm)
+    paths = sorted((options.questions / "pdfs").glob("*.pdf"))
+    with ProcessPoolExecutor(options.workers) as pool:
+        pages = [page for pages in pool.map(read_document, paths, chunksize=2) for page in pages]
+    packed, counts = build(
+        tokenizer,
+        pages,
+        read_rows(options.questions / "questions.jsonl"),
+        read_rows(options.questions / "sources.jsonl"),
+        contrast=read_rows(options.questions / "contrast.jsonl"),
+        groups=_groups(options),
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_packed(options.out / "data.xz", packed)
+    pieces = carry.pieces_in(packed.tokens)
+    carry.write_minilm(minilm, options.out / "minilm.bin", pieces, tokenizer, options.minilm_steps)
+    carry.write_mpnet(
+        options.mpnet,
+        options.out / "mpnet.bin",
+        pieces,
+        layers=options.layers,
+        steps=options.steps,
+        word_steps=options.word_steps,
+        samples=carry.samples_of(packed, options.samples),
+    )
+    sizes = {file.name: f"{file.stat().st_size / 2**20:.1f} MiB" for file in sorted(options.out.iterdir())}
+    sets = {name: int((packed.group_set == i).sum()) for i, name in enumerate(SETS)}
+    report: dict[str, Any] = {"pages": len(pages), "windows": len(packed.window_text), "groups": sets}
+    print(json.dumps(report | asdict(counts) | sizes, indent=1))
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from benchmarks.gpu_train.fit import FitOptions, fit
+
+    chosen = FitOptions(
+        budget_s=options.budget_s,
+        device=options.device,
+        smoke=options.smoke,
+        tiny=options.tiny,
+        began=BEGAN,
+    )
+    fit(options.data, options.out, chosen, teacher=options.teacher)
+
+
+def _unpack(options: argparse.Namespace) -> None:
+    from benchmarks.gpu_train import carry
+    from benchmarks.gpu_train.pack import read_rows
+    from benchmarks.gpu_train.unpack import unpack
+
+    rows = [
+        row
+        for name in ("questions.jsonl", "contrast.jsonl")
+        for row in read_rows(options.questions / name)
+        if row["split"] == "train"
+    ]
+    asked = [row["q"] for row in rows] + [group.question for group in _groups(options)]
+    minilm = options.minilm or carry.shipped_minilm()
+    for folder in unpack(options.source, options.out, minilm, asked):
+        print(folder)
+
+
+def _groups(options: argparse.Namespace) -> "list[Group]":
+    from retrieval.train.groups import read_groups, read_xquad
+
+    groups = [group for path in options.groups for group in read_groups(path)]
+    return groups + (read_xquad(options.xquad) if options.xquad else [])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Joins what came back from the GPU into the folders that `retrieval.train` and `rerankers.train` load.
+
+The word table is MiniLM's own: it was frozen in training, where its rows were rounded.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from retrieval.train.curriculum import question_hash
+from retrieval.train.small import WEIGHTS
+
+TABLE = "bert.embeddings.word_embeddings.weight"
+REPORTS = ("train.json", "log.txt", "teacher_scores.npz")
+
+
+def unpack(source: Path, out: Path, minilm: Path, questions: Sequence[str]) -> list[Path]:
+    """Write `out/reader` and `out/words`, each if both of its parts came back; return the folders.
+
+    questions: what the models were trained on, so that nobody judges them by it. Raises FileNotFoundError without
+    train.json.
+    """
+    results: dict[str, Any] = json.loads((source / "train.json").read_text(encoding="utf-8"))
+    table = load_file(minilm / WEIGHTS)["embeddings.word_embeddings.weight"]
+    hashes = json.dumps(sorted({question_hash(question) for question in questions}))
+    written: list[Path] = []
+    for name, kind in (("reader", "reader"), ("encoder", "words")):
+        parts = [source / f"{name}-{number}.safetensors" for number in (1, 2)]
+        if not all(part.is_file() for part in parts):
+            continue
+        folder = out / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = _joined(parts, table)
+        save_file(weights, folder / WEIGHTS)
+        options = {"dim": len(weights["project.weight"]), "markers": True} if kind == "words" else {}
+        record = {"kind": kind, "options": options, "figures": results.get(name, {})}
+        (folder / "run.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+        (folder / "trained_on.json").write_text(hashes, encoding="utf-8")
+        written.append(folder)
+    for report in REPORTS:
+        if (source / report).is_file():
+            shutil.copy(source / report, out / report)
+    return written
+
+
+def _joined(parts: Sequence[Path], table: Tensor) -> dict[str, Tensor]:
+    weights = {name: value.float() for part in parts for name, value in load_file(part).items()}
+    return weights | {TABLE: table.float().clone()}
