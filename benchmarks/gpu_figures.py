@@ -1,4 +1,4 @@
-"""Writes the figures of benchmarks/results/gpu.json where the documentation and the profiles show them.
+"""Writes the figures of benchmarks/results/gpu.json and gpu_train.json where documentation and profiles show them.
 
     python -m benchmarks.gpu_figures            rewrites what stands between the markers
     python -m benchmarks.gpu_figures --check    fails if a file does not show these figures
@@ -43,6 +43,9 @@ def read(path: Path) -> Results:
         raise ValueError(
             f"{path} is of --tiny, whose numbers mean nothing: run benchmarks.gpu_run without it"
         )
+    trained = path.with_name("gpu_train.json")
+    if trained.is_file():
+        results["trained"] = json.loads(trained.read_text(encoding="utf-8"))
     return results
 
 
@@ -52,6 +55,7 @@ def rewritten(root: Path, results: Results) -> dict[Path, str]:
         root / "README.md": {"profiles": profiles(results)},
         root / "docs" / "models.md": {"models": models(results)},
         root / "docs" / "recall.md": {"resident": resident(results)},
+        root / "docs" / "training.md": {"trained": trained(results)},
     }
     made = {path: _with_regions(path, regions) for path, regions in texts.items()}
     for profile in PROFILES:
@@ -214,6 +218,48 @@ def resident(results: Results) -> str:
             " speed of a copy, and recall is against float64 over the same vectors:"
         ),
         _rows("pages x vectors x dimensions", columns, results, "resident", names),
+    ])  # fmt: skip
+
+
+def trained(results: Results) -> str:
+    """Returns the table of the small models that `benchmarks.gpu_train` trained, on its held-out questions."""
+    run = results.get("trained", {})
+    if not run.get("reader"):
+        return "**Not run yet.**"
+    models = {
+        "BM25": run["baselines"]["BM25"],
+        "MiniLM, untrained": run["baselines"]["MiniLM, untrained"],
+        **{
+            f"{name}, trained": run[name]["held"] | run[name]
+            for name in ("encoder", "reader", "teacher")
+            if name in run
+        },
+    }
+
+    def ranking(kind: str) -> Callable[[Results], object]:
+        return lambda row: row["ranking"].get(kind, {}).get("nDCG@10")
+
+    columns: list[Column] = [
+        ("nDCG@10", ranking("all")),
+        ("reports", ranking("reports")),
+        ("tables", ranking("table")),
+        ("paraphrases", ranking("paraphrase")),
+        ("contrast pairs right, %", lambda row: row.get("contrast right", {}).get("all", "-")),
+        ("AUC unanswerable, %", lambda row: row.get("unanswerable AUC", "-")),
+        ("training, s", lambda row: row.get("seconds", "-")),
+        ("pairs/s", lambda row: row.get("pairs/s", "-")),
+        ("peak GiB", lambda row: row.get("peak GiB", "-")),
+    ]
+    questions = run["baselines"]["BM25"]["ranking"]["all"]["questions"]
+    lines = [[name, *(_cell(cell(row)) for _, cell in columns)] for name, row in models.items()]
+    return "\n\n".join([
+        _wrap(
+            f"One run of {run['seconds']:.0f} s on one {run['device']} on {run.get('date', 'an unknown day')},"
+            f" measured on {questions} questions to documents that were not trained on: the page within its document, by its best"
+            " window of those that BM25 and page order choose. Pairs are a question and a window (for the encoder:"
+            " texts):"
+        ),
+        _table(["model", *(heading for heading, _ in columns)], lines),
     ])  # fmt: skip
 
 

@@ -26,12 +26,18 @@ BEGAN = time.monotonic()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    options = parser().parse_args(arguments)
+    {"pack": _pack, "fit": _fit, "unpack": _unpack}[options.command](options)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the three commands."""
+    made = argparse.ArgumentParser(
         prog="benchmarks.gpu_train",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = made.add_subparsers(dest="command", required=True)
     pack = commands.add_parser("pack", help="make the folder that travels to the GPU")
     pack.add_argument("questions", type=Path)
     pack.add_argument("--groups", type=Path, action="append", default=[], help="a file of passage groups")
@@ -60,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unpack.add_argument("--xquad", type=Path)
     unpack.add_argument("--minilm", type=Path)
     unpack.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args(arguments)
-    {"pack": _pack, "fit": _fit, "unpack": _unpack}[options.command](options)
+    return made
 
 
 def _pack(options: argparse.Namespace) -> None:

@@ -50,17 +50,6 @@ class Block:
         """The number of vectors of the longest page, rounded up."""
         return _rounded_up(int(np.diff(self.offsets).max()))
 
-    def exact(self, pages: Positions, query: Tensor) -> Tensor:
-        """Returns MaxSim (n,) of some of its pages, in the query's precision; 0 for a page without vectors.
-
-        query: (q, d) on the device. Pages are filled up with their own last vector, which changes no maximum.
-        """
-        starts = torch.from_numpy(self.offsets[pages]).to(self.vectors.device)
-        lengths = torch.from_numpy(np.diff(self.offsets)[pages]).to(self.vectors.device)
-        within = torch.arange(self.longest, device=starts.device).minimum(lengths[:, None] - 1)
-        similar = self.vectors[(starts[:, None] + within).clamp_(min=0)].to(query.dtype) @ query.T
-        return torch.where(lengths > 0, similar.amax(dim=1).sum(dim=1), 0)
-
     def select(self, keep: Mask) -> "Block":
         """Returns a block of the pages where `keep` is true; there must be at least one."""
         lengths = np.diff(self.offsets)
@@ -183,19 +172,36 @@ class GpuPart:
         self, query: QueryEmbedding, at: Positions, scores: Scores, documents: Mapping[str, Document]
     ) -> Scores:
         exact = np.zeros(len(at), np.float64)
-        place = self._place[at]
+        weighted_query = weighted(query)
+        if not len(weighted_query):
+            return exact
         with gpu.room(self.device):
-            vectors = torch.from_numpy(weighted(query)).to(self.device, torch.float64)
-            launched = []
-            for number in np.unique(place[:, 0]) if len(vectors) else ():
-                block, own = self.blocks[number], np.flatnonzero(place[:, 0] == number)
-                size = block.longest * block.vectors.shape[1]
-                for group in _groups(np.full(len(own), size)):
-                    some = own[group]
-                    launched.append((some, block.exact(place[some, 1], vectors)))
-            for some, result in launched:  # all were launched before the first is waited for
-                exact[some] = result.cpu().numpy()
+            vectors = torch.from_numpy(weighted_query).to(self.device, torch.float64)
+            lengths = self._place[at, 2]
+            order = np.argsort(lengths, kind="stable")
+            order = order[lengths[order] > 0]  # others score 0
+            for group in _groups(lengths[order] * vectors.shape[1]):
+                some = order[group]
+                exact[some] = self._exact(at[some], vectors)
         return exact
+
+    def _exact(self, at: Positions, query: Tensor) -> Scores:
+        """Returns MaxSim (n,) of pages of similar length, at least 1, in the query's precision.
+
+        Pages are filled up with their own last vector, which changes no maximum, so that one product has them all.
+        """
+        by_block = np.argsort(self._place[at, 0], kind="stable")
+        numbers, rows, lengths = self._place[at[by_block]].T
+        within = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
+        pages = []
+        for number in np.unique(numbers):
+            block, own = self.blocks[number], numbers == number
+            positions = block.offsets[rows[own], None] + within[own]
+            pages.append(block.vectors[torch.from_numpy(positions).to(self.device)])
+        similar = torch.cat(pages).to(query.dtype) @ query.T
+        best = np.zeros(len(at), np.float64)
+        best[by_block] = similar.amax(dim=1).sum(dim=1).cpu().numpy()
+        return best
 
     def warm(self) -> None:
         """Have the kernel compiled, and its best settings found, for queries of the usual lengths."""
@@ -206,10 +212,11 @@ class GpuPart:
 
     @cached_property
     def _place(self) -> Positions:
-        """(pages, 2): the block of each page, and its row in it."""
-        place = np.zeros((len(self.pages), 2), np.int64)
+        """(pages, 3): the block of each page, its row in it, and its number of vectors."""
+        place = np.zeros((len(self.pages), 3), np.int64)
         for at, block in enumerate(self.blocks):
-            place[block.rows] = np.stack([np.full(len(block.rows), at), np.arange(len(block.rows))], axis=1)
+            rows = np.arange(len(block.rows))
+            place[block.rows] = np.stack([np.full(len(rows), at), rows, np.diff(block.offsets)], axis=1)
         return place
 
 
@@ -264,12 +271,14 @@ def _packed(blocks: Sequence[Block]) -> Iterator[Block]:
 
 
 def _groups(sizes: NDArray[np.int64]) -> Iterator[slice]:
-    """Yields runs of pages that have at most AT_ONCE values together, but of at least one page."""
-    first = total = 0
+    """Yields runs of pages that have at most AT_ONCE values together when filled up to the largest of the run.
+
+    sizes: the pages' values, ascending. A run has at least one page.
+    """
+    first = 0
     for at, size in enumerate(sizes.tolist()):
-        if total and total + size > AT_ONCE:
+        if at > first and (at + 1 - first) * size > AT_ONCE:
             yield slice(first, at)
-            first, total = at, 0
-        total += size
+            first = at
     if first < len(sizes):
         yield slice(first, len(sizes))

@@ -99,6 +99,29 @@ def test_without_a_run_every_file_says_so(tmp_path: Path) -> None:
         assert "|" not in text
 
 
+TRAINED: dict[str, Any] = {
+    "device": "Card A", "seconds": 276.1,
+    "baselines": {
+        "BM25": {"ranking": {"all": {"nDCG@10": 79.49, "questions": 910}}},
+        "MiniLM, untrained": {"ranking": {"all": {"nDCG@10": 70.1}}, "contrast right": {"all": 39.0}},
+    },
+    "reader": {"pairs/s": 6854.2, "held": {
+        "ranking": {"all": {"nDCG@10": 86.07}, "reports": {"nDCG@10": 92.3}},
+        "contrast right": {"all": 80.1}, "unanswerable AUC": 98.0}},
+}  # fmt: skip
+
+
+def test_trained_models_stand_beside_the_baselines() -> None:
+    text = gpu_figures.trained({"trained": TRAINED})
+    assert line(text, "| BM25") == "| BM25 | 79.5 | not run | not run | not run | - | - | - | - | - |"
+    assert (
+        line(text, "| reader")
+        == "| reader, trained | 86.1 | 92.3 | not run | not run | 80.1 | 98 | - | 6854 | - |"
+    )
+    assert "910 questions" in text
+    assert gpu_figures.trained({}) == "**Not run yet.**"
+
+
 def test_results_of_small_models_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "gpu.json"
     path.write_text(json.dumps({"machine": {"tiny": True}}))
@@ -107,9 +130,9 @@ def test_results_of_small_models_are_rejected(tmp_path: Path) -> None:
 
 
 def test_only_the_regions_change() -> None:
-    made = gpu_figures.rewritten(ROOT, FULL)
+    made = gpu_figures.rewritten(ROOT, FULL | {"trained": TRAINED})
     again = gpu_figures.rewritten(ROOT, {})
-    assert len(made) == 7
+    assert len(made) == 8
     for path, text in made.items():
         assert text != again[path] or path.stem == "gpu-80gb"  # which has no row in these results
         assert _outside(text) == _outside(path.read_text())
@@ -140,7 +163,7 @@ def commands(page: str) -> list[str]:
 def test_every_command_of_the_page_is_accepted_by_its_module(command: str) -> None:
     module, *arguments = shlex.split(command)
     if module == "benchmarks.gpu_train":
-        module = pytest.importorskip("benchmarks.gpu_train", reason="not merged yet").__name__ + ".__main__"
+        module += ".__main__"
     import_module(module).parser().parse_args(arguments)
 
 

@@ -83,7 +83,7 @@ def test_the_tree_is_what_git_does_not_ignore_without_the_wheels(tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["benchmarks.gpu_run"])
+@pytest.mark.parametrize("module", ["benchmarks.gpu_run", "benchmarks.gpu_train.fit"])
 def test_it_imports_without_the_dependencies_that_the_machine_lacks(module: str) -> None:
     """Of Folioscope's dependencies, those that are neither on the machine nor carried cannot be imported here."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

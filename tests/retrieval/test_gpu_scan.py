@@ -244,7 +244,7 @@ def test_a_full_gpu_is_reported_and_tried_again_later(
     searching = recall_on_gpu(large)
     if moment != "moving":
         ask(searching, question(0))
-    name = {"moving": "from_numpy", "scoring again": "arange"}.get(moment)
+    name = {"moving": "from_numpy", "scoring again": "cat"}.get(moment)
     with monkeypatch.context() as patch:
         patch.setattr(torch, name, full) if name else patch.setattr(gpu, "kernel", lambda _: full)
         if moment == "warming":
