@@ -255,9 +255,9 @@ def trained(results: Results) -> str:
     return "\n\n".join([
         _wrap(
             f"One run of {run['seconds']:.0f} s on one {run['device']} on {run.get('date', 'an unknown day')},"
-            f" measured on {questions} questions to documents that were not trained on: the page within its document, by its best"
-            " window of those that BM25 and page order choose. Pairs are a question and a window (for the encoder:"
-            " texts):"
+            f" measured on {questions} questions to documents that were not trained on: the page within its document,"
+            " by its best window of those that BM25 and page order choose. Pairs are a question and a window (for the"
+            " encoder: texts):"
         ),
         _table(["model", *(heading for heading, _ in columns)], lines),
     ])  # fmt: skip
