@@ -40,6 +40,16 @@ def test_the_values_are_the_image_processors_own(name: str, mode: str) -> None:
         assert torch.equal(prepared["image_grid_thw"], true["image_grid_thw"])
 
 
+def test_a_limit_that_is_set_later_counts() -> None:
+    processor, image = qwen(), tiny.page(200, 300)
+    pixels = Pixels(processor, CPU)
+    many = len(pixels.prepare(image)["pixel_values"])
+    processor.size = {"shortest_edge": 4096, "longest_edge": 16 * 1024}
+    few = pixels.prepare(image)["pixel_values"]
+    assert len(few) < many
+    assert torch.equal(pixels.values(few), processor(images=[image], return_tensors="pt")["pixel_values"])
+
+
 def test_pages_travel_as_bytes_and_are_not_changed_by_reading_them() -> None:
     pixels = Pixels(qwen(), CPU)
     prepared = pixels.prepare(tiny.page(200, 300))["pixel_values"]
