@@ -20,6 +20,7 @@ from configs.models import NON_COMMERCIAL
 from rerankers.features import FeatureCache, Features
 from rerankers.vision import IMAGE, LoadedModel, PreparedPage, VisionReranker, load_model
 from retrieval.models import checkpoints
+from retrieval.models.token_batches import sent
 from retrieval.types import PageContent
 from retrieval.work_notes import note
 
@@ -151,11 +152,9 @@ class JinaM0Reranker(VisionReranker):
             mask[k, longest - length :] = 1
         cache = DynamicCache()
         for layer in range(prefixes[0]["keys"].shape[0]):
-            keys = _left_padded(
-                [prefix["keys"][layer].to(device, non_blocking=True) for prefix in prefixes], longest
-            )
-            values = _left_padded(
-                [prefix["values"][layer].to(device, non_blocking=True) for prefix in prefixes], longest
+            keys, values = (
+                _left_padded([sent(prefix[part][layer], device) for prefix in prefixes], longest)
+                for part in ("keys", "values")
             )
             cache.update(keys, values, layer)
         with torch.inference_mode():

@@ -16,6 +16,7 @@ from rerankers.features import Features
 from rerankers.vision import IMAGE, LoadedModel, VisionReranker, answer_tokens, load_model
 from retrieval.errors import ModelBroken
 from retrieval.models.checkpoints import OTHER_KIND
+from retrieval.models.token_batches import sent
 
 if TYPE_CHECKING:
     import configs.settings as configs
@@ -59,10 +60,8 @@ class Qwen3VLReranker(VisionReranker):
         device = self.placement.device
         deep = sum(name.startswith("deep") for name in features[0])
         return BaseModelOutputWithDeepstackFeatures(
-            pooler_output=[f["pooled"].to(device, non_blocking=True) for f in features],
-            deepstack_features=[
-                [f[f"deep{level}"].to(device, non_blocking=True) for f in features] for level in range(deep)
-            ],
+            pooler_output=[sent(f["pooled"], device) for f in features],
+            deepstack_features=[[sent(f[f"deep{level}"], device) for f in features] for level in range(deep)],
         )
 
 

@@ -26,7 +26,7 @@ from retrieval.errors import RerankerFailed, first_line
 from retrieval.models import checkpoints
 from retrieval.models.checkpoints import Placement
 from retrieval.models.pixels import Pixels
-from retrieval.models.token_batches import TokenBudget, pad
+from retrieval.models.token_batches import TokenBudget, pad, sent
 from retrieval.types import PageContent
 from retrieval.work_notes import note
 
@@ -233,9 +233,7 @@ class VisionReranker(ABC):
     def encoder_output(self, features: Sequence[Features]) -> Any:
         """Returns the pages' features as the model expects them from its vision tower."""
         device = self.placement.device
-        return BaseModelOutputWithPooling(
-            pooler_output=[f["pooled"].to(device, non_blocking=True) for f in features]
-        )
+        return BaseModelOutputWithPooling(pooler_output=[sent(f["pooled"], device) for f in features])
 
     def _limit_image(self, tokens: int) -> None:
         image = self._processor.image_processor

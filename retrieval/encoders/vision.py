@@ -119,10 +119,10 @@ class LaunchedBatch:
     def __init__(self, finite: Tensor, vectors: Tensor, dense: Tensor | None, placement: Placement) -> None:
         """finite (): whether all vectors are. vectors (n, longest, d) and dense (n, e), float32, on the device."""
         self._precision = placement.precision
-        self._finite = finite.to("cpu", non_blocking=True)
-        self._vectors = vectors.to("cpu", non_blocking=True)
-        self._dense = None if dense is None else dense.to("cpu", non_blocking=True)
-        self._done = torch.cuda.Event() if placement.device.type == "cuda" else None
+        cuda = placement.device.type == "cuda"  # other devices have no event that says when a copy is done
+        self._finite, self._vectors = (made.to("cpu", non_blocking=cuda) for made in (finite, vectors))
+        self._dense = None if dense is None else dense.to("cpu", non_blocking=cuda)
+        self._done = torch.cuda.Event() if cuda else None
         if self._done is not None:
             self._done.record(torch.cuda.current_stream(placement.device))
 

@@ -18,6 +18,7 @@ from transformers.image_utils import SizeDict
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
 from retrieval.models.checkpoints import Placement
+from retrieval.models.token_batches import sent
 
 
 class Pixels:
@@ -80,7 +81,7 @@ class Pixels:
         if self._on_device is None:
             self._on_device = self._mean.to(where.device), self._std.to(where.device)
         mean, std = self._on_device
-        there = prepared.to(where.device, non_blocking=True).to(torch.float32)
+        there = sent(prepared, where.device).to(torch.float32)
         channels = len(mean)
         # Each row of patches has one channel after the other, as an image has.
         wide = there.view(len(there), channels, -1) if there.ndim == 2 else there.flatten(-2)

@@ -63,6 +63,14 @@ class TokenBudget:
         return [results[i] for i in range(len(lengths))]
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Returns the tensor on the device; a copy from pinned memory is only started, others are waited for.
+
+    Only CUDA orders what is started so before the work that reads it, and only pinned memory stays where it is.
+    """
+    return tensor.to(device, non_blocking=tensor.is_pinned())
+
+
 def pad(rows: Mapping[str, Sequence[Tensor]], left: bool, pad_id: int) -> dict[str, Tensor]:
     """Returns each sequence padded to (n, longest): `input_ids` with the padding token, the others with 0."""
     longest = max(len(row) for row in next(iter(rows.values())))
