@@ -35,9 +35,7 @@ def measure(spec: Model, bench: Bench) -> None:
     with bench.peak_gb() as weights_gb:
         model, processor = random_model(spec, bench.placement, bench.tiny)
     family = family_of(model, processor, bench)
-    encoder = VisionEncoder(
-        family, Fingerprint("bench", spec.name, "random", family.dim), batch_tokens=spec.batch_tokens
-    )
+    encoder = encoder_of(spec, family)
     made = pages(16, bench.tiny)
     prepared = [family.page(page.image()) for page in made]
     length, patches = len(prepared[0]), _patches(family, prepared[0])
@@ -82,6 +80,12 @@ def family_of(model: Any, processor: Any, bench: Bench) -> Family:
     if hasattr(model, "multi_vector_head"):
         return NeoMME(model, processor, bench.placement)
     return colvision.ColQwen(model, processor, bench.placement, "")
+
+
+def encoder_of(spec: Model, family: Family) -> VisionEncoder:
+    """Returns our encoder over this family, with the batches of the model's profile."""
+    fingerprint = Fingerprint("bench", spec.name, "random", family.dim)
+    return VisionEncoder(family, fingerprint, batch_tokens=spec.batch_tokens)
 
 
 def _patches(family: Family, item: Inputs) -> int:

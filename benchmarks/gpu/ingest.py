@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from benchmarks.gpu import fla, tuning
-from benchmarks.gpu.encoders import FLA_SETTINGS, family_of, linear_attention, on_device
+from benchmarks.gpu.encoders import FLA_SETTINGS, encoder_of, family_of, linear_attention, on_device
 from benchmarks.gpu.measure import Bench
 from benchmarks.gpu.models import Model, random_model
 from benchmarks.gpu.pages import DRAWN, image_bytes, pages
@@ -23,7 +23,7 @@ from ingest.sources import Source
 from ingest.workers.messages import Finished, PreparedPage, WorkerEvent
 from retrieval.encoders.vision import VisionEncoder
 from retrieval.store.schema import PageRecord, image_rows, page_rows, pages_schema
-from retrieval.types import Fingerprint, Page, PageContent, Word
+from retrieval.types import Page, PageContent, Word
 
 DOCUMENTS, PAGES = 20, 20
 AT_ONCE = 8  # pages of a batch, whose time on the device is compared with the whole
@@ -34,9 +34,7 @@ def measure(spec: Model, bench: Bench) -> None:
     """Measures the ingest with one encoder, and puts its numbers in the bench's row."""
     model, processor = random_model(spec, bench.placement, bench.tiny)
     family = family_of(model, processor, bench)
-    encoder = VisionEncoder(
-        family, Fingerprint("bench", spec.name, "random", family.dim), batch_tokens=spec.batch_tokens
-    )
+    encoder = encoder_of(spec, family)
     documents = 2 if bench.tiny else DOCUMENTS
     each = 2 if bench.tiny else PAGES
 

@@ -1,6 +1,5 @@
 """Makes the folder that travels to the GPU: the packed data, and the models that training starts from, in few bits."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +31,8 @@ BERT_FIELDS = (
     "layer_norm_eps",
 )
 WORDS = "embeddings.word_embeddings.weight"
+TABLE = f"bert.{WORDS}"
+"""The same in the models that are trained, which all share it."""
 POSITIONS = "embeddings.position_embeddings.weight"
 FINE = 16.0
 """Steps of the small tables."""
@@ -133,14 +134,3 @@ def read_mpnet(path: Path) -> MPNet:
     model = MPNet(MPNetConfig(**facts["config"]), torch.tensor(facts["rows"], dtype=torch.long))
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     return model
-
-
-def likeness(a: MPNet, b: MPNet, tokenizer: Tokenizer, texts: Sequence[str]) -> list[float]:
-    """Returns the cosine of two models' mean hidden states, of each text."""
-    values = []
-    for text in texts:
-        ids = torch.tensor([[CLS, *tokenizer.encode(text, add_special_tokens=False).ids, SEP]])
-        with torch.inference_mode():
-            means = [m.eval()(ids, torch.ones_like(ids)).last_hidden_state.mean(1) for m in (a, b)]
-        values.append(float(torch.nn.functional.cosine_similarity(*means)))
-    return values

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu_train.clock import Phase, Trainer
-from benchmarks.gpu_train.reading import Course, TeacherScores, autocast
+from benchmarks.gpu_train.reading import Course, TeacherScores, autocast, run_steps
 from benchmarks.gpu_train.resident import MINED, Resident, chunks
 from rerankers.train.reader import OUTSIDE, listwise_distillation
 from retrieval.train.words_model import BiEncoder, Side, scores
@@ -107,30 +107,12 @@ def train_encoder(
     """Train until the phase is over, yielding after each step. order: groups to train on, repeated as needed."""
     heads = [*model.project.parameters(), *model.weigh.parameters(), model.scale]
     trainer = Trainer(model, heads, options.learning_rate, options.faster, options.decay)
-    course, at, size, rng = Course(), 0, options.questions, random.Random(0)
-    model.train()
-    while not phase.is_over():
-        groups = order[torch.arange(at, at + size, device=data.device) % len(order)].unique()
-        at += size
-        try:
-            loss = encoder_loss(model, data, groups, options, course, rng.randint(5, 10), teacher)
-            stepped = trainer.step(loss, phase)
-        except torch.OutOfMemoryError:
-            size //= 2
-            course.stopped = f"too little memory: {size} questions a step"
-            if not size:
-                break
-            torch.cuda.empty_cache()
-            continue
-        if not stepped:
-            course.stopped = trainer.broken
-            break
-        course.steps += 1
-        if course.steps % 10 == 0 or course.steps <= 3:
-            course.losses.append((course.steps, round(float(loss.detach()), 4)))
-        yield course, trainer
-    model.eval()
-    yield course, trainer
+    rng = random.Random(0)
+
+    def loss(groups: Tensor, course: Course) -> Tensor:
+        return encoder_loss(model, data, groups.unique(), options, course, rng.randint(5, 10), teacher)
+
+    return run_steps(model, trainer, loss, order, options.questions, phase)
 
 
 @torch.inference_mode()

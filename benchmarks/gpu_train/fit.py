@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import BertConfig
 
 from benchmarks.gpu_train import held
-from benchmarks.gpu_train.carry import read_minilm, read_mpnet
+from benchmarks.gpu_train.carry import TABLE, read_minilm, read_mpnet
 from benchmarks.gpu_train.clock import Average, Clock, Phase
 from benchmarks.gpu_train.encoding import (
     EncoderOptions,
@@ -64,7 +64,6 @@ SHARES = {
 }
 """Of each source's groups, the share that takes part in each pass."""
 OTHER_SHARE = 0.6
-TABLE = "bert.embeddings.word_embeddings.weight"
 PASSES = 40
 SMOKE_STEPS = 3
 TINY_BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

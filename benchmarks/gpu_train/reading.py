@@ -1,6 +1,6 @@
 """Trains readers (the teacher, then the student) on the device, and lets them score pairs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -183,13 +183,32 @@ def train_reader(
     """Train until the phase is over, yielding after each step. order: groups to train on, repeated as needed."""
     heads = [weight for head in model.heads() for weight in head.parameters()]
     trainer = Trainer(model, heads, options.learning_rate, options.faster, options.decay)
-    course, size, at = Course(), options.groups, 0
+
+    def loss(groups: Tensor, course: Course) -> Tensor:
+        return draw_loss(model, data, data.draw(groups, options.windows), options, course, teacher)
+
+    return run_steps(model, trainer, loss, order, options.groups, phase)
+
+
+def run_steps(
+    model: nn.Module,
+    trainer: Trainer,
+    loss_of: Callable[[Tensor, Course], Tensor],
+    order: Tensor,
+    size: int,
+    phase: Phase,
+) -> Iterator[tuple[Course, Trainer]]:
+    """Train until the phase is over, yielding after each step. size: groups of a step, halved if memory is too small.
+
+    loss_of: takes the numbers of groups, and counts in the course what it reads.
+    """
+    course, at = Course(), 0
     model.train()
     while not phase.is_over():
-        groups = order[torch.arange(at, at + size, device=data.device) % len(order)]
+        groups = order[torch.arange(at, at + size, device=order.device) % len(order)]
         at += size
         try:
-            loss = draw_loss(model, data, data.draw(groups, options.windows), options, course, teacher)
+            loss = loss_of(groups, course)
             stepped = trainer.step(loss, phase)
         except torch.OutOfMemoryError:
             size //= 2

@@ -12,10 +12,10 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks.gpu_train.carry import TABLE, WORDS
 from retrieval.train.curriculum import question_hash
 from retrieval.train.small import WEIGHTS
 
-TABLE = "bert.embeddings.word_embeddings.weight"
 REPORTS = ("train.json", "log.txt", "teacher_scores.npz")
 
 
@@ -26,7 +26,7 @@ def unpack(source: Path, out: Path, minilm: Path, questions: Sequence[str]) -> l
     train.json.
     """
     results: dict[str, Any] = json.loads((source / "train.json").read_text(encoding="utf-8"))
-    table = load_file(minilm / WEIGHTS)["embeddings.word_embeddings.weight"]
+    table = load_file(minilm / WEIGHTS)[WORDS]
     hashes = json.dumps(sorted({question_hash(question) for question in questions}))
     written: list[Path] = []
     for name, kind in (("reader", "reader"), ("encoder", "words")):
