@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
-from rerankers.train import cross_encoder
+from rerankers.train import cross_encoder, reader
 from rerankers.train.cross_encoder import QUESTION_PIECES
 from retrieval.models.onnx import ModelFolder, RowRunner, write_manifest
 from retrieval.train import bi_encoder, words_model
@@ -30,14 +30,16 @@ from retrieval.train.curriculum import TrainingRefused
 from retrieval.train.minilm import CLS, SEP, load_tokenizer, pieces
 from retrieval.train.training_run import new_folder
 
-Kind = Literal["text", "words"]
+Kind = Literal["text", "reader", "words"]
 LEAST_CORRELATION = 0.99
 """Between int8 and float32 outputs. A model below it is not exported, because it would rank pages differently."""
 WHOLE = 0.5
 """The weight of a question's vector for the whole, beside its words; a base model's own value takes precedence."""
 COMPARED_PIECES = 80
 """Word pieces of each passage on which int8 and float32 are compared."""
-FILES = {"text": "cross.onnx", "words": "words.onnx"}
+FILES = {"text": "cross.onnx", "reader": "reader.onnx", "words": "words.onnx"}
+OUTPUTS = {"text": ("output",), "reader": ("relevance", "answerable", "first", "last"), "words": ("output",)}
+"""The names of the model's outputs; a reranker takes the first as a pair's score."""
 TABLE = "word_table"
 
 
@@ -82,11 +84,23 @@ class CrossGraph(nn.Module):
         return logits
 
 
+class ReaderGraph(nn.Module):
+    """(ids, mask, segments) -> relevance (n,), answerable (n,), first and last (n, length): the fields of a Reading."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        relevance, answerable, first, last = self.model(ids, mask, segments)
+        return relevance, answerable, first, last
+
+
 @dataclass(frozen=True, slots=True)
 class Parity:
     """How close the outputs of the int8 model are to those of the trained one, on some texts."""
 
-    correlation: float
+    correlation: float  # the lowest of the model's outputs
     largest: float  # absolute difference
     texts: int
 
@@ -120,7 +134,7 @@ def export(
         facts: dict[str, Any] = {}
         if base_model:
             facts = dict(base_model.facts)
-            for file in ("words.onnx", "cross.onnx", "table.bin"):
+            for file in _kept_files(base_model, kind):
                 shutil.copy(base_model.file(file), folder / file)
         shutil.copy(minilm / "tokenizer.json", folder / "tokenizer.json")
         graph: nn.Module
@@ -133,19 +147,24 @@ def export(
                 "question_marker": words_model.QUESTION_MARKER if words.markers else None,
                 "passage_marker": words_model.PASSAGE_MARKER if words.markers else None,
             }
+        elif kind == "reader":
+            model = reader.load_trained(minilm, fitted)
+            graph, bert, inputs = ReaderGraph(model), model.bert, ["ids", "mask", "segments"]
+            facts["reranker"] = "reader"
         else:
             cross = cross_encoder.load_trained(minilm, fitted)
             graph, bert, inputs = CrossGraph(cross), cross.bert, ["ids", "mask", "segments"]
-        rows, lengths = _rows(minilm, texts, pairs=kind == "text")
+            facts.pop("reranker", None)
+        rows, lengths = _rows(minilm, texts, pairs=kind != "words")
         expected = _outputs(graph, rows, lengths)
-        table = write_int8(graph, bert, inputs, folder / FILES[kind])
+        table = write_int8(graph, bert, inputs, folder / FILES[kind], OUTPUTS[kind])
         if base_model and table != (folder / "table.bin").read_bytes():
             raise TrainingRefused(
                 f"the word table of {fitted} differs from that of {base}: both models must come from the same MiniLM"
             )
         (folder / "table.bin").write_bytes(table)
         session = onnxruntime.InferenceSession(str(folder / FILES[kind]), providers=["CPUExecutionProvider"])
-        parity = _parity(expected, RowRunner(session, None).run_rows(rows, lengths))
+        parity = _parity(expected, RowRunner(session, None).run_outputs(rows, lengths))
         if parity.correlation < LEAST_CORRELATION:
             raise TrainingRefused(
                 f"the int8 model's outputs correlate with float32 by {parity.correlation:.4f}, below the limit of "
@@ -157,6 +176,12 @@ def export(
             shutil.copy(earlier, folder / earlier.name)
         shutil.copy(fitted / "trained_on.json", folder / f"trained_on_{kind}.json")
     return parity
+
+
+def _kept_files(base: ModelFolder, kind: Kind) -> list[str]:
+    """Returns the files of a base model that stay: its word table, and the model that is not of this kind."""
+    replaced = ("words.onnx",) if kind == "words" else ("cross.onnx", "reader.onnx")
+    return [name for name in base.names if name.endswith((".onnx", ".bin")) and name not in replaced]
 
 
 def _rows(
@@ -174,8 +199,8 @@ def _rows(
 
 def _outputs(
     graph: nn.Module, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None
-) -> list[NDArray[np.float32]]:
-    """Returns the float32 outputs in the form of `RowRunner.run_rows`."""
+) -> list[tuple[NDArray[np.float32], ...]]:
+    """Returns the float32 outputs in the form of `RowRunner.run_outputs`."""
     graph.eval()
     outputs = []
     with torch.inference_mode():
@@ -184,13 +209,21 @@ def _outputs(
             inputs = [ids, torch.ones_like(ids)]
             if lengths is not None:
                 inputs.append((torch.arange(len(row)) >= lengths[i]).long()[None])
-            outputs.append(graph(*inputs)[0].numpy())
+            found = graph(*inputs)
+            found = found if isinstance(found, tuple) else (found,)
+            outputs.append(tuple(output[0].numpy() for output in found))
     return outputs
 
 
-def _parity(expected: Sequence[NDArray[np.float32]], actual: Sequence[NDArray[np.float32]]) -> Parity:
-    a, b = (np.concatenate([values.ravel() for values in side]) for side in (expected, actual))
-    return Parity(float(np.corrcoef(a, b)[0, 1]), float(np.abs(a - b).max()), len(expected))
+def _parity(
+    expected: Sequence[tuple[NDArray[np.float32], ...]], actual: Sequence[tuple[NDArray[np.float32], ...]]
+) -> Parity:
+    correlations, differences = [], []
+    for number in range(len(expected[0])):
+        a, b = (np.concatenate([row[number].ravel() for row in side]) for side in (expected, actual))
+        correlations.append(float(np.corrcoef(a, b)[0, 1]))
+        differences.append(float(np.abs(a - b).max()))
+    return Parity(min(correlations), max(differences), len(expected))
 
 
 @contextmanager
@@ -205,13 +238,22 @@ def _quiet() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
-def write_int8(graph: nn.Module, bert: nn.Module, inputs: Sequence[str], out: Path) -> bytes:
-    """Write `graph` to `out` as int8 ONNX, with its word table in `table.bin` beside it; return that table's bytes."""
+def write_int8(
+    graph: nn.Module,
+    bert: nn.Module,
+    inputs: Sequence[str],
+    out: Path,
+    outputs: Sequence[str] = ("output",),
+) -> bytes:
+    """Write `graph` to `out` as int8 ONNX, with its word table in `table.bin` beside it; return that table's bytes.
+
+    inputs, outputs: the names of the graph's inputs and outputs.
+    """
     table = Int8Table(bert.embeddings.word_embeddings.weight.detach())
     bert.embeddings.word_embeddings = table
     bert.config._attn_implementation = "eager"
     example = torch.ones(2, 16, dtype=torch.long)
-    axes = {name: {0: "n", 1: "length"} for name in [*inputs, "output"]}
+    axes = {name: {0: "n", 1: "length"} for name in [*inputs, *outputs]}
     with tempfile.TemporaryDirectory() as folder, _quiet():
         float32, int8 = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         torch.onnx.export(
@@ -219,7 +261,7 @@ def write_int8(graph: nn.Module, bert: nn.Module, inputs: Sequence[str], out: Pa
             tuple(example for _ in inputs),
             str(float32),
             input_names=list(inputs),
-            output_names=["output"],
+            output_names=list(outputs),
             dynamic_axes=axes,
             opset_version=17,
             dynamo=False,

@@ -42,6 +42,11 @@ class ModelFolder:
                 remedy="check out the repository again, or name another model in the profile",
             ) from error
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the files in the manifest."""
+        return sorted(self._sums)
+
     def file(self, name: str) -> Path:
         """Returns the path of one file. Raises ModelBroken if its checksum differs from the manifest's."""
         path = self.path / name
@@ -114,17 +119,22 @@ class RowRunner:
     def run_rows(
         self, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None = None
     ) -> list[NDArray[np.float32]]:
-        """Returns the model's output for each row, in the order given.
+        """Returns the model's first output for each row, in the order given.
 
         lengths: for models that read pairs, the number of pieces in each row's first segment.
         """
+        return [outputs[0] for outputs in self.run_outputs(rows, lengths)]
 
-        def run_row(i: int) -> NDArray[np.float32]:
+    def run_outputs(
+        self, rows: Sequence[Sequence[int]], lengths: Sequence[int] | None = None
+    ) -> list[tuple[NDArray[np.float32], ...]]:
+        """Returns all outputs of the model for each row. rows, lengths: as for `run_rows`."""
+
+        def run_row(i: int) -> tuple[NDArray[np.float32], ...]:
             ids = np.array([rows[i]], np.int64)
             feed = {"ids": ids, "mask": np.ones_like(ids)}
             if lengths is not None:
                 feed["segments"] = (np.arange(len(rows[i])) >= lengths[i]).astype(np.int64)[None]
-            output: NDArray[np.float32] = self._session.run(None, feed)[0][0]
-            return output
+            return tuple(output[0] for output in self._session.run(None, feed))
 
         return list(self._pool.map(run_row, range(len(rows))))

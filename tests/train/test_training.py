@@ -12,14 +12,14 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import configs.settings as configs
-from rerankers.text import TextReranker
-from rerankers.train import cross_encoder, export
+from rerankers.text import READER_WINDOW, TITLE_PIECES, TextReranker
+from rerankers.train import cross_encoder, export, reader
 from retrieval.encoders.words import WordsEncoder
 from retrieval.errors import NotFound
-from retrieval.models.onnx import write_manifest
+from retrieval.models.onnx import ModelFolder, RowRunner, write_manifest
 from retrieval.train import bi_encoder, training_run, words_model
 from retrieval.train.curriculum import (
     Options,
@@ -31,7 +31,7 @@ from retrieval.train.curriculum import (
     question_hash,
 )
 from retrieval.train.groups import Group, hold_out, read_groups, read_xquad, write_groups
-from retrieval.train.minilm import load_tokenizer
+from retrieval.train.minilm import load_bert, load_tokenizer
 from tests.build import content
 
 TOPICS = ["pump", "bridge", "revenue", "contract", "harbour", "filter", "salary", "engine"]
@@ -284,6 +284,68 @@ def test_trained_exported_and_loaded_the_models_agree_with_torch(
     assert np.allclose((query.vectors[1:] * side.parts[0].numpy()).sum(1), 1, atol=0.02)
     reranker = TextReranker(configs.Text(model=str(out)))
     assert len(reranker.score("pump?", [content("the pump"), content("tea")])) == 2
+
+
+@pytest.fixture(scope="module")
+def fitted_reader(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reader with large random heads, as `benchmarks.gpu_train unpack` writes it."""
+    folder = tmp_path_factory.mktemp("reader")
+    torch.manual_seed(0)
+    model = reader.Reader(load_bert(minilm), 32)
+    for head in model.heads():
+        torch.nn.init.normal_(head.weight)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    (folder / "trained_on.json").write_text("[]")
+    return folder
+
+
+def test_an_exported_reader_has_the_outputs_of_the_trained_one_and_reranks(
+    minilm: Path, fitted_reader: Path, tmp_path: Path
+) -> None:
+    base, out = tmp_path / "base", tmp_path / "out"
+    texts = [(f"what of the {topic}?", f"the {topic} is described here") for topic in TOPICS]
+    export.export("reader", fitted_reader, base, minilm=minilm, texts=texts)
+    shutil.copy(base / "reader.onnx", base / "cross.onnx")  # replaces the models of the other kinds
+    shutil.copy(base / "reader.onnx", base / "words.onnx")
+    write_manifest(base, "base", {"dim": 16, "whole": 0.5})
+    parity = export.export("reader", fitted_reader, out, minilm=minilm, texts=texts, base=base)
+    assert parity.correlation > 0.99
+    folder = ModelFolder(str(out))
+    assert folder.names == ["reader.onnx", "table.bin", "tokenizer.json", "words.onnx"]
+    assert folder.facts == {"dim": 16, "whole": 0.5, "reranker": "reader"}
+
+    tokenizer = folder.tokenizer()
+    question, title, text = (
+        tokenizer.encode(part, add_special_tokens=False).ids for part in ("pump?", "tea rooms", "the pump")
+    )
+    row, length = [101, *question, 102, *title, *text, 102], len(question) + 2
+    ids = torch.tensor([row])
+    segments = (torch.arange(len(row)) >= length).long()[None]
+    with torch.inference_mode():
+        expected = reader.load_trained(minilm, fitted_reader)(ids, torch.ones_like(ids), segments)
+    (outputs,) = RowRunner(folder.session("reader.onnx"), 1).run_outputs([row], [length])
+    assert len(outputs) == 4
+    for actual, wanted in zip(outputs, expected, strict=True):
+        assert actual == pytest.approx(wanted[0].numpy(), abs=0.3)  # int8
+    page = replace(content("the pump"), title="tea rooms")
+    assert TextReranker(configs.Text(model=str(out))).score("pump?", [page]) == [float(outputs[0])]
+
+
+def test_a_reader_reads_windows_of_the_length_that_it_was_trained_on(
+    minilm: Path, fitted_reader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    export.export("reader", fitted_reader, out, minilm=minilm, texts=[("what?", "a pump"), ("why?", "tea")])
+    text = TextReranker(configs.Text(model=str(out)))
+    seen: list[int] = []
+
+    def record(rows: list[list[int]], lengths: list[int]) -> list[float]:
+        seen.extend(len(row) - length - 1 for row, length in zip(rows, lengths, strict=True))
+        return [0.0] * len(rows)
+
+    monkeypatch.setattr(text, "run", record)
+    text.score("pump? " * 60, [replace(content("pump " * 500), title="A very long title " * 20)])
+    assert seen == [TITLE_PIECES + READER_WINDOW] * 2
 
 
 def test_a_model_whose_outputs_change_in_int8_is_not_exported(

@@ -40,7 +40,7 @@ def run_promote(
 
     Raises TrainingRefused if the candidate was trained on questions of the data set.
     """
-    if kind not in ("text", "words"):
+    if kind not in ("text", "reader", "words"):
         raise FolioscopeError(
             f"{kind!r} is not a model that ships: name the checkpoint in a profile, and compare the profiles with "
             "'folioscope evaluate --compare'"
@@ -131,12 +131,18 @@ def _reembedded(source: Store, settings: configs.Settings, candidate: str, on_pr
 
 
 def _replace_model(candidate: ModelFolder, shipped: ModelFolder, kind: str, facts: Mapping[str, Any]) -> None:
-    """Copy the candidate's files over those that ship, and append the reason to `promoted.jsonl`."""
+    """Copy the candidate's files over those that ship, and append the reason to `promoted.jsonl`.
+
+    ONNX files that the candidate does not have are of the replaced model, and are removed.
+    """
     for path in sorted(candidate.path.iterdir()):
         if path.name != "manifest.json" and path.is_file():
             part = shipped.path / f"{path.name}.part"
             shutil.copy(path, part)
             part.replace(shipped.path / path.name)
+    for path in shipped.path.glob("*.onnx"):
+        if not (candidate.path / path.name).is_file():
+            path.unlink()
     write_manifest(shipped.path, shipped.name, candidate.facts)
     with (shipped.path / "promoted.jsonl").open("a", encoding="utf-8") as file:
         file.write(

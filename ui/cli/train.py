@@ -14,7 +14,8 @@ Kind = Annotated[
     str,
     typer.Argument(
         help="The kind of model: text (the small reranker), words (the small encoder), qwen3_vl (LoRA of "
-        "Qwen3-VL-Reranker) or colqwen (LoRA of a ColQwen encoder)."
+        "Qwen3-VL-Reranker) or colqwen (LoRA of a ColQwen encoder); for export and promote also reader (a small "
+        "reranker that also finds the answer's words)."
     ),
 ]
 Seed = Annotated[int, typer.Option(help="The seed of all random choices.")]

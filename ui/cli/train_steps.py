@@ -33,6 +33,8 @@ LARGE: dict[str, tuple[str, type[configs.Model], str]] = {
 }
 """By kind: the part of a profile that the model is, its settings, and the module that trains it."""
 KINDS = (*SMALL, *LARGE)
+READER = "reader"
+"""A cross-encoder with more heads, for the `text` reranker: `benchmarks.gpu_train` trains it, and `export` takes it."""
 OnStep = Callable[[Progress], None]
 
 COMPARED = 200
@@ -297,10 +299,10 @@ def _step_printer(as_json: bool) -> OnStep:
     return print_step
 
 
-def _check_kind(kind: str) -> None:
-    if kind not in KINDS:
+def _check_kind(kind: str, kinds: Sequence[str] = KINDS) -> None:
+    if kind not in kinds:
         raise FolioscopeError(
-            f"{kind!r} is not a kind of model that can be trained: choose one of {', '.join(KINDS)}"
+            f"{kind!r} is not a kind of model that can be trained: choose one of {', '.join(kinds)}"
         )
 
 
@@ -322,8 +324,8 @@ def run_export(
     as_json: bool,
 ) -> None:
     """Export the trained model, and print its place and, for int8, its agreement with the trained weights."""
-    _check_kind(kind)
-    if kind not in SMALL:
+    _check_kind(kind, (*KINDS, READER))
+    if kind in LARGE:
         merged = _vision(kind).merge(fitted)
         if as_json:
             terminal.print_json({"out": str(merged)})
