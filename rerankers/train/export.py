@@ -4,6 +4,7 @@ The word table (30,522 x 384) is frozen in training, so both models have the sam
 data, in int8 with one scale per row. The weights of every matrix product are int8 per channel.
 """
 
+import gzip
 import logging
 import shutil
 import tempfile
@@ -130,11 +131,12 @@ def export(
             remedy="give a file of training groups",
         )
     base_model = ModelFolder(str(base)) if base else None
+    kept = _kept_files(base_model, kind) if base_model else []
     with new_folder(out) as folder:
         facts: dict[str, Any] = {}
         if base_model:
             facts = dict(base_model.facts)
-            for file in _kept_files(base_model, kind):
+            for file in kept:
                 shutil.copy(base_model.file(file), folder / file)
         shutil.copy(minilm / "tokenizer.json", folder / "tokenizer.json")
         graph: nn.Module
@@ -172,9 +174,12 @@ def export(
                 remedy="train longer or at a lower learning_rate, so that no weight is far larger than the others",
             )
         write_manifest(folder, out.name, facts)
-        for earlier in base_model.path.glob("trained_on_*.json") if base_model else ():
-            shutil.copy(earlier, folder / earlier.name)
-        shutil.copy(fitted / "trained_on.json", folder / f"trained_on_{kind}.json")
+        for other, file in FILES.items():
+            earlier = base_model.path / _hashes(other) if base_model and file in kept else None
+            if earlier and earlier.is_file():
+                shutil.copy(earlier, folder / earlier.name)
+        hashes = gzip.compress((fitted / "trained_on.json").read_bytes(), mtime=0)
+        (folder / _hashes(kind)).write_bytes(hashes)
     return parity
 
 
@@ -182,6 +187,11 @@ def _kept_files(base: ModelFolder, kind: Kind) -> list[str]:
     """Returns the files of a base model that stay: its word table, and the model that is not of this kind."""
     replaced = ("words.onnx",) if kind == "words" else ("cross.onnx", "reader.onnx")
     return [name for name in base.names if name.endswith((".onnx", ".bin")) and name not in replaced]
+
+
+def _hashes(kind: str) -> str:
+    """Returns the name of the file with the hashes of the questions that the model of this kind was trained on."""
+    return f"trained_on_{kind}.json.gz"
 
 
 def _rows(

@@ -142,7 +142,7 @@ def test_a_model_is_mined_trained_exported_and_evaluated_for_promotion(
             dry_run=False,
             as_json=True,
         )
-    (candidate / "trained_on_text.json").write_text("[]")
+    (candidate / "trained_on_text.json.gz").write_bytes(gzip.compress(b"[]"))
     capsys.readouterr()
     before = ModelFolder("folio-1").revision("cross.onnx", "table.bin", "tokenizer.json")
     assert not promote.run_promote(
@@ -172,7 +172,7 @@ def test_a_better_model_replaces_the_one_that_ships(
     profile.write_text(f"reranker: {{kind: text, model: {shipped}}}\nsearch: {{rerank_weight: 50}}\n")
     better = tmp_path / "better"
     shutil.copytree(MODELS / "folio-1", better)
-    (better / "trained_on_text.json").write_text("[]")
+    (better / "trained_on_text.json.gz").write_bytes(gzip.compress(b"[]"))
     index = str(tmp_path / "judged.lance")
     old = (shipped / "cross.onnx").read_bytes()
     assert promote.run_promote(

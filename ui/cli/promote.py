@@ -1,5 +1,6 @@
 """Runs `folioscope train promote`: replaces a model that ships by a candidate if that is significantly better."""
 
+import gzip
 import json
 import shutil
 from collections.abc import Mapping
@@ -107,10 +108,10 @@ def run_promote(
 
 
 def _check_unseen(candidate: Path, kind: str, dataset: Dataset) -> None:
-    path = candidate / f"trained_on_{kind}.json"
+    path = candidate / f"trained_on_{kind}.json.gz"
     if not path.is_file():
         raise TrainingRefused(f"{candidate} does not say what it was trained on: {path.name} is missing")
-    seen = set(json.loads(path.read_text(encoding="utf-8")))
+    seen = set(json.loads(gzip.decompress(path.read_bytes())))
     known = [q.text for q in dataset.questions if question_hash(q.text) in seen]
     if known:
         raise TrainingRefused(
@@ -133,14 +134,14 @@ def _reembedded(source: Store, settings: configs.Settings, candidate: str, on_pr
 def _replace_model(candidate: ModelFolder, shipped: ModelFolder, kind: str, facts: Mapping[str, Any]) -> None:
     """Copy the candidate's files over those that ship, and append the reason to `promoted.jsonl`.
 
-    ONNX files that the candidate does not have are of the replaced model, and are removed.
+    ONNX files and question hashes that the candidate does not have are the replaced model's, and are removed.
     """
     for path in sorted(candidate.path.iterdir()):
         if path.name != "manifest.json" and path.is_file():
             part = shipped.path / f"{path.name}.part"
             shutil.copy(path, part)
             part.replace(shipped.path / path.name)
-    for path in shipped.path.glob("*.onnx"):
+    for path in [*shipped.path.glob("*.onnx"), *shipped.path.glob("trained_on_*.json.gz")]:
         if not (candidate.path / path.name).is_file():
             path.unlink()
     write_manifest(shipped.path, shipped.name, candidate.facts)
