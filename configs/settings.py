@@ -29,7 +29,7 @@ class Words(Model):
     Folioscope."""
 
     kind: Literal["words"] = "words"
-    model: str = "folio-1"
+    model: str = "folio-2"
     """The name of a folder in `models/`, or the path of a folder with the same files."""
     threads: PositiveInt | None = None
     """Threads that encode in parallel. None: one for each core."""
@@ -113,7 +113,7 @@ class Text(Model):
     """A small ONNX cross-encoder that reads the page's text in windows."""
 
     kind: Literal["text"] = "text"
-    model: str = "folio-1"
+    model: str = "folio-2"
     """The name of a folder in `models/`, or the path of a folder with the same files."""
     windows: PositiveInt = 2
     """Windows of each page that are read: those where the first stage matched best."""

@@ -64,7 +64,8 @@ class Store:
         if encoder is not None and encoder != store.fingerprint:
             raise EncoderMismatch(
                 f"the index was encoded by {store.fingerprint}, not by {encoder}",
-                remedy=f"choose the profile that made {uri}, or ingest again into another place",
+                remedy=f"choose the profile that made {uri}, or encode its pages again: "
+                f"folioscope index reembed NEW --index {uri}",
             )
         return store
 

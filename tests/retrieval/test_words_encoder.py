@@ -134,7 +134,7 @@ def test_runs_are_whole_words_and_end_with_lines(encoder: WordsEncoder) -> None:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    return shutil.copytree(MODELS / "folio-1", tmp_path / "folio-copy")
+    return shutil.copytree(MODELS / "folio-2", tmp_path / "folio-copy")
 
 
 def test_a_model_given_by_its_path_has_the_same_fingerprint(copied: Path, encoder: WordsEncoder) -> None:

@@ -19,5 +19,5 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.save_pretrained(folder)
     weights = BertModel(config, add_pooling_layer=False).state_dict()
     save_file({name: value.contiguous() for name, value in weights.items()}, folder / "model.safetensors")
-    shutil.copy(MODELS / "folio-1" / "tokenizer.json", folder)
+    shutil.copy(MODELS / "folio-2" / "tokenizer.json", folder)
     return folder

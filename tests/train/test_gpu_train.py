@@ -57,7 +57,7 @@ def question(document: str, number: int, split: str, **more: object) -> dict[str
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return load_tokenizer(MODELS / "folio-1")
+    return load_tokenizer(MODELS / "folio-2")
 
 
 @pytest.fixture(scope="module")

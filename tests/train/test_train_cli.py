@@ -115,14 +115,14 @@ def test_a_model_is_mined_trained_exported_and_evaluated_for_promotion(
     groups: Path, dataset: Path, minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    shipped = tmp_path / "models" / "folio-1"
-    shutil.copytree(MODELS / "folio-1", shipped)
+    shipped = tmp_path / "models" / "folio-2"
+    shutil.copytree(MODELS / "folio-2", shipped)
     monkeypatch.setattr(onnx, "MODELS", tmp_path / "models")
     fit(groups, tmp_path / "bi", minilm, "words", distil=0.0)
     words = tmp_path / "tiny-words"
     with pytest.raises(TrainingRefused, match=r"the word table of .* differs from that of"):
         train_steps.run_export(
-            "words", tmp_path / "bi", out=words, base="folio-1", groups=groups, minilm=minilm, as_json=True
+            "words", tmp_path / "bi", out=words, base="folio-2", groups=groups, minilm=minilm, as_json=True
         )
     assert not words.exists()
     fit(groups, tmp_path / "cross", minilm)
@@ -144,7 +144,7 @@ def test_a_model_is_mined_trained_exported_and_evaluated_for_promotion(
         )
     (candidate / "trained_on_text.json.gz").write_bytes(gzip.compress(b"[]"))
     capsys.readouterr()
-    before = ModelFolder("folio-1").revision("cross.onnx", "table.bin", "tokenizer.json")
+    before = ModelFolder("folio-2").revision("cross.onnx", "table.bin", "tokenizer.json")
     assert not promote.run_promote(
         "text",
         str(candidate),
@@ -158,7 +158,7 @@ def test_a_model_is_mined_trained_exported_and_evaluated_for_promotion(
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert printed["promoted"] is False
     assert printed["questions"] == 10
-    assert ModelFolder("folio-1").revision("cross.onnx", "table.bin", "tokenizer.json") == before
+    assert ModelFolder("folio-2").revision("cross.onnx", "table.bin", "tokenizer.json") == before
 
 
 def test_a_better_model_replaces_the_one_that_ships(
@@ -171,7 +171,7 @@ def test_a_better_model_replaces_the_one_that_ships(
     profile = tmp_path / "own.yaml"
     profile.write_text(f"reranker: {{kind: text, model: {shipped}}}\nsearch: {{rerank_weight: 50}}\n")
     better = tmp_path / "better"
-    shutil.copytree(MODELS / "folio-1", better)
+    shutil.copytree(MODELS / "folio-2", better)
     (better / "trained_on_text.json.gz").write_bytes(gzip.compress(b"[]"))
     index = str(tmp_path / "judged.lance")
     old = (shipped / "cross.onnx").read_bytes()

@@ -178,8 +178,8 @@ def test_config_shows_settings_and_profiles() -> None:
 
 def test_doctor_names_what_is_installed() -> None:
     report = folioscope("doctor").stdout
-    assert "ok       encoder words folio-1" in report
-    assert "ok       reranker text (folio-1)" in report
+    assert "ok       encoder words folio-2" in report
+    assert "ok       reranker text (folio-2)" in report
     assert "ok       search.device auto: no GPU for vectors" in report
 
 

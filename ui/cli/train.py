@@ -171,7 +171,7 @@ def export(
     base: Annotated[
         str,
         typer.Option(help="The model that has the untrained part: a name in models/, or a folder."),
-    ] = "folio-1",
+    ] = "folio-2",
     groups: Annotated[
         Path | None,
         typer.Option(
