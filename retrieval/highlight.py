@@ -62,7 +62,7 @@ def highlight(text: str, query: QueryEmbedding, page: PageContent, embedding: Pa
     for term in _terms(text):
         asked = set(stems(term))
         exact = [
-            Region(word.box, 1.0, exact=True)
+            Region(word.box, 1.0, "word")
             for word, found in zip(page.words, page_stems, strict=True)
             if asked & found
         ]
@@ -107,7 +107,7 @@ def _near(query: QueryEmbedding, page: PageEmbedding) -> dict[str, tuple[Region,
         best = sorted(np.flatnonzero(clear), key=lambda j: -values[j])[:NEAR_REGIONS]
         found[word] = tuple(
             Region(
-                _box(page.regions[small[j]]), NEAR_STRENGTH * float(values[j]) / max(top, 1e-6), exact=False
+                _box(page.regions[small[j]]), NEAR_STRENGTH * float(values[j]) / max(top, 1e-6), "near"
             )
             for j in best
         )
@@ -161,9 +161,9 @@ def _merge_terms(terms: Sequence[TermMatch]) -> tuple[Region, ...]:
         for region, close in zip(term.regions, np.broadcast_to(near_by, len(place)), strict=True):
             strength = region.strength * float(close)
             if region.box not in found or found[region.box].strength < strength:
-                found[region.box] = Region(region.box, strength, region.exact)
+                found[region.box] = Region(region.box, strength, region.kind)
     top = max((region.strength for region in found.values()), default=1.0)
-    scaled = [Region(r.box, round(r.strength / top, 4), r.exact) for r in found.values()]
+    scaled = [Region(r.box, round(r.strength / top, 4), r.kind) for r in found.values()]
     return tuple(sorted(scaled, key=lambda r: (-r.strength, r.box)))
 
 
@@ -179,7 +179,7 @@ def _snippet(
     page: PageContent, terms: Sequence[TermMatch], regions: Sequence[Region]
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
     """Return about SNIPPET_WORDS words around the strongest region or from the start, and the spans that match."""
-    matching = {region.box for term in terms for region in term.regions if region.exact}
+    matching = {region.box for term in terms for region in term.regions if region.kind == "word"}
     centre = 0
     if regions:
         x0, y0, x1, y1 = regions[0].box

@@ -198,6 +198,49 @@ class Reranker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage that a reader has read: the page's words [first, end), and its relevance, a logit."""
+
+    first: int
+    end: int
+    relevance: float
+
+
+@dataclass(frozen=True, slots=True)
+class PageReading:
+    """What a reader says of one page: how well it answers, where the evidence is, and which words are the answer."""
+
+    score: float  # the page's relevance, as `Reranker.score` returns it
+    answerable: float = 0.0
+    """Logit that the page has an answer."""
+    passages: tuple[Passage, ...] = ()  # those that were read, best first
+    evidence: tuple[float, ...] = ()
+    """For each word of the page the probability that it belongs to the answer's evidence; 0 where nothing was read."""
+    spans: tuple[tuple[int, int, float], ...] = ()
+    """The likeliest answers, best first: words [first, end), and the probability among all spans that were read."""
+
+
+class PageReader(Reranker, Protocol):
+    """A reranker that also says where a page answers."""
+
+    def read(self, query: str, pages: Sequence[PageContent]) -> list[PageReading]:
+        """Return one reading for each page, in the order given."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Words of a page that answer the query, verbatim: `text` as on the page, never joined from several places."""
+
+    page: Page
+    text: str
+    boxes: tuple[Box, ...]  # one for each line
+    probability: float  # that these words answer
+    passage: str  # the sentence or the table's row in which they stand
+    passage_boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     """Restricts a search to some pages. Empty fields do not restrict; fields are joined by AND, values by OR.
 
@@ -265,6 +308,7 @@ NoteKind = Literal[
     "empty_index",  # the index has no documents
     "filtered_out",  # no page passes the filters and matches
     "no_match",  # no page matches
+    "missing_phrase",  # a quoted phrase of the question stands nowhere in the pages that were searched
     "weak_match",  # even the likeliest page is unlikely to answer
     "below_min_confidence",  # no page reaches the `min_confidence` of the request
     "no_confidence",  # a `min_confidence` was given, and the reranker read no page
@@ -332,15 +376,25 @@ class SearchResult:
     notes: tuple[Note, ...] = ()
     complete: bool = True
     """False if pages that were just added are not searched yet: such a result must not be cached."""
+    answers: tuple[Answer, ...] = ()
+    """What the best pages answer, likeliest first, by a reranker that is a PageReader; none if no page answers well."""
+
+
+RegionKind = Literal[
+    "answer",  # the words that answer
+    "head",  # the heads of the table's column and row in which the answer stands
+    "word",  # a word of the query
+    "near",  # a passage close in meaning to a word of the query
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A place on the page that matched a word of the query. `strength` in (0, 1], relative to the query."""
+    """A place on the page to light. `strength` in (0, 1], relative to the query."""
 
     box: Box
     strength: float
-    exact: bool  # true: the word itself is here; false: a passage close in meaning
+    kind: RegionKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +415,8 @@ class Highlight:
     snippet: str
     snippet_matches: tuple[tuple[int, int], ...]  # character spans of the snippet to print bold
     note: str = ""
+    answer: Answer | None = None
+    """What this page answers; None if no reader has read it, or if it does not answer well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ def test_heat_is_on_one_scale_for_the_question_and_only_for_words_that_were_foun
     vectors = np.zeros((10, 3), np.float32)
     vectors[2, 0], vectors[7, 1], vectors[:, 2] = 0.9, 0.5, 0.1
     query = QueryEmbedding(np.eye(3, dtype=np.float32), ("Strong", "weak", "absent"), (True, True, True))
-    spot = (Region((0.2, 0.1, 0.28, 0.2), 1.0, exact=False),)
+    spot = (Region((0.2, 0.1, 0.28, 0.2), 1.0, "near"),)
     terms = (TermMatch("strong", spot), TermMatch("weak", spot), TermMatch("absent", ()))
     lit = Highlight(Page("d", 1, "d.pdf"), terms, spot, "", ())
     found = heat(query, PageEmbedding(vectors, boxes), lit)

@@ -42,7 +42,7 @@ def _colour(region: Region) -> tuple[int, int, int]:
     """Return a colour between 65% white for strength 0 and the marker's own for strength 1."""
     strength = 0.35 + 0.65 * region.strength
     red, green, blue = (
-        round(255 - (255 - channel) * strength) for channel in (MARKER if region.exact else NEAR)
+        round(255 - (255 - channel) * strength) for channel in (NEAR if region.kind == "near" else MARKER)
     )
     return red, green, blue
 

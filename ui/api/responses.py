@@ -180,7 +180,7 @@ def _hit(
         snippet=snippet_pieces(highlight),
         note=highlight.note,
         regions=[
-            schemas.RegionOut(box=region.box, strength=region.strength, exact=region.exact)
+            schemas.RegionOut(box=region.box, strength=region.strength, exact=region.kind != "near")
             for region in (highlight.regions if regions else ())
         ],
         thumb=image_url(document, page.number, thumb=True) if for_server else "",
@@ -231,7 +231,7 @@ def _term(term: TermMatch, highlight: Highlight) -> schemas.TermOut:
     return schemas.TermOut(
         term=term.term,
         count=len(term.regions),
-        exact=any(region.exact for region in term.regions),
+        exact=any(region.kind != "near" for region in term.regions),
         regions=[
             (round(x0, 5), round(y0, 5), round(x1, 5), round(y1, 5), round(strength, 5))
             for x0, y0, x1, y1, strength in regions
