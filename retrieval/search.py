@@ -38,8 +38,8 @@ from retrieval.types import (
 )
 from retrieval.work_notes import WorkNotes
 
-FIRST_STEP = 8
-"""The most pages that are reranked before the budget is checked for the first time."""
+FIRST_STEP = 1
+"""Pages that are reranked before the budget is checked for the first time: on a busy machine one may take all of it."""
 CACHED_QUERIES = 256
 CACHED_PAGE_BYTES = 64 * 2**20
 """Words and vectors of pages that were read lately: about 20 shortlists of 20 pages with 260 vectors of 128 floats."""
@@ -281,15 +281,20 @@ class Searcher:
     def _score_shortlist(
         self, text: str, contents: list[PageContent], deadline: float, stop: threading.Event | None
     ) -> _Scored:
-        """Score pages, best candidates first, until the deadline (of `time.perf_counter`) or until `stop` is set."""
+        """Score pages, best candidates first, until the deadline (of `time.perf_counter`) or until `stop` is set.
+
+        A listwise reranker gets all pages at once. Another one gets the first page, and then as many as fit into the
+        rest of the time at the pace of the call before. So the deadline is exceeded by one page, or by what one call
+        takes longer than the one before it.
+        """
         assert self._reranker is not None
-        began = time.perf_counter()
         scores: list[float] = []
         most = len(contents) if self._reranker.listwise else self._reranker.batch_pages
-        step = most if self._reranker.listwise else min(most, FIRST_STEP)
+        step = most if self._reranker.listwise else FIRST_STEP
         while step and len(scores) < len(contents) and not (stop and stop.is_set()):
+            began, batch = time.perf_counter(), contents[len(scores) : len(scores) + step]
             try:
-                scores += self._reranker.score(text, contents[len(scores) : len(scores) + step])
+                scores += self._reranker.score(text, batch)
             except NotFound:  # the image is read only now, and its document was removed meanwhile
                 unread = contents[len(scores) :]
                 stored = self._read([content.page for content in unread])
@@ -301,8 +306,8 @@ class Searcher:
             except RerankerFailed as failure:  # scores of some pages only would give no order
                 return _Scored(contents, [], failure)
             now = time.perf_counter()
-            # As many pages as fit at the pace so far, and at least one while there is time left.
-            fitting = (deadline - now) * len(scores) / max(now - began, 1e-9)
+            # The last call's pace: that of the first may hold the loading of the model or a server's round trip.
+            fitting = (deadline - now) * len(batch) / max(now - began, 1e-9)
             step = 0 if now >= deadline else max(1, int(min(most, fitting)))
         return _Scored(contents, scores)
 

@@ -460,36 +460,67 @@ def test_without_reranking_the_order_of_the_first_stage_stays(
     assert result.hits == result.candidates
 
 
-class SlowReranker:
-    """Takes 50 ms for each call, and reverses the order."""
+class Clock:
+    """Stands for `time` in the search: `perf_counter` returns `now`, in seconds, which the reranker moves on."""
 
-    name = "slow"
-    listwise = False
-    batch_pages = 4
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class TimedReranker:
+    """Takes `seconds` for each page and `load` more for its first call; reverses the order."""
+
+    name = "timed"
+    batch_pages = 8
     notes = ()
 
-    def __init__(self) -> None:
-        self.read = 0
+    def __init__(self, clock: Clock, seconds: float, load: float = 0.0, listwise: bool = False) -> None:
+        self.clock, self.seconds, self.load, self.listwise = clock, seconds, load, listwise
+        self.calls: list[int] = []
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
-        threading.Event().wait(0.05)
-        start = self.read
-        self.read += len(pages)
-        return [float(start + i) for i in range(len(pages))]
+        self.clock.now += self.seconds * len(pages) + (0 if self.calls else self.load)
+        read = sum(self.calls)
+        self.calls.append(len(pages))
+        return [float(read + i) for i in range(len(pages))]
 
 
-def test_the_budget_ends_reranking_and_the_rest_keep_their_place(
-    store: Store, encoder: HashingEncoder
+@pytest.mark.parametrize(
+    ("reranker", "calls"),
+    [
+        ({"seconds": 2.0}, [1]),  # the first page takes more than all of the time
+        ({"seconds": 0.25}, [1, 3]),  # 0.75 of 1.00 s are left: three pages
+        ({"seconds": 0.4}, [1, 1, 1]),  # 0.2 s are left after two, and while there is time one page is read
+        ({"seconds": 0.01}, [1, 8, 3]),  # as many as a call may have, and the rest
+        (
+            {"seconds": 0.1, "load": 0.5},
+            [1, 1, 3],
+        ),  # 0.4 s left at 0.6 s a page: one; 0.3 s left at 0.1 s: three
+        ({"seconds": 2.0, "listwise": True}, [12]),
+    ],
+)
+def test_reranking_ends_with_its_budget_of_one_second(
+    store: Store,
+    encoder: HashingEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+    reranker: dict[str, Any],
+    calls: list[int],
 ) -> None:
     with store.writing():
         add_document(store, encoder, "a.pdf", [f"pump {'pump ' * i}" for i in range(12)])
-    slow = SlowReranker()
-    result = Searcher(store, encoder, slow, configs.Search()).search("pump", budget_ms=1)
-    assert slow.read == 4
-    assert result.decision.kind == "reranked_in_part"
-    assert "budget of 1 ms" in result.decision.reason
-    assert [h.first_rank for h in result.hits[4:]] == [5, 6, 7, 8, 9, 10]
-    assert not any(h.reranked for h in result.hits[4:])
+    clock = Clock()
+    monkeypatch.setattr("retrieval.search.time", clock)
+    timed = TimedReranker(clock, **reranker)
+    search = Searcher(store, encoder, timed, configs.Search(top=12))
+    result = search.search("pump", budget_ms=1000)
+    assert timed.calls == calls
+    read = sum(calls)
+    assert result.decision.kind == ("reranked" if read == 12 else "reranked_in_part")
+    assert ("budget of 1,000 ms" in result.decision.reason) == (read < 12)
+    assert [h.first_rank for h in result.hits[read:]] == list(range(read + 1, 13))
+    assert [h.reranked for h in result.hits] == [True] * read + [False] * (12 - read)
 
 
 def test_the_reranker_is_fused_with_the_first_stage_by_z_scores() -> None:
