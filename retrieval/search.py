@@ -322,8 +322,11 @@ class Searcher:
                 "reranked_in_part",
                 f"reranked the first {read} of {shortlist} {by}: the budget of {budget * 1000:,.0f} ms was spent, "
                 "the rest keep their first-stage place",
+                read,
+                shortlist,
             )
-        return Decision("reranked", f"reranked the first {read} of {candidates} candidates {by}")
+        reason = f"reranked the first {read} of {candidates} candidates {by}"
+        return Decision("reranked", reason, read, shortlist)
 
     def _add_confidence(self, result: SearchResult, least: float | None) -> SearchResult:
         """Add to each reranked hit the probability that it answers; drop the hits below `least`, if it is given.

@@ -331,6 +331,8 @@ class Decision:
 
     kind: DecisionKind
     reason: str
+    read: int = 0  # pages of the shortlist that the reranker read
+    shortlist: int = 0  # pages that it was to read
 
     @property
     def reranked(self) -> bool:

@@ -519,6 +519,7 @@ def test_reranking_ends_with_its_budget_of_one_second(
     read = sum(calls)
     assert result.decision.kind == ("reranked" if read == 12 else "reranked_in_part")
     assert ("budget of 1,000 ms" in result.decision.reason) == (read < 12)
+    assert (result.decision.read, result.decision.shortlist) == (read, 12)
     assert [h.first_rank for h in result.hits[read:]] == list(range(read + 1, 13))
     assert [h.reranked for h in result.hits] == [True] * read + [False] * (12 - read)
 
