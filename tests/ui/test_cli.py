@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.pdfs import filler, make_pdf
+from ui.api.render import FILL
 from ui.service.ingest_status import current_status
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +62,7 @@ def test_search_prints_both_ranks_and_saves_pages_with_highlights(index: Path, t
     assert saved[0].name == "01-pumps-p2.png"
     with Image.open(saved[0]) as image:
         colours = {pixel for _, pixel in image.convert("RGB").getcolors(maxcolors=1 << 20) or ()}
-    assert (255, 214, 10) in colours
+    assert FILL["word"] in colours
 
 
 def test_the_json_of_a_search_has_pages_scores_regions_and_the_decision(index: Path) -> None:
@@ -69,7 +70,7 @@ def test_the_json_of_a_search_has_pages_scores_regions_and_the_decision(index: P
     assert answer["hits"][0]["page_name"] == "pumps.pdf#page=2"
     assert len(answer["hits"]) == 2
     assert {"vectors", "text", "first", "rerank"} == set(answer["hits"][0]["scores"])
-    assert answer["hits"][0]["regions"][0]["exact"] is True
+    assert answer["hits"][0]["regions"][0]["kind"] == "word"
     assert (answer["decision"]["kind"], answer["reranked"]) == ("reranked", True)
 
 

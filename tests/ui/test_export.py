@@ -20,6 +20,7 @@ from retrieval.search import Searcher
 from retrieval.store.schema import PageRecord
 from retrieval.store.store import Store
 from retrieval.types import (
+    Answer,
     Decision,
     Document,
     Hit,
@@ -35,7 +36,7 @@ from tests.build import ADDED, add_document, words_of
 from tests.pdfs import make_pdf
 from ui.api import schemas
 from ui.api.export import _harmless, as_csv, as_pdf
-from ui.api.responses import search_response
+from ui.api.responses import passage_pieces, search_response
 
 WORDS = words_of("Grüße жук 中文字 عقد 𝔘")
 LEFT_TO_RIGHT = [*WORDS[:3], *WORDS[4:]]
@@ -151,8 +152,8 @@ def test_a_cell_that_a_spreadsheet_would_run_is_made_harmless(
 
 def test_no_hits_make_a_table_without_rows(store: Store, encoder: HashingEncoder) -> None:
     assert as_csv(shown(result(), store, encoder)) == (
-        "rank,document,page,page_name,score,first_rank,reranked,confidence,scanned,title,date,collection,tags,pages,"
-        "doc_id,same,snippet\r\n"
+        "rank,document,page,page_name,answer,confidence,score,first_rank,reranked,scanned,title,date,collection,tags,"
+        "pages,doc_id,same,snippet\r\n"
     )
 
 
@@ -166,18 +167,56 @@ def test_the_json_of_a_result_tells_how_the_hits_came_about(store: Store, encode
         "searched": 9,
         "provisional": False,
         "reranked": True,
-        "decision": {"kind": "reranked", "text": "By x"},
+        "decision": {"kind": "reranked", "text": "By x", "read": 0, "shortlist": 0},
         "stages": [{"name": "recall", "ms": 500, "pages": 9, "note": "exact"}],
         "notes": [{"kind": "no_match", "text": "No page matches."}],
         "candidates": [],
+        "answers": [],
         "hits": [
             {"rank": 1, "first_rank": 3, "moved": 2, "document": "a.pdf", "page": 1, "pages": 1,
-             "page_name": "a.pdf#page=1", "doc_id": "a", "score": 0.5, "scores": {"text": 0.5}, "share": 1.0,
-             "reranked": True, "confidence": None, "same": [], "scanned": False, "title": "Títle", "date": "",
+             "page_name": "a.pdf#page=1", "doc_id": "a", "score": 0.5, "scores": {"text": 0.5},
+             "reranked": True, "confidence": None, "answer": "", "same": [], "scanned": False, "title": "Títle", "date": "",
              "collection": "law", "tags": ["x"], "width": 612, "height": 792, "note": "", "regions": [],
              "snippet": [["what ", False], ["beta", True]], "thumb": "", "image": "", "link": "", "judged": None}
         ],
     }  # fmt: skip
+
+
+BOX = (0.1, 0.2, 0.3, 0.22)
+
+
+def test_the_answers_of_a_result_come_first_likeliest_first(store: Store, encoder: HashingEncoder) -> None:
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["beta is 12 of 120"])
+        add_document(store, encoder, "gone.pdf", ["beta is 13"])
+        page, gone = store.page("a.pdf", 1), store.page("gone.pdf", 1)
+        store.remove(["gone"])
+    answers = (
+        Answer(gone, "13", (BOX,), 0.9, "beta is 13", (BOX,)),
+        Answer(page, "12", (BOX,), 0.63219, "beta is 120, of which 12", (BOX, BOX)),
+    )
+    found = shown(replace(result(Hit(page, 0.5, 1, 1)), answers=answers), store, encoder)
+    assert [answer.model_dump(mode="json") for answer in found.answers] == [
+        {"doc_id": "a", "document": "a.pdf", "page": 1, "page_name": "a.pdf#page=1", "text": "12",
+         "probability": 0.6322, "passage": [["beta is 120, of which ", False], ["12", True]],
+         "boxes": [list(BOX)], "passage_boxes": [list(BOX), list(BOX)], "link": ""}
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "passage", "pieces"),
+    [
+        ("12", "12 of 120", [("12", True), (" of 120", False)]),
+        ("(a) or b", "either (a) or b.", [("either ", False), ("(a) or b", True), (".", False)]),
+        ("12", "the row of 2012", [("the row of 20", False), ("12", True)]),
+        ("12", "nothing of the kind", [("nothing of the kind", False)]),
+        ("12", "", []),
+    ],
+)
+def test_the_passage_shows_which_of_its_words_answer(
+    text: str, passage: str, pieces: list[tuple[str, bool]]
+) -> None:
+    assert passage_pieces(Answer(Page("a", 1, "a.pdf"), text, (), 1.0, passage, ())) == pieces
 
 
 def test_a_hit_whose_document_was_removed_is_left_out(store: Store, encoder: HashingEncoder) -> None:

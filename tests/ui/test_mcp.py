@@ -108,7 +108,7 @@ def test_a_hit_has_the_same_fields_in_rest_mcp_exports_and_on_the_command_line(u
         assert all(hit[name] for name in addresses)
         assert hit | dict.fromkeys(addresses, "") == exported_hit
         assert exported_hit | {"regions": printed_hit["regions"]} == printed_hit
-    assert printed["hits"][0]["regions"][0]["exact"] is True
+    assert printed["hits"][0]["regions"][0]["kind"] == "word"
     for other in (exported, printed):
         assert other.keys() == rest.keys()
         for name in ("query", "found", "searched", "provisional", "reranked", "notes", "candidates"):

@@ -65,10 +65,11 @@ def test_a_search_gives_ranked_pages_with_both_ranks_and_a_snippet(client: TestC
         True,
     )
     assert best["moved"] == best["first_rank"] - 1
-    assert (best["share"], best["link"]) == (1.0, f"?q=harbour+seals&doc={GONE}&p=1")
+    assert best["link"] == f"?q=harbour+seals&doc={GONE}&p=1"
     assert ["seals", True] in best["snippet"]
     assert found["decision"]["kind"] == "reranked"
     assert found["decision"]["text"].startswith("Reranked the first 4 of 4 candidates by overlap")
+    assert (found["decision"]["read"], found["decision"]["shortlist"]) == (4, 4)
     assert (found["searched"], found["found"], found["provisional"]) == (4, 4, False)
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4]
 
@@ -122,7 +123,9 @@ def test_more_results_are_the_same_list_longer_and_candidates_have_both_ranks(cl
 def test_without_reranking_there_is_one_order_and_no_movement(client: TestClient) -> None:
     found = client.get(f"{API}/search", params={"q": "harbour", "rerank": False}).json()
     assert {hit["moved"] for hit in found["hits"]} == {None}
-    assert found["decision"] == {"kind": "off", "text": "Not reranked: switched off for this search"}
+    assert found["decision"] == {
+        "kind": "off", "text": "Not reranked: switched off for this search", "read": 0, "shortlist": 0,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -156,9 +159,11 @@ def test_an_unknown_address_is_not_answered_by_the_web_page(client: TestClient) 
 def test_a_page_is_highlighted_only_at_words_that_are_on_it(client: TestClient) -> None:
     shown = client.get(f"{API}/documents/{DOC}/pages/1", params={"q": "harbour whales"}).json()
     harbour, whales = shown["terms"]
-    assert (harbour["term"], harbour["exact"], harbour["count"]) == ("harbour", True, 1)
+    assert (harbour["term"], harbour["kind"], harbour["count"]) == ("harbour", "word", 1)
     assert harbour["regions"][0][:4] == pytest.approx([0.46, 0.1, 0.54, 0.12], abs=1e-4)  # word 5 of line 1
-    assert (whales["term"], whales["regions"]) == ("whales", [])
+    assert (whales["term"], whales["kind"], whales["regions"]) == ("whales", None, [])
+    assert [(region["kind"], region["strength"]) for region in shown["regions"]] == [("word", 1.0)]
+    assert shown["answer"] is None  # no reader has read it
     assert [word[0] for word in shown["words"]] == ["tides", "of", "the", "north", "harbour"]
     assert shown["original"] == f"media/{DOC}/original"
     dark = client.get(f"{API}/documents/{DOC}/pages/1", params={"q": "whales"}).json()

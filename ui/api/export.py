@@ -29,8 +29,8 @@ MOST_FAILED_ORIGINALS = 3
 FORMULA = re.compile(r"(^|[;\t\r\n|])(?=[=+\-@\t\r\n＝＋－＠])")
 """Where a spreadsheet would begin a formula: at the start of a cell, or after what some take for a separator."""
 COLUMNS = (
-    "rank", "document", "page", "page_name", "score", "first_rank", "reranked", "confidence", "scanned", "title",
-    "date", "collection", "tags", "pages", "doc_id", "same", "snippet",
+    "rank", "document", "page", "page_name", "answer", "confidence", "score", "first_rank", "reranked", "scanned",
+    "title", "date", "collection", "tags", "pages", "doc_id", "same", "snippet",
 )  # fmt: skip
 """Fields of HitOut in the CSV table. The field `scores` has a column for each kind of evidence, as in scores.rerank."""
 

@@ -31,9 +31,12 @@ MOST = 50  # hits of one answer, which a model has to read
 TEXT = 20_000  # the most characters of a page's text
 LISTED = 500  # the most documents of one answer
 HIT_FIELDS = {
-    "doc_id", "document", "title", "page", "pages", "page_name", "date", "scanned", "rank", "confidence", "same",
+    "doc_id", "document", "title", "page", "pages", "page_name", "date", "scanned", "rank", "confidence", "answer",
+    "same",
 }  # fmt: skip
 """Fields of `schemas.HitOut` that a model needs; the snippet comes with them as one text."""
+ANSWER_FIELDS = {"doc_id", "document", "page", "page_name", "text", "probability"}
+"""Fields of `schemas.AnswerOut` that a model needs; the passage comes with them as one text."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,11 @@ def tools(service: Service) -> McpTools:
         until: Annotated[str, Field(description="Only documents of this date or earlier.")] = "",
         scanned: Annotated[bool | None, Field(description="Only scanned, or only digital pages.")] = None,
     ) -> dict[str, Any]:
-        """Find the pages that answer a question, best first, with the passage that matches (snippet)."""
+        """Find the pages that answer a question, best first, with the passage that matches (snippet).
+
+        `answers` are words of these pages that answer it, verbatim, likeliest first; there are none if no page answers
+        well. Decision "reranked_in_part": the best of only `read` of `shortlist` pages, for lack of time.
+        """
         where = Filter(tuple(documents), tuple(collections), tuple(tags), since, until, scanned)
         result = await service.search(SearchRequest(query, where), _client(context))
         searcher, store = service.library.searcher, service.library.store
@@ -92,6 +99,11 @@ def tools(service: Service) -> McpTools:
             lambda: search_response(searcher, store, result, top), _client(context)
         )
         return {
+            "answers": [
+                answer.model_dump(mode="json", include=ANSWER_FIELDS)
+                | {"passage": "".join(text for text, _ in answer.passage)}
+                for answer in out.answers
+            ],
             "hits": [
                 hit.model_dump(mode="json", include=HIT_FIELDS) | {"snippet": snippet_text(hit)}
                 for hit in out.hits
@@ -117,7 +129,8 @@ def tools(service: Service) -> McpTools:
             out = page_response(library, query, found.doc_id, page)
             cut = f"\n[cut: {len(out.text) - TEXT:,} more characters]" if len(out.text) > TEXT else ""
             note = f"\n[{out.note}]" if out.note else ""
-            text = f"{found.name} (page {page} of {out.pages})\n\n{out.text[:TEXT]}{cut}{note}"
+            answer = f"\n[answers with: {out.answer.text}]" if out.answer else ""
+            text = f"{found.name} (page {page} of {out.pages}){answer}\n\n{out.text[:TEXT]}{cut}{note}"
             if not image:
                 return [text]
             highlight = library.searcher.highlight(query, [found])[0] if query.strip() else None

@@ -4,7 +4,8 @@ REST, MCP, exports and the command line's `--json` all take their hits from here
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,17 @@ from retrieval.highlight import snippet_pieces
 from retrieval.search import Searcher
 from retrieval.store.store import Store
 from retrieval.text import one_line
-from retrieval.types import Document, Heat, Highlight, Hit, PageContent, SearchResult, TermMatch
+from retrieval.types import (
+    Answer,
+    Document,
+    Heat,
+    Highlight,
+    Hit,
+    PageContent,
+    Region,
+    SearchResult,
+    TermMatch,
+)
 from ui.api import schemas
 from ui.api.addresses import image_url, original, original_url, page_link
 
@@ -21,7 +32,7 @@ if TYPE_CHECKING:
     from ui.service.library import Library
 
 REGIONS = 150
-"""The most regions of one word, strongest first."""
+"""The most regions of one word, and of a page, strongest first."""
 
 
 def search_response(
@@ -37,9 +48,9 @@ def search_response(
 ) -> schemas.SearchOut:
     """Return the first `top` hits (None: all) with snippets. Blocks: it reads pages from the index.
 
-    for_server: with addresses, which only mean something to clients of a server. regions: with the places that match.
-    candidates: with every candidate. grades: this user's judgements by page_id. Hits whose document has been removed
-    since the search are left out.
+    for_server: with addresses, which only mean something to clients of a server. regions: with all places that match,
+    not only those of the answer. candidates: with every candidate. grades: this user's judgements by page_id. Hits and
+    answers whose document has been removed since the search are left out.
     """
     documents = {document.doc_id: document for document in store.documents()}
     ranked = [hit for hit in result.hits if hit.page.doc_id in documents]
@@ -49,18 +60,22 @@ def search_response(
     hits = [hit for hit in ranked[:top] if hit.page.page_id in highlighted]
     return schemas.SearchOut(
         query=result.query,
+        answers=[
+            _answer(answer, result.query, documents[answer.page.doc_id], for_server)
+            for answer in result.answers
+            if answer.page.doc_id in documents
+        ],
         hits=[
             _hit(
                 result,
                 hit,
                 documents[hit.page.doc_id],
                 *highlighted[hit.page.page_id],
-                share,
                 for_server,
                 regions,
                 grades or {},
             )
-            for hit, share in zip(hits, _shares(hits), strict=True)
+            for hit in hits
         ],
         found=len(result.candidates),
         searched=next((stage.pages for stage in result.stages if stage.name == "recall"), 0),
@@ -72,7 +87,12 @@ def search_response(
             for stage in result.stages
         ],
         reranked=result.decision.reranked,
-        decision=schemas.DecisionOut(kind=result.decision.kind, text=_sentence(result.decision.reason)),
+        decision=schemas.DecisionOut(
+            kind=result.decision.kind,
+            text=_sentence(result.decision.reason),
+            read=result.decision.read,
+            shortlist=result.decision.shortlist,
+        ),
         notes=[schemas.NoteOut(kind=note.kind, text=note.text) for note in result.notes],
         candidates=[_candidate(hit, documents[hit.page.doc_id], for_server) for hit in ranked]
         if candidates
@@ -110,6 +130,10 @@ def page_response(library: "Library", query: str, doc_id: str, number: int, who:
         ],
         original=original_url(document),
         query=query,
+        answer=_answer(highlight.answer, query, document, for_server=True)
+        if highlight and highlight.answer
+        else None,
+        regions=[_region(region) for region in highlight.regions[:REGIONS]] if highlight else [],
         terms=[_term(term, highlight) for term in highlight.terms] if highlight else [],
         heat=_heat(heat) if heat else None,
         note=highlight.note if highlight else "",
@@ -143,13 +167,22 @@ def snippet_text(hit: schemas.HitOut) -> str:
     return "".join(text for text, _ in hit.snippet)
 
 
+def passage_pieces(answer: Answer) -> list[tuple[str, bool]]:
+    """Return the passage in pieces, each with whether it is the answer; one piece if the answer is not in it."""
+    whole = re.escape(answer.text)
+    found = re.search(rf"(?<!\w){whole}(?!\w)", answer.passage) or re.search(whole, answer.passage)
+    if not found or not answer.text:
+        return [(answer.passage, False)] if answer.passage else []
+    before, after = answer.passage[: found.start()], answer.passage[found.end() :]
+    return [piece for piece in ((before, False), (found[0], True), (after, False)) if piece[0]]
+
+
 def _hit(
     result: SearchResult,
     hit: Hit,
     document: Document,
     content: PageContent,
     highlight: Highlight,
-    share: float,
     for_server: bool,
     regions: bool,
     grades: Mapping[str, int],
@@ -175,13 +208,14 @@ def _hit(
         scores={name: round(score, 6) for name, score in hit.scores.items()},
         reranked=hit.reranked,
         confidence=None if hit.confidence is None else round(hit.confidence, 4),
+        answer=highlight.answer.text if highlight.answer else "",
         same=list(hit.same),
-        share=share,
         snippet=snippet_pieces(highlight),
         note=highlight.note,
         regions=[
-            schemas.RegionOut(box=region.box, strength=region.strength, exact=region.kind != "near")
-            for region in (highlight.regions if regions else ())
+            _region(region)
+            for region in highlight.regions
+            if regions or (for_server and region.kind in ("answer", "head"))
         ],
         thumb=image_url(document, page.number, thumb=True) if for_server else "",
         image=image_url(document, page.number) if for_server else "",
@@ -204,22 +238,23 @@ def _candidate(hit: Hit, document: Document, for_server: bool) -> schemas.Candid
     )
 
 
-def _shares(hits: Sequence[Hit]) -> list[float]:
-    """Return each hit's score between the lowest and the highest of `hits`, in [0, 1].
+def _answer(answer: Answer, query: str, document: Document, for_server: bool) -> schemas.AnswerOut:
+    return schemas.AnswerOut(
+        doc_id=answer.page.doc_id,
+        document=document.name,
+        page=answer.page.number,
+        page_name=answer.page.name,
+        text=answer.text,
+        probability=round(answer.probability, 4),
+        passage=passage_pieces(answer),
+        boxes=list(answer.boxes),
+        passage_boxes=list(answer.passage_boxes),
+        link=page_link(query, answer.page) if for_server else "",
+    )
 
-    Scores of two stages do not compare: next to reranked hits, those that are not reranked get 0.
-    """
-    mixed = any(hit.reranked for hit in hits)
-    scores = [hit.score for hit in hits if hit.reranked or not mixed]
-    low, high = min(scores, default=0.0), max(scores, default=0.0)
-    return [
-        0.0
-        if mixed and not hit.reranked
-        else round((hit.score - low) / (high - low), 3)
-        if high > low
-        else 1.0
-        for hit in hits
-    ]
+
+def _region(region: Region) -> schemas.RegionOut:
+    return schemas.RegionOut(box=region.box, strength=region.strength, kind=region.kind)
 
 
 def _term(term: TermMatch, highlight: Highlight) -> schemas.TermOut:
@@ -231,7 +266,9 @@ def _term(term: TermMatch, highlight: Highlight) -> schemas.TermOut:
     return schemas.TermOut(
         term=term.term,
         count=len(term.regions),
-        exact=any(region.kind != "near" for region in term.regions),
+        kind=("word" if any(region.kind == "word" for region in term.regions) else "near")
+        if term.regions
+        else None,
         regions=[
             (round(x0, 5), round(y0, 5), round(x1, 5), round(y1, 5), round(strength, 5))
             for x0, y0, x1, y1, strength in regions

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from retrieval.types import DecisionKind, NoteKind, StageName
+from retrieval.types import DecisionKind, NoteKind, RegionKind, StageName
 
 
 class StageOut(BaseModel):
@@ -30,6 +30,10 @@ class DecisionOut(BaseModel):
         "removed: the candidates were removed from the index"
     )
     text: str = Field(description="the same in one sentence, with numbers")
+    read: int = Field(description="pages of the shortlist that the reranker read")
+    shortlist: int = Field(
+        description="pages that it was to read; if it read fewer, a larger `budget_ms` reads the rest"
+    )
 
 
 class NoteOut(BaseModel):
@@ -44,7 +48,32 @@ class RegionOut(BaseModel):
 
     box: tuple[float, float, float, float]
     strength: float = Field(description="in (0, 1], relative to the question")
-    exact: bool = Field(description="true: the word itself is here; false: a passage close in meaning")
+    kind: RegionKind = Field(
+        description="answer: words that answer; head: a head of the table's column or row in which they stand; "
+        "word: a word of the question; near: a passage close in meaning"
+    )
+
+
+class AnswerOut(BaseModel):
+    """Words of a page that answer the question, verbatim: never generated, never joined from several places."""
+
+    doc_id: str
+    document: str = Field(description="file name")
+    page: int = Field(description="page number, from 1")
+    page_name: str = Field(description="as in report.pdf#page=12")
+    text: str = Field(description="as on the page")
+    probability: float = Field(description="that these words answer")
+    passage: list[tuple[str, bool]] = Field(
+        description="pieces of the sentence or the table's row, each with whether it is the answer; MCP: one text"
+    )
+    boxes: list[tuple[float, float, float, float]] = Field(description="of the answer, one for each line")
+    passage_boxes: list[tuple[float, float, float, float]] = Field(
+        description="of the passage, one for each line"
+    )
+    link: str = Field(
+        default="",
+        description="address of the web page that shows it; empty on the command line and in exports",
+    )
 
 
 class HitOut(BaseModel):
@@ -76,17 +105,20 @@ class HitOut(BaseModel):
     )
     reranked: bool = Field(description="whether the reranker read this page")
     confidence: float | None = Field(
-        default=None, description="probability that this page answers; null if the index is not calibrated"
+        default=None,
+        description="probability that this page answers; null if the index is not calibrated, or if the reranker "
+        "did not read this page",
     )
+    answer: str = Field(default="", description="words of this page that answer; empty if none do well")
     same: list[str] = Field(default=[], description="page names of near-duplicates folded into this hit")
-    share: float = Field(description="the score between the lowest (0) and the highest (1) of this result")
     snippet: list[tuple[str, bool]] = Field(
         description="pieces of text around the best match, each with whether it matches; MCP and CSV: one text"
     )
     note: str = Field(default="", description="says so if nothing on the page stands out")
     regions: list[RegionOut] = Field(
         default=[],
-        description="places that match, strongest first; only on the command line: REST has them at /highlights",
+        description="places that match, strongest first; on the command line all, in REST those of the answer: "
+        "the others are at /highlights",
     )
     thumb: str = Field(
         default="", description="address of the thumbnail; empty on the command line and in exports"
@@ -116,6 +148,10 @@ class SearchOut(BaseModel):
     """The answer to a question, the same in REST, the JSON export and `folioscope search --json`."""
 
     query: str
+    answers: list[AnswerOut] = Field(
+        description="what the best pages answer, likeliest first; empty if no page answers well, or if the reranker "
+        "finds no answers"
+    )
     hits: list[HitOut] = Field(description="best first; a document removed since the search is left out")
     found: int = Field(description="candidates of the first stage: `top` may be raised up to this")
     searched: int = Field(description="pages that were searched")
@@ -132,7 +168,9 @@ class TermOut(BaseModel):
 
     term: str
     count: int = Field(description="places on this page")
-    exact: bool = Field(description="true: the word itself is there; false: passages close in meaning")
+    kind: Literal["word", "near"] | None = Field(
+        description="word: the word itself is there; near: passages close in meaning; null: neither is"
+    )
     regions: list[tuple[float, float, float, float, float]] = Field(
         description="boxes, each with a strength in (0, 1], strongest first"
     )
@@ -166,6 +204,8 @@ class PageOut(BaseModel):
     around: list[str] = Field(description="addresses of the images of the next and the previous page")
     original: str = Field(description="address of the original file; empty if the file is gone")
     query: str
+    answer: AnswerOut | None = Field(description="what this page answers; null if it does not answer well")
+    regions: list[RegionOut] = Field(description="places that match the question as a whole, strongest first")
     terms: list[TermOut]
     heat: HeatOut | None
     note: str = Field(description="says so if nothing stands out")
@@ -184,6 +224,8 @@ class HighlightsOut(BaseModel):
     doc_id: str
     page: int
     query: str
+    answer: AnswerOut | None = Field(description="what this page answers; null if it does not answer well")
+    regions: list[RegionOut] = Field(description="places that match the question as a whole, strongest first")
     terms: list[TermOut]
     heat: HeatOut | None
     note: str
@@ -332,7 +374,7 @@ class Problem(BaseModel):
     request_id: str | None = Field(None, description="of an unexpected error, as in the server's log")
 
 
-class AnswerOut(BaseModel):
+class RelevantOut(BaseModel):
     doc_id: str
     document: str
     page: int
@@ -342,7 +384,7 @@ class ExampleOut(BaseModel):
     """A question about the samples, with the pages that are known to answer it."""
 
     query: str
-    answers: list[AnswerOut]
+    answers: list[RelevantOut]
 
 
 class UploadOut(BaseModel):

@@ -42,7 +42,8 @@ def html(answers: Sequence[Answer], measures: Mapping[str, Mapping[str, float]],
 <title>Folioscope: ten questions about the samples</title><style>{STYLE}</style>
 <main><h1>Ten questions about the samples</h1>
 <p class="lead">For each question, the report shows the best pages in their final order, how far the reranker moved each
-page, and what matched: yellow marks a word of the question, blue a passage with a similar meaning.
+page, and what matched: yellow marks the words that answer, blue a word of the question, pale violet a passage with a
+similar meaning.
 A <b class="right">✓</b> marks pages that were judged relevant in advance.</p>
 {body}
 <section><h2>Every stage on {questions} questions about the samples</h2>
@@ -58,9 +59,16 @@ def _answer(answer: Answer) -> str:
     cards = zip(result.hits, answer.highlights, answer.pages, strict=True)
     return (
         f"<section><h2>{escape(result.query)}</h2>"
-        f"<p class=meta>{times}<br>{escape(result.decision.reason)}</p>"
+        f"{_best_answer(result)}<p class=meta>{times}<br>{escape(result.decision.reason)}</p>"
         f"<div class=cards>{''.join(_card(answer, *card) for card in cards)}</div></section>"
     )
+
+
+def _best_answer(result: SearchResult) -> str:
+    if not result.answers:
+        return ""
+    best = result.answers[0]
+    return f"<p class=answer><mark>{escape(best.text)}</mark> <small>{escape(best.page.name)}</small></p>"
 
 
 def _card(answer: Answer, hit: Hit, highlight: Highlight, page: Image.Image) -> str:
@@ -71,10 +79,11 @@ def _card(answer: Answer, hit: Hit, highlight: Highlight, page: Image.Image) -> 
         if hit.reranked
         else ""
     )
+    likely = "" if hit.confidence is None else f"{hit.confidence:.0%} likely to answer "
     note = f"<p class=note>{escape(highlight.note)}</p>" if highlight.note else ""
     return (
         f"<article><h3><span class=rank>{hit.rank}</span> {name} {right}</h3>"
-        f"<p class=meta>score {hit.score:+.2f} {moved}</p>"
+        f"<p class=meta>{likely}{moved}</p>"
         f"<img loading=lazy alt='{name}' src='{_data_uri(page)}'>"
         f"<p class=snippet>{_snippet(highlight)}</p>{note}</article>"
     )
@@ -107,6 +116,7 @@ h3{font-size:14px;margin:0;overflow-wrap:anywhere}.rank{display:inline-block;min
 border-radius:6px;background:var(--ink);color:var(--paper)}
 img{width:100%;border:1px solid var(--line);border-radius:4px}
 .snippet{font-size:13px;margin:8px 0 0;overflow-wrap:anywhere}.note{font-size:13px;color:var(--soft)}
+.answer{font-size:20px;font-weight:600;margin:4px 0}.answer small{font-weight:400;color:var(--soft)}
 mark{background:var(--mark);color:inherit;border-radius:2px}.right{color:#1a8a4a}.moved{margin-left:6px}
 table{border-collapse:collapse}th,td{padding:6px 12px;border-bottom:1px solid var(--line);text-align:right}
 th:first-child{text-align:left}.scroll{overflow-x:auto}

@@ -84,8 +84,8 @@ def search(
 ) -> None:
     """Find the pages that answer a question.
 
-    The JSON has the hits with their ranks, scores and highlights, the decision on reranking, and the seconds of each
-    stage.
+    Words that answer come first, as they stand on the page. The JSON has these answers, the hits with their ranks,
+    scores and highlights, the decision on reranking, and the seconds of each stage.
     """
     from configs.settings import load_profile
     from retrieval.types import Filter

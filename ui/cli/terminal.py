@@ -30,9 +30,14 @@ if TYPE_CHECKING:
     from retrieval.evaluation.tune import TuningResult
     from retrieval.search import Searcher
     from retrieval.store.store import Store
-    from retrieval.types import Document, Highlight, Hit, SearchResult
+    from retrieval.types import Answer, Document, Highlight, Hit, SearchResult
 
 V = TypeVar("V")
+
+ANSWERS = 3
+"""Answers that are printed."""
+HEADINGS = ("weak_match", "missing_phrase")
+"""Notes that are printed above the pages: whoever reads the pages should know them first."""
 
 console = Console(highlight=False, markup=False)  # file names may contain [brackets]
 errors = Console(stderr=True, highlight=False, markup=False)
@@ -64,15 +69,19 @@ def movement(hit: "Hit") -> str:
 
 
 def print_result(result: "SearchResult", highlights: Sequence["Highlight"], explain: bool = False) -> None:
+    """Print what the best pages answer, the pages, the notes, and what the stages did."""
+    print_answers(result.answers)
+    for note in result.notes:
+        if note.kind in HEADINGS:
+            console.print(note.text, style="bold yellow")
     for hit, highlight in zip(result.hits, highlights, strict=True):
         head = Text(f"{hit.rank:>3}  ")
         head.append(hit.page.name, style="bold")
-        head.append(f"  {hit.score:+.2f}", style="cyan")
+        if hit.confidence is not None:
+            head.append(f"  {hit.confidence:.0%} likely to answer", style="magenta")
         if hit.reranked:
             colour = {"▲": "green", "▼": "yellow"}.get(movement(hit)[0], "dim")
             head.append(f"  {movement(hit)} was {hit.first_rank}", style=colour)
-        if hit.confidence is not None:
-            head.append(f"  {hit.confidence:.0%} likely", style="magenta")
         console.print(head)
         console.print(_snippet(highlight), style=None)
         if explain:
@@ -80,14 +89,40 @@ def print_result(result: "SearchResult", highlights: Sequence["Highlight"], expl
             terms = (
                 ", ".join(f"{t.term} ×{len(t.regions)}" for t in highlight.terms if t.regions) or "nothing"
             )
-            console.print(f"       scores: {scores}\n       highlighted: {terms}", style="dim")
+            console.print(
+                f"       score: {hit.score:+.2f}, from {scores}\n       highlighted: {terms}", style="dim"
+            )
     for note in result.notes:
-        console.print(note.text, style="yellow")
+        if note.kind not in HEADINGS:
+            console.print(note.text, style="yellow")
     times = ", ".join(f"{s.name} {s.seconds * 1000:,.0f} ms" for s in result.stages)
-    console.print(f"{result.decision.reason} ({times})", style="dim")
+    decision = result.decision
+    if decision.kind == "reranked_in_part":
+        console.print(
+            f"Read {decision.read} of {decision.shortlist} pages in time; the rest keep their first place. "
+            "A larger --budget-ms reads the rest.",
+            style="yellow",
+        )
+    console.print(f"{decision.reason} ({times})", style="dim")
     if explain:
         for stage in result.stages:
             console.print(f"  {stage.name}: {stage.note or 'done'}", style="dim")
+
+
+def print_answers(answers: Sequence["Answer"]) -> None:
+    """Print the words that answer, each with its page and its passage; nothing if there are none."""
+    from ui.api.responses import passage_pieces
+
+    for i, answer in enumerate(answers[:ANSWERS]):
+        line = Text(answer.text, style="" if i else "bold green")
+        line.append(f"  {answer.page.name}  {answer.probability:.0%} likely", style="dim")
+        console.print(line)
+        passage = Text("       ")
+        for text, is_answer in passage_pieces(answer):
+            passage.append(text, style="bold green" if is_answer else "")
+        console.print(passage, style="dim" if i else None)
+    if answers:
+        console.print()
 
 
 def _snippet(highlight: "Highlight") -> Text:

@@ -61,7 +61,7 @@ def routes(service: Service) -> APIRouter:
             schemas.ExampleOut(
                 query=query,
                 answers=[
-                    schemas.AnswerOut(doc_id=page.doc_id, document=page.document, page=page.number)
+                    schemas.RelevantOut(doc_id=page.doc_id, document=page.document, page=page.number)
                     for page in pages
                 ],
             )

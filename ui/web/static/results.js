@@ -1,14 +1,16 @@
-// The results: a card for each page, the notes above them, and the start screen.
+// The results: what the pages answer, a card for each page, the notes above them, and the start screen.
 
 import { apiUrl, download, send } from './api.js';
 import { submit, unfilter } from './ask.js';
-import { count, make, number, parts, toast } from './dom.js';
+import { count, draw as svg, make, number, parts, toast } from './dom.js';
 import { showScreen } from './header.js';
 import { library, refresh } from './library-state.js';
-import { found, more, search } from './search.js';
+import { found, more, readRest, search } from './search.js';
 import { address, filtered, on, question, state } from './state.js';
 import { open, shows, shut } from './viewer.js';
 
+const HEADINGS = ['weak_match', 'missing_phrase'];
+const ANSWERS = 3; // answers that are shown
 const OF_ONE = 3; // cards of one document that are shown; the others fold
 let root;
 let part;
@@ -30,7 +32,8 @@ function draw() {
   root.dataset.query = value?.query ?? '';
   part('status').replaceChildren(...status(phase, value, message));
   drawWhy(phase, value);
-  part('notes').replaceChildren(...(value?.notes ?? []).map(({ text }) => make('p', { class: 'note' }, text)));
+  drawNotes(phase, value);
+  drawAnswers(phase, value);
   drawCards();
   drawAfter(phase, value);
   drawHome();
@@ -49,6 +52,47 @@ function drawCards() {
   mark();
 }
 
+// A result without a good answer begins with that, as a heading; the bars of its cards are grey.
+function drawNotes(phase, value) {
+  const notes = value?.notes ?? [];
+  root.classList.toggle('weak', notes.some(({ kind }) => kind === 'weak_match'));
+  const headings = notes.filter(({ kind }) => HEADINGS.includes(kind));
+  part('notes').replaceChildren(
+    ...headings.map(({ kind, text }) => make('h2', { class: 'weak-heading', 'data-note': kind }, text)),
+    ...notes.filter((note) => !headings.includes(note)).map(({ kind, text }) => make('p', { class: 'note', 'data-note': kind }, text)));
+  drawRest(phase, value?.decision ?? {});
+}
+
+function drawRest(phase, { kind, read, shortlist }) {
+  const focused = part('rest').contains(document.activeElement);
+  const cut = phase === 'ready' && kind === 'reranked_in_part';
+  part('rest').replaceChildren(...(cut ? [make('p', { class: 'note rest', 'data-testid': 'rest' },
+    make('span', {}, `Read ${read} of ${shortlist} pages in time; the rest keep their first place.`),
+    make('button', { type: 'button', class: 'button small', 'data-act': 'rest', 'aria-disabled': found.reading && 'true' }, found.reading ? 'Reading the rest…' : 'Read the rest'))] : []));
+  if (focused) (part('rest').querySelector('button') ?? part('status')).focus();
+}
+
+function drawAnswers(phase, value) {
+  const answers = phase === 'ready' ? value.answers.slice(0, ANSWERS) : [];
+  part('answers').hidden = !answers.length;
+  part('answers').replaceChildren(...answers.map(drawAnswer));
+  const [best] = answers;
+  const said = best ? `Answer: ${best.text}. ${place(best)}` : '';
+  if (part('live').textContent !== said) part('live').textContent = said;
+}
+
+const place = ({ document: name, page }) => `${name}, page ${page}`;
+
+const drawAnswer = (answer, i) => make('a', {
+  class: i ? 'answer more' : 'answer', href: address({ doc: answer.doc_id, page: answer.page }).search, 'data-testid': 'answer', 'data-doc': answer.doc_id, 'data-page': answer.page,
+},
+make('span', { class: 'answer-line' }, make('strong', { dir: 'auto' }, answer.text),
+  make('span', { class: 'answer-place' }, place(answer)), make('span', { class: 'likely', title: 'The probability that these words answer the question' }, percent(answer.probability))),
+make('span', { class: 'answer-passage', dir: 'auto' }, ...pieces(answer.passage)));
+
+const pieces = (passage) => passage.map(([text, bold]) => (bold ? make('mark', {}, text) : text));
+const percent = (probability) => `${Math.round(probability * 100)}% likely`;
+
 const skeleton = () => make('li', { class: 'skeleton', 'aria-hidden': 'true' }, make('i', { class: 'thumb' }), make('i', { class: 'lines' }));
 
 function status(phase, value, message) {
@@ -65,13 +109,15 @@ function status(phase, value, message) {
 function drawWhy(phase, value) {
   part('why').hidden = phase !== 'ready';
   if (phase !== 'ready') return;
-  part('decision').textContent = value.decision.text;
-  part('stages').replaceChildren(
+  const cut = value.decision.kind === 'reranked_in_part'; // a note above the pages says so
+  part('decision').textContent = cut ? 'What each stage did' : value.decision.text;
+  part('stages').replaceChildren(...[
+    cut && make('p', {}, `${value.decision.text}.`),
     make('ul', {}, ...value.stages.map(({ name, ms, note }) =>
       make('li', {}, make('b', {}, name), ` ${number(ms, ms < 10 ? 1 : 0)} ms`, note && make('span', {}, ` · ${note}`)))),
-    make('p', {}, value.reranked
-      ? '▲ and ▼ show how far a page moved from its rank in the first stage. The bar is its score, relative to this list.'
-      : 'The bar is the page’s score, relative to this list.'));
+    value.reranked && make('p', {}, '▲ and ▼ show how far a page moved from its rank in the first stage.'),
+    value.hits.some(({ confidence }) => confidence != null) && make('p', {}, 'A bar shows how likely the page is to answer the question.'),
+  ].filter(Boolean));
 }
 
 function folded(hits) {
@@ -87,28 +133,32 @@ function drawCard(hit, hidden) {
     class: 'card', href: address(where).search, 'data-testid': 'result-card', 'data-doc': hit.doc_id, 'data-page': hit.page, 'data-rank': hit.rank,
   },
   make('span', { class: hit.width > hit.height ? 'thumb wide' : 'thumb' },
-    make('img', { src: hit.thumb, loading: 'lazy', alt: '' }), make('span', { class: 'rank' }, String(hit.rank))),
+    make('span', { class: 'picture' }, make('img', { src: hit.thumb, loading: 'lazy', alt: '' }), spots(hit)), make('span', { class: 'rank' }, String(hit.rank))),
   make('span', { class: 'body' },
     make('span', { class: 'name', title: hit.title ? `${hit.title} (${hit.document})` : hit.document }, hit.document),
     make('span', { class: 'where' }, `page ${hit.page} of ${hit.pages}`, hit.date && make('span', {}, `· ${hit.date}`),
       hit.scanned && make('span', { class: 'badge' }, 'scan'),
       hit.scores.place && make('span', { class: 'badge', title: 'This page has the page number, figure, table or section that the question names' }, 'named'), hit.judged != null && make('span', { class: hit.judged ? 'judged yes' : 'judged no' }, hit.judged ? 'answers' : 'does not answer')),
     hit.same.length > 0 && make('span', { class: 'where', title: hit.same.join(', ') }, `${hit.same.length === 1 ? 'one more page says' : `${hit.same.length} more pages say`} nearly the same`),
-    make('span', { class: 'snippet', dir: 'auto' }, ...hit.snippet.map(([text, bold]) => (bold ? make('mark', {}, text) : text))),
-    make('span', { class: 'score' }, bar(hit), likely(hit), movement(hit))));
+    make('span', { class: 'snippet', dir: 'auto' }, ...pieces(hit.snippet)),
+    make('span', { class: 'score' }, ...likely(hit), movement(hit))));
   return make('li', {}, card, hidden > 0 && make('button', { type: 'button', class: 'link more-of-one', 'data-unfold': hit.doc_id },
     `${count(hidden, 'more result')} from this document`));
 }
 
-function bar(hit) {
-  const fill = make('i');
-  const share = Math.round((0.08 + 0.92 * hit.share) * 100); // even the last page of the list has some relevance
-  fill.style.width = `${share}%`;
-  const scores = Object.entries(hit.scores).map(([name, score]) => `${name} ${number(score, 3)}`).join(' · ');
-  return make('span', { class: 'bar', role: 'img', 'aria-label': `relative score ${Math.round(hit.share * 100)}%`, title: `Relative to this list. ${scores}` }, fill);
-}
+// The place of the answer on the thumbnail.
+const spots = ({ regions }) => regions.some(({ kind }) => kind === 'answer') && svg('svg', { viewBox: '0 0 1 1', preserveAspectRatio: 'none', 'aria-hidden': 'true', 'data-testid': 'spots' },
+  ...regions.filter(({ kind }) => kind === 'answer').map(({ box: [x0, y0, x1, y1] }) => svg('rect', { x: x0, y: y0, width: x1 - x0, height: y1 - y0 })));
 
-const likely = ({ confidence }) => confidence != null && make('span', { class: 'likely', title: 'The probability that this page answers the question, from a calibrated reranker' }, `${Math.round(confidence * 100)}% likely`);
+// How likely the page is to answer, as a bar and in words; nothing if that is not known.
+function likely({ confidence, scores }) {
+  if (confidence == null) return [];
+  const fill = make('i');
+  fill.style.width = `${Math.round(confidence * 100)}%`;
+  const all = Object.entries(scores).map(([name, score]) => `${name} ${number(score, 3)}`).join(' · ');
+  return [make('span', { class: 'bar', 'aria-hidden': 'true', title: `${percent(confidence)} to answer. ${all}`, 'data-testid': 'confidence' }, fill),
+    make('span', { class: 'likely', title: `${percent(confidence)} to answer the question` }, percent(confidence))];
+}
 
 function movement({ moved, first_rank: first, reranked }) {
   if (moved == null) return null;
@@ -119,7 +169,7 @@ function movement({ moved, first_rank: first, reranked }) {
 
 function drawAfter(phase, value) {
   if (phase !== 'ready' || !value.hits.length) return part('after').replaceChildren();
-  const file = (format, label) => make('a', { class: 'link', href: apiUrl('export', question({ format, top: value.hits.length })).href, 'data-export': format }, label);
+  const file = (format, label) => make('a', { class: 'link', href: apiUrl('export', question({ format, top: value.hits.length, budget_ms: found.budget ?? '' })).href, 'data-export': format }, label);
   const rest = value.found - value.hits.length;
   return part('after').replaceChildren(
     rest > 0 ? make('button', { type: 'button', class: 'button small', 'data-act': 'more' }, `Show ${Math.min(10, rest)} more`) : '',
@@ -168,7 +218,7 @@ function remember(text) {
 
 function show(value) {
   if (value.hits.length) remember(value.query);
-  const first = value.hits[0];
+  const first = value.answers[0] ?? value.hits[0]; // the answer that stands above the pages is the one that is lit
   if (state.doc) { if (!shows({ ...state })) open(state); }
   else if (first && chosen !== value.query) open({ doc: first.doc_id, page: first.page });
   else if (!first) shut();
@@ -180,7 +230,7 @@ function choose(card) {
 }
 
 async function onClick(event) {
-  const card = event.target.closest('.card');
+  const card = event.target.closest('.card, .answer');
   if (card && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
     event.preventDefault();
     choose(card);
@@ -194,6 +244,7 @@ async function onClick(event) {
   if (text) submit(text);
   if (unfold) { unfolded.add(unfold); drawCards(); }
   if (act === 'more') more();
+  if (act === 'rest' && !found.reading) readRest();
   if (act === 'library') showScreen('library', { push: true });
   if (act === 'unfilter') unfilter();
   if (act === 'samples' || act === 'reembed') {
@@ -230,7 +281,7 @@ export function move(step) {
 }
 
 function mark() {
-  for (const card of root?.querySelectorAll('.card') ?? []) {
+  for (const card of root?.querySelectorAll('.card, .answer') ?? []) {
     const current = card.dataset.doc === state.doc && Number(card.dataset.page) === state.page;
     if (current) card.setAttribute('aria-current', 'true');
     else card.removeAttribute('aria-current');

@@ -1,4 +1,4 @@
-// One page with highlights: boxes and a heat map for the question's words, zoom, paging, selectable text, and the strip of its document's pages.
+// One page with highlights: its answer, boxes and a heat map for the question's words, zoom, paging, selectable text, and the strip of its document's pages.
 
 import { apiUrl, get, send } from './api.js';
 import { onlyIn } from './ask.js';
@@ -8,7 +8,7 @@ import { found, search } from './search.js';
 import { address, go, on, state, tell } from './state.js';
 import { drawStrip } from './strip.js';
 
-const COLOURS = ['#f5b800', '#2f9bff', '#2fbf71', '#c77dff', '#ff7a59', '#00b8b0', '#ff6fae', '#a3a300'];
+const COLOURS = ['#2f9bff', '#2fbf71', '#c77dff', '#00b8b0', '#ff6fae', '#7c8cff']; // of the question's words; amber is the answer's
 const MARGIN = 0.003; // of the page's width, around a highlighted word
 const EMPTY = 'The page that answers your question opens here, with the matches highlighted.';
 const SHEET = '(max-width: 860px)'; // on narrow screens the page covers the results
@@ -20,6 +20,7 @@ let heat = null;
 let target = 0; // the page last requested: keys count from this page, which may not have arrived yet
 let latest = 0; // number of the latest request: only its answer is drawn
 let hiddenWords = new Set(); // words whose highlights are off, as written
+let answerHidden = false;
 let fit = 'page'; // 'page', 'width', or a factor of the width
 const layers = { boxes: true, heat: false }; // which highlights are drawn
 const views = new Map();
@@ -66,6 +67,7 @@ export async function open({ doc, page }, { push = false, user = false } = {}) {
   if (!root) return go({ doc, page });
   if (shown && query !== shown.query) {
     hiddenWords = new Set();
+    answerHidden = false;
     fit = 'page';
   }
   root.dataset.state = 'loading';
@@ -115,7 +117,7 @@ function draw(view) {
   drawStrip(part('strip'), view, hits());
   loadImage(view);
   setTimeout(() => shown === view && target === view.page && prefetch(view), 250);
-  part('live').textContent = `Page ${view.page} of ${view.pages}, ${view.document}. ${view.note}`;
+  part('live').textContent = `Page ${view.page} of ${view.pages}, ${view.document}. ${view.answer ? `It answers: ${view.answer.text}.` : view.note}`;
 }
 
 function prefetch(view) {
@@ -156,31 +158,43 @@ function drawHits() {
 
 function drawWords() {
   const focused = document.activeElement?.dataset?.word;
+  const onAnswer = document.activeElement?.dataset?.answer !== undefined;
   const there = shown.terms.filter((term) => term.count > 0);
+  const label = (text, ...sample) => make('span', { class: 'legend' }, ...sample, text);
+  const answer = answers().length > 0 && make('button', { type: 'button', class: 'word is-answer', 'data-answer': true, 'aria-pressed': String(!answerHidden), 'data-testid': 'answer-light',
+    title: 'The words of this page that answer; a thin outline marks the heads of their column and row' }, make('i'), 'answer');
+  const near = there.some(({ kind }) => kind === 'near') && label('similar in meaning', make('i', { class: 'near' }));
   const all = there.length > 1 && make('button', { type: 'button', class: 'word all', 'data-word': '', 'aria-pressed': String(!hiddenWords.size), 'data-testid': 'all-words', title: 'All words' }, 'all');
-  part('words').replaceChildren(...[all, ...shown.terms.map(chip)].filter(Boolean));
+  part('words').replaceChildren(...[answer, shown.terms.length > 0 && label('words of your question'), all, ...shown.terms.map(chip), near].filter(Boolean));
+  if (onAnswer) part('words').querySelector('[data-answer]')?.focus();
   if (focused !== undefined) part('words').querySelector(`[data-word="${CSS.escape(focused)}"]`)?.focus();
 }
 
 function chip(term, i) {
   const here = term.count > 0;
-  const how = !here ? 'not on this page' : term.exact ? count(term.count, 'place')
+  const how = !here ? 'not on this page' : term.kind === 'word' ? count(term.count, 'place')
     : `${count(term.count, 'passage')} similar in meaning; the word itself is not on this page`;
   const node = make('button', {
     type: 'button', class: here ? 'word' : 'word absent', 'data-word': term.term, title: `${how}${here ? '; double-click to highlight only this word' : ''}`,
     'aria-pressed': String(here && !hiddenWords.has(term.term)), 'aria-disabled': !here && 'true', 'data-testid': 'word',
-  }, make('i'), term.term, make('small', {}, !here ? 'not here' : term.exact ? String(term.count) : `≈${term.count}`));
+  }, make('i'), term.term, make('small', {}, !here ? 'not here' : term.kind === 'word' ? String(term.count) : `≈${term.count}`));
   node.style.setProperty('--light', COLOURS[i % COLOURS.length]);
   return node;
 }
 
+const answers = () => shown.regions.filter(({ kind }) => kind === 'answer');
+
 function drawLights() {
   const marginY = MARGIN * (shown.width / shown.height);
-  part('lights').replaceChildren(...(layers.boxes ? shown.terms : []).flatMap((term, i) => hiddenWords.has(term.term) ? [] :
-    term.regions.map(([x0, y0, x1, y1, strong]) => svg('rect', {
-      x: x0 - MARGIN, y: y0 - marginY, width: x1 - x0 + 2 * MARGIN, height: y1 - y0 + 2 * marginY,
-      fill: COLOURS[i % COLOURS.length], 'fill-opacity': term.exact ? 0.25 + 0.6 * strong : 0.1 + 0.2 * strong,
-      class: term.exact ? 'exact' : 'near', stroke: COLOURS[i % COLOURS.length], 'data-term': term.term }))));
+  const light = ([x0, y0, x1, y1], attributes) => svg('rect', {
+    x: x0 - MARGIN, y: y0 - marginY, width: x1 - x0 + 2 * MARGIN, height: y1 - y0 + 2 * marginY, ...attributes });
+  const faint = answers().length && !answerHidden ? 0.5 : 1; // next to an answer the words are fainter
+  const words = shown.terms.flatMap((term, i) => (hiddenWords.has(term.term) ? [] : term.regions.map(([x0, y0, x1, y1, strong]) => light([x0, y0, x1, y1], {
+    fill: COLOURS[i % COLOURS.length], 'fill-opacity': faint * (term.kind === 'word' ? 0.25 + 0.45 * strong : 0.1 + 0.15 * strong),
+    class: term.kind, stroke: COLOURS[i % COLOURS.length], 'stroke-opacity': faint, 'data-term': term.term }))));
+  const heads = shown.regions.filter(({ kind }) => kind === 'head');
+  const best = answerHidden ? [] : [...heads, ...answers()].map(({ box, kind }) => light(box, { class: kind }));
+  part('lights').replaceChildren(...(layers.boxes ? [...words, ...best] : []));
   const glows = layers.heat && heat && paint(part('heat'), heat, shown.width / shown.height, (term) => !hiddenWords.has(term));
   part('heat').hidden = !glows;
   const cold = layers.heat && !glows && shown.query && !shown.note;
@@ -277,7 +291,7 @@ function resize() {
 
 function seek() {
   // If the page is taller than the stage, begin at the best match.
-  const best = shown.terms.flatMap((term) => (hiddenWords.has(term.term) ? [] : term.regions)).sort((a, b) => b[4] - a[4])[0];
+  const best = answers()[0]?.box ?? shown.terms.flatMap((term) => (hiddenWords.has(term.term) ? [] : term.regions)).sort((a, b) => b[4] - a[4])[0];
   const stage = part('stage');
   const paper = part('paper');
   const at = best ? ((best[1] + best[3]) / 2) * paper.clientHeight - stage.clientHeight / 2 : 0;
@@ -373,6 +387,11 @@ function onClick(event) {
   const grade = event.target.closest('[data-grade]');
   if (grade) judge(Number(grade.dataset.grade));
   if (event.target.closest('.menu a, .menu button')) part('more').open = false;
+  if (event.target.closest('[data-answer]')) {
+    answerHidden = !answerHidden;
+    drawWords();
+    drawLights();
+  }
   const word = event.target.closest('[data-word]');
   if (word && !word.classList.contains('absent')) choose(word.dataset.word, event.detail > 1);
 }
