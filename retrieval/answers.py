@@ -22,9 +22,9 @@ _ASKS_NUMBER = re.compile(
 )
 _UNIT_WORDS = """
     % percent thousand million billion trillion bn m k mio mrd millionen milliarden euro euros pounds dollars usd eur
-    gbp tonnes tons kg g mg km cm mm hours hour day days week weeks month months year years minutes seconds ms mw gw kw kwh
-    mwh gwh twh v a ma w °c prozent stunden tage wochen monate jahre jours jour semaines mois ans heures pages people
-    passengers
+    gbp tonnes tons kg g mg km cm mm hours hour day days week weeks month months year years minutes seconds ms mw gw
+    kw kwh mwh gwh twh v a ma w °c prozent stunden tage wochen monate jahre jours jour semaines mois ans heures pages
+    people passengers
 """
 _UNITS = frozenset(_UNIT_WORDS.split())
 _CURRENCY = frozenset({"£", "$", "€", "¥", "usd", "eur", "gbp", "chf"})
