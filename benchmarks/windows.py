@@ -18,7 +18,8 @@ import numpy as np
 import configs.settings as configs
 import rerankers
 import retrieval.encoders
-from rerankers.text import CLS, PAIR, SEP, TextReranker
+from rerankers.reader import TextReader
+from rerankers.text import CLS, PAIR, SEP
 from retrieval.evaluation import evaluate, replay
 from retrieval.search import Searcher
 from retrieval.store.store import Store
@@ -30,7 +31,7 @@ PAGES = 20
 ROWS = 200
 
 
-def windows_a_second(reranker: TextReranker) -> float:
+def windows_a_second(reranker: TextReader) -> float:
     """Returns the rows of 128 pieces that the model reads in a second, on all cores: the median of five rounds."""
     rng = np.random.default_rng(0)
     rows = [[CLS, *rng.integers(1000, 30_000, PAIR - 2).tolist(), SEP] for _ in range(ROWS)]
@@ -45,7 +46,7 @@ def windows_a_second(reranker: TextReranker) -> float:
 def measured(
     dataset: evaluate.Dataset, store: Store, settings: configs.Settings, windows: int, within: bool
 ) -> dict[str, Any]:
-    reranker = TextReranker(configs.Text(windows=windows))
+    reranker = TextReader(configs.Text(windows=windows))
     encoder = retrieval.encoders.load_encoder(settings.encoder)
     search = settings.search.model_copy(update={"rerank": PAGES, "depth": 2 * replay.FIRST})
     searcher = Searcher(store, encoder, reranker, search)
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     assert isinstance(settings.reranker, configs.Text)
     dataset, store = evaluate.read_dataset(options.dataset), Store.open(options.index)
     reranker = rerankers.load_reranker(settings.reranker)
-    assert isinstance(reranker, TextReranker)
+    assert isinstance(reranker, TextReader)
     results: dict[str, Any] = {"windows of 128 pieces a second": round(windows_a_second(reranker), 1)}
     print(f"{results['windows of 128 pieces a second']} windows of 128 pieces a second")
     sides = {"every": EVERY, "1": 1, "2": 2, "3": 3}

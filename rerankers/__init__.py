@@ -28,9 +28,7 @@ def _load(settings: "configs.RerankerSettings") -> Reranker | None:
 
     match settings:
         case configs.Text():
-            from rerankers.text import TextReranker
-
-            return TextReranker(settings)
+            return _load_text(settings)
         case configs.Overlap():
             from rerankers.overlap import OverlapReranker
 
@@ -68,3 +66,17 @@ def _load(settings: "configs.RerankerSettings") -> Reranker | None:
             return None
         case _:
             assert_never(settings)
+
+
+def _load_text(settings: "configs.Text") -> Reranker:
+    """Returns the model in the folder: a reader, which also says where a page answers, or a cross-encoder."""
+    from retrieval.models.onnx import ModelFolder
+
+    folder = ModelFolder(settings.model)
+    if folder.facts.get("reranker") == "reader":
+        from rerankers.reader import TextReader
+
+        return TextReader(settings, folder)
+    from rerankers.text import TextReranker
+
+    return TextReranker(settings, folder)

@@ -1,16 +1,15 @@
-"""Reranks with a small cross-encoder that reads question and page text together: the default reranker.
+"""Reranks with a small model that reads question and page text together: the default reranker.
 
-It reads windows of question, document title and page text. It only reads the windows of a page around what the first
-stage found (`PageContent.focus`); the page's score is that of its best window.
+It reads windows of question, document title and page text. For the order it only reads the windows of a page around
+what the first stage found (`PageContent.focus`); the page's score is that of its best window.
 
 A model folder has one of two kinds of models. `cross.onnx` reads pairs of at most 128 word pieces and gives one logit.
 `reader.onnx` (`"reranker": "reader"` in the manifest's facts; `rerankers/train/reader.py`) reads windows of at most 96
-pieces and gives relevance, whether there is an answer, and where; the page's score is the relevance. The reader was
-trained with and without the heading above each window. No heading is looked up here: on held-out questions it makes no
-difference (nDCG@10 85.95 without and 86.07 with headings).
+pieces and also says whether there is an answer, and where (`rerankers/reader.py`).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +20,8 @@ from retrieval.text import STOP_WORDS, stem, stems, words
 from retrieval.types import PageContent
 
 CLS, SEP = 101, 102
-PAIR = 128  # most pieces of a pair for `cross.onnx`, as in training
-READER_WINDOW = 96  # most pieces of a window for `reader.onnx`, as in training
+PAIR = 128
+"""The most pieces of a pair, as in training."""
 QUESTION_PIECES = 40
 TITLE_PIECES = 12
 WORD_PIECES = 16
@@ -30,30 +29,41 @@ NOTHING = -12.0
 """Logit of a page without text: lower than the model's logit of any passage."""
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Words [first, end) of a page as pieces. `starts` (end - first + 1,): where each word begins, and the end."""
+
+    first: int
+    end: int
+    pieces: tuple[int, ...]
+    starts: tuple[int, ...]
+
+
 class TextReranker:
-    """Scores with the ONNX model `cross.onnx` or `reader.onnx`, on the CPU. Raises ModelBroken."""
+    """Scores with an ONNX model that reads pairs, on the CPU. Raises ModelBroken."""
 
     batch_pages = 4
     listwise = False
     notes: tuple[str, ...] = ()
+    file = "cross.onnx"
 
-    def __init__(self, settings: configs.Text) -> None:
-        folder = ModelFolder(settings.model)
+    def __init__(self, settings: configs.Text, folder: ModelFolder | None = None) -> None:
+        """folder: that of `settings.model`, if it is open already."""
+        folder = folder or ModelFolder(settings.model)
         self.name = f"text ({folder.name})"
         self._tokenizer = folder.tokenizer()
-        self._is_reader = folder.facts.get("reranker") == "reader"
-        file = "reader.onnx" if self._is_reader else "cross.onnx"
-        self._runner = RowRunner(folder.session(file), settings.threads)
+        self._runner = RowRunner(folder.session(self.file), settings.threads)
         self._windows = settings.windows
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """Returns the score of each page's best window, a logit, or NOTHING for a page without words."""
-        left = [CLS, *self._ids([query])[0][:QUESTION_PIECES], SEP]
+        left = self.left(query)
         rows: list[list[int]] = []
         owners: list[int] = []
         for owner, page in enumerate(pages):
-            for text in self._passages(query, page, len(left)):
-                rows.append([*left, *text, SEP])
+            title = self.title(page)
+            for window in self.windows(query, page, self._windows):
+                rows.append([*left, *title, *window.pieces, SEP])
                 owners.append(owner)
         lengths = [len(left)] * len(rows)
         scores = [NOTHING] * len(pages)
@@ -67,45 +77,37 @@ class TextReranker:
 
     def passage(self, query: str, page: PageContent) -> str:
         """Returns title and text of the most promising window, as the model reads them; "" for a page without words."""
-        question = self._ids([query])[0][:QUESTION_PIECES]
-        best = next(iter(self._passages(query, page, len(question) + 2)), [])
-        return str(self._tokenizer.decode(best))
+        best = self.windows(query, page, 1)
+        return str(self._tokenizer.decode([*self.title(page), *best[0].pieces])) if best else ""
 
-    def _passages(self, query: str, page: PageContent, before: int) -> list[list[int]]:
-        """Returns title and text of the windows to read, most promising first.
+    def left(self, query: str) -> list[int]:
+        """Returns the pieces of a pair before the title."""
+        return [CLS, *self._ids([query])[0][:QUESTION_PIECES], SEP]
 
-        before: pieces of the pair before the title.
-        """
-        query_stems = {stem(word) for word in words(query) if word not in STOP_WORDS}
-        title = self._ids([page.title])[0][:TITLE_PIECES]
-        room = READER_WINDOW if self._is_reader else PAIR - 1 - before - len(title)
-        return [[*title, *text] for text in self._best_windows(page, query_stems, room)]
+    def title(self, page: PageContent) -> list[int]:
+        """Returns the pieces of the document's title."""
+        return self._ids([page.title])[0][:TITLE_PIECES]
 
-    def _best_windows(self, page: PageContent, query_stems: set[str], room: int) -> list[list[int]]:
-        """Returns the word pieces of the windows to read, most promising first."""
+    def room(self, before: int) -> int:
+        """Returns the most pieces of a window. before: pieces of the pair before it."""
+        return PAIR - 1 - before
+
+    def windows(self, query: str, page: PageContent, count: int) -> list[Window]:
+        """Returns at most `count` windows to read, most promising first; no two share more than half of their words."""
         per_word = [ids[:WORD_PIECES] for ids in self._ids([word.text for word in page.words])]
-        worth = self._worth(page, query_stems)
-        spans: list[tuple[float, int, int]] = []
-        start = 0
-        while start < len(per_word):
-            end, size = start, 0
-            while end < len(per_word) and size + len(per_word[end]) <= room:
-                size += len(per_word[end])
-                end += 1
-            spans.append((sum(worth[start:end]), start, end))
-            if end >= len(per_word):
-                break
-            start += max(1, (end - start) // 3)
+        spans = _spans(per_word, self.room(len(self.left(query)) + len(self.title(page))))
+        worth = np.cumsum([0.0, *self._worth(query, page)])
         chosen: list[tuple[int, int]] = []
-        for _, start, end in sorted(spans, key=lambda span: (-span[0], span[1])):
+        for start, end in sorted(spans, key=lambda span: (worth[span[0]] - worth[span[1]], span[0])):
             if all(min(end, e) - max(start, s) <= (end - start) // 2 for s, e in chosen):
                 chosen.append((start, end))
-                if len(chosen) == self._windows:
+                if len(chosen) == count:
                     break
-        return [[piece for ids in per_word[start:end] for piece in ids] for start, end in chosen]
+        return [_window(per_word, start, end) for start, end in chosen]
 
-    def _worth(self, page: PageContent, query_stems: set[str]) -> list[float]:
+    def _worth(self, query: str, page: PageContent) -> list[float]:
         """Returns how promising each word of the page is: whether the first stage found it, or the question has it."""
+        query_stems = {stem(word) for word in words(query) if word not in STOP_WORDS}
         worth = []
         for word in page.words:
             x, y = (word.box[0] + word.box[2]) / 2, (word.box[1] + word.box[3]) / 2
@@ -121,3 +123,25 @@ class TextReranker:
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def _spans(per_word: Sequence[Sequence[int]], room: int) -> list[tuple[int, int]]:
+    """Returns windows of words that fill `room` pieces, each a third of a window after the one before."""
+    spans: list[tuple[int, int]] = []
+    start = 0
+    while start < len(per_word):
+        end, size = start, 0
+        while end < len(per_word) and size + len(per_word[end]) <= room:
+            size += len(per_word[end])
+            end += 1
+        spans.append((start, end))
+        if end >= len(per_word):
+            break
+        start += max(1, (end - start) // 3)
+    return spans
+
+
+def _window(per_word: Sequence[Sequence[int]], start: int, end: int) -> Window:
+    starts = np.cumsum([0, *(len(ids) for ids in per_word[start:end])])
+    pieces = tuple(piece for ids in per_word[start:end] for piece in ids)
+    return Window(start, end, pieces, tuple(int(at) for at in starts))

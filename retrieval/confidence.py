@@ -1,11 +1,14 @@
 """Converts a reranker's score to the probability that a page answers, by the curve that `folioscope calibrate` fitted.
 
-The calibration is stored with the index. It is valid for one reranker over the index of one encoder: scores of another
-reranker, or of candidates from another first stage, mean something else, so loading it for them raises an error.
+A calibration is stored with the index, or shipped with a model: then it is fitted on documents that the model was not
+trained on, and serves every index that has none of its own. It is valid for one reranker over the index of one encoder:
+scores of another reranker, or of candidates from another first stage, mean something else, so loading it for them
+raises an error. A shipped one also says how sure the reader's answers are.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +48,8 @@ class Calibration:
     log_loss_before: float
     ece: float  # expected calibration error, on held-out questions
     ece_before: float
+    answer: Mapping[str, float] = field(default_factory=dict)
+    """Weights of `retrieval.answers.features`: how sure an answer is; empty if unknown."""
 
     def probability(self, scores: Scores) -> Scores:
         """Return the probability of each score, in the same shape."""
@@ -71,14 +76,7 @@ def load_calibration(index: str, *, reranker: str, encoder: str) -> Calibration 
     place = Path(index) / FILE
     if "://" in index or not place.is_file():
         return None
-    try:
-        fields = json.loads(place.read_text(encoding="utf-8"))
-        calibration = Calibration(**{**fields, "x": tuple(fields["x"]), "y": tuple(fields["y"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise FolioscopeError(
-            "the index's calibration cannot be read",
-            remedy=f"delete {place}, or run 'folioscope calibrate' again ({error})",
-        ) from error
+    calibration = _read(place)
     for what, stored, loaded in (
         ("reranker", calibration.reranker, reranker),
         ("encoder", calibration.encoder, encoder),
@@ -89,6 +87,29 @@ def load_calibration(index: str, *, reranker: str, encoder: str) -> Calibration 
                 remedy=f"run 'folioscope calibrate' with this profile, or delete {place}",
             )
     return calibration
+
+
+def load_shipped(folder: Path, *, reranker: str, encoder: str) -> Calibration | None:
+    """Return the calibration in a model's folder, None if it has none or one for another reranker or encoder.
+
+    Raises FolioscopeError for a file that cannot be read.
+    """
+    place = folder / FILE
+    if not place.is_file():
+        return None
+    calibration = _read(place)
+    return calibration if (calibration.reranker, calibration.encoder) == (reranker, encoder) else None
+
+
+def _read(place: Path) -> Calibration:
+    try:
+        fields = json.loads(place.read_text(encoding="utf-8"))
+        return Calibration(**{**fields, "x": tuple(fields["x"]), "y": tuple(fields["y"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise FolioscopeError(
+            "the calibration cannot be read",
+            remedy=f"delete {place}, or run 'folioscope calibrate' again ({error})",
+        ) from error
 
 
 def predict(method: str, x: Scores, y: Scores, scores: Scores) -> Scores:

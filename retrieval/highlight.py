@@ -1,9 +1,10 @@
-"""Finds the places of a page that match the words of a question, and marks no place without evidence.
+"""Finds the places of a page to light for a question, and lights no place without evidence.
 
-There are two kinds of evidence. A word of the question is on the page (same stem, with or without accents). Or a vector
-whose region is a small part of the page is closer to one of the question's words than the page's other vectors, by a
-clear margin. Strengths are relative to the whole question, not to each word, so that a word that is nowhere on the page
-is not highlighted.
+What answers is lit strongest, if a reader has found it (`retrieval/answers.py`): its words, then the sentence or row
+around them and the heads of its column and row. Weaker are the words of the question that stand on the page (same stem,
+with or without accents), and weakest the regions whose vectors are closer to one of these words than the page's other
+vectors, by a clear margin. Strengths are relative to the whole question, not to each word, so that a word that is
+nowhere on the page is not highlighted.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.answers import Located
 from retrieval.recall.maxsim import weighted
-from retrieval.text import STOP_WORDS, stem, stems, words
+from retrieval.text import NEGATIONS, STOP_WORDS, stem, stems, words
 from retrieval.types import (
     Box,
     Heat,
@@ -35,6 +37,12 @@ NEAR_STRENGTH = 0.5
 """Strength of the best near match, when that of the word itself is 1."""
 TERM_REGIONS = 200  # the most places of one word: a page that repeats one word would take seconds
 SNIPPET_WORDS = 32
+MARGIN = 0.06
+"""Words this close to the top or bottom of the page, as a share of its height, are running heads: no snippet has them
+unless they match."""
+ANSWER, PASSAGE, HEAD, WORD = 1.0, 0.6, 0.5, 0.4
+"""Strengths of the answer's words, of its sentence or row, of its heads, and of the best word of the question beside
+them. Without an answer the best word has strength 1."""
 TERMS = 32
 """The most words of the question to highlight: of a pasted paragraph the longest, which are the rarest."""
 FAINT = 0.25
@@ -54,8 +62,17 @@ def focus(query: QueryEmbedding, page: PageEmbedding, count: int = 12) -> tuple[
     return tuple(_box(page.regions[places[i]]) for i in order[:count])
 
 
-def highlight(text: str, query: QueryEmbedding, page: PageContent, embedding: PageEmbedding) -> Highlight:
-    """Return what to highlight on `page` for the question `text`, whose embedding is `query`."""
+def highlight(
+    text: str,
+    query: QueryEmbedding,
+    page: PageContent,
+    embedding: PageEmbedding,
+    located: Located | None = None,
+) -> Highlight:
+    """Return what to highlight on `page` for the question `text`, whose embedding is `query`.
+
+    located: what answers on the page, if a reader has found it.
+    """
     page_stems = [frozenset(stems(word.text)) for word in page.words]
     near = _near(query, embedding)
     terms: list[TermMatch] = []
@@ -67,8 +84,10 @@ def highlight(text: str, query: QueryEmbedding, page: PageContent, embedding: Pa
             if asked & found
         ]
         terms.append(TermMatch(term, tuple(exact[:TERM_REGIONS] or near.get(term.casefold(), ()))))
-    regions = _merge_terms(terms)
-    snippet, spans = _snippet(page, terms, regions)
+    regions = _merge_terms(_without_lone_negations(terms))
+    if located:
+        regions = _with_answer(located, regions)
+    snippet, spans = _snippet(page, terms, regions, located)
     note = (
         ""
         if regions
@@ -78,7 +97,9 @@ def highlight(text: str, query: QueryEmbedding, page: PageContent, embedding: Pa
             else "No text was read on this page, so nothing can be highlighted."
         )
     )
-    return Highlight(page.page, tuple(terms), regions, snippet, spans, note)
+    return Highlight(
+        page.page, tuple(terms), regions, snippet, spans, note, located.answer if located else None
+    )
 
 
 def _terms(text: str) -> list[str]:
@@ -106,12 +127,45 @@ def _near(query: QueryEmbedding, page: PageEmbedding) -> dict[str, tuple[Region,
         clear = (values >= NEAR) & (values >= values.mean() + CLEAR * values.std())
         best = sorted(np.flatnonzero(clear), key=lambda j: -values[j])[:NEAR_REGIONS]
         found[word] = tuple(
-            Region(
-                _box(page.regions[small[j]]), NEAR_STRENGTH * float(values[j]) / max(top, 1e-6), "near"
-            )
+            Region(_box(page.regions[small[j]]), NEAR_STRENGTH * float(values[j]) / max(top, 1e-6), "near")
             for j in best
         )
     return found
+
+
+def _without_lone_negations(terms: Sequence[TermMatch]) -> list[TermMatch]:
+    """Return the terms with those places of a negation only that are close to another word of the question."""
+    others = [term for term in terms if words(term.term)[0] not in NEGATIONS]
+    places = np.array([region.box for term in others for region in term.regions]).reshape(-1, 4)
+    if not len(places):
+        return list(terms)
+    kept = []
+    for term in terms:
+        if term not in others and term.regions:
+            boxes = np.array([region.box for region in term.regions])
+            beside = np.flatnonzero(_close(boxes, places).any(axis=1))
+            term = TermMatch(term.term, tuple(term.regions[at] for at in beside))
+        kept.append(term)
+    return kept
+
+
+def _with_answer(located: Located, regions: Sequence[Region]) -> tuple[Region, ...]:
+    """Return the regions of the answer before those of the question's words, which become weaker."""
+    answer = [Region(box, ANSWER, "answer") for box in located.answer.boxes]
+    passage = [Region(box, PASSAGE, "answer") for box in located.answer.passage_boxes]
+    heads = [Region(box, HEAD, "head") for box in located.heads]
+    words_lit = [Region(r.box, round(WORD * r.strength, 4), r.kind) for r in regions]
+    return (*answer, *passage, *heads, *words_lit)
+
+
+def answer_heat(located: Located) -> Heat:
+    """Return how much each line of the page answers, in [0, 1], as a heat map of one row, named "answer".
+
+    It is the reader's evidence in the line, and the relevance of the passage around it.
+    """
+    values = np.array(located.heat, np.float32)[None]
+    boxes = np.array(located.lines, np.float32).reshape(-1, 4)
+    return Heat(("answer",), boxes, np.where(values >= FAINT, values, np.float32(0)))
 
 
 def heat(query: QueryEmbedding, page: PageEmbedding, highlight: Highlight) -> Heat:
@@ -176,28 +230,48 @@ def _close(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _snippet(
-    page: PageContent, terms: Sequence[TermMatch], regions: Sequence[Region]
+    page: PageContent, terms: Sequence[TermMatch], regions: Sequence[Region], located: Located | None
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Return about SNIPPET_WORDS words around the strongest region or from the start, and the spans that match."""
+    """Return about SNIPPET_WORDS words around the answer, else around the strongest region or from the start.
+
+    The spans are those to print bold: the answer if there is one, else the words of the question.
+    """
     matching = {region.box for term in terms for region in term.regions if region.kind == "word"}
-    centre = 0
-    if regions:
-        x0, y0, x1, y1 = regions[0].box
-        inside = [
-            i
-            for i, word in enumerate(page.words)
-            if x0 <= (word.box[0] + word.box[2]) / 2 <= x1 and y0 <= (word.box[1] + word.box[3]) / 2 <= y1
-        ]
-        centre = inside[len(inside) // 2] if inside else 0
-    start = max(0, min(centre - SNIPPET_WORDS // 2, len(page.words) - SNIPPET_WORDS))
+    bold = [word.box in matching for word in page.words]
+    centre = _word_inside(page, regions[0].box) if regions else 0
+    if located:
+        bold = [located.first <= at < located.end for at in range(len(page.words))]
+        centre = (located.first + located.end) // 2
+    shown = [
+        at
+        for at, word in enumerate(page.words)
+        if bold[at] or at == centre or (word.box[1] >= MARGIN and word.box[3] <= 1 - MARGIN)
+    ] or list(range(len(page.words)))
+    at = shown.index(centre) if centre in shown else 0
+    start = max(0, min(at - SNIPPET_WORDS // 2, len(shown) - SNIPPET_WORDS))
     text = "… " if start else ""
     spans: list[tuple[int, int]] = []
-    for word in page.words[start : start + SNIPPET_WORDS]:
-        if word.box in matching:
-            spans.append((len(text), len(text) + len(word.text)))
-        text += word.text + " "
-    text += "…" if start + SNIPPET_WORDS < len(page.words) else ""
+    before = -2
+    for at in shown[start : start + SNIPPET_WORDS]:
+        word = page.words[at].text
+        if bold[at]:
+            whole = located is not None and bold[at - 1] and at == before + 1 and spans
+            spans.append((spans.pop()[0] if whole else len(text), len(text) + len(word)))
+        text += word + " "
+        before = at
+    text += "…" if start + SNIPPET_WORDS < len(shown) else ""
     return text.rstrip(), tuple(spans)
+
+
+def _word_inside(page: PageContent, box: Box) -> int:
+    """Return the middle one of the words whose centre is inside the box, 0 if there is none."""
+    x0, y0, x1, y1 = box
+    inside = [
+        i
+        for i, word in enumerate(page.words)
+        if x0 <= (word.box[0] + word.box[2]) / 2 <= x1 and y0 <= (word.box[1] + word.box[3]) / 2 <= y1
+    ]
+    return inside[len(inside) // 2] if inside else 0
 
 
 def snippet_pieces(highlight: Highlight) -> list[tuple[str, bool]]:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -10,10 +10,12 @@ import numpy as np
 
 import configs.settings as configs
 from retrieval import fuse, rules
+from retrieval.answers import Located
 from retrieval.confidence import Calibration
 from retrieval.errors import BadQuery, NotFound, RerankerFailed
-from retrieval.highlight import focus, heat, highlight
+from retrieval.highlight import answer_heat, focus, heat, highlight
 from retrieval.lru import LRU
+from retrieval.page_answers import PageAnswers
 from retrieval.recall.recall import Recall
 from retrieval.store.schema import revision
 from retrieval.store.store import Store, in_order
@@ -30,6 +32,7 @@ from retrieval.types import (
     Page,
     PageContent,
     PageEmbedding,
+    PageReader,
     QueryEmbedding,
     Reranker,
     SearchRequest,
@@ -40,6 +43,10 @@ from retrieval.work_notes import WorkNotes
 
 FIRST_STEP = 1
 """Pages that are reranked before the budget is checked for the first time: on a busy machine one may take all of it."""
+ANSWERED = 3
+"""The most pages that are read as a whole for their answers."""
+NEARLY = 0.5
+"""Of the best page's confidence, what another page needs to be read for its answer."""
 CACHED_QUERIES = 256
 CACHED_PAGE_BYTES = 64 * 2**20
 """Words and vectors of pages that were read lately: about 20 shortlists of 20 pages with 260 vectors of 128 floats."""
@@ -78,13 +85,22 @@ class Searcher:
         reranker: Reranker | None,
         settings: configs.Search,
         calibration: Calibration | None = None,
+        answer_weights: Mapping[str, float] | None = None,
     ) -> None:
-        """calibration: for this reranker over this index's encoder."""
+        """calibration: for this reranker over this index's encoder.
+
+        answer_weights: of `retrieval.answers.features`, for this reranker. Answers need both, and a PageReader.
+        """
         self._store = store
         self._encoder = encoder
         self._reranker = reranker
         self._settings = settings
         self._calibration = calibration
+        self._answers = (
+            PageAnswers(reranker, calibration, answer_weights)
+            if calibration and answer_weights and isinstance(reranker, PageReader)
+            else None
+        )
         self._recall = Recall(store, settings)
         self._queries: LRU[str, QueryEmbedding] = LRU(CACHED_QUERIES)
         self._pages: LRU[tuple[str, str, str], _StoredPage] = LRU(CACHED_PAGE_BYTES, _page_bytes)
@@ -147,7 +163,8 @@ class Searcher:
         yield first
         budget_ms = request.budget_ms if request.budget_ms is not None else self._settings.budget_ms
         reranked = self._rerank(first, query, budget_ms / 1000, stop)
-        yield self._apply_rules(self._add_confidence(reranked, request.min_confidence))
+        ordered = self._apply_rules(self._add_confidence(reranked, request.min_confidence))
+        yield self._add_answers(ordered, query)
 
     def remembers(self, query: str) -> bool:
         """Return whether the vectors of this question are cached, so that highlighting a page needs no model."""
@@ -356,6 +373,21 @@ class Searcher:
             notes.append(Note("weak_match", text))
         return replace(result, hits=tuple(hits), notes=tuple(notes))
 
+    def _add_answers(self, result: SearchResult, query: QueryEmbedding) -> SearchResult:
+        """Add what the best page answers, and what those answer that are nearly as likely to."""
+        best = [hit for hit in result.hits[:ANSWERED] if hit.confidence is not None]
+        if self._answers is None or not best or not result.decision.reranked:
+            return result
+        began = time.perf_counter()
+        least = max(self._settings.weak, NEARLY * (best[0].confidence or 0.0))
+        pages = [hit.page for hit in best if (hit.confidence or 0.0) >= least]
+        located = self._answers.locate(result.query, self._focus(query, pages), whole=True)
+        answers = [each.answer for each in located if each]
+        sure = [answer for answer in answers if answer.probability >= self._settings.answer]
+        sure.sort(key=lambda answer: -answer.probability)
+        stage = Stage("answer", time.perf_counter() - began, len(pages), _count(len(sure), "answer"))
+        return replace(result, answers=tuple(sure), stages=(*result.stages, stage))
+
     def _apply_rules(self, result: SearchResult) -> SearchResult:
         """Apply the profile's rules, if it has any, to the order of the hits."""
         if not self._settings.rules or not result.hits:
@@ -382,16 +414,31 @@ class Searcher:
         """Return content and highlights, by page_id, of those of `pages` that are still in the index."""
         text = self._checked_text(query)
         embedding, _ = self._embed(text)
+        stored_pages = self._read(pages)
         return {
-            page_id: (stored.content, highlight(text, embedding, stored.content, stored.embedding))
-            for page_id, stored in self._read(pages).items()
+            page_id: (stored.content, highlight(text, embedding, stored.content, stored.embedding, located))
+            for (page_id, stored), located in zip(
+                stored_pages.items(), self._locate(text, embedding, stored_pages.values()), strict=True
+            )
         }
 
     def inspect_page(self, query: str, page: Page) -> tuple[PageContent, Highlight, Heat]:
         """Return one page's content, highlights and heat map. Raises as `highlight` does."""
         text, query_embedding, (stored,) = self._read_for(query, [page])
-        highlights = highlight(text, query_embedding, stored.content, stored.embedding)
-        return stored.content, highlights, heat(query_embedding, stored.embedding, highlights)
+        (located,) = self._locate(text, query_embedding, [stored], whole=True)
+        highlights = highlight(text, query_embedding, stored.content, stored.embedding, located)
+        warmth = answer_heat(located) if located else heat(query_embedding, stored.embedding, highlights)
+        return stored.content, highlights, warmth
+
+    def _locate(
+        self, text: str, query: QueryEmbedding, pages: Iterable[_StoredPage], whole: bool = False
+    ) -> list[Located | None]:
+        """Return what answers on each page, None if it is unknown or too unlikely to be lit."""
+        contents = [_focus_page(query, page) for page in pages]
+        if self._answers is None:
+            return [None] * len(contents)
+        located = self._answers.locate(text, contents, whole=whole)
+        return [each if each and each.answer.probability >= self._settings.lit else None for each in located]
 
     def focused(self, query: str, pages: Sequence[Page]) -> list[PageContent]:
         """Return what a reranker reads of these pages, in the order given. Raises as `highlight` does."""
@@ -441,6 +488,10 @@ class Searcher:
             )
             for page_id, (content, embedding) in self._store.read(pages).items()
         }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _own_arrays(embedding: PageEmbedding) -> PageEmbedding:

@@ -29,6 +29,13 @@ _COMMON = """
 STOP_WORDS = frozenset(_COMMON.split())
 """Words too common to highlight. Negations are not among them: in a contract they decide the answer."""
 
+_NEGATIONS = """
+    not no nor never none neither cannot without nicht kein keine keinen keiner keinem nie ohne weder ne pas non jamais
+    aucun aucune sans ni rien
+"""
+NEGATIONS = frozenset(_NEGATIONS.split())
+"""Folded words that turn an answer round. They are no stop words, but say nothing where they stand by themselves."""
+
 LONGEST_CACHED = 64
 """The most characters of a text whose stems are cached: words repeat, whole pages and garbage do not."""
 

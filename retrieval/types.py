@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from io import BytesIO
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,11 +220,15 @@ class PageReading:
     """The likeliest answers, best first: words [first, end), and the probability among all spans that were read."""
 
 
+@runtime_checkable
 class PageReader(Reranker, Protocol):
     """A reranker that also says where a page answers."""
 
-    def read(self, query: str, pages: Sequence[PageContent]) -> list[PageReading]:
-        """Return one reading for each page, in the order given."""
+    def read(self, query: str, pages: Sequence[PageContent], *, whole: bool) -> list[PageReading]:
+        """Return one reading for each page, in the order given.
+
+        whole: read the page as a whole, as far as it is not very long; otherwise only what `score` reads of it.
+        """
         ...
 
 
@@ -289,7 +293,7 @@ class SearchRequest:
     """Return only pages that answer with at least this probability, in [0, 1]; needs a calibrated reranker."""
 
 
-StageName = Literal["encode query", "recall", "rerank", "rules"]
+StageName = Literal["encode query", "recall", "rerank", "rules", "answer"]
 DecisionKind = Literal[
     "reranked",  # every page of the shortlist was scored
     "reranked_in_part",  # the budget ended before the shortlist did

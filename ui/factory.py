@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import configs.settings as configs
 
 if TYPE_CHECKING:
+    from retrieval import confidence
     from retrieval.recall.ivf.upkeep import OnProgress
     from retrieval.search import Searcher
     from retrieval.store.store import Store
@@ -55,14 +56,29 @@ def build_searcher(
     if reranker is None:
         return Searcher(store, encoder, None, settings.search)
     _log(reranker.notes)
+    names = {"reranker": reranker.name, "encoder": str(encoder.fingerprint)}
+    shipped = _shipped_calibration(settings.reranker, names)
     try:
-        calibration = confidence.load_calibration(
-            store.uri, reranker=reranker.name, encoder=str(encoder.fingerprint)
-        )
-    except confidence.CalibrationMismatch as error:  # searching goes on, without confidences
+        calibration = confidence.load_calibration(store.uri, **names) or shipped
+    except (
+        confidence.CalibrationMismatch
+    ) as error:  # searching goes on, with the model's calibration if it has one
         _log([f"calibration not used: {error}"])
-        calibration = None
-    return Searcher(store, encoder, reranker, settings.search, calibration)
+        calibration = shipped
+    weights = shipped.answer if shipped else None
+    return Searcher(store, encoder, reranker, settings.search, calibration, weights)
+
+
+def _shipped_calibration(
+    settings: "configs.RerankerSettings", names: dict[str, str]
+) -> "confidence.Calibration | None":
+    """Return the calibration in the folder of the profile's embedded reranker, None if it has none."""
+    from retrieval import confidence
+    from retrieval.models.onnx import ModelFolder
+
+    if not isinstance(settings, configs.Text):
+        return None
+    return confidence.load_shipped(ModelFolder(settings.model).path, **names)
 
 
 def refresh_inverted_index(store: "Store", settings: configs.Search, on_progress: "OnProgress") -> bool:

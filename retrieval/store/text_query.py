@@ -28,6 +28,11 @@ class TextQuery:
     prefixes: tuple[str, ...]  # folded
 
 
+def quoted_phrases(query: str) -> tuple[str, ...]:
+    """Returns what stands in quotation marks, as it was written."""
+    return tuple(dict.fromkeys(phrase.strip() for phrase in _QUOTED.findall(query)))
+
+
 def parse_text_query(query: str) -> TextQuery:
     """Parse a question. Stop words are left out unless there are no other words."""
     all_words = words(query)

@@ -6,7 +6,8 @@ import pytest
 
 import configs.settings as configs
 import rerankers
-from rerankers.text import NOTHING, PAIR, TextReranker
+from rerankers.reader import READER_WINDOW, TextReader
+from rerankers.text import NOTHING, QUESTION_PIECES, TITLE_PIECES
 from tests.build import content
 
 RIGHT = "The inspector found that the north gate did not pass because its hinges were corroded"
@@ -14,16 +15,16 @@ WRONG = "The annual picnic of the rowing club takes place at the north gate in J
 
 
 @pytest.fixture(scope="module")
-def text() -> TextReranker:
-    return TextReranker(configs.Text())
+def text() -> TextReader:
+    return TextReader(configs.Text())
 
 
-def test_the_passage_that_answers_scores_higher(text: TextReranker) -> None:
+def test_the_passage_that_answers_scores_higher(text: TextReader) -> None:
     right, wrong = text.score("why did the north gate fail the inspection?", [content(RIGHT), content(WRONG)])
     assert right > wrong + 1
 
 
-def test_scores_come_in_the_order_given_and_do_not_depend_on_the_others(text: TextReranker) -> None:
+def test_scores_come_in_the_order_given_and_do_not_depend_on_the_others(text: TextReader) -> None:
     query = "why did the north gate fail the inspection?"
     pages = [content(WRONG), content(""), content(RIGHT)]
     together = text.score(query, pages)
@@ -32,7 +33,7 @@ def test_scores_come_in_the_order_given_and_do_not_depend_on_the_others(text: Te
     assert text.score(query, []) == []
 
 
-def test_it_reads_where_the_first_stage_found_something(text: TextReranker) -> None:
+def test_it_reads_where_the_first_stage_found_something(text: TextReader) -> None:
     filler = "\n".join("meeting minutes were read and approved by all" for _ in range(80))
     page = content(filler + "\n" + "Its coupling had rusted away entirely" + "\n" + filler)
     answer = next(word.box for word in page.words if word.text == "coupling")
@@ -41,21 +42,21 @@ def test_it_reads_where_the_first_stage_found_something(text: TextReranker) -> N
     assert focused > unfocused
 
 
-def test_a_window_never_exceeds_what_the_model_was_trained_on(text: TextReranker) -> None:
+def test_a_window_never_exceeds_what_the_model_was_trained_on(text: TextReader) -> None:
     seen: list[int] = []
-    run_rows = text._runner.run_rows
+    run_outputs = text._runner.run_outputs
 
     def watch(rows: list[list[int]], lengths: list[int]) -> object:
         seen.extend(map(len, rows))
-        return run_rows(rows, lengths)
+        return run_outputs(rows, lengths)
 
-    text._runner.run_rows = watch  # type: ignore[method-assign, assignment]
+    text._runner.run_outputs = watch  # type: ignore[method-assign, assignment]
     try:
         text.score("why? " * 60, [replace(content(RIGHT * 40), title="A very long title " * 20)])
     finally:
-        text._runner.run_rows = run_rows  # type: ignore[method-assign]
+        text._runner.run_outputs = run_outputs  # type: ignore[method-assign]
     assert seen
-    assert max(seen) <= PAIR
+    assert max(seen) <= 3 + QUESTION_PIECES + TITLE_PIECES + READER_WINDOW
 
 
 def test_overlap_is_the_fraction_of_the_questions_words() -> None:

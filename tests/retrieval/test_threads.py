@@ -13,7 +13,7 @@ import pytest
 from ir_measures import AP, R, nDCG
 
 import configs.settings as configs
-from rerankers.text import TextReranker
+from rerankers.reader import TextReader
 from retrieval import text
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.encoders.words import WordsEncoder
@@ -57,8 +57,8 @@ def at_once(work: Callable[[A], B], given: Sequence[A]) -> list[list[B]]:
 
 
 @pytest.fixture(scope="module")
-def models() -> tuple[WordsEncoder, TextReranker]:
-    return WordsEncoder(configs.Words()), TextReranker(configs.Text())
+def models() -> tuple[WordsEncoder, TextReader]:
+    return WordsEncoder(configs.Words()), TextReader(configs.Text())
 
 
 def rare(draw: random.Random) -> str:
@@ -68,7 +68,7 @@ def rare(draw: random.Random) -> str:
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory, models: tuple[WordsEncoder, TextReranker]) -> str:
+def library(tmp_path_factory: pytest.TempPathFactory, models: tuple[WordsEncoder, TextReader]) -> str:
     encoder, _ = models
     store = Store.create(str(tmp_path_factory.mktemp("threads") / "index.lance"), encoder.fingerprint)
     draw = random.Random(1)
@@ -84,7 +84,7 @@ def library(tmp_path_factory: pytest.TempPathFactory, models: tuple[WordsEncoder
 
 
 def test_concurrent_searches_return_the_hits_scores_and_highlights_of_single_ones(
-    library: str, models: tuple[WordsEncoder, TextReranker]
+    library: str, models: tuple[WordsEncoder, TextReader]
 ) -> None:
     draw = random.Random(2)
     questions = [
@@ -163,7 +163,7 @@ def test_measures_computed_concurrently_equal_those_of_one_thread() -> None:
 
 
 def test_tokenizers_and_sessions_return_the_same_vectors_in_every_thread(
-    models: tuple[WordsEncoder, TextReranker],
+    models: tuple[WordsEncoder, TextReader],
 ) -> None:
     encoder, _ = models
     questions = [f"{part} {deed}" for part in PARTS for deed in DEEDS[:3]]

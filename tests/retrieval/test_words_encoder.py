@@ -162,8 +162,8 @@ def test_another_reranker_in_the_same_folder_does_not_change_the_encoders_finger
     copied: Path, encoder: WordsEncoder
 ) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())
-    manifest["sha256"]["cross.onnx"] = "0" * 64
+    manifest["sha256"]["reader.onnx"] = "0" * 64
     (copied / "manifest.json").write_text(json.dumps(manifest))
     assert WordsEncoder(configs.Words(model=str(copied))).fingerprint == encoder.fingerprint
     manifest["sha256"]["tokenizer.json"] = "0" * 64
-    assert ModelFolder(str(copied)).revision("words.onnx") != ModelFolder(str(copied)).revision("cross.onnx")
+    assert ModelFolder(str(copied)).revision("words.onnx") != ModelFolder(str(copied)).revision("reader.onnx")

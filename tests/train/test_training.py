@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import configs.settings as configs
-from rerankers.text import READER_WINDOW, TITLE_PIECES, TextReranker
+from rerankers.reader import READER_WINDOW, TextReader
+from rerankers.text import TITLE_PIECES, TextReranker
 from rerankers.train import cross_encoder, export, reader
 from retrieval.encoders.words import WordsEncoder
 from retrieval.errors import NotFound
@@ -328,7 +329,7 @@ def test_an_exported_reader_has_the_outputs_of_the_trained_one_and_reranks(
     for actual, wanted in zip(outputs, expected, strict=True):
         assert actual == pytest.approx(wanted[0].numpy(), abs=0.3)  # int8
     page = replace(content("the pump"), title="tea rooms")
-    assert TextReranker(configs.Text(model=str(out))).score("pump?", [page]) == [float(outputs[0])]
+    assert TextReader(configs.Text(model=str(out))).score("pump?", [page]) == [float(outputs[0])]
 
 
 def test_a_reader_reads_windows_of_the_length_that_it_was_trained_on(
@@ -336,7 +337,7 @@ def test_a_reader_reads_windows_of_the_length_that_it_was_trained_on(
 ) -> None:
     out = tmp_path / "out"
     export.export("reader", fitted_reader, out, minilm=minilm, texts=[("what?", "a pump"), ("why?", "tea")])
-    text = TextReranker(configs.Text(model=str(out)))
+    text = TextReader(configs.Text(model=str(out)))
     seen: list[int] = []
 
     def record(rows: list[list[int]], lengths: list[int]) -> list[float]:

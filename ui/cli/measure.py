@@ -1,4 +1,4 @@
-"""The commands that measure the search: demo, evaluate, tune and calibrate."""
+"""The commands that measure the search: demo, evaluate, evaluate-answers, tune and calibrate."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ui.cli.commands import command, group
-from ui.cli.options import AsJson, AsJsonLines, Dataset, OwnIndex, Profile, Read, Report, Within
+from ui.cli.options import AsJson, AsJsonLines, Compare, Dataset, OwnIndex, Profile, Read, Report, Within
 
 app = group()
 
@@ -34,10 +34,7 @@ def evaluate(
     dataset: Dataset,
     index: OwnIndex = "",
     profile: Profile = "cpu",
-    compare: Annotated[
-        str,
-        typer.Option(help="Profiles to measure, separated by commas. Each is also tested against the first."),
-    ] = "",
+    compare: Compare = "",
     within: Within = False,
     read: Read = 20,
     html: Report = None,
@@ -54,6 +51,53 @@ def evaluate(
     profiles = compare.split(",") if compare else [profile]
     run_evaluation(
         dataset, index=index, profiles=profiles, within=within, read=read, as_json=as_json, html=html
+    )
+
+
+@command(app, "folioscope evaluate-answers samples --cases cases.jsonl")
+def evaluate_answers(
+    dataset: Dataset,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file of gold answers; by default answers.jsonl of the data set.", show_default=False
+        ),
+    ] = None,
+    unanswered: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of questions that no page answers; by default unanswered.jsonl of the data set, if it is "
+            "there.",
+            show_default=False,
+        ),
+    ] = None,
+    index: OwnIndex = "",
+    profile: Profile = "cpu",
+    compare: Compare = "",
+    within: Within = False,
+    cases: Annotated[
+        Path | None,
+        typer.Option(help="Write a line of JSON for each question to this file.", show_default=False),
+    ] = None,
+    as_json: AsJsonLines = False,
+) -> None:
+    """Count how often the answer is on the first page, lit there, and given in words, and how often it is refused.
+
+    With --json a line is printed for each profile, and then two for each comparison with the first profile. tallies has
+    counts of questions, for all of them and by attribute: lights are those of right first pages, lines the answer
+    lines. refusal compares questions that a page answers with those that none does, in this order.
+    """
+    from ui.cli.answer_evaluation import run_answer_evaluation
+
+    run_answer_evaluation(
+        dataset,
+        gold=answers,
+        unanswered=unanswered,
+        index=index,
+        profiles=compare.split(",") if compare else [profile],
+        within=within,
+        as_json=as_json,
+        cases=cases,
     )
 
 

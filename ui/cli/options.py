@@ -56,6 +56,10 @@ Read = Annotated[
         help="Candidates of each question that the reranker scores. The depths that are tried do not exceed it.",
     ),
 ]
+Compare = Annotated[
+    str,
+    typer.Option(help="Profiles to measure, separated by commas. Each is also tested against the first."),
+]
 Report = Annotated[
     Path | None,
     typer.Option("--html", help="Also write a report with plots to this file.", show_default=False),

@@ -26,6 +26,7 @@ from retrieval.evaluation.replay import (
     judge_candidates,
 )
 from retrieval.store.store import Store
+from retrieval.types import Encoder
 from ui import factory
 
 SHOWN = ("nDCG@5", "nDCG@10", "RR@10", "R@10", "R@100")
@@ -74,6 +75,21 @@ def own_index(place: str, name: str) -> Path:
     return Path("evaluation") / f"{Path(place).resolve().name}-{Path(name).stem}.lance"
 
 
+def open_ingested(
+    place: str, folder: Path, settings: configs.Settings, on_progress: OnProgress
+) -> tuple[Dataset, Store, Encoder]:
+    """Open the data set at `place`, and ingest its missing documents into the index `folder`.
+
+    Raises NotFound if a judged document is missing after that.
+    """
+    dataset = open_dataset(place, folder.with_suffix(".documents"))
+    store, encoder = factory.create_store(str(folder), settings)
+    for event in ingest([dataset.documents], store, encoder, settings.ingest):
+        on_progress(event)
+    evaluate.require_judged_documents(dataset, store)
+    return dataset, store, encoder
+
+
 def measure_dataset(
     place: str,
     *,
@@ -91,11 +107,7 @@ def measure_dataset(
     """
     settings = settings or configs.load_profile(profile)
     folder = Path(index) if index else own_index(place, profile)
-    dataset = open_dataset(place, folder.with_suffix(".documents"))
-    store, encoder = factory.create_store(str(folder), settings)
-    for event in ingest([dataset.documents], store, encoder, settings.ingest):
-        on_progress(event)
-    evaluate.require_judged_documents(dataset, store)
+    dataset, store, encoder = open_ingested(place, folder, settings, on_progress)
     search = settings.search.model_copy(
         update={"depth": 2 * FIRST, "rerank": read, "gate": None, "rules": ()}
     )

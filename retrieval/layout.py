@@ -1,0 +1,217 @@
+"""Finds lines, table rows, cells, their heads and sentences among a page's words, from their boxes and order alone."""
+
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from retrieval.types import Box, Word
+
+CELL_GAP = 0.75
+"""Words further apart than this, in heights of their line, are in different cells."""
+HEAD_WORDS = 8
+"""A cell with more words is no head of a column."""
+HEADS = 3
+"""The most lines of a column's head."""
+SENTENCE_WORDS = 60
+"""The most words of a sentence to each side of an answer."""
+PARAGRAPH_GAP = 1.1
+"""Lines further apart than this, in heights of the line, are in different paragraphs."""
+
+_END = re.compile(r"[.!?…][\"'”’)\]]*$")
+_SHORT = re.compile(
+    r"^(?:[A-Za-z]|[A-Z][a-z]?|e\.g|i\.e|No|Nr|Art|Abs|vs|cf|Fig|St|Dr|Mr|Mrs|Inc|Ltd|Co|approx|ca|bzw|z\.B)\.$"
+)
+_NUMBER = re.compile(r"^[(\[<>~≤≥±+\-–—−$€£¥]*\d[\d.,' \u00a0/:%-]*[%)\]]*[a-zA-Z°µ%€$£]{0,3}$")
+_YEAR = re.compile(r"^(?:FY\s?|Q[1-4]\s?)?(?:19|20)\d\d(?:[/-]\d\d(?:\d\d)?)?[*)]*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Words [first, end) of a page that stand together on one line."""
+
+    first: int
+    end: int
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the page, or of one of its columns: cells from left to right; a line of prose is one cell."""
+
+    cells: tuple[Cell, ...]
+    box: Box
+
+    @property
+    def first(self) -> int:
+        return self.cells[0].first
+
+    @property
+    def end(self) -> int:
+        return self.cells[-1].end
+
+
+class Layout:
+    """The lines of a page. width, height: of the page, in any unit; 0 if they are not known."""
+
+    def __init__(self, words: Sequence[Word], width: float = 0.0, height: float = 0.0) -> None:
+        self.words = words
+        self._aspect = width / height if width > 0 and height > 0 else 0.75
+        self.lines = _lines(words, self._aspect)
+        self._line_of = [at for at, line in enumerate(self.lines) for _ in range(line.first, line.end)]
+
+    def line_at(self, word: int) -> Line:
+        return self.lines[self._line_of[word]]
+
+    def cell_at(self, word: int) -> Cell:
+        return next(cell for cell in self.line_at(word).cells if cell.first <= word < cell.end)
+
+    def text(self, first: int, end: int) -> str:
+        """Returns words [first, end) as they are on the page."""
+        return " ".join(word.text for word in self.words[first:end])
+
+    def boxes(self, first: int, end: int) -> tuple[Box, ...]:
+        """Returns a box for each line, or part of one, of words [first, end)."""
+        boxes: list[Box] = []
+        at = first
+        while at < end:
+            stop = min(end, self.cell_at(at).end)
+            boxes.append(around([word.box for word in self.words[at:stop]]))
+            at = stop
+        return tuple(boxes)
+
+    def is_numeric(self, cell: Cell) -> bool:
+        """Returns whether the cell is a value: its words are mostly numbers, marks for none, or units beside them."""
+        tokens = [word.text for word in self.words[cell.first : cell.end]]
+        return len(tokens) <= 4 and any(map(_is_value, tokens))
+
+    def row_at(self, word: int) -> tuple[Cell, ...]:
+        """Returns the cells of the table row in which a word stands, from left to right; none in prose.
+
+        A row has a value beside another cell. Cells of one row that are apart in reading order are put together, if
+        none of them is a line of prose.
+        """
+        own = self.line_at(word)
+        cells = list(own.cells)
+        if len(cells) == 1 and self._is_prose(cells[0]):
+            return ()
+        for line in self.lines:
+            if (
+                line is not own
+                and _beside(line.box, own.box) > 0.6
+                and not any(map(self._is_prose, line.cells))
+            ):
+                cells += line.cells
+        cells.sort(key=lambda cell: cell.box[0])
+        if len(cells) < 2 or not any(map(self.is_numeric, cells)):
+            return ()
+        return tuple(cells)
+
+    def heads_of(self, cell: Cell) -> tuple[Cell, ...]:
+        """Returns the head of the cell's column, from the nearest line up: cells above it that are no values."""
+        found: list[Cell] = []
+        x0, y0, x1, _ = cell.box
+        above = sorted(
+            (
+                other
+                for line in self.lines
+                for other in line.cells
+                if other.box[3] <= y0 + 0.3 * (cell.box[3] - y0) and _overlap(other.box, (x0, x1)) >= 0.5
+            ),
+            key=lambda other: -other.box[3],
+        )
+        for other in above:
+            if found and found[-1].box[1] - other.box[3] > 1.5 * (found[-1].box[3] - found[-1].box[1]):
+                break
+            words = self.words[other.first : other.end]
+            head = all(_YEAR.match(word.text) for word in words) or not self.is_numeric(other)
+            if not head and not found:
+                continue
+            if not head or len(words) > HEAD_WORDS or self._is_prose(other):
+                break
+            found.append(other)
+            if len(found) == HEADS:
+                break
+        return tuple(found)
+
+    def sentence(self, first: int, end: int) -> tuple[int, int]:
+        """Returns the words [first, end) of the sentences in which these words stand."""
+        start = first
+        while start > 0 and first - start < SENTENCE_WORDS and not self._ends(start - 1):
+            start -= 1
+        stop = end
+        while stop < len(self.words) and stop - end < SENTENCE_WORDS and not self._ends(stop - 1):
+            stop += 1
+        return start, stop
+
+    def _ends(self, word: int) -> bool:
+        """Returns whether a sentence or a block of text ends with this word."""
+        text = self.words[word].text
+        if _END.search(text) and not _SHORT.match(text):
+            return True
+        if word + 1 >= len(self.words):
+            return True
+        here, there = self.line_at(word), self.line_at(word + 1)
+        if here is there:
+            return self.cell_at(word) is not self.cell_at(word + 1)
+        height = min(here.box[3] - here.box[1], there.box[3] - there.box[1])
+        gap = there.box[1] - here.box[3]
+        if gap > PARAGRAPH_GAP * height:
+            return True
+        if gap < -2 * height:  # the next column: its text goes on in small letters
+            return not self.words[word + 1].text[:1].islower()
+        taller = max(here.box[3] - here.box[1], there.box[3] - there.box[1])
+        return taller > 1.35 * height and len(here.cells) == len(there.cells) == 1
+
+    def _is_prose(self, cell: Cell) -> bool:
+        return cell.end - cell.first > HEAD_WORDS
+
+
+def around(boxes: Sequence[Box]) -> Box:
+    """Returns the smallest box around boxes."""
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)
+
+
+def _is_value(token: str) -> bool:
+    return bool(_NUMBER.match(token)) or token in {"-", "–", "—", "n/a", "N/A"}
+
+
+def _lines(words: Sequence[Word], aspect: float) -> list[Line]:
+    lines: list[Line] = []
+    at = 0
+    while at < len(words):
+        end = at + 1
+        while end < len(words) and _follows(words[end - 1].box, words[end].box):
+            end += 1
+        lines.append(_line(words, at, end, aspect))
+        at = end
+    return lines
+
+
+def _follows(before: Box, box: Box) -> bool:
+    """Returns whether a word stands to the right of the one before, on the same line."""
+    return _beside(before, box) >= 0.5 and box[0] >= before[0]
+
+
+def _line(words: Sequence[Word], first: int, end: int, aspect: float) -> Line:
+    height = statistics.median(max(word.box[3] - word.box[1], 1e-6) for word in words[first:end])
+    cells: list[Cell] = []
+    start = first
+    for at in range(first + 1, end + 1):
+        if at == end or (words[at].box[0] - words[at - 1].box[2]) * aspect > CELL_GAP * height:
+            cells.append(Cell(start, at, around([word.box for word in words[start:at]])))
+            start = at
+    return Line(tuple(cells), around([cell.box for cell in cells]))
+
+
+def _beside(a: Box, b: Box) -> float:
+    """Returns the share of the lower box's height in which both overlap vertically."""
+    lower = min(a[3] - a[1], b[3] - b[1])
+    return (min(a[3], b[3]) - max(a[1], b[1])) / max(lower, 1e-6)
+
+
+def _overlap(box: Box, x: tuple[float, float]) -> float:
+    """Returns the share of the narrower width in which a box and a range overlap horizontally."""
+    narrower = min(box[2] - box[0], x[1] - x[0])
+    return (min(box[2], x[1]) - max(box[0], x[0])) / max(narrower, 1e-6)
