@@ -175,9 +175,9 @@ def test_the_json_of_a_result_tells_how_the_hits_came_about(store: Store, encode
         "hits": [
             {"rank": 1, "first_rank": 3, "moved": 2, "document": "a.pdf", "page": 1, "pages": 1,
              "page_name": "a.pdf#page=1", "doc_id": "a", "score": 0.5, "scores": {"text": 0.5},
-             "reranked": True, "confidence": None, "answer": "", "same": [], "scanned": False, "title": "Títle",
-             "date": "", "collection": "law", "tags": ["x"], "width": 612, "height": 792, "note": "", "regions": [],
-             "snippet": [["what ", False], ["beta", True]], "thumb": "", "image": "", "link": "", "judged": None}
+             "reranked": True, "confidence": None, "answer": "", "same": [], "scanned": False,
+             "title": "Títle", "date": "", "collection": "law", "tags": ["x"], "width": 612, "height": 792,
+             "note": "", "regions": [], "snippet": [["what ", False], ["beta", True]], "thumb": "", "image": "", "link": "", "judged": None}
         ],
     }  # fmt: skip
 
