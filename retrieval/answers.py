@@ -14,6 +14,9 @@ from retrieval.layout import Cell, Layout
 from retrieval.text import STOP_WORDS, stems, words
 from retrieval.types import Answer, Box, PageContent, PageReading
 
+SHORT = 8
+"""A cell of at most this many words is an answer as a whole."""
+
 _ASKS_NUMBER = re.compile(
     r"\bhow (?:many|much|long|large|high|old|big|far|tall|wide|heavy|often|fast|low)\b|\bpercent|%|\bwie ?viele?\b|"
     r"\bwie (?:hoch|lang|gross|groß|lange|oft)\b|\bcombien\b|\bquel(?:le)? (?:part|pourcentage|montant|taux)\b|"
@@ -67,8 +70,10 @@ def find(query: str, page: PageContent, reading: PageReading) -> Found | None:
     cells = layout.row_at(first)
     settled = True
     if cells:
-        cell, settled = _choose_cell(query, layout, cells, layout.cell_at(first))
-        if cell is not layout.cell_at(first) or _is_part(layout, cell, first, end):
+        covered = [cell for cell in cells if cell.first < end and first < cell.end]
+        own = next((cell for cell in covered if layout.is_numeric(cell)), layout.cell_at(first))
+        cell, settled = _choose_cell(query, layout, cells, own)
+        if not cell.first <= first < end <= cell.end or cell.end - cell.first <= SHORT:
             first, end = cell.first, cell.end
     first, end = _widen(layout, first, end)
     heads: tuple[Cell, ...] = ()
@@ -102,12 +107,11 @@ def _unit(layout: Layout, first: int, end: int) -> tuple[int, int]:
 
 
 def _choose_cell(query: str, layout: Layout, cells: Sequence[Cell], own: Cell) -> tuple[Cell, bool]:
-    """Returns the cell of a row that answers, and whether the question or the row leaves no other choice."""
+    """Returns the cell of a row that answers, and whether the question or the row leaves no other choice.
+
+    own: the cell that the reader's span is in.
+    """
     values = [cell for cell in cells if layout.is_numeric(cell)]
-    if own not in values and not _ASKS_NUMBER.search(query):
-        return own, True
-    if len(values) == 1:
-        return values[0], True
     labels = {
         stem for cell in cells if cell not in values for stem in _stems(layout.text(cell.first, cell.end))
     }
@@ -117,22 +121,20 @@ def _choose_cell(query: str, layout: Layout, cells: Sequence[Cell], own: Cell) -
         for cell in values
     ]
     best = max(shared, default=0)
+    if own not in values:
+        if not best and not _ASKS_NUMBER.search(query):
+            return own, True
+        if len(values) == 1:
+            return values[0], True
     if best and shared.count(best) == 1:
         return values[shared.index(best)], True
-    if own in values and (not best or shared[values.index(own)] == best):
-        return own, False
-    if best:
-        return values[shared.index(best)], False
-    return (own if own in values else values[0]), False
+    if own in values and shared[values.index(own)] == best:
+        return own, len(values) == 1
+    return values[shared.index(best)], False
 
 
 def _stems(text: str) -> set[str]:
     return {stem for word in words(text) if word not in STOP_WORDS for stem in stems(word)}
-
-
-def _is_part(layout: Layout, cell: Cell, first: int, end: int) -> bool:
-    """Returns whether a span covers only a part of a short cell, or words beyond it."""
-    return cell.end - cell.first <= 8 and (first, end) != (cell.first, cell.end)
 
 
 def _widen(layout: Layout, first: int, end: int) -> tuple[int, int]:

@@ -81,9 +81,11 @@ class Layout:
         return tuple(boxes)
 
     def is_numeric(self, cell: Cell) -> bool:
-        """Returns whether the cell is a value: its words are mostly numbers, marks for none, or units beside them."""
+        """Returns whether the cell is a value: a number or a mark for none, maybe with currency or units."""
         tokens = [word.text for word in self.words[cell.first : cell.end]]
-        return len(tokens) <= 4 and any(map(_is_value, tokens))
+        if len(tokens) > 1 and not any(c.isalnum() for c in tokens[0]):
+            tokens = tokens[1:]
+        return len(tokens) <= 4 and _is_value(tokens[0])
 
     def row_at(self, word: int) -> tuple[Cell, ...]:
         """Returns the cells of the table row in which a word stands, from left to right; none in prose.

@@ -16,6 +16,7 @@ from retrieval.errors import BadQuery, NotFound, RerankerFailed
 from retrieval.highlight import answer_heat, focus, heat, highlight
 from retrieval.lru import LRU
 from retrieval.page_answers import PageAnswers
+from retrieval.phrases import missing_phrases
 from retrieval.recall.recall import Recall
 from retrieval.store.schema import revision
 from retrieval.store.store import Store, in_order
@@ -154,7 +155,11 @@ class Searcher:
             (encode_stage, recalled.stage),
             self._decide(request, candidates),
             recalled.rankings,
-            (*recalled.notes, *self._first_stage_notes(text, query, candidates, request.where)),
+            (
+                *recalled.notes,
+                *self._first_stage_notes(text, query, candidates, request.where),
+                *missing_phrases(text, request.where, self._store, self._read_contents),
+            ),
             recalled.complete,
         )
         if first.decision.kind != "pending":
@@ -366,10 +371,7 @@ class Searcher:
                 text = f"No page is {least:.0%} likely to answer; the likeliest is {max(likely):.0%}."
                 notes.append(Note("below_min_confidence", text))
         elif max(likely) < self._settings.weak:
-            text = (
-                f"Nothing matches well: the likeliest page answers with a probability of {max(likely):.0%}. "
-                "The closest pages are shown."
-            )
+            text = f"No page answers this well: the likeliest does with {max(likely):.0%}. Nearest pages:"
             notes.append(Note("weak_match", text))
         return replace(result, hits=tuple(hits), notes=tuple(notes))
 

@@ -121,6 +121,17 @@ def test_the_words_of_an_answer_stand_in_its_boxes(questions: list[dict[str, Any
     assert 15 <= in_pictures <= 25
 
 
+def test_there_are_sixty_other_questions_that_no_page_answers() -> None:
+    lines = (SAMPLES / "unanswered.jsonl").read_text(encoding="utf-8").splitlines()
+    others = [json.loads(line) for line in lines]
+    lines = (SAMPLES / "queries.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = {json.loads(line)["text"] for line in lines}
+    assert [row["query_id"] for row in others] == [f"u{number:03d}" for number in range(1, 61)]
+    assert len({row["text"] for row in others} - texts) == 60
+    files = {path.name for path in (SAMPLES / "pdfs").iterdir()}
+    assert {row["document"] for row in others} == files
+
+
 def words_in(page: Any, words: list[Any], boxes: list[Any]) -> str:
     """Return the words of which a third lies in the boxes, and words in which a box lies: it has a part of the word."""
     found = []

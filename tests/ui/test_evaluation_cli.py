@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import pymupdf
@@ -11,6 +12,7 @@ import configs.settings as configs
 from configs.settings import load_profile
 from retrieval.errors import FolioscopeError, NotFound
 from ui import factory
+from ui.cli.answer_evaluation import run_answer_evaluation
 from ui.cli.evaluation import run_calibrate, run_evaluation, run_tune
 
 QUESTIONS = 40
@@ -73,6 +75,56 @@ def test_stages_slices_and_profiles_are_compared_on_the_same_questions(
     assert text.count("<svg") >= 5
     assert "Is a score a probability?" in text
     assert "http://" not in text.replace("http://www.w3.org", "")
+
+
+def test_answers_are_counted_and_profiles_compared_on_the_same_questions(
+    dataset: Path,
+    profile: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cases, gold, unanswered = tmp_path / "cases.jsonl", tmp_path / "gold.jsonl", tmp_path / "unanswered.jsonl"
+    top: list[float] = [0.1, 0.09, 0.9, 0.12]  # the line of each page
+    rows = [
+        {
+            "query_id": f"q{n}",
+            "form": "list" if n % 2 else "span",
+            "answers": [
+                {"page": f"a.pdf#page={n + 1}", "text": f"harbour{n:02d}", "boxes": [top], "passage": [top]}
+            ],
+        }
+        for n in range(QUESTIONS)
+    ]
+    gold.write_text("\n".join(map(json.dumps, rows)))
+    unanswered.write_text('{"query_id": "u1", "text": "what has harbour99?"}\n')
+    measure = partial(run_answer_evaluation, str(dataset), unanswered=unanswered, index="", within=False)
+    measure(gold=gold, profiles=[profile, profile], as_json=True, cases=cases)
+    first, second, light, exact = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == second
+    every, lists, spans = first["tallies"]
+    assert (every["attribute"], lists["value"], spans["value"]) == ("", "list", "span")
+    assert (every["questions"], lists["questions"], every["by_itself"]) == (QUESTIONS, QUESTIONS // 2, 0)
+    assert every["right"] == sum(every["lights"].values()) == QUESTIONS
+    assert every["lines"]["silent"] == QUESTIONS
+    assert (every["misleading"], every["f1"]) == (0, None)
+    assert (first["refusal"]["answered"], first["refusal"]["unanswered"]) == (QUESTIONS, 1)
+    assert set(first["refusal"]["auc"]) == {"reranker_score"}
+    assert [(row["measure"], row["difference"]) for row in (light, exact)] == [
+        ("light on the answer", 0),
+        ("answer exact", 0),
+    ]
+    lines = [json.loads(line) for line in cases.read_text().splitlines()]
+    assert len(lines) == 2 * QUESTIONS
+    assert lines[0]["query_id"] == "q0"
+    assert lines[0]["line"] == "silent"
+    measure(gold=gold, profiles=[profile], as_json=False, cases=None)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "40 questions over all documents" in printed
+    assert "AUC of answered against not answered" in printed
+    with pytest.raises(NotFound, match=r"there is no file .*answers\.jsonl"):
+        measure(gold=None, profiles=[profile], as_json=True, cases=None)
 
 
 def test_tuning_writes_a_profile_with_a_comment_on_its_measurement(

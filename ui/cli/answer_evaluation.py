@@ -20,7 +20,7 @@ COMPARED: Mapping[str, Callable[[JudgedAnswer], float]] = {
 }
 
 PAGES = ("", "questions", "right page", "by itself")
-LIGHTS = ("", "judged", "on the answer", "too wide", "on its passage", "elsewhere", "none", "misleading")
+LIGHTS = ("", "judged", "answer", "wide", "passage", "elsewhere", "none", "misleads")
 LINES = ("", "exact", "in part", "wrong", "silent")
 
 
@@ -124,7 +124,7 @@ def _print_run(run: AnswerRun, scope: str) -> None:
     rows = run.tallies()
     title = f"{run.dataset}, {run.profile}: {len(run.judged)} questions {scope}"
     _print_table(f"{title}: the first page", PAGES, rows, _pages)
-    _print_table("the strongest light on right first pages", LIGHTS, rows, _lights)
+    _print_table("what the strongest light on right first pages is on", LIGHTS, rows, _lights)
     _print_table(
         "the answer line, of questions whose first page is right", (*LINES, "token F1"), rows, _lines_of_right
     )

@@ -1,0 +1,89 @@
+"""What a page answers, from a reading made by hand: rows, columns, sentences, units and heads."""
+
+import pytest
+
+from retrieval.answers import Found, find, locate, probability, verbatim
+from retrieval.types import Page, PageContent, PageReading, Passage
+from tests.build import webp
+from tests.retrieval.test_page_layout import TABLE, page
+
+SURE = {"bias": 5.0, "page": 0.0}
+
+
+def content(text: str = TABLE) -> PageContent:
+    return PageContent(Page("a", 3, "a.pdf", 600, 800), tuple(page(text)), "text layer", webp)
+
+
+def read(on: PageContent, *spans: tuple[str, str, float]) -> PageReading:
+    """A reading whose spans go from the first word to the last one of these."""
+    texts = [word.text for word in on.words]
+    places = tuple((texts.index(first), texts.index(last) + 1, p) for first, last, p in spans)
+    evidence = tuple(0.9 if any(a <= i < b for a, b, _ in places) else 0.0 for i in range(len(texts)))
+    return PageReading(2.0, 1.0, (Passage(0, len(texts), 2.0),), evidence, places)
+
+
+def found(query: str, *spans: tuple[str, str, float], text: str = TABLE) -> tuple[str, Found]:
+    on = content(text)
+    result = find(query, on, read(on, *spans))
+    assert result is not None
+    return verbatim(on, result.first, result.end), result
+
+
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        ("sailings planned in 2022", "17,940"),
+        ("how many sailings were planned in 2021?", "16,210"),
+        ("how many sailings were planned?", "18,020"),  # no column is named: the reader's own choice
+    ],
+)
+def test_in_a_row_the_column_is_that_whose_head_the_question_names(query: str, answer: str) -> None:
+    text, result = found(query, ("18,020", "18,020", 0.5))
+    assert text == answer
+    assert result.settled == ("20" in query)
+
+
+def test_an_answer_in_a_row_is_a_whole_cell_and_has_its_heads() -> None:
+    on = content()
+    located = locate("sailings cancelled in 2022", on, read(on, ("weather", "301", 0.5)), 0.5, SURE)
+    assert located is not None
+    assert located.answer.text == "233"
+    assert located.answer.passage == "Sailings cancelled, weather 301 233 274"
+    assert len(located.answer.passage_boxes) == 4
+    by_box = {word.box: word.text for word in on.words}
+    assert [by_box.get(box, "row") for box in located.heads] == ["2022", "row"]
+    assert located.answer.probability == probability(SURE, {"page": 0.0})
+    assert max(located.heat) == located.heat[3]  # the row is the warmest line
+
+
+def test_spans_of_one_sentence_vote_together() -> None:
+    text, result = found(
+        "what happens with fuel?",
+        ("planned", "planned", 0.2),
+        ("surcharge", "price", 0.15),
+        ("delay", "months.", 0.1),
+    )
+    assert text == "surcharge follows the price"
+    assert result.votes == pytest.approx(0.25)
+    assert result.share == pytest.approx(0.25 / 0.45)
+
+
+def test_currency_and_unit_belong_to_a_number() -> None:
+    text, _ = found(
+        "what did it cost?",
+        ("4.6", "4.6", 0.5),
+        text="The ship was written down by £ 4.6 million last year, we think.",
+    )
+    assert text == "£ 4.6 million"
+
+
+def test_nothing_is_found_in_a_reading_without_spans() -> None:
+    assert find("what?", content(), PageReading(1.0)) is None
+
+
+def test_verbatim_text_has_no_comma_at_its_end_and_no_lone_bracket() -> None:
+    on = content("It fell (by 3.6%), to 12 (2022: 14), and ended.")
+    texts = [word.text for word in on.words]
+    assert verbatim(on, texts.index("(by"), texts.index("3.6%),") + 1) == "by 3.6%"
+    assert verbatim(on, texts.index("12"), texts.index("12") + 1) == "12"
+    assert verbatim(on, texts.index("12"), texts.index("14),") + 1) == "12 (2022: 14)"
