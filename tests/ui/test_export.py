@@ -126,12 +126,12 @@ def test_a_table_has_a_row_for_each_hit_with_all_its_scores(store: Store, encode
     )
     text = as_csv(shown(found, store, encoder))
     assert list(csv.reader(io.StringIO(text, newline=""))) == [
-        ["rank", "document", "page", "page_name", "score", "first_rank", "reranked", "confidence", "scanned", "title",
-         "date", "collection", "tags", "pages", "doc_id", "same", "snippet",
+        ["rank", "document", "page", "page_name", "answer", "confidence", "score", "first_rank", "reranked", "scanned",
+         "title", "date", "collection", "tags", "pages", "doc_id", "same", "snippet",
          "scores.rerank", "scores.text", "scores.vectors"],
-        ["1", "a.pdf", "2", "a.pdf#page=2", "1.5", "2", "True", "0.75", "False", 'Say "a, b"',
+        ["1", "a.pdf", "2", "a.pdf#page=2", "", "0.75", "1.5", "2", "True", "False", 'Say "a, b"',
          "2024-05-06", "default", "x; y", "2", "a", "b.pdf#page=1", "what beta", "-0.5", "3.25", ""],
-        ["2", "s.pdf", "1", "s.pdf#page=1", "-0.25", "1", "False", "", "True", "",
+        ["2", "s.pdf", "1", "s.pdf#page=1", "", "", "-0.25", "1", "False", "True", "",
          "", "scans", "", "1", "s", "", "gamma", "", "", "0.75"],
     ]  # fmt: skip
     assert text.count("\r\n") == 3
@@ -177,7 +177,8 @@ def test_the_json_of_a_result_tells_how_the_hits_came_about(store: Store, encode
              "page_name": "a.pdf#page=1", "doc_id": "a", "score": 0.5, "scores": {"text": 0.5},
              "reranked": True, "confidence": None, "answer": "", "same": [], "scanned": False,
              "title": "Títle", "date": "", "collection": "law", "tags": ["x"], "width": 612, "height": 792,
-             "note": "", "regions": [], "snippet": [["what ", False], ["beta", True]], "thumb": "", "image": "", "link": "", "judged": None}
+             "note": "", "regions": [], "snippet": [["what ", False], ["beta", True]],
+             "thumb": "", "image": "", "link": "", "judged": None}
         ],
     }  # fmt: skip
 

@@ -28,13 +28,19 @@ def test_each_kind_has_its_own_fill_and_only_the_answer_and_its_heads_an_outline
 
 
 def test_the_answer_is_drawn_over_the_words_and_its_outline_is_wider_than_a_heads() -> None:
-    page = drawn(region("answer", 0.1, strength=0.2), region("word", 0.1), region("head", 0.5))
+    page = drawn(region("answer", 0.1), region("word", 0.1), region("head", 0.5))
     assert tuple(page[120, 200]) == FILL["answer"]
 
     def width(row: int) -> int:
         return int((page[row, :200] == OUTLINE["answer"]).all(axis=-1).sum())
 
     assert width(120) > width(520) > 0
+
+
+def test_the_sentence_around_the_answer_is_pale_and_has_no_outline() -> None:
+    page = drawn(region("answer", 0.1, strength=0.6), region("answer", 0.5))
+    assert int(page[120, 200].sum()) > int(page[520, 200].sum())
+    assert not (page[80:160] == OUTLINE["answer"]).all(axis=-1).any()
 
 
 def test_without_an_answer_the_strongest_words_get_an_outline() -> None:

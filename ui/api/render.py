@@ -10,6 +10,11 @@ Colour = tuple[int, int, int]
 FILL: dict[RegionKind, Colour] = {"answer": (255, 205, 0), "word": (165, 210, 255), "near": (215, 215, 250)}
 """Multiplied with the page like a text marker on paper, so that ink stays black. A head has an outline only."""
 OUTLINE: dict[RegionKind, Colour] = {"answer": (180, 83, 9), "head": (180, 83, 9), "word": (30, 100, 190)}
+HALO = (
+    252,
+    211,
+    77,
+)  # around the outlines of the answer and its heads, to be seen on a dark table head as well
 DRAWN = 40  # the most regions besides those of the answer, strongest first
 OUTLINED = 3  # the most words of the question that get an outline, on a page without an answer
 
@@ -17,25 +22,28 @@ OUTLINED = 3  # the most words of the question that get an outline, on a page wi
 def highlighted_page(image: Image.Image, highlight: Highlight) -> Image.Image:
     """Return `image` with the regions of `highlight` marked.
 
-    The words that answer are yellow with an outline, the heads of their column and row have a thin outline; words of
-    the question are blue, passages close in meaning pale violet.
+    The words that answer are yellow with an outline; the sentence or row around them is pale yellow, and the heads of
+    their column and row have a thin outline. Words of the question are blue, passages close in meaning pale violet.
     """
     ours = [region for region in highlight.regions if region.kind in ("answer", "head")]
     others = [region for region in highlight.regions if region.kind in ("word", "near")][:DRAWN]
+    outlined = [region for region in ours if region.kind == "head" or region.strength == 1]
     glow = Image.new("RGB", image.size, "white")
     draw = ImageDraw.Draw(glow)
-    for region in reversed([*ours, *others]):  # the answer last, above all others
+    for region in sorted([*ours, *others], key=_layer):
         if region.kind in FILL:
             draw.rounded_rectangle(_pixels(region, image), radius=image.width // 250, fill=_colour(region))
     lit = ImageChops.multiply(image.convert("RGB"), glow.filter(ImageFilter.GaussianBlur(image.width / 900)))
     draw = ImageDraw.Draw(lit)
     words = [region for region in others if region.kind == "word"]
-    for region in ours or words[:OUTLINED]:
+    for region in outlined or words[:OUTLINED]:
+        width = max(3, image.width // 350) if region.kind == "answer" else max(1, image.width // 800)
+        x0, y0, x1, y1 = _pixels(region, image)
+        if region.kind != "word":
+            halo = (x0 - width, y0 - width, x1 + width, y1 + width)
+            draw.rounded_rectangle(halo, radius=image.width // 200, outline=HALO, width=width)
         draw.rounded_rectangle(
-            _pixels(region, image),
-            radius=image.width // 250,
-            outline=OUTLINE[region.kind],
-            width=max(2, image.width // (400 if region.kind == "answer" else 900)),
+            (x0, y0, x1, y1), radius=image.width // 250, outline=OUTLINE[region.kind], width=width
         )
     return lit
 
@@ -47,9 +55,20 @@ def highlighted_jpeg(image: Image.Image, highlight: Highlight | None) -> bytes:
     return buffer.getvalue()
 
 
+def _layer(region: Region) -> tuple[int, float]:
+    """Return the place in the order of drawing: the sentence or row lies below the words, the answer above them."""
+    layer = 0 if _is_passage(region) else 2 if region.kind == "answer" else 1
+    return layer, region.strength
+
+
+def _is_passage(region: Region) -> bool:
+    """Return whether this is the sentence or row around the words that answer."""
+    return region.kind == "answer" and region.strength < 1
+
+
 def _colour(region: Region) -> Colour:
-    """Return a colour between 65% white for strength 0 and the kind's own for strength 1 and for every answer."""
-    strength = 1.0 if region.kind == "answer" else 0.35 + 0.65 * region.strength
+    """Return a colour between 65% white for strength 0 and the kind's own for strength 1."""
+    strength = 0.3 if _is_passage(region) else 0.35 + 0.65 * region.strength
     red, green, blue = (round(255 - (255 - channel) * strength) for channel in FILL[region.kind])
     return red, green, blue
 

@@ -215,7 +215,7 @@ def _hit(
         regions=[
             _region(region)
             for region in highlight.regions
-            if regions or (for_server and region.kind in ("answer", "head"))
+            if regions or (for_server and region.kind == "answer" and region.strength == 1)
         ],
         thumb=image_url(document, page.number, thumb=True) if for_server else "",
         image=image_url(document, page.number) if for_server else "",
@@ -260,7 +260,7 @@ def _region(region: Region) -> schemas.RegionOut:
 def _term(term: TermMatch, highlight: Highlight) -> schemas.TermOut:
     strengths = {region.box: region.strength for region in highlight.regions}
     regions = sorted(
-        ((*region.box, strengths.get(region.box, region.strength)) for region in term.regions),
+        ((*region.box, strengths[region.box]) for region in term.regions if region.box in strengths),
         key=lambda region: -region[4],
     )[:REGIONS]
     return schemas.TermOut(

@@ -49,8 +49,9 @@ class RegionOut(BaseModel):
     box: tuple[float, float, float, float]
     strength: float = Field(description="in (0, 1], relative to the question")
     kind: RegionKind = Field(
-        description="answer: words that answer; head: a head of the table's column or row in which they stand; "
-        "word: a word of the question; near: a passage close in meaning"
+        description="answer: the words that answer, with strength 1, or the sentence or row around them; head: a head "
+        "of the table's column or row in which they stand; word: a word of the question; near: a passage close in "
+        "meaning"
     )
 
 
@@ -167,7 +168,9 @@ class TermOut(BaseModel):
     """The places on a page that match one word of the question."""
 
     term: str
-    count: int = Field(description="places on this page")
+    count: int = Field(
+        description="places on this page; those of a negation that stand apart from the other words have no region"
+    )
     kind: Literal["word", "near"] | None = Field(
         description="word: the word itself is there; near: passages close in meaning; null: neither is"
     )
@@ -177,8 +180,9 @@ class TermOut(BaseModel):
 
 
 class HeatOut(BaseModel):
-    """A heat map: how close each region is to each word that was found on the page.
+    """A heat map: how close each region is to each word that was found on the page, or how much each line answers.
 
+    On a page with an answer there is one map, and its only term is "answer".
     `boxes` is base64 of little-endian uint16 (n, 4), where 65535 is the page's far edge; `values` is base64 of uint8
     (terms, n), where 255 is the strongest.
     """

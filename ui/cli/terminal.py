@@ -103,7 +103,9 @@ def print_result(result: "SearchResult", highlights: Sequence["Highlight"], expl
             "A larger --budget-ms reads the rest.",
             style="yellow",
         )
-    console.print(f"{decision.reason} ({times})", style="dim")
+        console.print(times, style="dim")
+    else:
+        console.print(f"{decision.reason} ({times})", style="dim")
     if explain:
         for stage in result.stages:
             console.print(f"  {stage.name}: {stage.note or 'done'}", style="dim")

@@ -87,7 +87,7 @@ const drawAnswer = (answer, i) => make('a', {
   class: i ? 'answer more' : 'answer', href: address({ doc: answer.doc_id, page: answer.page }).search, 'data-testid': 'answer', 'data-doc': answer.doc_id, 'data-page': answer.page,
 },
 make('span', { class: 'answer-line' }, make('strong', { dir: 'auto' }, answer.text),
-  make('span', { class: 'answer-place' }, place(answer)), make('span', { class: 'likely', title: 'The probability that these words answer the question' }, percent(answer.probability))),
+  make('span', { class: 'answer-place', title: 'The percentage is the probability that these words answer the question' }, `${place(answer)} · ${percent(answer.probability)}`)),
 make('span', { class: 'answer-passage', dir: 'auto' }, ...pieces(answer.passage)));
 
 const pieces = (passage) => passage.map(([text, bold]) => (bold ? make('mark', {}, text) : text));

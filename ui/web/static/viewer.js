@@ -159,10 +159,10 @@ function drawHits() {
 function drawWords() {
   const focused = document.activeElement?.dataset?.word;
   const onAnswer = document.activeElement?.dataset?.answer !== undefined;
-  const there = shown.terms.filter((term) => term.count > 0);
+  const there = shown.terms.filter((term) => term.regions.length > 0);
   const label = (text, ...sample) => make('span', { class: 'legend' }, ...sample, text);
   const answer = answers().length > 0 && make('button', { type: 'button', class: 'word is-answer', 'data-answer': true, 'aria-pressed': String(!answerHidden), 'data-testid': 'answer-light',
-    title: 'The words of this page that answer; a thin outline marks the heads of their column and row' }, make('i'), 'answer');
+    title: 'The words of this page that answer, in their sentence or row; thin outlines mark the heads of their column and row' }, make('i'), 'answer');
   const near = there.some(({ kind }) => kind === 'near') && label('similar in meaning', make('i', { class: 'near' }));
   const all = there.length > 1 && make('button', { type: 'button', class: 'word all', 'data-word': '', 'aria-pressed': String(!hiddenWords.size), 'data-testid': 'all-words', title: 'All words' }, 'all');
   part('words').replaceChildren(...[answer, shown.terms.length > 0 && label('words of your question'), all, ...shown.terms.map(chip), near].filter(Boolean));
@@ -171,31 +171,34 @@ function drawWords() {
 }
 
 function chip(term, i) {
-  const here = term.count > 0;
-  const how = !here ? 'not on this page' : term.kind === 'word' ? count(term.count, 'place')
+  const here = term.regions.length > 0;
+  const how = !term.count ? 'not on this page' : !here ? 'on this page, but apart from the other words' : term.kind === 'word' ? count(term.count, 'place')
     : `${count(term.count, 'passage')} similar in meaning; the word itself is not on this page`;
   const node = make('button', {
     type: 'button', class: here ? 'word' : 'word absent', 'data-word': term.term, title: `${how}${here ? '; double-click to highlight only this word' : ''}`,
     'aria-pressed': String(here && !hiddenWords.has(term.term)), 'aria-disabled': !here && 'true', 'data-testid': 'word',
-  }, make('i'), term.term, make('small', {}, !here ? 'not here' : term.kind === 'word' ? String(term.count) : `≈${term.count}`));
+  }, make('i'), term.term, make('small', {}, !term.count ? 'not here' : !here ? 'apart' : term.kind === 'word' ? String(term.count) : `≈${term.count}`));
   node.style.setProperty('--light', COLOURS[i % COLOURS.length]);
   return node;
 }
 
-const answers = () => shown.regions.filter(({ kind }) => kind === 'answer');
+// The words that answer; the sentence or row around them is of the same kind, and weaker.
+const answers = () => shown.regions.filter(({ kind, strength }) => kind === 'answer' && strength === 1);
 
 function drawLights() {
   const marginY = MARGIN * (shown.width / shown.height);
   const light = ([x0, y0, x1, y1], attributes) => svg('rect', {
     x: x0 - MARGIN, y: y0 - marginY, width: x1 - x0 + 2 * MARGIN, height: y1 - y0 + 2 * marginY, ...attributes });
-  const faint = answers().length && !answerHidden ? 0.5 : 1; // next to an answer the words are fainter
   const words = shown.terms.flatMap((term, i) => (hiddenWords.has(term.term) ? [] : term.regions.map(([x0, y0, x1, y1, strong]) => light([x0, y0, x1, y1], {
-    fill: COLOURS[i % COLOURS.length], 'fill-opacity': faint * (term.kind === 'word' ? 0.25 + 0.45 * strong : 0.1 + 0.15 * strong),
-    class: term.kind, stroke: COLOURS[i % COLOURS.length], 'stroke-opacity': faint, 'data-term': term.term }))));
+    fill: COLOURS[i % COLOURS.length], 'fill-opacity': term.kind === 'word' ? 0.15 + 0.6 * strong : 0.1 + 0.15 * strong,
+    class: term.kind, stroke: COLOURS[i % COLOURS.length], 'stroke-opacity': 0.4 + 0.5 * strong, 'data-term': term.term }))));
+  const passages = shown.regions.filter(({ kind, strength }) => kind === 'answer' && strength < 1);
   const heads = shown.regions.filter(({ kind }) => kind === 'head');
-  const best = answerHidden ? [] : [...heads, ...answers()].map(({ box, kind }) => light(box, { class: kind }));
-  part('lights').replaceChildren(...(layers.boxes ? [...words, ...best] : []));
-  const glows = layers.heat && heat && paint(part('heat'), heat, shown.width / shown.height, (term) => !hiddenWords.has(term));
+  const lit = (regions, name) => (answerHidden ? [] : regions.map(({ box }) => light(box, { class: name })));
+  part('lights').replaceChildren(...(layers.boxes ? [...lit(passages, 'passage'), ...words, ...lit(answers(), 'answer')] : []));
+  // Outlines are not multiplied with the page: they must be seen on a dark table head as well. Each is dark on light.
+  part('outlines').replaceChildren(...(layers.boxes ? ['halo', 'edge'].flatMap((ring) => [...lit(heads, `head ${ring}`), ...lit(answers(), `best ${ring}`)]) : []));
+  const glows = layers.heat && heat && paint(part('heat'), heat, shown.width / shown.height, (term) => (shown.answer ? !answerHidden : !hiddenWords.has(term)));
   part('heat').hidden = !glows;
   const cold = layers.heat && !glows && shown.query && !shown.note;
   part('note').textContent = shown.note || (cold ? 'No part of this page stands out for these words, so there is no heat map to show.' : '');
@@ -244,7 +247,7 @@ async function judge(grade) {
 function fail(problem) {
   root.dataset.state = 'error';
   shown = null;
-  for (const name of ['words', 'hits', 'lights', 'text', 'strip']) part(name).replaceChildren();
+  for (const name of ['words', 'hits', 'lights', 'outlines', 'text', 'strip']) part(name).replaceChildren();
   delete part('strip').dataset.key;
   part('paper').hidden = true;
   part('blank').hidden = false;
@@ -398,7 +401,7 @@ function onClick(event) {
 
 // A click turns a word's highlights on or off, a double click leaves only this word's on; "all" turns all on or off.
 function choose(word, alone) {
-  const there = shown.terms.filter((term) => term.count > 0).map((term) => term.term);
+  const there = shown.terms.filter((term) => term.regions.length > 0).map((term) => term.term);
   if (!word) hiddenWords = hiddenWords.size ? new Set() : new Set(there);
   else if (alone) hiddenWords = new Set(there.filter((other) => other !== word));
   else if (!hiddenWords.delete(word)) hiddenWords.add(word);
