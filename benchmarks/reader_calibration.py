@@ -33,6 +33,8 @@ from ui.factory import open_searcher
 FOLDS = 5
 RIDGE = 1.0
 """Weight of the squared weights beside the summed log loss."""
+LONG = 24
+"""An answer of more words that bear meaning is none."""
 NAMES = ("page", "votes", "share", "evidence", "settled", "row", "length")
 
 
@@ -134,18 +136,25 @@ def read_first(
 
 
 def is_answer(text: str, answer: str, evidence: str) -> bool:
-    """Returns whether words of the page say what a written answer says, which need not be verbatim.
+    """Returns whether words of the page give a written answer, which need not be verbatim.
 
-    All numbers of the answer are there, and no others but those of the evidence; and of the other words, those that
-    bear meaning are shared to a half or more, in F1.
+    They must have all its numbers, and none that is neither in the answer nor in the evidence. Of words that bear
+    meaning they must have all, or share half with the answer (F1); or, if the answer is not verbatim in the evidence
+    ("No", a summary), half with the evidence.
     """
-    own, wanted = _content(text), _content(answer)
+    own, wanted, quoted = _content(text), _content(answer), _content(evidence)
     numbers = {word for word in wanted if word[0].isdigit()}
-    strange = {word for word in own if word[0].isdigit()} - numbers - set(_content(evidence))
-    if not own or not wanted or not numbers <= set(own) or strange:
+    strange = {word for word in own if word[0].isdigit()} - numbers - set(quoted)
+    if not own or not wanted or strange or len(own) > LONG:
         return False
+    if numbers <= set(own) and (set(wanted) <= set(own) or _f1(own, wanted) >= 0.5):
+        return True
+    return not set(wanted) <= set(quoted) and _f1(own, quoted) >= 0.5
+
+
+def _f1(own: Sequence[str], wanted: Sequence[str]) -> float:
     shared = sum((Counter(own) & Counter(wanted)).values())
-    return 2 * shared / (len(own) + len(wanted)) >= 0.5
+    return 2 * shared / (len(own) + len(wanted))
 
 
 def _content(text: str) -> list[str]:
@@ -190,15 +199,21 @@ def _pages(read: Sequence[Read]) -> dict[str, Any]:
     """Returns how well the first page's confidence tells questions with an answer from those without."""
     sure = np.array([each.confidence for each in read])
     answerable = np.array([each.answerable for each in read])
+    page_right = np.array([each.page_right for each in read])
     weak = {
         str(least): {
             "said without an answer": _percent((sure < least) & ~answerable, ~answerable),
             "said with one": _percent((sure < least) & answerable, answerable),
+            "said on the right page": _percent((sure < least) & page_right, page_right),
         }
         for least in (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
     }
-    right = _percent(np.array([each.page_right for each in read]), answerable)
-    return {"AUC": _auc(sure, answerable), "first page right": right, "weak below": weak}
+    return {
+        "AUC": _auc(sure, answerable),
+        "AUC, right pages": _auc(sure[page_right | ~answerable], answerable[page_right | ~answerable]),
+        "first page right": _percent(page_right, answerable),
+        "weak below": weak,
+    }
 
 
 def _logistic(table: NDArray[np.float64], labels: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ difference (nDCG@10 85.95 without and 86.07 with headings).
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,13 +109,23 @@ def _by_word(window: Window, outputs: Outputs, start: int) -> tuple[Scores, Scor
     start: of the window in its row.
     """
     pieces = slice(start, start + len(window.pieces))
-    at = np.array(window.starts[:-1])
-    begins, ends = (np.add.reduceat(_softmax(logits[pieces]), at) for logits in outputs[2:4])
+    at = window.starts
+    begins, ends = (_sums(_softmax(logits[pieces]), at) for logits in outputs[2:4])
     if len(outputs) > 4:
-        inside = np.maximum.reduceat(1 / (1 + np.exp(-outputs[4][pieces].astype(np.float64))), at)
+        inside = _most(1 / (1 + np.exp(-outputs[4][pieces].astype(np.float64))), at)
     else:  # a reader without this output: the probability that the answer covers the word
         inside = np.cumsum(begins) * np.cumsum(ends[::-1])[::-1]
     return begins, ends, inside
+
+
+def _sums(values: Scores, starts: Sequence[int]) -> Scores:
+    """Returns the sum of each word's pieces, 0 for a word without any."""
+    return np.diff(np.concatenate([[0.0], np.cumsum(values)])[list(starts)])
+
+
+def _most(values: Scores, starts: Sequence[int]) -> Scores:
+    """Returns the largest of each word's pieces, 0 for a word without any."""
+    return np.array([values[a:b].max(initial=0.0) for a, b in pairwise(starts)])
 
 
 def _best_spans(begins: Scores, ends: Scores) -> list[tuple[int, int, float]]:

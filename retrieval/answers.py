@@ -65,7 +65,8 @@ def find(query: str, page: PageContent, reading: PageReading) -> Found | None:
     for first, end, probability in reading.spans:
         units.setdefault(_unit(layout, first, end), []).append((first, end, probability))
     votes = {unit: sum(span[2] for span in spans) for unit, spans in units.items()}
-    unit = max(units, key=lambda u: (votes[u], -u[0]))
+    asked = _stems(query)
+    unit = max(units, key=lambda u: (votes[u] * math.exp(_named(layout, u, asked)), -u[0]))
     first, end, _ = units[unit][0]
     cells = layout.row_at(first)
     settled = True
@@ -104,6 +105,13 @@ def _unit(layout: Layout, first: int, end: int) -> tuple[int, int]:
         line = layout.line_at(first)
         return line.first, line.end
     return layout.sentence(first, end)
+
+
+def _named(layout: Layout, unit: tuple[int, int], asked: set[str]) -> float:
+    """Returns the share of the question's words that stand in a unit, with all cells of its row."""
+    cells = layout.row_at(unit[0])
+    texts = [layout.text(cell.first, cell.end) for cell in cells] or [layout.text(*unit)]
+    return len(asked & {stem for text in texts for stem in _stems(text)}) / max(1, len(asked))
 
 
 def _choose_cell(query: str, layout: Layout, cells: Sequence[Cell], own: Cell) -> tuple[Cell, bool]:

@@ -72,3 +72,12 @@ def test_rows_that_were_read_are_not_read_again(reader: TextReader, monkeypatch:
     )
     assert reader.read(query, [page], whole=True) == before
     assert reader.score(query, [page]) == [before[0].score]
+
+
+def test_words_that_the_tokenizer_does_not_know_at_all_cost_no_others(reader: TextReader) -> None:
+    odd = "\u200b"  # no piece at all
+    page = content(f"{odd} {FACT} {odd}")
+    (reading,) = reader.read(QUERY, [page], whole=True)
+    assert (reading.evidence[0], reading.evidence[-1]) == (0, 0)
+    first, end, _ = reading.spans[0]
+    assert "733" in [word.text for word in page.words[first:end]]
