@@ -11,6 +11,7 @@ import { open, shows, shut } from './viewer.js';
 
 const HEADINGS = ['weak_match', 'missing_phrase'];
 const ANSWERS = 3; // answers that are shown
+const LONG = 48; // characters: longer answers are set in smaller type
 const OF_ONE = 3; // cards of one document that are shown; the others fold
 let root;
 let part;
@@ -84,11 +85,11 @@ function drawAnswers(phase, value) {
 const place = ({ document: name, page }) => `${name}, page ${page}`;
 
 const drawAnswer = (answer, i) => make('a', {
-  class: i ? 'answer more' : 'answer', href: address({ doc: answer.doc_id, page: answer.page }).search, 'data-testid': 'answer', 'data-doc': answer.doc_id, 'data-page': answer.page,
+  class: ['answer', i && 'more', answer.text.length > LONG && 'long'].filter(Boolean).join(' '), href: address({ doc: answer.doc_id, page: answer.page }).search, 'data-testid': 'answer', 'data-doc': answer.doc_id, 'data-page': answer.page,
 },
 make('span', { class: 'answer-line' }, make('strong', { dir: 'auto' }, answer.text),
   make('span', { class: 'answer-place', title: 'The percentage is the probability that these words answer the question' }, `${place(answer)} · ${percent(answer.probability)}`)),
-make('span', { class: 'answer-passage', dir: 'auto' }, ...pieces(answer.passage)));
+answer.passage.some(([text, bold]) => !bold && text.length > 2) && make('span', { class: 'answer-passage', dir: 'auto' }, ...pieces(answer.passage)));
 
 const pieces = (passage) => passage.map(([text, bold]) => (bold ? make('mark', {}, text) : text));
 const percent = (probability) => `${Math.round(probability * 100)}% likely`;
