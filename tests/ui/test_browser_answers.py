@@ -112,7 +112,7 @@ def test_the_answer_stands_above_the_pages_and_its_page_is_open_with_the_answer_
     answering(page)
     ask(page)
     best, other = page.get_by_test_id("answer").all()
-    assert best.bounding_box()["y"] < page.get_by_test_id("result-card").first.bounding_box()["y"]  # type: ignore[index]
+    assert best.bounding_box()["y"] < page.get_by_test_id("result-card").first.bounding_box()["y"]
     second = page.get_by_test_id("result-card").nth(1)
     number = second.get_attribute("data-page")
     expect(best.locator("strong")).to_have_text("733 thousand")
