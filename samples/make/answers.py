@@ -86,7 +86,7 @@ def locate(letters: Letters, quote: str, which: int | None, place: str) -> tuple
         raise SystemExit(
             f"{place}: {quote!r} occurs {len(found)} times; occurrence wanted: {which or 'the only one'}"
         )
-    return found[which - 1 if which and which > 0 else -1 if which else 0]
+    return found[which - 1 if which and which > 0 else which or 0]
 
 
 def _is_word(letters: Letters, first: int, end: int) -> bool:

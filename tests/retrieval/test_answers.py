@@ -13,8 +13,6 @@ from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import BadDataset
 from retrieval.evaluation.answer_tally import area_under_curve, refusal, tallies
 from retrieval.evaluation.answers import (
-    Gold,
-    GoldAnswer,
     Signs,
     area,
     judge_answer,
@@ -22,14 +20,13 @@ from retrieval.evaluation.answers import (
     judge_light,
     judge_line,
     judge_refusals,
-    read_gold,
-    read_unanswered,
     same_text,
     shared,
     strongest_light,
     token_f1,
 )
 from retrieval.evaluation.evaluate import Dataset, Question, read_dataset
+from retrieval.evaluation.gold import Gold, GoldAnswer, read_gold, read_unanswered
 from retrieval.search import Searcher
 from retrieval.store.store import Store
 from retrieval.types import (

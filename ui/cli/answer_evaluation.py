@@ -41,7 +41,7 @@ def run_answer_evaluation(
         runs = [
             measure_answers(
                 place,
-                gold=gold,
+                gold_file=gold,
                 unanswered=unanswered,
                 index=folder,
                 profile=profile,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import configs.settings as configs
 from retrieval.errors import NotFound
-from retrieval.evaluation import answers
+from retrieval.evaluation import answers, gold
 from retrieval.evaluation.answer_tally import Refusal, Tally, refusal, tallies
 from retrieval.evaluation.answers import JudgedAnswer, Signs
 from ui import factory
@@ -32,7 +32,7 @@ class AnswerRun:
 def measure_answers(
     place: str,
     *,
-    gold: Path | None,
+    gold_file: Path | None,
     unanswered: Path | None,
     index: str,
     profile: str,
@@ -41,22 +41,22 @@ def measure_answers(
 ) -> AnswerRun:
     """Ingest the missing documents of the data set at `place`, search for every question, and judge what is shown.
 
-    gold: None for the data set's answers.jsonl. unanswered: None for its unanswered.jsonl, which may be missing. index:
-    the folder of the index; "" for that of `own_index`. within: search only the document of each question. Raises
-    NotFound if a file is missing.
+    gold_file: None for the data set's answers.jsonl. unanswered: None for its unanswered.jsonl, which may be missing.
+    index: the folder of the index; "" for that of `own_index`. within: search only the document of each question.
+    Raises NotFound if a file is missing.
     """
     settings = configs.load_profile(profile)
     folder = Path(index) if index else own_index(place, profile)
     dataset, store, encoder = open_ingested(place, folder, settings, on_progress)
-    gold = gold or dataset.folder / "answers.jsonl"
-    for path in filter(None, (gold, unanswered)):
+    gold_file = gold_file or dataset.folder / "answers.jsonl"
+    for path in filter(None, (gold_file, unanswered)):
         if not path.is_file():
             raise NotFound(
                 f"there is no file {path}: name the file of answers, or of questions without answers"
             )
     unanswered = unanswered or dataset.folder / "unanswered.jsonl"
-    answered = answers.read_gold(gold, dataset)
-    others = answers.read_unanswered(unanswered) if unanswered.is_file() else ()
+    answered = gold.read_gold(gold_file, dataset)
+    others = gold.read_unanswered(unanswered) if unanswered.is_file() else ()
     searcher = factory.build_searcher(store, encoder, settings)
     total = len(dataset.questions) + len(others)
     on_progress(f"searching for {total} questions")
