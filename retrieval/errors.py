@@ -100,6 +100,12 @@ class RerankerFailed(FolioscopeError):
     exit_code = 3
 
 
+class AnswerFailed(FolioscopeError):
+    """The model that writes answers did not answer, or broke the rules of its prompt."""
+
+    exit_code = 3
+
+
 class UnreadableDocument(FolioscopeError):
     """A document cannot be ingested. `reason` is a short code for tables; the message is for people.
 
