@@ -101,9 +101,13 @@ class RerankerFailed(FolioscopeError):
 
 
 class AnswerFailed(FolioscopeError):
-    """The model that writes answers did not answer, or broke the rules of its prompt."""
+    """The model that writes answers did not answer."""
 
     exit_code = 3
+
+
+class BadReply(AnswerFailed):
+    """The model that writes answers gave one that cannot be read, or asked for a tool."""
 
 
 class UnreadableDocument(FolioscopeError):

@@ -15,20 +15,21 @@ import configs.settings as configs
 from retrieval.answering.client import ChatClient, Completion, Form
 from retrieval.answering.parse import Claim, Evidence, Part, Reply
 from retrieval.answering.prompt import Prompt, build_prompt
-from retrieval.answering.quotes import QuotablePage, missing_numbers, negation_differs
+from retrieval.answering.quotes import QuotablePage, denies, missing_numbers, negation_differs
 from retrieval.answering.types import (
     Citation,
     CitedAnswer,
     Delta,
     Event,
     GivenPage,
+    Match,
     Note,
     PagesChosen,
     Problem,
     Reason,
     Status,
 )
-from retrieval.errors import AnswerFailed, NotFound
+from retrieval.errors import AnswerFailed, BadReply, NotFound
 from retrieval.types import Box, Hit, Page, PageContent, SearchResult
 
 DEFAULT_PAGES = 3  # the closest pages that are shown if there is no model
@@ -43,7 +44,7 @@ MESSAGES: dict[Reason, str] = {
     "not_in_pages": "The model found no answer on the pages that match best.",
     "no_quote_verified": "The model wrote an answer, but none of its quotes is on the pages: do not rely on it.",
     "no_model": "This server has no model that writes answers.",
-    "model_unreachable": "The model that writes answers cannot be reached.",
+    "model_unreachable": "The model that writes answers did not answer.",
     "model_failed": "The model's answer broke off, or cannot be read.",
 }
 
@@ -102,8 +103,10 @@ class Answerer:
         """
         began = time.perf_counter()
         for event in self._steps(result, source, stop):
-            is_last = isinstance(event, CitedAnswer)
-            yield replace(event, seconds=time.perf_counter() - began) if is_last else event  # type: ignore[type-var]
+            if isinstance(event, CitedAnswer):
+                yield replace(event, seconds=time.perf_counter() - began)
+            else:
+                yield event
 
     def _steps(
         self, result: SearchResult, source: PageSource, stop: threading.Event | None
@@ -152,7 +155,8 @@ class Answerer:
                 yield from _apply(reply.end(), draft, source)
                 yield self._finished(result, chosen, draft, completion, "model_failed")
             else:
-                yield from _extract(result, chosen, draft, "model_unreachable")
+                is_bad = isinstance(error, BadReply)
+                yield from _extract(result, chosen, draft, "model_failed" if is_bad else "model_unreachable")
             return
         yield from _apply(reply.end(), draft, source)
         draft.notes += _notes(prompts[-1], completion, settings)
@@ -318,10 +322,11 @@ def _look_up(
         quotable[item.page] = QuotablePage(content)
     found = quotable[item.page].find(item.quote)
     if found:
-        denies = not negation_differs("it", [sentence])  # the sentence itself leaves a negation out
-        problems: tuple[Problem, ...] = ("negation",) if found.behind_negation and denies else ()
-        match = "exact" if found.exact else "fuzzy"
-        return Citation(start, end, item.page, page, found.text, match, found.boxes, problems)  # type: ignore[arg-type]
+        problems: tuple[Problem, ...] = (
+            ("negation",) if found.behind_negation and not denies(sentence) else ()
+        )
+        match: Match = "exact" if found.exact else "fuzzy"
+        return Citation(start, end, item.page, page, found.text, match, found.boxes, problems)
     wordless = _wordless_regions(source, f"{sentence} {item.quote}", content)
     if wordless or not content.words:
         return Citation(start, end, item.page, page, item.quote, "image_only", wordless, ("unchecked",))
@@ -358,18 +363,10 @@ def _extract(result: SearchResult, chosen: PagesChosen, draft: _Draft, reason: R
         start = len(draft.text) + len(line) - len(answer.text)
         draft.text += line
         yield Delta(line)
-        draft.citations.append(
-            Citation(
-                start,
-                len(draft.text),
-                present.get(answer.page.page_id),
-                answer.page,
-                answer.text,
-                "exact",
-                answer.boxes,
-            )
-        )
-        yield draft.citations[-1]
+        n = present.get(answer.page.page_id)
+        citation = Citation(start, len(draft.text), n, answer.page, answer.text, "exact", answer.boxes)
+        draft.citations.append(citation)
+        yield citation
     if not draft.text:
         yield _refusal(result, chosen, draft, reason)
         return
@@ -406,9 +403,9 @@ def _notes(prompt: Prompt, completion: Completion, settings: configs.Answer) -> 
         notes.append(
             Note(
                 "context_truncated",
-                f"The server has read {read:,} tokens of about {prompt.tokens:,} that it was sent, so parts of the pages "
-                "or of the question are missing. Its context is too small: raise it (Ollama: OLLAMA_CONTEXT_LENGTH), or "
-                "set answer.context_tokens in the profile.",
+                f"The server has read {read:,} tokens of about {prompt.tokens:,} that it was sent, so parts of the "
+                "pages or of the question are missing. Its context is too small: raise it (Ollama: "
+                "OLLAMA_CONTEXT_LENGTH), or set answer.context_tokens in the profile.",
             )
         )
     if prompt.is_text_cut and settings.text_tokens:

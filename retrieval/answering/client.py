@@ -56,8 +56,8 @@ class ChatClient:
         """Yield the text of the reply in pieces, and fill `completion`.
 
         prompt: builds the prompt for a form, again if the server rejects the schema. stop: set it to end the request.
-        Raises AnswerFailed if the server fails or ends the stream in the middle, BadReply if the reply cannot be read or
-        asks for a tool.
+        Raises AnswerFailed if the server fails or ends the stream in the middle, BadReply for a reply that cannot be
+        read or asks for a tool.
         """
         with self._server.guarded():
             while True:
