@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from benchmarks.gpu_train.align import PageWords, Span
 from benchmarks.gpu_train.documents import ReadPage
 from benchmarks.gpu_train.lexical import Bm25, terms
 from rerankers.text import QUESTION_PIECES, TITLE_PIECES, WORD_PIECES
-from retrieval.align import PageWords, Span
 from retrieval.train.groups import Group
 from retrieval.train.packed import EXTRA, NOWHERE, Item, Packed, Packer, Role
 

@@ -42,6 +42,8 @@ OPPOSITES = re.compile(
 LONG = {"ca": "can", "wo": "will"}  # before n't
 CONFUSED = str.maketrans({"1": "l", "i": "l", "j": "l", "0": "o", "c": "e", "5": "s", "8": "b", "q": "g"})
 """Letters that OCR confuses, each class as one letter."""
+CURRENCIES = frozenset("$€£¥")
+UNITS = CURRENCIES | frozenset("%‰°")
 SKIPPED = 3
 """Filler words of the page that a match may skip in a row."""
 BEFORE = 2
@@ -139,9 +141,14 @@ class _Order:
         return False
 
     def words_of(self, first: int, last: int) -> Sequence[int]:
-        """Return the indexes of the words from the one with atom `first` to the one with atom `last`."""
-        places = self._place[self.atoms[first].word], self._place[self.atoms[last].word]
-        return self._order[places[0] : places[1] + 1]
+        """Return the indexes of the words with atoms `first` to `last`, and of units that stand apart: "5 %", "€ 5"."""
+        begin, end = self._place[self.atoms[first].word], self._place[self.atoms[last].word] + 1
+        words = self._content.words
+        if self.atoms[last].text[-1].isdecimal() and end < len(self._order):
+            end += words[self._order[end]].text in UNITS
+        if self.atoms[first].text[-1].isdecimal() and begin > 0:
+            begin -= words[self._order[begin - 1]].text in CURRENCIES
+        return self._order[begin:end]
 
     def is_denied(self, first: int, last: int) -> bool:
         """Return whether a negation right before or after atoms `first` to `last` belongs to them."""

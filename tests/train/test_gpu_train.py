@@ -12,6 +12,7 @@ from transformers import MPNetConfig as OriginalConfig
 from transformers import MPNetModel
 
 from benchmarks.gpu_train import carry, gptq
+from benchmarks.gpu_train.align import PageWords, Span
 from benchmarks.gpu_train.clock import Phase, Trainer
 from benchmarks.gpu_train.documents import Heading, ReadPage, read_document
 from benchmarks.gpu_train.encoding import EncoderOptions, train_encoder
@@ -23,7 +24,6 @@ from benchmarks.gpu_train.resident import Resident
 from benchmarks.gpu_train.starts import read_start, write_start
 from benchmarks.gpu_train.unpack import unpack
 from rerankers.train import reader
-from retrieval.align import PageWords, Span
 from retrieval.models.onnx import MODELS
 from retrieval.train import bi_encoder, words_model
 from retrieval.train.groups import Group
