@@ -181,7 +181,7 @@ class _Order:
             run = _align(
                 quote, [atom.text for atom in self.atoms[start : anchor + 2 * (len(quote) - before) + 6]]
             )
-            if run:
+            if run and not self.is_denied(start + run[0], start + run[1]):
                 yield start + run[0], start + run[1]
 
 

@@ -97,9 +97,8 @@ def test_a_quote_on_its_page_is_lit_where_its_words_are(server: ChatServer, form
     assert (rent.page and rent.page.name, rent.match, rent.cited_text) == (
         "lease.pdf#page=1", "exact", "The rent is 1,250 euros a month",
     )  # fmt: skip
-    assert rent.boxes == (
-        pytest.approx((0.1, 0.1, 0.1 + 0.09 * 6 + 0.08, 0.12)),
-    )  # seven words of the first line
+    (box,) = rent.boxes
+    assert box == pytest.approx((0.1, 0.1, 0.1 + 0.09 * 6 + 0.08, 0.12))  # seven words of the first line
     assert fee.cited_text == "fee of 2.5 %"
     assert answer.usage["prompt_tokens"] > 0
 
@@ -159,8 +158,8 @@ def test_a_server_without_json_schema_is_asked_for_text_and_that_is_remembered(s
 
 
 def test_a_page_that_was_removed_meanwhile_is_not_sent(server: ChatServer) -> None:
-    pages = (Page("gone", 1, "gone.pdf"), *result().hits[0:1])
-    answer = answered(server, claims(("Rent.", 1, "The rent is")), result(pages[0], result().hits[0].page))
+    found = result(Page("gone", 1, "gone.pdf"), SOURCE.contents["lease#1"].page)
+    answer = answered(server, claims(("Rent.", 1, "The rent is")), found)
     assert [given.page.name for given in answer.pages] == ["lease.pdf#page=1"]
     assert answer.status == "grounded"
 
@@ -265,8 +264,7 @@ def test_a_tool_call_is_refused(server: ChatServer) -> None:
 def test_a_server_that_fails_is_named_and_nothing_is_made_up(
     server: ChatServer, reply: Answer, reason: str, note: str
 ) -> None:
-    answer = answered(server, replace(reply, text=""), timeout_s=0.5) if reply.delay_s == 0 else answered(
-        server, Answer("NOT_FOUND" * 20, delay_s=0.2), timeout_s=0.5)  # fmt: skip
+    answer = answered(server, reply, timeout_s=0.5)
     assert (answer.status, answer.text) == ("refused", "")
     assert answer.reason == reason
     assert note in server_note(answer)
