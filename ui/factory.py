@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import configs.settings as configs
 
 if TYPE_CHECKING:
+    from retrieval.answering.answerer import Answerer
     from retrieval.recall.ivf.upkeep import OnProgress
     from retrieval.search import Searcher
     from retrieval.store.store import Store
@@ -63,6 +64,16 @@ def build_searcher(
         _log([f"calibration not used: {error}"])
         calibration = None
     return Searcher(store, encoder, reranker, settings.search, calibration)
+
+
+def build_answerer(settings: configs.Settings) -> "Answerer":
+    """Return what answers questions by the profile's `answer:`. Raises AnswerFailed without its server's key."""
+    from retrieval.answering.answerer import Answerer
+
+    if settings.answer:
+        sent = "images and text of pages" if settings.answer.images else "text of pages"
+        _log([f"questions and {sent} are sent to {settings.answer.model} at {settings.answer.url} to write answers"])
+    return Answerer(settings.answer)
 
 
 def refresh_inverted_index(store: "Store", settings: configs.Search, on_progress: "OnProgress") -> bool:

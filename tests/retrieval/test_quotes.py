@@ -74,10 +74,7 @@ def test_a_table_row_is_found_although_the_page_stores_columns() -> None:
     table = PageContent(PAGE.page, tuple(words), "text layer", bytes)
     found = QuotablePage(table).find("Rent 1,250")
     assert found is not None
-    assert found.boxes == (
-        (0.1, 0.1, 0.2, 0.12),
-        (0.5, 0.1, 0.6, 0.12),
-    )  # two cells, not the gap between them
+    assert [box[0] for box in found.boxes] == [0.1, 0.5]  # two cells, not the gap between them
 
 
 def test_lines_have_boxes_of_their_own() -> None:
