@@ -50,9 +50,10 @@ class Answering:
     async def start(self, request: SearchRequest, client: str, who: str) -> AnswerJob:
         """Search, and begin an answer from the pages found. It goes on until it is stored, whoever reads it.
 
-        client: whose turn it is. who: the user to whom the answer belongs. Raises as `Service.search` does.
+        client: whose turn it is. who: the user to whom the answer belongs. Raises as `Service.search` does, and Busy;
+        the job's events raise Busy too if the queue has filled up during the search.
         """
-        self._queue.admit(client)
+        self._queue.admit(client)  # reject before any work is done
         result = await self._service.search(request, client)
         job = AnswerJob(secrets.token_urlsafe(12), who, request, asyncio.get_running_loop())
         self._jobs[job.id] = job
@@ -90,7 +91,7 @@ class Answering:
         library, loop = self._service.library, asyncio.get_running_loop()
         failure: Exception | None = None
         try:
-            async with self._queue.turn(client, admitted=True):
+            async with self._queue.turn(client):
                 await loop.run_in_executor(self._threads, lambda: _write(job, result, library))
         except Exception as error:  # raised to whoever reads the job's events
             failure = error
