@@ -211,6 +211,8 @@ class Answerer:
         elif status == "partly":
             count = f"{marked} sentence{'s are' if marked != 1 else ' is'} not supported by a quote from its page."
             message = f"{message} {count if marked else ''}".strip()
+        elif status == "refused":
+            draft.notes += _closest(chosen)
         if not draft.text and any(note.kind == "context_truncated" for note in draft.notes):
             message += " It has not read all that it was sent: see the note."
         return CitedAnswer(
@@ -384,16 +386,15 @@ def _extract(result: SearchResult, chosen: PagesChosen, draft: _Draft, reason: R
 
 
 def _refusal(result: SearchResult, chosen: PagesChosen, draft: _Draft, reason: Reason) -> CitedAnswer:
-    notes = list(draft.notes)
-    if chosen.pages:
-        notes.append(
-            Note(
-                "closest",
-                f"The closest pages of {chosen.searched:,} that were searched; none is a verified answer.",
-            )
-        )
     message = MESSAGES[reason] if chosen.pages else "No page matches this question, so no model was asked."
-    return CitedAnswer(result.query, "", "refused", reason, message, chosen, (), tuple(notes))
+    notes = (*draft.notes, *_closest(chosen))
+    return CitedAnswer(result.query, "", "refused", reason, message, chosen, (), notes)
+
+
+def _closest(chosen: PagesChosen) -> list[Note]:
+    """Return what to know about the pages of a refusal."""
+    text = f"The closest of the {chosen.searched:,} pages that were searched; none is a verified answer."
+    return [Note("closest", text)] if chosen.pages else []
 
 
 def _notes(prompt: Prompt, completion: Completion, settings: configs.Answer) -> list[Note]:

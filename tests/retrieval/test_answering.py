@@ -333,7 +333,7 @@ def test_below_the_gate_no_model_is_asked(server: ChatServer) -> None:
             : len(answer.pages)
         ]
         assert answer.pages
-        assert "40 that were searched" in answer.notes[-1].text
+        assert "of the 40 pages that were searched" in answer.notes[-1].text
     assert server.calls == 0
     empty = replace(result(), hits=(), candidates=())
     assert answerer(server).answer(empty, SOURCE).reason == "nothing_matches"
