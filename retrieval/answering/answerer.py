@@ -136,7 +136,8 @@ class Answerer:
             draft.notes.append(
                 Note(
                     "gate_off",
-                    "This index is not calibrated, so whether the pages answer was not checked beforehand.",
+                    "The index is not calibrated, or nothing was reranked: whether the pages answer was not checked "
+                    "before the model was asked.",
                 )
             )
         completion, reply = Completion(), Reply()

@@ -32,7 +32,7 @@ let lit = null; // the citation whose quote is lit in the viewer
 let seeks = false; // whether the viewer still has to scroll to it
 
 export function mount(element) {
-  root = element.querySelector('.answer');
+  root = element.querySelector('.written');
   part = parts(root);
   root.addEventListener('click', onClick);
   update();
@@ -147,9 +147,9 @@ function sentences({ text, citations }) {
 }
 
 function chip(citation, i) {
-  const { n, page, match, page_name: name, cited_text: quote } = citation;
+  const { n, page, match, verified, page_name: name, cited_text: quote } = citation;
   return make('button', {
-    type: 'button', class: `cite ${match}`, 'data-cite': i, 'data-testid': 'cite', 'aria-pressed': String(lit === citation),
+    type: 'button', class: `cite ${match}${verified ? '' : ' doubtful'}`, 'data-cite': i, 'data-testid': 'cite', 'aria-pressed': String(lit === citation),
     'aria-label': `Open ${name} at this quote`, title: `${name}: “${quote}”. ${MATCHES[match]}.`,
   }, String(n ?? page));
 }
@@ -158,7 +158,7 @@ function chip(citation, i) {
 function cited({ status: kind, pages, citations }) {
   const numbers = new Set(citations.filter(({ match }) => match !== 'none').map(({ n }) => n));
   return pages.filter(({ n }) => numbers.has(n) || kind === 'refused').map(({ n, thumb, page_name: name, doc_id: doc, page }) =>
-    make('li', {}, make('button', { type: 'button', class: 'answer-page', 'data-open': doc, 'data-page': page, 'data-testid': 'answer-page' },
+    make('li', {}, make('button', { type: 'button', class: 'written-page', 'data-open': doc, 'data-page': page, 'data-testid': 'written-page' },
       make('span', { class: 'cite-number' }, String(n)), thumb && make('img', { src: thumb, alt: '', loading: 'lazy' }), make('span', {}, name))));
 }
 

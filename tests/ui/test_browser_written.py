@@ -82,7 +82,7 @@ def test_an_answer_is_written_with_chips_that_light_their_quotes_and_a_reload_ke
 ) -> None:
     chat.will_say(Answer(REPLY, delay_s=0.02))
     page.goto("/")
-    panel = page.get_by_test_id("answer")
+    panel = page.get_by_test_id("written")
     expect(panel).to_be_hidden()
     ask(page, QUESTION)
     expect(panel).to_have_attribute("data-state", "idle")
@@ -101,6 +101,7 @@ def test_an_answer_is_written_with_chips_that_light_their_quotes_and_a_reload_ke
     expect(panel).to_contain_text("2 sentences are not supported by a quote")
     chips = page.get_by_test_id("cite")
     expect(chips).to_have_count(2)  # the invented quote has none
+    expect(page.get_by_test_id("result-card").first).to_be_in_viewport()  # below the panel, not beside it
 
     page.goto("/?s=library")  # leave, come back, and the answer is still there
     page.go_back()
@@ -139,21 +140,21 @@ def test_a_refusal_shows_the_closest_pages_and_another_question_clears_the_answe
     chat.will_say("NOT_FOUND")
     page.goto("/")
     ask(page, "lamps")
-    panel = page.get_by_test_id("answer")
+    panel = page.get_by_test_id("written")
     panel.get_by_role("button", name="Answer", exact=True).click()
     expect(panel).to_have_attribute("data-status", "refused")
     expect(panel).to_contain_text("The model found no answer on the pages that match best.")
-    expect(page.get_by_test_id("answer-page").first).to_contain_text("harbour.pdf#page=1")
+    expect(page.get_by_test_id("written-page").first).to_contain_text("harbour.pdf#page=1")
     ask(page, "oil")
     expect(panel).to_have_attribute("data-state", "idle")
-    expect(page.get_by_test_id("answer-text")).to_be_empty()
+    expect(page.get_by_test_id("written-text")).to_be_empty()
 
 
 def test_a_server_that_fails_is_named_and_asking_again_works(page: Page, chat: ChatServer) -> None:
     chat.will_say(Answer(status=500, body="out of memory"), claims(("Oil it is.", 1, "Lamps and oil")))
     page.goto("/")
     ask(page, "oil and lamps")
-    panel = page.get_by_test_id("answer")
+    panel = page.get_by_test_id("written")
     panel.get_by_role("button", name="Answer", exact=True).click()
     expect(panel).to_contain_text("answered 500 (out of memory)")
     panel.get_by_role("button", name="Answer again").click()
@@ -166,14 +167,14 @@ def test_hostile_text_of_a_model_stays_text_and_the_panel_is_accessible(page: Pa
     chat.will_say(claims((hostile, 1, "Lamps and oil"), ("And more.", 1, "none of it")))
     page.goto("/")
     ask(page, "lamps oil quay")
-    panel = page.get_by_test_id("answer")
+    panel = page.get_by_test_id("written")
     panel.get_by_role("button", name="Answer", exact=True).click()
     expect(panel).to_have_attribute("data-state", "done")
     expect(page.get_by_test_id("claim").first).to_contain_text("<img src=x onerror")
     assert page.title() != "owned"
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        found = Axe().run(page, ".answer").response["violations"]
+        found = Axe().run(page, ".written").response["violations"]
         assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
 
 
@@ -185,7 +186,7 @@ def test_on_a_phone_a_chip_opens_the_page_over_the_results(
         page = opened.page
         page.goto("/")
         ask(page, "fees of the quay")
-        page.get_by_test_id("answer").get_by_role("button", name="Answer", exact=True).click()
+        page.get_by_test_id("written").get_by_role("button", name="Answer", exact=True).click()
         page.get_by_test_id("cite").first.click()
         expect(page.get_by_test_id("viewer")).to_have_class(re.compile("open"))
         expect(page.locator("[data-testid=quote] rect").first).to_be_in_viewport()
