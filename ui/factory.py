@@ -72,7 +72,11 @@ def build_answerer(settings: configs.Settings) -> "Answerer":
 
     if settings.answer:
         sent = "images and text of pages" if settings.answer.images else "text of pages"
-        _log([f"questions and {sent} are sent to {settings.answer.model} at {settings.answer.url} to write answers"])
+        _log(
+            [
+                f"questions and {sent} are sent to {settings.answer.model} at {settings.answer.url} to write answers"
+            ]
+        )
     return Answerer(settings.answer)
 
 
