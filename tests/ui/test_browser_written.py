@@ -173,7 +173,7 @@ def test_hostile_text_of_a_model_stays_text_and_the_panel_is_accessible(page: Pa
     expect(page.get_by_test_id("claim").first).to_contain_text("<img src=x onerror")
     assert page.title() != "owned"
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)
         found = Axe().run(page, ".written").response["violations"]
         assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
 
