@@ -194,8 +194,6 @@ class HttpModel(Model):
     """The server's address without a path: http://gpu-room:8000, https://api.jina.ai."""
     model: str
     """The model's name on the server."""
-    reads: Literal["image", "text"] = "image"
-    """What the server is sent of a page."""
     key_variable: str | None = None
     """The environment variable that holds the service's API key. None: no key is sent."""
     timeout_s: PositiveFloat = 20.0
@@ -204,16 +202,23 @@ class HttpModel(Model):
     """How often a failed request is sent again."""
     max_image_kb: PositiveInt = 1_500
     """Page images of more kB are scaled down before they are sent."""
-    max_text_chars: PositiveInt = 20_000
-    """Longer page texts are cut off after this many characters."""
     break_after: PositiveInt = 3
-    """After this many failures in a row no request is sent for `rest_s` seconds; searches keep the first stage's
-    order."""
+    """After this many failures in a row no request is sent for `rest_s` seconds: searches keep the first stage's
+    order, questions get no written answer."""
     rest_s: PositiveFloat = 30.0
     """Seconds without requests after `break_after` failures."""
 
 
-class Remote(HttpModel):
+class HttpReranker(HttpModel):
+    """The settings that all rerankers behind HTTP have."""
+
+    reads: Literal["image", "text"] = "image"
+    """What the server is sent of a page."""
+    max_text_chars: PositiveInt = 20_000
+    """Longer page texts are cut off after this many characters."""
+
+
+class Remote(HttpReranker):
     """A reranker behind HTTP: vLLM, SGLang, or a service with the protocol of Jina or Cohere."""
 
     kind: Literal["remote"] = "remote"
@@ -227,7 +232,7 @@ class Remote(HttpModel):
     """Requests that are sent at the same time."""
 
 
-class Listwise(HttpModel):
+class Listwise(HttpReranker):
     """A listwise reranker: a (vision-language) chat model behind an OpenAI-compatible server that orders pages."""
 
     kind: Literal["listwise"] = "listwise"
@@ -284,6 +289,38 @@ RerankerSettings = Annotated[
     | NoReranker,
     Field(discriminator="kind"),
 ]
+
+
+class Answer(HttpModel):
+    """A model that writes answers with citations: a (vision-language) chat model behind an OpenAI-compatible server,
+    such as vLLM, SGLang, llama.cpp or Ollama."""
+
+    timeout_s: PositiveFloat = 120.0
+    """Seconds that an answer may take, from the request to its last word."""
+    retries: NonNegativeInt = 1
+    """How often a request is sent again if it fails before its first word."""
+    pages: Annotated[int, Field(ge=1, le=5)] = 3
+    """The most pages that the model is given, 1 to 5."""
+    gate: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The model is asked only if a page answers with at least this probability. It has no effect on an index that is
+    not calibrated, and the answer then says so."""
+    images: bool = True
+    """Send the pages' images. false: only their text, for models that cannot see."""
+    image_px: Annotated[int, Field(ge=256, le=4096)] = 1400
+    """Pixels of the longer side of an image that is sent; 1,400 are about 1,300 visual tokens in a Qwen-VL."""
+    max_image_kb: PositiveInt = 800
+    """Page images of more kB are scaled down before they are sent."""
+    text_tokens: NonNegativeInt = 6_000
+    """The most tokens of page text in a request, estimated, shared by its pages. 0: only images are sent."""
+    max_tokens: PositiveInt = 1_024
+    """The most tokens of an answer. A model that reasons before it answers needs more."""
+    context_tokens: PositiveInt | None = None
+    """The server's context size in tokens: page text is cut until prompt and answer fit. Ollama's default is 4,096 on
+    GPUs below 24 GiB, and it cuts longer prompts without an error. None: unknown. What the server reports to have read
+    is checked in any case."""
+    format: Literal["auto", "json_schema", "text"] = "auto"
+    """The form in which the model answers. json_schema: the server enforces a JSON schema. text: sentences with quotes
+    in brackets. auto: JSON, and text if the server rejects the schema."""
 
 
 class Ingest(Model):
@@ -417,6 +454,8 @@ class Settings(Model):
     """The model that makes vectors of pages and questions."""
     reranker: RerankerSettings = Text()
     """The model that scores the first stage's best candidates."""
+    answer: Answer | None = None
+    """The model that writes answers from the best pages. None: answers are quotes of the pages, if there are any."""
     ingest: Ingest = Ingest()
     search: Search = Search()
     serve: Serve = Serve()

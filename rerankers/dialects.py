@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 import configs.settings as configs
-from rerankers.server import BadAnswer
 from retrieval.errors import RerankerFailed
+from retrieval.model_server import BadAnswer
 
 
 @dataclass(frozen=True, slots=True)

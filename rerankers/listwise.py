@@ -13,7 +13,8 @@ from typing import Any
 
 import configs.settings as configs
 from rerankers.remote import page_document
-from rerankers.server import BadAnswer, Server
+from retrieval.errors import RerankerFailed
+from retrieval.model_server import BadAnswer, Server
 from retrieval.types import PageContent
 from retrieval.work_notes import note
 
@@ -38,7 +39,7 @@ class ListwiseReranker:
         )
         self.batch_pages = settings.window
         self._settings = settings
-        self._server = Server(settings, clock)
+        self._server = Server(settings, clock, role="the reranker", failure=RerankerFailed)
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
         """Returns scores that fall along the model's order, comparable only within this call. Raises RerankerFailed."""

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import configs.settings as configs
 from rerankers.dialects import dialect_for
-from rerankers.server import Server, data_url
+from retrieval.errors import RerankerFailed
+from retrieval.model_server import Server, data_url
 from retrieval.types import PageContent
 
 
@@ -23,7 +24,7 @@ class RemoteReranker:
         self.batch_pages = settings.batch_size * settings.parallel
         self._settings = settings
         self._dialect = dialect_for(settings)
-        self._server = Server(settings, clock)
+        self._server = Server(settings, clock, role="the reranker", failure=RerankerFailed)
         self._threads = ThreadPoolExecutor(settings.parallel, thread_name_prefix="remote")
 
     def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
@@ -43,7 +44,7 @@ class RemoteReranker:
         )
 
 
-def page_document(page: PageContent, settings: configs.HttpModel) -> str:
+def page_document(page: PageContent, settings: configs.HttpReranker) -> str:
     """Returns what is sent of a page: its text, or its image as a data URL."""
     if settings.reads == "image":
         return data_url(page.image(), settings.max_image_kb)

@@ -100,6 +100,16 @@ class RerankerFailed(FolioscopeError):
     exit_code = 3
 
 
+class AnswerFailed(FolioscopeError):
+    """The model that writes answers did not answer."""
+
+    exit_code = 3
+
+
+class BadReply(AnswerFailed):
+    """The model that writes answers gave one that cannot be read, or asked for a tool."""
+
+
 class UnreadableDocument(FolioscopeError):
     """A document cannot be ingested. `reason` is a short code for tables; the message is for people.
 

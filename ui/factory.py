@@ -12,6 +12,7 @@ import configs.settings as configs
 
 if TYPE_CHECKING:
     from retrieval import confidence
+    from retrieval.answering.answerer import Answerer
     from retrieval.recall.ivf.upkeep import OnProgress
     from retrieval.search import Searcher
     from retrieval.store.store import Store
@@ -62,7 +63,7 @@ def build_searcher(
         calibration = confidence.load_calibration(store.uri, **names) or shipped
     except (
         confidence.CalibrationMismatch
-    ) as error:  # searching goes on, with the model's calibration if it has one
+    ) as error:  # searching goes on, maybe with the model's own calibration
         _log([f"calibration not used: {error}"])
         calibration = shipped
     weights = shipped.answer if shipped else None
@@ -79,6 +80,20 @@ def _shipped_calibration(
     if not isinstance(settings, configs.Text):
         return None
     return confidence.load_shipped(ModelFolder(settings.model).path, **names)
+
+
+def build_answerer(settings: configs.Settings) -> "Answerer":
+    """Return what answers questions by the profile's `answer:`. Raises AnswerFailed without its server's key."""
+    from retrieval.answering.answerer import Answerer
+
+    if settings.answer:
+        sent = "images and text of pages" if settings.answer.images else "text of pages"
+        _log(
+            [
+                f"questions and {sent} are sent to {settings.answer.model} at {settings.answer.url} to write answers"
+            ]
+        )
+    return Answerer(settings.answer)
 
 
 def refresh_inverted_index(store: "Store", settings: configs.Search, on_progress: "OnProgress") -> bool:

@@ -15,9 +15,9 @@ from PIL import Image
 
 import configs.settings as configs
 from rerankers.remote import RemoteReranker
-from rerankers.server import data_url
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.errors import RerankerFailed
+from retrieval.model_server import data_url
 from retrieval.search import Searcher
 from retrieval.store.store import Store
 from retrieval.types import Page, PageContent

@@ -60,7 +60,7 @@ def call(url: str, name: str, arguments: dict[str, Any], headers: dict[str, str]
             Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client,
         ):
             tools = [tool.name for tool in (await client.list_tools()).tools]
-            assert tools == ["search_pages", "get_page", "list_documents"]
+            assert tools == ["search_pages", "get_page", "list_documents", "answer"]
             return await client.call_tool(name, arguments)
 
     return asyncio.run(calling())

@@ -1,4 +1,4 @@
-"""MCP tools at `/mcp` (streamable HTTP): search_pages, get_page, list_documents.
+"""MCP tools at `/mcp` (streamable HTTP): search_pages, get_page, list_documents, answer.
 
 They are routes of the same app as everything else, so that they share its authentication and its queue. Gradio's own
 MCP server calls itself over HTTP without credentials, and so fails behind a login.
@@ -18,11 +18,13 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
+from retrieval.answering.types import CitedAnswer
 from retrieval.errors import FolioscopeError
 from retrieval.types import Filter, SearchRequest
+from ui.api.answers import answer_response
 from ui.api.render import highlighted_jpeg
 from ui.api.responses import page_response, search_response, snippet_text
-from ui.api.rest.common import client_of
+from ui.api.rest.common import client_of, user_of
 from ui.service.service import Service
 
 Tool = TypeVar("Tool", bound=Callable[..., Awaitable[Any]])
@@ -159,6 +161,27 @@ def tools(service: Service) -> McpTools:
             ],
         }  # fmt: skip
 
+    @server.tool()
+    @_answer_errors
+    async def answer(
+        context: Context[Any, Any],
+        query: Annotated[str, Field(description="A question, in full.", max_length=20_000)],
+        documents: Annotated[list[str], Field(description="Only these file names or doc_ids.")] = [],  # noqa: B006
+        collections: list[str] = [],  # noqa: B006
+        tags: list[str] = [],  # noqa: B006
+    ) -> dict[str, Any]:
+        """Let the library's own model answer, with a checked quote from its page for every sentence.
+
+        search_pages and get_page are better if you can read the pages yourself. `verified` says of each citation
+        whether its quote is on the page; do not repeat sentences whose citations are not verified.
+        """
+        where = Filter(tuple(documents), tuple(collections), tuple(tags))
+        job = await service.answering.start(SearchRequest(query, where), _client(context), _user(context))
+        async for event in job.events():
+            if isinstance(event, CitedAnswer):
+                return answer_response(event, job.id).model_dump(mode="json")
+        raise ToolError("the answer was not finished, because the server is stopping: ask again")
+
     # The app's own middleware refuses foreign hosts and origins.
     no_check = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     app = server.streamable_http_app(
@@ -170,3 +193,8 @@ def tools(service: Service) -> McpTools:
 def _client(context: Context[Any, Any]) -> str:
     request = context.request_context.request
     return client_of(request) if isinstance(request, Request) else "mcp"
+
+
+def _user(context: Context[Any, Any]) -> str:
+    request = context.request_context.request
+    return user_of(request) if isinstance(request, Request) else ""

@@ -3,6 +3,7 @@
 Importing this module loads no model and no database; `open_index` does.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from os import PathLike
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from configs.settings import Settings
     from ingest.progress import Progress
+    from retrieval.answering.answerer import Answerer
+    from retrieval.answering.types import CitedAnswer, Event
     from retrieval.search import Searcher
     from retrieval.store.store import Store
     from retrieval.types import Document, Filter, Hit, Page, SearchResult
@@ -25,6 +28,8 @@ class OpenIndex:
         self.store = store
         self.searcher = searcher
         self.settings = settings
+        self._lock = threading.Lock()
+        self._answerer: Answerer | None = None  # made when it is first needed
 
     def search(
         self,
@@ -50,6 +55,23 @@ class OpenIndex:
             budget_ms=budget_ms,
             min_confidence=min_confidence,
         )
+
+    def ask(self, question: str, *, where: "Filter | None" = None) -> "CitedAnswer":
+        """Answer a question from the pages that match it, with a quote from its page for every sentence.
+
+        The model that writes is the profile's `answer:`. If there is none, or if it fails, the answer's status says so.
+        Raises BadQuery, and AnswerFailed if the environment variable with the server's key is not set.
+        """
+        *_, answer = self.ask_steps(question, where=where)
+        return answer  # type: ignore[return-value]
+
+    def ask_steps(self, question: str, *, where: "Filter | None" = None) -> "Iterator[Event]":
+        """Yield what `ask` returns as it is written: the pages, text, citations, and at last the whole answer."""
+        from ui import factory
+
+        with self._lock:
+            self._answerer = self._answerer or factory.build_answerer(self.settings)
+        yield from self._answerer.steps(self.search(question, where=where), self.searcher)
 
     def page_image(self, page: "Hit | Page", question: str = "") -> "Image":
         """Return a page as an RGB image at the resolution of ingest; with a question, what matches it is highlighted.

@@ -309,6 +309,9 @@ class LibraryOut(BaseModel):
     samples: int = Field(default=0, description="number of sample documents that can be added")
     questions: list[str] = Field(default=[], description="example questions")
     reranks: bool = False
+    answers: str = Field(
+        default="", description="name of the model that writes answers; empty if there is none"
+    )
     device: str = ""
     busy: bool = Field(default=False, description="whether files are being added")
     folders: bool = Field(default=False, description="whether folders of the server may be ingested")

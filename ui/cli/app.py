@@ -12,11 +12,11 @@ from contextlib import contextmanager
 import typer
 
 from configs.errors import ProfileError
-from ui.cli import docs, index, ingest, measure, profiles, search, serve, train
+from ui.cli import ask, docs, index, ingest, measure, profiles, search, serve, train
 from ui.cli.commands import Stopped, group
 
 app = group("Finds the page that answers a question, in PDFs, scans, tables and charts.", "folioscope")
-for part in (ingest, search, serve, measure):
+for part in (ingest, search, ask, serve, measure):
     app.add_typer(part.app)
 app.add_typer(docs.app, name="docs")
 app.add_typer(index.app, name="index")

@@ -1,4 +1,4 @@
-"""Runs `folioscope doctor`: checks whether a profile's packages, programs and models are installed."""
+"""Runs `folioscope doctor`: checks whether a profile's packages, programs, models and servers are there."""
 
 import shutil
 from collections.abc import Iterator
@@ -60,6 +60,8 @@ def _checks(settings: configs.Settings) -> Iterator[Check]:
         else:
             state = "missing" if needed[program] else "optional"
             yield Check(state, f"{program}: {purpose}; to install it: {remedy}")
+    if settings.answer:
+        yield _answer_check(settings.answer)
     needed_models = list(models.needed(settings))
     if needed_models:
         torch_checks = list(_torch_checks())
@@ -78,6 +80,25 @@ def _checks(settings: configs.Settings) -> Iterator[Check]:
         yield Check("ok" if is_local else "missing", message)
     if is_complete:
         yield from _model_checks(settings)
+
+
+def _answer_check(settings: configs.Answer) -> Check:
+    """Ask the model that writes answers to read a word in a picture."""
+    from retrieval.answering.client import ChatClient
+
+    model = f"answer {settings.model} at {settings.url}"
+    try:
+        sees = ChatClient(settings).sees_pictures()
+    except FolioscopeError as error:
+        return Check("missing", str(error))
+    if sees:
+        return Check("ok", f"{model}: it reads a word in a picture")
+    if not settings.images:
+        return Check("ok", f"{model}: it does not see pictures, and is sent text only")
+    return Check(
+        "missing",
+        f"{model}: it does not see pictures; set answer.images to false, or serve a vision-language model",
+    )
 
 
 def _model_checks(settings: configs.Settings) -> Iterator[Check]:

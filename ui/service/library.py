@@ -11,6 +11,7 @@ from ingest.progress import Progress
 from ingest.read.titles import printable
 from ingest.reembed import reembed
 from ingest.sources import SUFFIXES
+from retrieval.answering.answerer import Answerer
 from retrieval.errors import FolioscopeError, NotFound
 from retrieval.evaluation import evaluate
 from retrieval.search import Searcher
@@ -18,6 +19,7 @@ from retrieval.store.store import Store
 from retrieval.store.swap import neighbours, put_in_place
 from retrieval.types import Page
 from ui import factory
+from ui.service.answers import Answers
 from ui.service.index_upkeep import IndexUpkeep
 from ui.service.jobs.queue import Jobs
 from ui.service.judgements import Judgements
@@ -34,6 +36,8 @@ class Library:
     searcher: Searcher
     jobs: Jobs
     judgements: Judgements
+    answerer: Answerer
+    answers: Answers
     index_upkeep: IndexUpkeep
     samples: Path
     """A folder with `pdfs/`, `queries.jsonl` and `demo.txt`; it may be missing."""
@@ -46,6 +50,7 @@ class Library:
         self.index_upkeep.close()
         self.jobs.close()
         self.judgements.close()
+        self.answers.close()
 
     def sample_files(self) -> list[Path]:
         folder = self.samples / "pdfs"
@@ -105,11 +110,13 @@ def open_library(
         )
 
     searcher = factory.build_searcher(store, encoder, settings)
+    answerer = factory.build_answerer(settings)
     folder = uploads_folder(uri)
     jobs = Jobs(folder, store, ingest_files)
     judgements = Judgements(folder / ".judgements.sqlite")
+    answers = Answers(folder / ".answers.sqlite")
     index_upkeep = IndexUpkeep(store, settings.search, searcher.warm)
-    return Library(uri, store, searcher, jobs, judgements, index_upkeep, samples)
+    return Library(uri, store, searcher, jobs, judgements, answerer, answers, index_upkeep, samples)
 
 
 def reembed_library(uri: str, settings: Settings) -> Iterator[tuple[int, int]]:

@@ -17,6 +17,7 @@ from retrieval.errors import BadQuery, EncoderMismatch, FolioscopeError
 from retrieval.lru import LRU
 from retrieval.text import one_line
 from retrieval.types import SearchRequest, SearchResult
+from ui.service.answering import Answering
 from ui.service.fair_queue import Busy, FairQueue
 from ui.service.folders import Folders
 from ui.service.library import SAMPLES, Library, open_library, reembed_library
@@ -75,6 +76,7 @@ class Service:
             idle_s=serve.upload_idle_s,
         )
         self._results: LRU[CacheKey, SearchResult] = LRU(CACHED_RESULTS)
+        self.answering = Answering(self, serve)
         self._closed = threading.Event()
         self._opening = threading.Lock()
         self.failure: Exception | None = None
@@ -110,6 +112,7 @@ class Service:
 
     def close(self) -> None:
         """Close the library, or make `open` close it when it is done, and drop all waiting work."""
+        self.answering.close()
         with self._opening:
             self._closed.set()
             if self._library:

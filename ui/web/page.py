@@ -38,7 +38,10 @@ class NeededPathsOnly:
 
 def mount_page(app: FastAPI) -> FastAPI:
     """Mount the page at the root of `app` and return it."""
-    style = f'<link rel="stylesheet" href="{assets.address("folioscope.css")}">'
+    style = "".join(
+        f'<link rel="stylesheet" href="{assets.address(name)}">'
+        for name in ("folioscope.css", "answer-panel.css")
+    )
     keys = f'<script type="module" src="{assets.address("keys.js")}"></script>'
     preload = "".join(
         f'<link rel="modulepreload" href="{assets.address(path.name)}">'
@@ -73,6 +76,7 @@ def screens() -> gr.Blocks:
                 assets.component("ask")
                 with gr.Row(elem_id="panes", equal_height=False):
                     with gr.Column(scale=5, min_width=320, elem_id="found"):
+                        assets.component("answer-panel")
                         assets.component("results")
                     with gr.Column(scale=7, min_width=320, elem_id="lit"):
                         assets.component("viewer")

@@ -21,7 +21,7 @@ from retrieval.lru import LRU
 from ui.api import media
 from ui.api.mcp import tools
 from ui.api.problems import RequestIds, TrustedHosts
-from ui.api.rest import description, documents, library, search
+from ui.api.rest import answers, description, documents, library, search
 from ui.api.rest.common import add_handlers, unmatched
 from ui.service.library import uploads_folder
 from ui.service.service import Service, service_for
@@ -149,7 +149,7 @@ def server(
         app.include_router(login.routes(authentication), include_in_schema=False)
     app.include_router(assets.routes())
     app.include_router(media.routes(service))
-    for part in (search, documents, library):
+    for part in (search, answers, documents, library):
         app.include_router(part.routes(service), prefix="/api/v1")
     app.include_router(description.routes(app))
     app.router.routes.extend(mcp.routes)

@@ -47,6 +47,7 @@ def routes(service: Service) -> APIRouter:
             samples=len(library.sample_files()),
             questions=library.questions(),
             reranks=library.reranks,
+            answers=library.answerer.model,
             device=str(getattr(service.settings.encoder, "device", "cpu")),
             busy=library.jobs.summary().busy,
             folders=service.folders.any,

@@ -94,3 +94,31 @@ export async function* lines(path, parameters, options) {
     if (chunk.done) return;
   }
 }
+
+// Yields each server-sent event of a response as [name, value]; throws an event named "error".
+export async function* events(method, path, body, options) {
+  const headers = { Accept: 'text/event-stream', ...(body ? { 'Content-Type': 'application/json' } : {}) };
+  const answer = await request(root(path), { ...options, method, headers, body: body && JSON.stringify(body) });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  for (;;) {
+    let chunk;
+    try {
+      chunk = await reader.read();
+    } catch (error) {
+      if (error.name === 'AbortError') throw error;
+      throw new ApiError(0, 'Unreachable', GONE);
+    }
+    rest += chunk.value ?? '';
+    const complete = rest.split('\n\n');
+    rest = complete.pop();
+    for (const block of complete) {
+      const name = /^event: (.*)$/m.exec(block)?.[1];
+      if (!name) continue; // a comment
+      const value = JSON.parse(/^data: (.*)$/m.exec(block)[1]);
+      if (name === 'error') throw new ApiError(500, value.error.kind, value.error.message);
+      yield [name, value];
+    }
+    if (chunk.done) return;
+  }
+}
