@@ -14,6 +14,8 @@ from retrieval.layout import Cell, Layout
 from retrieval.text import STOP_WORDS, stems, words
 from retrieval.types import Answer, Box, PageContent, PageReading
 
+CELLS = " · "
+"""Stands between the cells of a row."""
 SHORT = 8
 """A cell of at most this many words is an answer as a whole."""
 
@@ -178,6 +180,8 @@ class Located:
     answer: Answer
     first: int  # the answer's words [first, end)
     end: int
+    is_sure: bool
+    """Whether these words are likely enough to be shown as the answer."""
     heads: tuple[Box, ...]
     lines: tuple[Box, ...]  # of the whole page
     heat: tuple[float, ...]  # of each line, in [0, 1]
@@ -203,34 +207,56 @@ def probability(weights: Mapping[str, float], values: Mapping[str, float]) -> fl
 
 
 def locate(
-    query: str, page: PageContent, reading: PageReading, confidence: float, weights: Mapping[str, float]
+    query: str,
+    page: PageContent,
+    reading: PageReading,
+    confidence: float,
+    weights: Mapping[str, float],
+    least: float,
 ) -> Located | None:
     """Returns the page's answer with its probability; None if the reader found none.
 
-    confidence: that the page answers, in (0, 1). weights: of `features`.
+    confidence: that the page answers, in (0, 1). weights: of `features`. least: the probability from which it is sure.
     """
     found = find(query, page, reading)
     if found is None:
         return None
     layout = Layout(page.words, page.page.width, page.page.height)
     row = tuple(cell.box for cell in found.cells)
-    passage = " ".join(layout.text(cell.first, cell.end) for cell in found.cells)
+    text = verbatim(page, found.first, found.end)
+    passage, start = _passage(layout, found, text)
+    sure = probability(weights, features(found, confidence))
     answer = Answer(
         page.page,
-        verbatim(page, found.first, found.end),
+        text,
         layout.boxes(found.first, found.end),
-        probability(weights, features(found, confidence)),
-        passage or layout.text(*found.passage),
+        sure,
+        passage,
         row or layout.boxes(*found.passage),
+        start,
     )
     return Located(
         answer,
         found.first,
         found.end,
+        sure >= least,
         tuple(cell.box for cell in found.heads),
         tuple(line.box for line in layout.lines),
         _heat(layout, reading),
     )
+
+
+def _passage(layout: Layout, found: Found, text: str) -> tuple[str, int]:
+    """Returns the row's cells or the sentence as text, and where the answer's text begins in it, -1 if it does not."""
+    parts = [(cell.first, cell.end) for cell in found.cells] or [found.passage]
+    passage, start = "", -1
+    for first, end in parts:
+        passage += CELLS if passage else ""
+        if first <= found.first < end:
+            before = len(passage) + len(layout.text(first, found.first))
+            start = (passage + layout.text(first, end)).find(text, before)
+        passage += layout.text(first, end)
+    return passage, start
 
 
 def _heat(layout: Layout, reading: PageReading) -> tuple[float, ...]:

@@ -98,7 +98,13 @@ def highlight(
         )
     )
     return Highlight(
-        page.page, tuple(terms), regions, snippet, spans, note, located.answer if located else None
+        page.page,
+        tuple(terms),
+        regions,
+        snippet,
+        spans,
+        note,
+        located.answer if located and located.is_sure else None,
     )
 
 
@@ -151,11 +157,15 @@ def _without_lone_negations(terms: Sequence[TermMatch]) -> list[TermMatch]:
 
 def _with_answer(located: Located, regions: Sequence[Region]) -> tuple[Region, ...]:
     """Return the regions of the answer before those of the question's words, which become weaker."""
-    answer = [Region(box, ANSWER, "answer") for box in located.answer.boxes]
-    passage = [Region(box, PASSAGE, "answer") for box in located.answer.passage_boxes]
+    answer, passage = located.answer.boxes, located.answer.passage_boxes
+    if located.is_sure:
+        own = [Region(box, ANSWER, "answer") for box in answer]
+        own += [Region(box, PASSAGE, "passage") for box in passage]
+    else:
+        own = [Region(box, ANSWER, "answer") for box in passage]
     heads = [Region(box, HEAD, "head") for box in located.heads]
     words_lit = [Region(r.box, round(WORD * r.strength, 4), r.kind) for r in regions]
-    return (*answer, *passage, *heads, *words_lit)
+    return (*own, *heads, *words_lit)
 
 
 def answer_heat(located: Located) -> Heat:
@@ -240,8 +250,9 @@ def _snippet(
     bold = [word.box in matching for word in page.words]
     centre = _word_inside(page, regions[0].box) if regions else 0
     if located:
-        bold = [located.first <= at < located.end for at in range(len(page.words))]
         centre = (located.first + located.end) // 2
+    if located and located.is_sure:
+        bold = [located.first <= at < located.end for at in range(len(page.words))]
     shown = [
         at
         for at, word in enumerate(page.words)
@@ -255,7 +266,7 @@ def _snippet(
     for at in shown[start : start + SNIPPET_WORDS]:
         word = page.words[at].text
         if bold[at]:
-            whole = located is not None and bold[at - 1] and at == before + 1 and spans
+            whole = located is not None and located.is_sure and bold[at - 1] and at == before + 1 and spans
             spans.append((spans.pop()[0] if whole else len(text), len(text) + len(word)))
         text += word + " "
         before = at

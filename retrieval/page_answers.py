@@ -17,11 +17,17 @@ Key = tuple[str, str, int]
 class PageAnswers:
     """Safe to call from several threads."""
 
-    def __init__(self, reader: PageReader, calibration: Calibration, weights: Mapping[str, float]) -> None:
-        """calibration: of the reader's scores. weights: of `retrieval.answers.features`."""
+    def __init__(
+        self, reader: PageReader, calibration: Calibration, weights: Mapping[str, float], least: float
+    ) -> None:
+        """calibration: of the reader's scores. weights: of `retrieval.answers.features`.
+
+        least: the probability from which an answer is sure.
+        """
         self._reader = reader
         self._calibration = calibration
         self._weights = weights
+        self._least = least
         self._whole: LRU[Key, tuple[Located | None]] = LRU(KEPT)
         self._part: LRU[Key, tuple[Located | None]] = LRU(KEPT)
 
@@ -39,7 +45,7 @@ class PageAnswers:
         for (key, page), reading, sure in zip(
             absent, readings, self._calibration.probability(scores), strict=True
         ):
-            known[key] = (locate(query, page, reading, float(sure), self._weights),)
+            known[key] = (locate(query, page, reading, float(sure), self._weights, self._least),)
             (self._whole if whole else self._part).put(key, known[key])
         return [known[key][0] for key in keys]
 

@@ -98,7 +98,7 @@ class Searcher:
         self._settings = settings
         self._calibration = calibration
         self._answers = (
-            PageAnswers(reranker, calibration, answer_weights)
+            PageAnswers(reranker, calibration, answer_weights, settings.answer)
             if calibration and answer_weights and isinstance(reranker, PageReader)
             else None
         )
@@ -172,8 +172,8 @@ class Searcher:
         yield self._add_answers(ordered, query)
 
     def remembers(self, query: str) -> bool:
-        """Return whether the vectors of this question are cached, so that highlighting a page needs no model."""
-        return one_line(query) in self._queries
+        """Return whether a page is highlighted without a model: its vectors are cached, and there is no reader."""
+        return self._answers is None and one_line(query) in self._queries
 
     def _validate(self, request: SearchRequest) -> str:
         """Return the question's text on one line. Raises BadQuery."""
@@ -371,7 +371,9 @@ class Searcher:
                 text = f"No page is {least:.0%} likely to answer; the likeliest is {max(likely):.0%}."
                 notes.append(Note("below_min_confidence", text))
         elif max(likely) < self._settings.weak:
-            text = f"No page answers this well: the likeliest does with {max(likely):.0%}. Nearest pages:"
+            cut = result.decision.kind == "reranked_in_part"
+            none = f"None of the {_count(len(scored), 'page')} that were read" if cut else "No page"
+            text = f"{none} answers this well: the likeliest does with {max(likely):.0%}. Nearest pages:"
             notes.append(Note("weak_match", text))
         return replace(result, hits=tuple(hits), notes=tuple(notes))
 
@@ -384,8 +386,7 @@ class Searcher:
         least = max(self._settings.weak, NEARLY * (best[0].confidence or 0.0))
         pages = [hit.page for hit in best if (hit.confidence or 0.0) >= least]
         located = self._answers.locate(result.query, self._focus(query, pages), whole=True)
-        answers = [each.answer for each in located if each]
-        sure = [answer for answer in answers if answer.probability >= self._settings.answer]
+        sure = [each.answer for each in located if each and each.is_sure]
         sure.sort(key=lambda answer: -answer.probability)
         stage = Stage("answer", time.perf_counter() - began, len(pages), _count(len(sure), "answer"))
         return replace(result, answers=tuple(sure), stages=(*result.stages, stage))
@@ -411,16 +412,21 @@ class Searcher:
         return in_order(pages, self.highlight_present(query, pages))
 
     def highlight_present(
-        self, query: str, pages: Sequence[Page]
+        self, query: str, pages: Sequence[Page], *, read: bool = True
     ) -> dict[str, tuple[PageContent, Highlight]]:
-        """Return content and highlights, by page_id, of those of `pages` that are still in the index."""
+        """Return content and highlights, by page_id, of those of `pages` that are still in the index.
+
+        read: let the reader, if there is one, say where the pages answer. Pages that it has just scored cost little.
+        """
         text = self._checked_text(query)
         embedding, _ = self._embed(text)
         stored_pages = self._read(pages)
         return {
             page_id: (stored.content, highlight(text, embedding, stored.content, stored.embedding, located))
             for (page_id, stored), located in zip(
-                stored_pages.items(), self._locate(text, embedding, stored_pages.values()), strict=True
+                stored_pages.items(),
+                self._locate(text, embedding, stored_pages.values(), read=read),
+                strict=True,
             )
         }
 
@@ -433,11 +439,17 @@ class Searcher:
         return stored.content, highlights, warmth
 
     def _locate(
-        self, text: str, query: QueryEmbedding, pages: Iterable[_StoredPage], whole: bool = False
+        self,
+        text: str,
+        query: QueryEmbedding,
+        pages: Iterable[_StoredPage],
+        *,
+        whole: bool = False,
+        read: bool = True,
     ) -> list[Located | None]:
         """Return what answers on each page, None if it is unknown or too unlikely to be lit."""
         contents = [_focus_page(query, page) for page in pages]
-        if self._answers is None:
+        if self._answers is None or not read:
             return [None] * len(contents)
         located = self._answers.locate(text, contents, whole=whole)
         return [each if each and each.answer.probability >= self._settings.lit else None for each in located]

@@ -240,8 +240,9 @@ class Answer:
     text: str
     boxes: tuple[Box, ...]  # one for each line
     probability: float  # that these words answer
-    passage: str  # the sentence or the table's row in which they stand
+    passage: str  # the sentence, or the cells of the table's row, in which they stand
     passage_boxes: tuple[Box, ...]
+    start: int = -1  # of `text` in `passage`, in characters; -1 if it goes beyond it
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +388,8 @@ class SearchResult:
 
 
 RegionKind = Literal[
-    "answer",  # the words that answer
+    "answer",  # the words that answer, or the passage that does if the words are not sure
+    "passage",  # the sentence or table row around the words that answer
     "head",  # the heads of the table's column and row in which the answer stands
     "word",  # a word of the query
     "near",  # a passage close in meaning to a word of the query

@@ -45,11 +45,13 @@ def test_in_a_row_the_column_is_that_whose_head_the_question_names(query: str, a
 
 def test_an_answer_in_a_row_is_a_whole_cell_and_has_its_heads() -> None:
     on = content()
-    located = locate("sailings cancelled in 2022", on, read(on, ("weather", "301", 0.5)), 0.5, SURE)
+    located = locate("sailings cancelled in 2022", on, read(on, ("weather", "301", 0.5)), 0.5, SURE, 0.5)
     assert located is not None
     assert located.answer.text == "233"
-    assert located.answer.passage == "Sailings cancelled, weather 301 233 274"
+    assert located.answer.passage == "Sailings cancelled, weather · 301 · 233 · 274"
+    assert located.answer.passage[located.answer.start :] == "233 · 274"
     assert len(located.answer.passage_boxes) == 4
+    assert located.is_sure
     by_box = {word.box: word.text for word in on.words}
     assert [by_box.get(box, "row") for box in located.heads] == ["2022", "row"]
     assert located.answer.probability == probability(SURE, {"page": 0.0})
@@ -87,3 +89,11 @@ def test_verbatim_text_has_no_comma_at_its_end_and_no_lone_bracket() -> None:
     assert verbatim(on, texts.index("(by"), texts.index("3.6%),") + 1) == "by 3.6%"
     assert verbatim(on, texts.index("12"), texts.index("12") + 1) == "12"
     assert verbatim(on, texts.index("12"), texts.index("14),") + 1) == "12 (2022: 14)"
+
+
+def test_an_answer_that_is_not_sure_is_only_located() -> None:
+    on = content()
+    located = locate("sailings cancelled", on, read(on, ("301", "301", 0.5)), 0.5, {"bias": -1.0}, 0.5)
+    assert located is not None
+    assert located.answer.probability < 0.5
+    assert not located.is_sure

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from retrieval.answers import Located
 from retrieval.encoders.hashing import HashingEncoder
-from retrieval.highlight import focus, heat, highlight
-from retrieval.types import Highlight, Page, PageEmbedding, QueryEmbedding, Region, TermMatch
+from retrieval.highlight import answer_heat, focus, heat, highlight
+from retrieval.types import Answer, Highlight, Page, PageEmbedding, QueryEmbedding, Region, TermMatch
 from tests.build import content
 
 ENCODER = HashingEncoder(64)
@@ -53,6 +54,55 @@ def test_stop_words_are_not_highlighted() -> None:
 
 def test_not_is_lit_since_it_can_be_the_point() -> None:
     assert [t.term for t in lit("sites that did not pass", "did not pass").terms] == ["sites", "not", "pass"]
+
+
+def located(*, sure: bool) -> Located:
+    """ "failed" answers, in the sentence of site B, with "passed" as a head."""
+    words = content(TEXT).words
+    row = tuple(word.box for word in words[5:10])
+    answer = Answer(
+        Page("a", 1, "a.pdf"), "failed", (words[7].box,), 0.9, "Site B failed its inspections", row, 7
+    )
+    heads = (words[2].box,)
+    return Located(answer, 7, 8, sure, heads, (words[0].box, words[5].box), (0.1, 1.0))
+
+
+def with_answer(*, sure: bool) -> Highlight:
+    page, query = content(TEXT), "which inspection went wrong?"
+    vectors = ENCODER.encode_queries([query])[0], ENCODER.encode_pages([page])[0]
+    return highlight(query, vectors[0], page, vectors[1], located(sure=sure))
+
+
+def test_the_answer_is_lit_before_its_passage_its_heads_and_the_words_of_the_question() -> None:
+    result = with_answer(sure=True)
+    kinds = [region.kind for region in result.regions]
+    assert kinds == ["answer", *["passage"] * 5, "head", "word", "word"]
+    strengths = [region.strength for region in result.regions]
+    assert strengths == sorted(strengths, reverse=True)
+    assert strengths[0] == 1
+    assert result.answer is not None
+    assert [result.snippet[a:b] for a, b in result.snippet_matches] == ["failed"]
+
+
+def test_if_the_words_are_not_sure_their_passage_is_lit_as_the_answer_and_none_is_given() -> None:
+    result = with_answer(sure=False)
+    assert [region.kind for region in result.regions] == [*["answer"] * 5, "head", "word", "word"]
+    assert result.answer is None
+    assert "inspections" in [result.snippet[a:b] for a, b in result.snippet_matches]
+
+
+def test_the_heat_of_an_answer_is_that_of_the_pages_lines_and_faint_lines_are_cold() -> None:
+    warmth = answer_heat(located(sure=True))
+    assert warmth.terms == ("answer",)
+    assert warmth.values.tolist() == [[0.0, 1.0]]
+
+
+def test_a_negation_is_lit_beside_other_words_only() -> None:
+    text = "Site A did not pass\n" + "\n" * 5 + "Not a word of it"
+    result = lit("which sites did not pass?", text)
+    assert [r.box for r in result.regions if r.kind == "word"].count(content(text).words[3].box) == 1
+    assert content(text).words[5].box not in [region.box for region in result.regions]
+    assert len(next(term for term in result.terms if term.term == "not").regions) == 2  # counted all the same
 
 
 def rows(*values: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -193,8 +193,8 @@ def test_the_answers_of_a_result_come_first_likeliest_first(store: Store, encode
         page, gone = store.page("a.pdf", 1), store.page("gone.pdf", 1)
         store.remove(["gone"])
     answers = (
-        Answer(gone, "13", (BOX,), 0.9, "beta is 13", (BOX,)),
-        Answer(page, "12", (BOX,), 0.63219, "beta is 120, of which 12", (BOX, BOX)),
+        Answer(gone, "13", (BOX,), 0.9, "beta is 13", (BOX,), 8),
+        Answer(page, "12", (BOX,), 0.63219, "beta is 120, of which 12", (BOX, BOX), 22),
     )
     found = shown(replace(result(Hit(page, 0.5, 1, 1)), answers=answers), store, encoder)
     assert [answer.model_dump(mode="json") for answer in found.answers] == [
@@ -207,7 +207,7 @@ def test_the_answers_of_a_result_come_first_likeliest_first(store: Store, encode
 @pytest.mark.parametrize(
     ("text", "passage", "pieces"),
     [
-        ("12", "12 of 120", [("12", True), (" of 120", False)]),
+        ("12", "120, of which 12 left", [("120, of which ", False), ("12", True), (" left", False)]),
         ("(a) or b", "either (a) or b.", [("either ", False), ("(a) or b", True), (".", False)]),
         ("12", "the row of 2012", [("the row of 20", False), ("12", True)]),
         ("12", "nothing of the kind", [("nothing of the kind", False)]),
@@ -217,7 +217,8 @@ def test_the_answers_of_a_result_come_first_likeliest_first(store: Store, encode
 def test_the_passage_shows_which_of_its_words_answer(
     text: str, passage: str, pieces: list[tuple[str, bool]]
 ) -> None:
-    assert passage_pieces(Answer(Page("a", 1, "a.pdf"), text, (), 1.0, passage, ())) == pieces
+    answer = Answer(Page("a", 1, "a.pdf"), text, (), 1.0, passage, (), start=passage.rfind(text))
+    assert passage_pieces(answer) == pieces
 
 
 def test_a_hit_whose_document_was_removed_is_left_out(store: Store, encoder: HashingEncoder) -> None:

@@ -38,7 +38,7 @@ def test_the_answer_is_drawn_over_the_words_and_its_outline_is_wider_than_a_head
 
 
 def test_the_sentence_around_the_answer_is_pale_and_has_no_outline() -> None:
-    page = drawn(region("answer", 0.1, strength=0.6), region("answer", 0.5))
+    page = drawn(region("passage", 0.1, strength=0.6), region("answer", 0.5))
     assert int(page[120, 200].sum()) > int(page[520, 200].sum())
     assert not (page[80:160] == OUTLINE["answer"]).all(axis=-1).any()
 

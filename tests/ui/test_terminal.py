@@ -32,7 +32,7 @@ def test_the_answer_is_the_first_line_with_its_page_and_its_passage(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     answers = tuple(
-        Answer(PAGE, text, (BOX,), 0.63, f"Passengers: {text}.", (BOX,))
+        Answer(PAGE, text, (BOX,), 0.63, f"Passengers: {text}.", (BOX,), 12)
         for text in ("733 thousand", "734", "735", "736")
     )
     lines = printed(result(answers=answers), capsys)

@@ -7,7 +7,12 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from retrieval.types import Highlight, Region, RegionKind
 
 Colour = tuple[int, int, int]
-FILL: dict[RegionKind, Colour] = {"answer": (255, 205, 0), "word": (165, 210, 255), "near": (215, 215, 250)}
+FILL: dict[RegionKind, Colour] = {
+    "answer": (255, 205, 0),
+    "passage": (255, 205, 0),
+    "word": (165, 210, 255),
+    "near": (215, 215, 250),
+}
 """Multiplied with the page like a text marker on paper, so that ink stays black. A head has an outline only."""
 OUTLINE: dict[RegionKind, Colour] = {"answer": (180, 83, 9), "head": (180, 83, 9), "word": (30, 100, 190)}
 HALO = (
@@ -25,9 +30,9 @@ def highlighted_page(image: Image.Image, highlight: Highlight) -> Image.Image:
     The words that answer are yellow with an outline; the sentence or row around them is pale yellow, and the heads of
     their column and row have a thin outline. Words of the question are blue, passages close in meaning pale violet.
     """
-    ours = [region for region in highlight.regions if region.kind in ("answer", "head")]
+    ours = [region for region in highlight.regions if region.kind in ("answer", "passage", "head")]
     others = [region for region in highlight.regions if region.kind in ("word", "near")][:DRAWN]
-    outlined = [region for region in ours if region.kind == "head" or region.strength == 1]
+    outlined = [region for region in ours if region.kind in ("head", "answer")]
     glow = Image.new("RGB", image.size, "white")
     draw = ImageDraw.Draw(glow)
     for region in sorted([*ours, *others], key=_layer):
@@ -57,18 +62,12 @@ def highlighted_jpeg(image: Image.Image, highlight: Highlight | None) -> bytes:
 
 def _layer(region: Region) -> tuple[int, float]:
     """Return the place in the order of drawing: the sentence or row lies below the words, the answer above them."""
-    layer = 0 if _is_passage(region) else 2 if region.kind == "answer" else 1
-    return layer, region.strength
-
-
-def _is_passage(region: Region) -> bool:
-    """Return whether this is the sentence or row around the words that answer."""
-    return region.kind == "answer" and region.strength < 1
+    return {"passage": 0, "answer": 2}.get(region.kind, 1), region.strength
 
 
 def _colour(region: Region) -> Colour:
     """Return a colour between 65% white for strength 0 and the kind's own for strength 1."""
-    strength = 0.3 if _is_passage(region) else 0.35 + 0.65 * region.strength
+    strength = 0.3 if region.kind == "passage" else 0.35 + 0.65 * region.strength
     red, green, blue = (round(255 - (255 - channel) * strength) for channel in FILL[region.kind])
     return red, green, blue
 

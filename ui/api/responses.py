@@ -4,7 +4,6 @@ REST, MCP, exports and the command line's `--json` all take their hits from here
 """
 
 import base64
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -55,7 +54,11 @@ def search_response(
     documents = {document.doc_id: document for document in store.documents()}
     ranked = [hit for hit in result.hits if hit.page.doc_id in documents]
     highlighted = (
-        searcher.highlight_present(result.query, [hit.page for hit in ranked[:top]]) if ranked else {}
+        searcher.highlight_present(
+            result.query, [hit.page for hit in ranked[:top]], read=result.decision.reranked
+        )
+        if ranked
+        else {}
     )
     hits = [hit for hit in ranked[:top] if hit.page.page_id in highlighted]
     return schemas.SearchOut(
@@ -169,12 +172,11 @@ def snippet_text(hit: schemas.HitOut) -> str:
 
 def passage_pieces(answer: Answer) -> list[tuple[str, bool]]:
     """Return the passage in pieces, each with whether it is the answer; one piece if the answer is not in it."""
-    whole = re.escape(answer.text)
-    found = re.search(rf"(?<!\w){whole}(?!\w)", answer.passage) or re.search(whole, answer.passage)
-    if not found or not answer.text:
+    if answer.start < 0:
         return [(answer.passage, False)] if answer.passage else []
-    before, after = answer.passage[: found.start()], answer.passage[found.end() :]
-    return [piece for piece in ((before, False), (found[0], True), (after, False)) if piece[0]]
+    end = answer.start + len(answer.text)
+    pieces = ((answer.passage[: answer.start], False), (answer.text, True), (answer.passage[end:], False))
+    return [piece for piece in pieces if piece[0]]
 
 
 def _hit(
@@ -215,7 +217,7 @@ def _hit(
         regions=[
             _region(region)
             for region in highlight.regions
-            if regions or (for_server and region.kind == "answer" and region.strength == 1)
+            if regions or (for_server and region.kind == "answer")
         ],
         thumb=image_url(document, page.number, thumb=True) if for_server else "",
         image=image_url(document, page.number) if for_server else "",

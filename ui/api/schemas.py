@@ -49,9 +49,9 @@ class RegionOut(BaseModel):
     box: tuple[float, float, float, float]
     strength: float = Field(description="in (0, 1], relative to the question")
     kind: RegionKind = Field(
-        description="answer: the words that answer, with strength 1, or the sentence or row around them; head: a head "
-        "of the table's column or row in which they stand; word: a word of the question; near: a passage close in "
-        "meaning"
+        description="answer: the words that answer, or the sentence or row that does if the words are not sure; "
+        "passage: the sentence or row around the words; head: a head of the table's column or row in which they stand; "
+        "word: a word of the question; near: a passage close in meaning"
     )
 
 

@@ -104,7 +104,9 @@ def search(
     if as_json and not save_pages:
         return
     # Another process may have removed a document since the search.
-    pages = searcher.highlight_present(query, [hit.page for hit in result.hits])
+    pages = searcher.highlight_present(
+        query, [hit.page for hit in result.hits], read=result.decision.reranked
+    )
     result = replace(result, hits=tuple(hit for hit in result.hits if hit.page.page_id in pages))
     if not as_json:
         terminal.print_result(result, [pages[hit.page.page_id][1] for hit in result.hits], explain)

@@ -182,8 +182,7 @@ function chip(term, i) {
   return node;
 }
 
-// The words that answer; the sentence or row around them is of the same kind, and weaker.
-const answers = () => shown.regions.filter(({ kind, strength }) => kind === 'answer' && strength === 1);
+const answers = () => shown.regions.filter(({ kind }) => kind === 'answer');
 
 function drawLights() {
   const marginY = MARGIN * (shown.width / shown.height);
@@ -192,7 +191,7 @@ function drawLights() {
   const words = shown.terms.flatMap((term, i) => (hiddenWords.has(term.term) ? [] : term.regions.map(([x0, y0, x1, y1, strong]) => light([x0, y0, x1, y1], {
     fill: COLOURS[i % COLOURS.length], 'fill-opacity': term.kind === 'word' ? 0.15 + 0.6 * strong : 0.1 + 0.15 * strong,
     class: term.kind, stroke: COLOURS[i % COLOURS.length], 'stroke-opacity': 0.4 + 0.5 * strong, 'data-term': term.term }))));
-  const passages = shown.regions.filter(({ kind, strength }) => kind === 'answer' && strength < 1);
+  const passages = shown.regions.filter(({ kind }) => kind === 'passage');
   const heads = shown.regions.filter(({ kind }) => kind === 'head');
   const lit = (regions, name) => (answerHidden ? [] : regions.map(({ box }) => light(box, { class: name })));
   part('lights').replaceChildren(...(layers.boxes ? [...lit(passages, 'passage'), ...words, ...lit(answers(), 'answer')] : []));
