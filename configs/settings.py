@@ -357,8 +357,12 @@ class Search(Model):
     place in the first stage's order."""
     top: PositiveInt = 10
     """Pages in a result."""
+    fuse: Literal["z_scores", "log_odds"] = "z_scores"
+    """The method by which the first stage fuses vectors and BM25. z_scores: a mean of z-scores, for any encoder.
+    log_odds: a sum of the scores as they are, times coefficients that were fitted for the encoder; its model must carry
+    them, as folio-2 does."""
     text_weight: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """Weight of BM25 in the first stage, 0 to 1. The vectors' weight is the rest."""
+    """Weight of BM25 for `fuse: z_scores`, 0 to 1. The vectors' weight is the rest."""
     reference_weight: NonNegativeFloat = 2.0
     """Standard deviations that the first stage adds to the score of a page that the question names ("page 14",
     "Figure 2"). 0: none."""

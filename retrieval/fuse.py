@@ -1,9 +1,75 @@
-"""Combines scores of different scales, for each query over its candidate pages."""
+"""Combines scores of different scales, for each query over its candidate pages.
+
+The first stage has two ways. `ZScores` scales the scores of each query and kind to the same spread, and weighs them:
+it needs to know nothing about the encoder, but lets a list in which nothing stands out count as much as one that is
+sure. `LogOdds` adds the scores as they are, each times a fitted coefficient: what one unit of it adds to the log-odds
+that a page answers. A question whose words are all common then gets little from BM25, and one with a rare word much.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, assert_never, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+import configs.settings as configs
+from retrieval.errors import ModelBroken
+from retrieval.types import Encoder
+
 Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ZScores:
+    """(1 - text_weight) * z(MaxSim) + text_weight * z(BM25), over the pool of one query."""
+
+    text_weight: float  # 0 to 1
+
+    def __str__(self) -> str:
+        return f"text weight {self.text_weight:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class LogOdds:
+    """vectors * MaxSim + text * BM25: coefficients that were fitted for one encoder (`evaluation/fit_fusion.py`)."""
+
+    vectors: float  # log-odds for each unit of MaxSim
+    text: float  # log-odds for each unit of BM25
+
+    def __str__(self) -> str:
+        return "log-odds"
+
+
+Fusion = ZScores | LogOdds
+
+
+@runtime_checkable
+class FittedEncoder(Protocol):
+    """An encoder whose model may carry coefficients for `LogOdds`."""
+
+    @property
+    def fusion(self) -> LogOdds | None: ...
+
+
+def choose_fusion(settings: configs.Search, encoder: Encoder) -> Fusion:
+    """Returns the fusion that `settings.fuse` names.
+
+    Raises ModelBroken if that needs coefficients and the encoder's model has none.
+    """
+    match settings.fuse:
+        case "z_scores":
+            return ZScores(settings.text_weight)
+        case "log_odds":
+            fitted = encoder.fusion if isinstance(encoder, FittedEncoder) else None
+            if fitted is None:
+                raise ModelBroken(
+                    f"search.fuse is log_odds, but {encoder.fingerprint.kind} {encoder.fingerprint.model} has no "
+                    "fitted coefficients for that",
+                    remedy="set search.fuse: z_scores in the profile",
+                )
+            return fitted
+        case _:
+            assert_never(settings.fuse)
 
 
 def z_scores(scores: Scores) -> Scores:
@@ -41,8 +107,24 @@ def each_kind(vectors: Scores | None, text: Scores, depth: int) -> tuple[list[in
     return by_vectors, [i for i in best_first(text)[:depth] if text[i] > 0]
 
 
+def fuse_kinds(vectors: Scores | None, text: Scores, fusion: Fusion) -> Scores:
+    """Returns the fused scores (n,) of a pool of pages; arguments as in `first_stage`.
+
+    Those of `LogOdds` are scaled to a standard deviation of 1; those of `ZScores` spread at most as far.
+    """
+    if vectors is None:
+        return z_scores(text)
+    match fusion:
+        case ZScores():
+            return fuse_weighted(vectors, text, fusion.text_weight)
+        case LogOdds():
+            return z_scores(fusion.vectors * vectors + fusion.text * text)
+        case _:
+            assert_never(fusion)
+
+
 def first_stage(
-    vectors: Scores | None, text: Scores, depth: int, text_weight: float, bonus: Scores | None = None
+    vectors: Scores | None, text: Scores, depth: int, fusion: Fusion, bonus: Scores | None = None
 ) -> tuple[list[int], Scores]:
     """Returns the best `depth` positions by vectors and text together, best first, and their fused scores.
 
@@ -55,8 +137,7 @@ def first_stage(
     pool = sorted({*by_vectors, *by_text, *with_bonus})
     if not pool:
         return [], np.zeros(0)
-    weight = 1.0 if vectors is None else text_weight
-    fused = fuse_weighted(np.zeros(len(pool)) if vectors is None else vectors[pool], text[pool], weight)
+    fused = fuse_kinds(None if vectors is None else vectors[pool], text[pool], fusion)
     if bonus is not None:
         fused = fused + bonus[pool]
     order = best_first(fused)[:depth]

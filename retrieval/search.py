@@ -79,13 +79,17 @@ class Searcher:
         settings: configs.Search,
         calibration: Calibration | None = None,
     ) -> None:
-        """calibration: for this reranker over this index's encoder."""
+        """calibration: for this reranker over this index's encoder.
+
+        Raises ModelBroken if `settings.fuse` needs coefficients that the encoder's model does not have.
+        """
         self._store = store
         self._encoder = encoder
         self._reranker = reranker
         self._settings = settings
         self._calibration = calibration
-        self._recall = Recall(store, settings)
+        self.fusion = fuse.choose_fusion(settings, encoder)
+        self._recall = Recall(store, settings, fusion=self.fusion)
         self._queries: LRU[str, QueryEmbedding] = LRU(CACHED_QUERIES)
         self._pages: LRU[tuple[str, str, str], _StoredPage] = LRU(CACHED_PAGE_BYTES, _page_bytes)
 

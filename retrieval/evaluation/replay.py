@@ -60,9 +60,9 @@ class JudgedCandidates:
 
 @dataclass(frozen=True, slots=True)
 class RerankPolicy:
-    """How the first stage is weighted, and how many pages are reranked and when: what `folioscope tune` chooses."""
+    """How the first stage is fused, and how many pages are reranked and when: what `folioscope tune` chooses."""
 
-    text_weight: float
+    fusion: fuse.Fusion
     rerank_weight: float
     depth: int  # candidates that the reranker reads; 0: none
     gate: float = inf  # nothing is reranked from this lead of the best page on; inf: always rerank
@@ -119,7 +119,7 @@ def order(candidates: JudgedCandidates, policy: RerankPolicy) -> tuple[list[int]
     no recorded score.
     """
     vectors = candidates.vectors if candidates.has_vectors else None
-    first, scores = fuse.first_stage(vectors, candidates.text, FIRST, policy.text_weight, candidates.place)
+    first, scores = fuse.first_stage(vectors, candidates.text, FIRST, policy.fusion, candidates.place)
     if policy.depth < 1 or len(first) < 2 or fuse.margin(scores) >= policy.gate:
         return first, 0
     rerank = candidates.rerank[first[: policy.depth]]

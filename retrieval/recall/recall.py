@@ -55,14 +55,18 @@ class Recall:
         settings: configs.Search,
         gpu_scan: GpuScan | None = None,
         plan_wait_s: float = PLAN_WAIT_S,
+        fusion: fuse.Fusion | None = None,
     ) -> None:
         """gpu_scan: by default, what `settings.device` names; plan_wait_s: seconds, see `Planner.current`.
+
+        fusion: by default, z-scores with `settings.text_weight`.
 
         Raises DeviceMissing, MissingExtra.
         """
         self._store = store
         self._settings = settings
         self._plan_wait_s = plan_wait_s
+        self._fusion = fusion or fuse.ZScores(settings.text_weight)
         self._vectors = PageVectorCache(store, settings.exact_mb * 2**20)
         gpu_scan = gpu_scan_for(settings.device) if gpu_scan is None else gpu_scan
         self.planner = Planner(store, settings, gpu_scan, self._vectors)
@@ -173,15 +177,13 @@ class Recall:
         depth: int,
         has_vectors: bool,
     ) -> tuple[list[Hit], dict[str, tuple[Page, ...]]]:
-        """Fuses the best `depth` of both kinds by z-scores; equal pages come in the order of their names."""
+        """Fuses the best `depth` of both kinds; equal pages come in the order of their names."""
         in_order = sorted(scored.items(), key=lambda item: (item[1][0].document, item[1][0].number))
         pages = [page for _, (page, _) in in_order]
         vectors = np.array([score for _, (_, score) in in_order])
         bm25 = np.array([by_text.get(page_id, 0.0) for page_id, _ in in_order])
         bonus = np.array([bonuses.get(page_id, 0.0) for page_id, _ in in_order])
-        order, fused = fuse.first_stage(
-            vectors if has_vectors else None, bm25, depth, self._settings.text_weight, bonus
-        )
+        order, fused = fuse.first_stage(vectors if has_vectors else None, bm25, depth, self._fusion, bonus)
         hits = [
             Hit(
                 pages[at],
