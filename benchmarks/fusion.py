@@ -2,19 +2,23 @@
 
 The comparison is by cross-validation over documents, within each question's document and over all of them.
 
-    python -m benchmarks.fusion DATA_SET --index INDEX [--also DATA_SET INDEX]... [--write MODEL_FOLDER]
+    python -m benchmarks.fusion DATA_SET --index INDEX [--also DATA_SET INDEX]... [--sparse KIND]
+        [--write MODEL_FOLDER]
 
 DATA_SET has pdfs/, queries.jsonl, qrels.txt; INDEX is made of its pdfs/ with the default profile. --also: further data
-sets, which are judged with the coefficients that were fitted on the first. --write: put the coefficients into the
-manifest of this folder.
+sets, which are judged with the coefficients that were fitted on the first. --sparse: with sparse vectors of this kind
+as well, whose lists are made in the index; they are compared with z-scores of vectors and BM25 alone. --write: put the
+coefficients into the manifest of this folder.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
 import configs.settings as configs
 import retrieval.encoders
@@ -25,14 +29,20 @@ from retrieval.fuse import Fusion, LogOdds, ZScores
 from retrieval.search import Searcher
 from retrieval.store.store import Store
 from retrieval.types import Encoder
+from ui import factory
 
 SCOPES = ("within", "all")
+SPARSE: TypeAdapter[configs.SparseSettings] = TypeAdapter(configs.SparseSettings)
 Judged = dict[str, list[replay.JudgedCandidates]]  # by scope
 
 
-def judged_candidates(dataset: Dataset, index: str, encoder: Encoder) -> Judged:
-    search = configs.Search(depth=2 * replay.FIRST)
-    searcher = Searcher(Store.open(index, encoder.fingerprint), encoder, None, search)
+def judged_candidates(
+    dataset: Dataset, index: str, encoder: Encoder, sparse: configs.SparseSettings
+) -> Judged:
+    search = configs.Search(depth=2 * replay.FIRST, sparse=sparse)
+    store = Store.open(index, encoder.fingerprint)
+    factory.refresh_inverted_index(store, search, lambda *_: None)
+    searcher = Searcher(store, encoder, None, search)
     return {
         scope: list(replay.judge_candidates(dataset, searcher, within=scope == "within")) for scope in SCOPES
     }
@@ -42,8 +52,14 @@ def first_stage(
     dataset: Dataset, judged: list[replay.JudgedCandidates], fusion: Fusion
 ) -> dict[str, tuple[float, ...]]:
     """Return each measure's value for each question."""
+    if isinstance(fusion, ZScores):
+        judged = [without_sparse(each) for each in judged]
     policy = replay.RerankPolicy(fusion, 0.0, 0)
     return dict(replay.evaluate_stages(dataset, judged, policy).values["first stage"])
+
+
+def without_sparse(judged: replay.JudgedCandidates) -> replay.JudgedCandidates:
+    return replace(judged, sparse=None)
 
 
 def compare(name: str, before: Sequence[float], after: Sequence[float]) -> None:
@@ -58,22 +74,27 @@ def main() -> None:
     parser.add_argument("data_set", type=Path)
     parser.add_argument("--index", required=True)
     parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("DATA_SET", "INDEX"))
+    parser.add_argument("--sparse", choices=["none", "passages", "splade"], default="none")
+    parser.add_argument("--splade", help="the model folder for --sparse splade")
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     encoder = retrieval.encoders.load_encoder(configs.load_profile("cpu").encoder)
     weighted = ZScores(configs.Search().text_weight)
     dataset = evaluate.read_dataset(arguments.data_set)
-    judged = judged_candidates(dataset, arguments.index, encoder)
+    sparse = SPARSE.validate_python(
+        {"kind": arguments.sparse} | ({"model": arguments.splade} if arguments.sparse == "splade" else {})
+    )
+    judged = judged_candidates(dataset, arguments.index, encoder, sparse)
     for scope, other in zip(SCOPES, reversed(SCOPES), strict=True):
         before = first_stage(dataset, judged[scope], weighted)[str(replay.MEASURE)]
         after = cross_validate(dataset, judged[scope], judged[other])
         compare(f"{dataset.name}, {scope}, nDCG@10 by cross-validation", before, after.tolist())
     fitted = fit_log_odds([each for candidates in judged.values() for each in candidates])
-    fitted = LogOdds(round(fitted.vectors, 2), round(fitted.text, 4))
-    print(f"fitted: {fitted.vectors} for MaxSim, {fitted.text} for BM25", flush=True)
+    fitted = LogOdds(round(fitted.vectors, 2), round(fitted.text, 4), round(fitted.sparse, 4))
+    print(f"fitted: {asdict(fitted)}", flush=True)
     for folder, index in [(arguments.data_set, arguments.index), *arguments.also]:
         dataset = evaluate.read_dataset(Path(folder))
-        judged = judged_candidates(dataset, index, encoder)
+        judged = judged_candidates(dataset, index, encoder, sparse)
         for scope in SCOPES:
             before, after = (first_stage(dataset, judged[scope], f) for f in (weighted, fitted))
             for measure in (str(replay.MEASURE), "R@100"):
@@ -81,7 +102,7 @@ def main() -> None:
     if arguments.write:
         path = arguments.write / "manifest.json"
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        manifest["facts"]["fusion"] = {"vectors": fitted.vectors, "text": fitted.text}
+        manifest["facts"].setdefault("fusions", {})[arguments.sparse] = asdict(fitted)
         path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 

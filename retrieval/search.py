@@ -88,14 +88,23 @@ class Searcher:
         self._reranker = reranker
         self._settings = settings
         self._calibration = calibration
-        self.fusion = fuse.choose_fusion(settings, encoder)
-        self._recall = Recall(store, settings, fusion=self.fusion)
+        self._recall = Recall(
+            store,
+            settings,
+            fusion=fuse.choose_fusion(settings, encoder),
+            sparse_fusion=fuse.choose_fusion(settings, encoder, settings.sparse.kind),
+        )
         self._queries: LRU[str, QueryEmbedding] = LRU(CACHED_QUERIES)
         self._pages: LRU[tuple[str, str, str], _StoredPage] = LRU(CACHED_PAGE_BYTES, _page_bytes)
 
     def warm(self) -> None:
         """Load what searches need, so that the first search does not wait for it."""
         self._recall.warm()
+
+    @property
+    def fusion(self) -> fuse.Fusion:
+        """The fusion of a search that has all kinds of evidence which the profile names."""
+        return self._recall.fusion
 
     @property
     def encoder(self) -> Encoder:

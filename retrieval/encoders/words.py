@@ -61,7 +61,7 @@ class WordsEncoder:
         self._runner = RowRunner(folder.session("words.onnx"), settings.threads)
         self._whole_weight = float(folder.facts["whole"])
         self._dim = int(folder.facts["dim"])
-        self.fusion = LogOdds(**folder.facts["fusion"]) if "fusion" in folder.facts else None
+        self.fusions = {kind: LogOdds(**fitted) for kind, fitted in folder.facts.get("fusions", {}).items()}
         self._question_head = [CLS, *_marker(folder.facts.get("question_marker"))]
         self._passage_head = [CLS, *_marker(folder.facts.get("passage_marker"))]
         revision = folder.revision("words.onnx", "table.bin", "tokenizer.json")

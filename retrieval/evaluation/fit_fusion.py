@@ -1,8 +1,8 @@
-"""Fits the coefficients by which the first stage adds MaxSim and BM25 (`retrieval.fuse.LogOdds`).
+"""Fits the coefficients by which the first stage adds its kinds of evidence (`retrieval.fuse.LogOdds`).
 
-A question's pool is a choice among its pages: the probability of a page is the softmax of vectors * MaxSim + text *
-BM25 (McFadden, 1974; ListNet, Cao et al., 2007). The coefficients maximize the likelihood of the pages that answer, by
-Newton's method: the loss is convex, so there is one best pair, whatever the start.
+A question's pool is a choice among its pages: the probability of a page is the softmax of the sum of its scores, each
+times a coefficient (McFadden, 1974; ListNet, Cao et al., 2007). The coefficients maximize the likelihood of the pages
+that answer, by Newton's method: the loss is convex, so there is one best set, whatever the start.
 
 Scores of questions on which the encoder was trained are too good, and would give the vectors too much weight: fit on
 others. How good the fit is for questions that it has not seen is measured by cross-validation over documents.
@@ -38,7 +38,7 @@ def fit_log_odds(candidates: Sequence[JudgedCandidates]) -> LogOdds:
     """Return the coefficients that make the pages that answer likeliest.
 
     Questions that name a place are left out, since the bonus decides them, and so are those without an answer in the
-    pool. Raises BadDataset if no question is left.
+    pool. Either all candidates have sparse scores, or none. Raises BadDataset if no question is left.
     """
     choices = [choice for each in candidates if (choice := _choice(each)) is not None]
     if not choices:
@@ -63,8 +63,7 @@ def fit_log_odds(candidates: Sequence[JudgedCandidates]) -> LogOdds:
         coefficients -= step / max(1.0, float(np.abs(step).max()))
         if np.abs(step).max() < 1e-9:
             break
-    vectors, text = coefficients / spread
-    return LogOdds(float(vectors), float(text))
+    return LogOdds(*(coefficients / spread).tolist())
 
 
 def cross_validate(
@@ -97,5 +96,8 @@ def _choice(candidates: JudgedCandidates) -> _Choice | None:
     relevant = candidates.relevant[pool].astype(np.float64)
     if not 0 < relevant.sum() < len(pool):
         return None
-    evidence = np.stack([candidates.vectors[pool], candidates.text[pool]], axis=1)
+    kinds = [candidates.vectors, candidates.text]
+    if candidates.sparse is not None:
+        kinds.append(candidates.sparse)
+    evidence = np.stack(kinds, axis=1)[pool]
     return _Choice(evidence, relevant / relevant.sum())

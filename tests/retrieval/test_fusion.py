@@ -1,6 +1,7 @@
 """How the first stage fuses vectors and BM25, and how the coefficients for it are fitted."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_an_encoder_without_coefficients_is_an_error_and_not_another_fusion() ->
 
 def test_a_search_adds_the_scores_as_they_are(store: Store) -> None:
     class Fitted(HashingEncoder):
-        fusion = LogOdds(1.0, 0.25)
+        fusions: ClassVar = {"none": LogOdds(1.0, 0.25)}
 
     encoder = Fitted()
     with store.writing():
