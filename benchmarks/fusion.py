@@ -39,7 +39,7 @@ Judged = dict[str, list[replay.JudgedCandidates]]  # by scope
 def judged_candidates(
     dataset: Dataset, index: str, encoder: Encoder, sparse: configs.SparseSettings
 ) -> Judged:
-    search = configs.Search(depth=2 * replay.FIRST, sparse=sparse)
+    search = configs.Search(depth=2 * replay.FIRST, sparse=sparse, reference_weight=1.0)
     store = Store.open(index, encoder.fingerprint)
     factory.refresh_inverted_index(store, search, lambda *_: None)
     searcher = Searcher(store, encoder, None, search)
@@ -52,14 +52,16 @@ def first_stage(
     dataset: Dataset, judged: list[replay.JudgedCandidates], fusion: Fusion
 ) -> dict[str, tuple[float, ...]]:
     """Return each measure's value for each question."""
-    if isinstance(fusion, ZScores):
-        judged = [without_sparse(each) for each in judged]
     policy = replay.RerankPolicy(fusion, 0.0, 0)
     return dict(replay.evaluate_stages(dataset, judged, policy).values["first stage"])
 
 
-def without_sparse(judged: replay.JudgedCandidates) -> replay.JudgedCandidates:
-    return replace(judged, sparse=None)
+def with_bonus(judged: Judged, weight: float) -> Judged:
+    """Return the candidates with the bonus of a search with this `search.reference_weight`."""
+    return {
+        scope: [replace(each, place=weight * each.place) for each in candidates]
+        for scope, candidates in judged.items()
+    }
 
 
 def compare(name: str, before: Sequence[float], after: Sequence[float]) -> None:
@@ -79,24 +81,28 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     encoder = retrieval.encoders.load_encoder(configs.load_profile("cpu").encoder)
-    weighted = ZScores(configs.Search().text_weight)
+    weighted, z_reference = ZScores(configs.Search().text_weight), configs.Search().reference_weight
+    reference = configs.load_profile("cpu").search.reference_weight
     dataset = evaluate.read_dataset(arguments.data_set)
     sparse = SPARSE.validate_python(
         {"kind": arguments.sparse} | ({"model": arguments.splade} if arguments.sparse == "splade" else {})
     )
     judged = judged_candidates(dataset, arguments.index, encoder, sparse)
+    old, new = (with_bonus(judged, weight) for weight in (z_reference, reference))
     for scope, other in zip(SCOPES, reversed(SCOPES), strict=True):
-        before = first_stage(dataset, judged[scope], weighted)[str(replay.MEASURE)]
-        after = cross_validate(dataset, judged[scope], judged[other])
+        before = first_stage(dataset, old[scope], weighted)[str(replay.MEASURE)]
+        after = cross_validate(dataset, new[scope], new[other])
         compare(f"{dataset.name}, {scope}, nDCG@10 by cross-validation", before, after.tolist())
-    fitted = fit_log_odds([each for candidates in judged.values() for each in candidates])
+    fitted = fit_log_odds([each for candidates in new.values() for each in candidates])
     fitted = LogOdds(round(fitted.vectors, 2), round(fitted.text, 4), round(fitted.sparse, 4))
     print(f"fitted: {asdict(fitted)}", flush=True)
     for folder, index in [(arguments.data_set, arguments.index), *arguments.also]:
         dataset = evaluate.read_dataset(Path(folder))
         judged = judged_candidates(dataset, index, encoder, sparse)
+        old, new = (with_bonus(judged, weight) for weight in (z_reference, reference))
         for scope in SCOPES:
-            before, after = (first_stage(dataset, judged[scope], f) for f in (weighted, fitted))
+            before = first_stage(dataset, old[scope], weighted)
+            after = first_stage(dataset, new[scope], fitted)
             for measure in (str(replay.MEASURE), "R@100"):
                 compare(f"{dataset.name}, {scope}, {measure}", before[measure], after[measure])
     if arguments.write:
