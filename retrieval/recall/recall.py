@@ -134,8 +134,10 @@ class Recall:
             where.scanned,
             without=where.without.union(d.doc_id for d in unsearched),
         )
-        sparse = self._sparse and threads.readers().submit(
-            self._sparse.scores, text, documents.copy(), where.scanned
+        sparse = (
+            None
+            if self._sparse is None
+            else threads.readers().submit(self._sparse.scores, text, documents.copy(), where.scanned)
         )
         places = locators.parse_locators(text) if self._settings.reference_weight else locators.Locators()
         ends = {d.doc_id: d.pages for d in documents.values() if -1 in places.pages}
@@ -177,12 +179,12 @@ class Recall:
             counts["exact"] += len(at) if is_inverted else 0
         by_text = dict(bm25.result()) if by_text is None else by_text
         bonuses = self._bonuses(places, scored, documents)
-        sparse_scores = sparse and sparse.result()
+        sparse_scores = None if sparse is None else sparse.result()
         hits, rankings = self._fuse(
             scored, by_text, sparse_scores, bonuses, depth, has_vectors=len(query.vectors) > 0
         )
         note = f"{_describe(plan, counts)}, BM25 found {len(by_text):,}{self._describe_text_query(text)}"
-        if self._sparse:
+        if sparse is not None:
             note += f", {'sparse vectors' if sparse_scores else 'no sparse vectors yet: the lists are being made'}"
         if places:
             note += f", {len(bonuses):,} have what the question names: {places}"
@@ -272,8 +274,8 @@ def _best(scores: Mapping[str, float], count: int) -> dict[str, float]:
 
 def _best_sparse(scores: Future[SparseScores | None] | None, count: int) -> dict[str, float]:
     """Returns the best `count` pages by their sparse vectors, by page_id; {} if there are no sparse vectors."""
-    found = scores and scores.result()
-    return found.best(count) if found else {}
+    found = None if scores is None else scores.result()
+    return {} if found is None else found.best(count)
 
 
 def _unsearched_notes(documents: Sequence[Document]) -> tuple[Note, ...]:

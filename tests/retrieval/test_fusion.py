@@ -46,7 +46,7 @@ def test_fused_log_odds_have_a_standard_deviation_of_one_before_the_bonus() -> N
 
 def test_a_query_without_vectors_is_ranked_by_text_whatever_the_fusion() -> None:
     text = np.array([1.0, 3.0, 0.0])
-    for fusion in (ZScores(0.0), LogOdds(20, 0.0)):
+    for fusion in (ZScores(0.0), LogOdds(20, 0.1)):
         assert fuse.first_stage(None, text, 3, fusion)[0] == [1, 0]
 
 

@@ -98,7 +98,7 @@ class SparseLists:
             return None
         try:
             return cls(tuple(load_segment(folder / name) for name in manifest.segments), most)
-        except (OSError, ValueError, KeyError):
+        except (OSError, EOFError, ValueError, KeyError):
             return None
 
     @cached_property

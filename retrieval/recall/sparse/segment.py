@@ -109,7 +109,7 @@ def write_segment(folder: Path, segment: Segment) -> None:
 
 
 def load_segment(folder: Path) -> Segment:
-    """Load a segment, its lists memory-mapped. Raises OSError and ValueError for an incomplete one."""
+    """Load a segment, its lists memory-mapped. Raises OSError, EOFError and ValueError for an incomplete one."""
     documents = [
         (doc_id, revision) for doc_id, revision in json.loads((folder / "documents.json").read_bytes())
     ]
