@@ -90,9 +90,9 @@ def main() -> None:
     judged = judged_candidates(dataset, arguments.index, encoder, sparse)
     old, new = (with_bonus(judged, weight) for weight in (z_reference, reference))
     for scope, other in zip(SCOPES, reversed(SCOPES), strict=True):
-        before = first_stage(dataset, old[scope], weighted)[str(replay.MEASURE)]
-        after = cross_validate(dataset, new[scope], new[other])
-        compare(f"{dataset.name}, {scope}, nDCG@10 by cross-validation", before, after.tolist())
+        fixed = first_stage(dataset, old[scope], weighted)[str(replay.MEASURE)]
+        unseen = cross_validate(dataset, new[scope], new[other])
+        compare(f"{dataset.name}, {scope}, nDCG@10 by cross-validation", fixed, unseen.tolist())
     fitted = fit_log_odds([each for candidates in new.values() for each in candidates])
     fitted = LogOdds(round(fitted.vectors, 2), round(fitted.text, 4), round(fitted.sparse, 4))
     print(f"fitted: {asdict(fitted)}", flush=True)

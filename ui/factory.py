@@ -70,7 +70,7 @@ def refresh_inverted_index(store: "Store", settings: configs.Search, on_progress
 
     Returns whether one of them was refreshed. Raises IndexBusy while another process refreshes them, and ModelBroken.
     """
-    from retrieval.encoders.sparse import load_sparse_encoder
+    from retrieval.encoders import load_sparse_encoder
     from retrieval.recall.ivf import upkeep
     from retrieval.recall.maxsim import vectors_per_ms
     from retrieval.recall.sparse import upkeep as sparse_upkeep

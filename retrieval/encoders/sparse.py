@@ -1,27 +1,24 @@
 """Sparse vectors: a weight for each of a few tokens, for questions and for the passages of a page.
 
 A passage scores the sum, over the question's tokens, of the product of both weights; a page scores as its best passage.
-`PassageEncoder` is BM25 (Robertson and Zaragoza, 2009) over passages; `SpladeEncoder` is a learned sparse retriever
-(SPLADE: Formal et al., 2021), which also gives weight to words that are not in the text.
+`PassageEncoder` is BM25 (Robertson and Zaragoza, 2009) over passages; `splade.py` has a learned sparse retriever, which
+also gives weight to words that are not in the text.
 """
 
 import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-import configs.settings as configs
 from retrieval.text import STOP_WORDS, stem, words
 
 LENGTH, OVERLAP = 150, 20
 """Words of a passage, and those that two neighbours share."""
 K1, B = 1.2, 0.75
-PIECES, SHARED_PIECES = 254, 16
-CLS, SEP = 101, 102
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +52,6 @@ class SparseEncoder(Protocol):
         ...
 
     def encode_query(self, query: str) -> SparseVector: ...
-
-
-def load_sparse_encoder(settings: configs.SparseSettings) -> SparseEncoder | None:
-    """Return the profile's encoder, None if it has none. Raises ModelBroken."""
-    match settings:
-        case configs.NoSparse():
-            return None
-        case configs.Passages():
-            return PassageEncoder()
-        case configs.Splade():
-            from retrieval.encoders.splade import SpladeEncoder
-
-            return SpladeEncoder(settings)
-        case _:
-            assert_never(settings)
 
 
 class PassageEncoder:

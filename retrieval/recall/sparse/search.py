@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 import configs.settings as configs
-from retrieval.encoders.sparse import SparseEncoder, load_sparse_encoder
+from retrieval.encoders import load_sparse_encoder
+from retrieval.encoders.sparse import SparseEncoder
 from retrieval.recall.sparse import upkeep
 from retrieval.recall.sparse.lists import SparseLists, SparseScores
 from retrieval.store.store import Store
