@@ -50,10 +50,10 @@ def measured(
     encoder = retrieval.encoders.load_encoder(settings.encoder)
     search = settings.search.model_copy(update={"rerank": PAGES, "depth": 2 * replay.FIRST})
     searcher = Searcher(store, encoder, reranker, search)
-    policy = replay.RerankPolicy(search.text_weight, search.rerank_weight, PAGES)
+    policy = replay.RerankPolicy(searcher.fusion, search.rerank_weight, PAGES)
     judged = list(replay.judge_candidates(dataset, searcher, within=within))
     replayed = replay.replay(dataset, judged, policy)
-    alone = replay.replay(dataset, judged, replay.RerankPolicy(search.text_weight, 100.0, PAGES))
+    alone = replay.replay(dataset, judged, replay.RerankPolicy(searcher.fusion, 100.0, PAGES))
     seconds = [candidates.page_s * pages for candidates, pages in zip(judged, replayed.read, strict=True)]
     return {
         "nDCG@10": replayed.values,

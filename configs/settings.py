@@ -382,6 +382,33 @@ class NewerFirst(Model):
 Rule = Annotated[Fold | PerDocument | NewerFirst, Field(discriminator="kind")]
 
 
+class NoSparse(Model):
+    """No sparse vectors: the first stage has vectors and BM25 over pages."""
+
+    kind: Literal["none"] = "none"
+
+
+class Passages(Model):
+    """BM25 over passages of 150 words: a page scores as its best passage, so that words which stand together count
+    more than words which are scattered over the page. It needs no model."""
+
+    kind: Literal["passages"] = "passages"
+
+
+class Splade(Model):
+    """Learned sparse vectors of a page's windows and of the question, from a small ONNX model that does not ship
+    (docs/recall.md says how to make its folder)."""
+
+    kind: Literal["splade"] = "splade"
+    model: str
+    """The path of the model's folder."""
+    threads: PositiveInt | None = None
+    """Threads that encode in parallel. None: one for each core."""
+
+
+SparseSettings = Annotated[NoSparse | Passages | Splade, Field(discriminator="kind")]
+
+
 class Search(Model):
     """How a question is searched for."""
 
@@ -394,8 +421,17 @@ class Search(Model):
     place in the first stage's order."""
     top: PositiveInt = 10
     """Pages in a result."""
+    fuse: Literal["z_scores", "log_odds"] = "z_scores"
+    """The method by which the first stage fuses vectors and BM25. z_scores: a mean of z-scores, for any encoder.
+    log_odds: a sum of the scores as they are, times coefficients that were fitted for the encoder; its model must carry
+    them, as folio-2 does."""
     text_weight: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """Weight of BM25 in the first stage, 0 to 1. The vectors' weight is the rest."""
+    """Weight of BM25 for `fuse: z_scores`, 0 to 1. The vectors' weight is the rest."""
+    sparse: SparseSettings = NoSparse()
+    """A third kind of evidence, from lists that 'folioscope ingest' and 'serve' keep up to date. Searches do without it
+    until the lists have all documents, and say so."""
+    sparse_weight: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Weight of the sparse vectors for `fuse: z_scores`, 0 to 1. The others share the rest."""
     reference_weight: NonNegativeFloat = 2.0
     """Standard deviations that the first stage adds to the score of a page that the question names ("page 14",
     "Figure 2"). 0: none."""

@@ -91,6 +91,8 @@ class Searcher:
         """calibration: for this reranker over this index's encoder.
 
         answer_weights: of `retrieval.answers.features`, for this reranker. Answers need both, and a PageReader.
+
+        Raises ModelBroken if `settings.fuse` needs coefficients that the encoder's model does not have.
         """
         self._store = store
         self._encoder = encoder
@@ -102,13 +104,23 @@ class Searcher:
             if calibration and answer_weights and isinstance(reranker, PageReader)
             else None
         )
-        self._recall = Recall(store, settings)
+        self._recall = Recall(
+            store,
+            settings,
+            fusion=fuse.choose_fusion(settings, encoder),
+            sparse_fusion=fuse.choose_fusion(settings, encoder, settings.sparse.kind),
+        )
         self._queries: LRU[str, QueryEmbedding] = LRU(CACHED_QUERIES)
         self._pages: LRU[tuple[str, str, str], _StoredPage] = LRU(CACHED_PAGE_BYTES, _page_bytes)
 
     def warm(self) -> None:
         """Load what searches need, so that the first search does not wait for it."""
         self._recall.warm()
+
+    @property
+    def fusion(self) -> fuse.Fusion:
+        """The fusion of a search that has all kinds of evidence which the profile names."""
+        return self._recall.fusion
 
     @property
     def encoder(self) -> Encoder:

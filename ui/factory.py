@@ -97,16 +97,21 @@ def build_answerer(settings: configs.Settings) -> "Answerer":
 
 
 def refresh_inverted_index(store: "Store", settings: configs.Search, on_progress: "OnProgress") -> bool:
-    """Refresh the inverted index if the index is large enough to gain by one. Return whether it was refreshed.
+    """Refresh the inverted index if the index is large enough to gain by one, and the sparse lists if it has some.
 
-    Raises IndexBusy while another process writes to the index.
+    Returns whether one of them was refreshed. Raises IndexBusy while another process refreshes them, and ModelBroken.
     """
+    from retrieval.encoders import load_sparse_encoder
     from retrieval.recall.ivf import upkeep
     from retrieval.recall.maxsim import vectors_per_ms
+    from retrieval.recall.sparse import upkeep as sparse_upkeep
+
+    encoder = load_sparse_encoder(settings.sparse)
+    has_new_lists = encoder is not None and sparse_upkeep.refresh(store, encoder, on_progress)
 
     if not upkeep.is_refresh_due(store, settings.recall_ms * vectors_per_ms(store.fingerprint.dim)):
-        return False
-    return upkeep.refresh(store, on_progress)
+        return has_new_lists
+    return upkeep.refresh(store, on_progress) or has_new_lists
 
 
 def _encoder(settings: configs.Settings) -> "Encoder":

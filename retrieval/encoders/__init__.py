@@ -7,6 +7,7 @@ from retrieval.types import Encoder
 
 if TYPE_CHECKING:
     import configs.settings as configs
+    from retrieval.encoders.sparse import SparseEncoder
 
 
 def load_encoder(settings: "configs.EncoderSettings") -> Encoder:
@@ -37,5 +38,24 @@ def _load(settings: "configs.EncoderSettings") -> Encoder:
             from retrieval.encoders import neomme
 
             return neomme.load(settings)
+        case _:
+            assert_never(settings)
+
+
+def load_sparse_encoder(settings: "configs.SparseSettings") -> "SparseEncoder | None":
+    """Returns the profile's encoder of sparse vectors, None if it has none. Raises ModelBroken."""
+    import configs.settings as configs
+
+    match settings:
+        case configs.NoSparse():
+            return None
+        case configs.Passages():
+            from retrieval.encoders.sparse import PassageEncoder
+
+            return PassageEncoder()
+        case configs.Splade():
+            from retrieval.encoders.splade import SpladeEncoder
+
+            return SpladeEncoder(settings)
         case _:
             assert_never(settings)

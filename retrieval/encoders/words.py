@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 import configs.settings as configs
+from retrieval.fuse import LogOdds
 from retrieval.models.onnx import ModelFolder, RowRunner
 from retrieval.text import STOP_WORDS, fold
 from retrieval.types import Box, Fingerprint, PageContent, PageEmbedding, QueryEmbedding, Vectors, Word
@@ -60,6 +61,7 @@ class WordsEncoder:
         self._runner = RowRunner(folder.session("words.onnx"), settings.threads)
         self._whole_weight = float(folder.facts["whole"])
         self._dim = int(folder.facts["dim"])
+        self.fusions = {kind: LogOdds(**fitted) for kind, fitted in folder.facts.get("fusions", {}).items()}
         self._question_head = [CLS, *_marker(folder.facts.get("question_marker"))]
         self._passage_head = [CLS, *_marker(folder.facts.get("passage_marker"))]
         revision = folder.revision("words.onnx", "table.bin", "tokenizer.json")

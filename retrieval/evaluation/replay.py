@@ -25,7 +25,7 @@ from retrieval.evaluation.evaluate import (
     measure_runs,
 )
 from retrieval.search import Searcher
-from retrieval.types import Filter, Page, SearchRequest
+from retrieval.types import Filter, Hit, Page, SearchRequest
 
 MEASURE = nDCG @ 10
 FIRST = 100
@@ -47,6 +47,7 @@ class JudgedCandidates:
     relevant: NDArray[np.bool_]  # judged relevant
     first_s: float  # seconds of the first stage
     page_s: float  # seconds of the reranker for one page
+    sparse: NDArray[np.float64] | None = None  # of the sparse vectors, None if the search had none
 
     @property
     def has_vectors(self) -> bool:
@@ -60,9 +61,9 @@ class JudgedCandidates:
 
 @dataclass(frozen=True, slots=True)
 class RerankPolicy:
-    """How the first stage is weighted, and how many pages are reranked and when: what `folioscope tune` chooses."""
+    """How the first stage is fused, and how many pages are reranked and when: what `folioscope tune` chooses."""
 
-    text_weight: float
+    fusion: fuse.Fusion
     rerank_weight: float
     depth: int  # candidates that the reranker reads; 0: none
     gate: float = inf  # nothing is reranked from this lead of the best page on; inf: always rerank
@@ -108,8 +109,14 @@ def judge_candidates(
             relevant=np.array([grades.get(_name(dataset, hit.page), 0) > 0 for hit in hits], np.bool_),
             first_s=seconds["encode query"] + seconds["recall"],
             page_s=seconds.get("rerank", 0.0) / max(read, 1),
+            sparse=_sparse_scores(hits),
         )
         on_progress(done)
+
+
+def _sparse_scores(hits: Sequence[Hit]) -> NDArray[np.float64] | None:
+    has_all = hits and all("sparse" in hit.scores for hit in hits)
+    return np.array([hit.scores["sparse"] for hit in hits]) if has_all else None
 
 
 def order(candidates: JudgedCandidates, policy: RerankPolicy) -> tuple[list[int], int]:
@@ -119,7 +126,9 @@ def order(candidates: JudgedCandidates, policy: RerankPolicy) -> tuple[list[int]
     no recorded score.
     """
     vectors = candidates.vectors if candidates.has_vectors else None
-    first, scores = fuse.first_stage(vectors, candidates.text, FIRST, policy.text_weight, candidates.place)
+    first, scores = fuse.first_stage(
+        vectors, candidates.text, FIRST, policy.fusion, candidates.place, candidates.sparse
+    )
     if policy.depth < 1 or len(first) < 2 or fuse.margin(scores) >= policy.gate:
         return first, 0
     rerank = candidates.rerank[first[: policy.depth]]

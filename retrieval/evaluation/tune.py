@@ -1,6 +1,6 @@
-"""Chooses fusion weights, depth and gate by measurement: the most quality for the least time.
+"""Chooses fusion, weights, depth and gate by measurement: the most quality for the least time.
 
-The grid is searched one group of settings after the other (text weight; rerank weight and depth; gate), by replays of
+The grid is searched one group of settings after the other (fusion; rerank weight and depth; gate), by replays of
 candidates that were recorded once (`retrieval.evaluation.replay`). Among all policies within one standard error of the
 best, the fastest is chosen, as Breiman et al. (1984) choose the smallest tree: a difference that cannot be measured is
 not worth its time. The reported quality of the choice is measured by cross-validation, on questions that it was not
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from retrieval import fuse
 from retrieval.evaluation.evaluate import Dataset, paired_p
 from retrieval.evaluation.replay import FIRST, JudgedCandidates, ReplayResult, RerankPolicy, replay
+from retrieval.fuse import Fusion, ZScores
 
 TEXT_WEIGHTS = tuple(round(0.1 * n, 1) for n in range(9))
 RERANK_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0)
@@ -78,7 +79,7 @@ def tune(dataset: Dataset, candidates: Sequence[JudgedCandidates], before: Reran
         return cache[policy]
 
     everything = np.arange(len(candidates))
-    leads = _leads(candidates)
+    leads = _leads(candidates, before.fusion)
     read = int(max(each.is_read.sum() for each in candidates))
     depths = sorted({depth for depth in (*DEPTHS, before.depth) if depth <= read})
     chosen = _choose(replayed, everything, depths, leads, before)
@@ -89,7 +90,7 @@ def tune(dataset: Dataset, candidates: Sequence[JudgedCandidates], before: Reran
         choice = _choose(replayed, inside, depths, leads, before)
         tuned[outside] = replayed(choice).values[outside]
         first_stage[outside] = replayed(replace(choice, depth=0)).values[outside]
-        reranking = _best_reranked(replayed, inside, depths, choice.text_weight) or choice
+        reranking = _best_reranked(replayed, inside, depths, choice.fusion) or choice
         reranked[outside] = replayed(reranking).values[outside]
     lift, p_lift = float((reranked - first_stage).mean()), paired_p(list(first_stage), list(reranked))
     if not _pays(lift, p_lift):  # the gain may be luck, since many policies were tried
@@ -123,12 +124,14 @@ def _choose(
     leads: NDArray[np.float64],
     before: RerankPolicy,
 ) -> RerankPolicy:
-    """Choose the text weight, then the rerank weight and depth, then the gate, on the questions in `rows`."""
-    firsts = [RerankPolicy(weight, before.rerank_weight, 0) for weight in {*TEXT_WEIGHTS, before.text_weight}]
-    text_weight = _cheapest(replayed, rows, firsts, prefer=before.text_weight).text_weight
-    first = RerankPolicy(text_weight, before.rerank_weight, 0)
+    """Choose the fusion, then the rerank weight and depth, then the gate, on the questions in `rows`."""
+    weighted = [ZScores(weight) for weight in TEXT_WEIGHTS]
+    fusions = dict.fromkeys([before.fusion, *weighted])
+    firsts = [RerankPolicy(fusion, before.rerank_weight, 0) for fusion in fusions]
+    fusion = _cheapest(replayed, rows, firsts, prefer=before.fusion).fusion
+    first = RerankPolicy(fusion, before.rerank_weight, 0)
     reranked = [
-        RerankPolicy(text_weight, rerank_weight, depth)
+        RerankPolicy(fusion, rerank_weight, depth)
         for rerank_weight in {*RERANK_WEIGHTS, before.rerank_weight}
         for depth in depths
     ]
@@ -140,9 +143,9 @@ def _choose(
 
 
 def _best_reranked(
-    replayed: Replay, rows: NDArray[np.int64], depths: Sequence[int], text_weight: float
+    replayed: Replay, rows: NDArray[np.int64], depths: Sequence[int], fusion: Fusion
 ) -> RerankPolicy | None:
-    policies = [RerankPolicy(text_weight, weight, depth) for weight in RERANK_WEIGHTS for depth in depths]
+    policies = [RerankPolicy(fusion, weight, depth) for weight in RERANK_WEIGHTS for depth in depths]
     return max(policies, key=lambda policy: float(replayed(policy).values[rows].mean()), default=None)
 
 
@@ -151,12 +154,12 @@ def _cheapest(
     rows: NDArray[np.int64],
     policies: Sequence[RerankPolicy],
     *,
-    prefer: float | None = None,
+    prefer: Fusion | None = None,
     against: ReplayResult | None = None,
 ) -> RerankPolicy:
     """Among the policies within one standard error of the best (or of `against`): the fastest, then the best.
 
-    prefer: a text weight that is chosen if it is among them, since weights cost no time.
+    prefer: a fusion that is chosen if it is among them, since fusing costs no time.
     """
 
     def quality(policy: RerankPolicy) -> float:
@@ -165,7 +168,7 @@ def _cheapest(
     best = against or replayed(max(policies, key=quality))
     good = [policy for policy in policies if _is_near(replayed(policy).values[rows], best.values[rows])]
     if prefer is not None:
-        return min(good, key=lambda policy: (policy.text_weight != prefer, -quality(policy)))
+        return min(good, key=lambda policy: (policy.fusion != prefer, -quality(policy)))
     return min(good, key=lambda policy: (float(replayed(policy).read[rows].mean()), -quality(policy)))
 
 
@@ -179,11 +182,11 @@ def _standard_error(values: NDArray[np.float64], best: NDArray[np.float64]) -> f
     return float((best - values).std(ddof=1) / len(values) ** 0.5)
 
 
-def _leads(candidates: Sequence[JudgedCandidates]) -> NDArray[np.float64]:
-    """(questions,) by how much the best page leads the second in the first stage, at the default text weight."""
+def _leads(candidates: Sequence[JudgedCandidates], fusion: Fusion) -> NDArray[np.float64]:
+    """(questions,) by how much the best page leads the second in the first stage."""
     leads = []
     for each in candidates:
-        _, scores = fuse.first_stage(each.vectors if each.has_vectors else None, each.text, FIRST, 0.4)
+        _, scores = fuse.first_stage(each.vectors if each.has_vectors else None, each.text, FIRST, fusion)
         leads.append(fuse.margin(scores) if len(scores) else 0.0)
     return np.array(leads)
 

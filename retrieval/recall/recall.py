@@ -6,6 +6,7 @@ place that the query names ("page 14", "Figure 2") get a bonus (`retrieval.recal
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -20,6 +21,8 @@ from retrieval.recall.memory_part import MemoryPart
 from retrieval.recall.page_cache import PageVectorCache, maxsim_stored
 from retrieval.recall.part import COLUMNS, NoRoom, Part
 from retrieval.recall.planner import PLAN_WAIT_S, GpuScan, Plan, Planner, gpu_scan_for
+from retrieval.recall.sparse.lists import SparseScores
+from retrieval.recall.sparse.search import sparse_search_for
 from retrieval.store import text_query
 from retrieval.store.schema import quantize
 from retrieval.store.store import Store
@@ -55,17 +58,30 @@ class Recall:
         settings: configs.Search,
         gpu_scan: GpuScan | None = None,
         plan_wait_s: float = PLAN_WAIT_S,
+        fusion: fuse.Fusion | None = None,
+        sparse_fusion: fuse.Fusion | None = None,
     ) -> None:
         """gpu_scan: by default, what `settings.device` names; plan_wait_s: seconds, see `Planner.current`.
+
+        fusion: of vectors and BM25; sparse_fusion: of these and the sparse vectors. By default, both are z-scores with
+        the weights in `settings`.
 
         Raises DeviceMissing, MissingExtra.
         """
         self._store = store
         self._settings = settings
         self._plan_wait_s = plan_wait_s
+        self._fusion = fusion or fuse.ZScores(settings.text_weight)
+        self._sparse_fusion = sparse_fusion or fuse.ZScores(settings.text_weight, settings.sparse_weight)
+        self._sparse = sparse_search_for(store, settings.sparse)
         self._vectors = PageVectorCache(store, settings.exact_mb * 2**20)
         gpu_scan = gpu_scan_for(settings.device) if gpu_scan is None else gpu_scan
         self.planner = Planner(store, settings, gpu_scan, self._vectors)
+
+    @property
+    def fusion(self) -> fuse.Fusion:
+        """The fusion of a search that has all kinds of evidence which the settings name."""
+        return self._fusion if self._sparse is None else self._sparse_fusion
 
     def warm(self) -> None:
         """Load what searches need, so that the first of them does not wait for it."""
@@ -118,6 +134,11 @@ class Recall:
             where.scanned,
             without=where.without.union(d.doc_id for d in unsearched),
         )
+        sparse = (
+            None
+            if self._sparse is None
+            else threads.readers().submit(self._sparse.scores, text, documents.copy(), where.scanned)
+        )
         places = locators.parse_locators(text) if self._settings.reference_weight else locators.Locators()
         ends = {d.doc_id: d.pages for d in documents.values() if -1 in places.pages}
         deep = depth * (DEEPER if places else 1)
@@ -125,14 +146,17 @@ class Recall:
         numbered: dict[str, float] = {}  # pages whose number the query names
         counts = {"inverted": 0, "scanned": 0, "exact": 0}
         by_text: dict[str, float] | None = None
+        by_sparse: dict[str, float] = {}
         for part in self._parts(plan, documents):
             keep = part.pages.of(documents, where.scanned)
             scores = part.scores(query, keep).astype(np.float64).round(DECIMALS)
             best = part.shortlist(query, scores, deep) if len(query.vectors) else np.zeros(0, np.int64)
-            by_text = dict(bm25.result()) if by_text is None else by_text
+            if by_text is None:
+                by_text = dict(bm25.result())
+                by_sparse = _best_sparse(sparse, depth)
             same_number = part.pages.numbered(places.pages, ends)
             by_number = same_number[fuse.best(scores[same_number], depth)]
-            others = np.concatenate([part.pages.find(by_text), by_number])
+            others = np.concatenate([part.pages.find(by_text.keys() | by_sparse.keys()), by_number])
             at = np.unique(np.concatenate([best, others]))
             at = at[keep[at]]
             exact = part.maxsim(query, at, scores, documents).round(DECIMALS)
@@ -148,15 +172,20 @@ class Recall:
             # best otherwise.
             numbered = _best(numbered, depth)
             shortlist = _best({page_id: score for page_id, (_, score) in scored.items()}, deep)
-            keys = shortlist.keys() | numbered.keys() | by_text.keys()
+            keys = shortlist.keys() | numbered.keys() | by_text.keys() | by_sparse.keys()
             scored = {page_id: item for page_id, item in scored.items() if page_id in keys}
             is_inverted = isinstance(part, InvertedPart)
             counts["inverted" if is_inverted else "scanned"] += int(keep.sum())
             counts["exact"] += len(at) if is_inverted else 0
         by_text = dict(bm25.result()) if by_text is None else by_text
         bonuses = self._bonuses(places, scored, documents)
-        hits, rankings = self._fuse(scored, by_text, bonuses, depth, has_vectors=len(query.vectors) > 0)
+        sparse_scores = None if sparse is None else sparse.result()
+        hits, rankings = self._fuse(
+            scored, by_text, sparse_scores, bonuses, depth, has_vectors=len(query.vectors) > 0
+        )
         note = f"{_describe(plan, counts)}, BM25 found {len(by_text):,}{self._describe_text_query(text)}"
+        if sparse is not None:
+            note += f", {'sparse vectors' if sparse_scores else 'no sparse vectors yet: the lists are being made'}"
         if places:
             note += f", {len(bonuses):,} have what the question names: {places}"
         notes = _unsearched_notes(unsearched)
@@ -169,19 +198,20 @@ class Recall:
         self,
         scored: dict[str, tuple[Page, float]],
         by_text: dict[str, float],
+        by_sparse: SparseScores | None,
         bonuses: dict[str, float],
         depth: int,
         has_vectors: bool,
     ) -> tuple[list[Hit], dict[str, tuple[Page, ...]]]:
-        """Fuses the best `depth` of both kinds by z-scores; equal pages come in the order of their names."""
+        """Fuses the best `depth` of each kind; equal pages come in the order of their names."""
         in_order = sorted(scored.items(), key=lambda item: (item[1][0].document, item[1][0].number))
         pages = [page for _, (page, _) in in_order]
         vectors = np.array([score for _, (_, score) in in_order])
         bm25 = np.array([by_text.get(page_id, 0.0) for page_id, _ in in_order])
         bonus = np.array([bonuses.get(page_id, 0.0) for page_id, _ in in_order])
-        order, fused = fuse.first_stage(
-            vectors if has_vectors else None, bm25, depth, self._settings.text_weight, bonus
-        )
+        sparse = None if by_sparse is None else np.array(by_sparse.of([page_id for page_id, _ in in_order]))
+        fusion = self._fusion if sparse is None else self._sparse_fusion
+        order, fused = fuse.first_stage(vectors if has_vectors else None, bm25, depth, fusion, bonus, sparse)
         hits = [
             Hit(
                 pages[at],
@@ -189,6 +219,7 @@ class Recall:
                 rank,
                 rank,
                 {"vectors": float(vectors[at]), "text": float(bm25[at])}
+                | ({} if sparse is None else {"sparse": float(sparse[at])})
                 | ({"place": float(bonus[at])} if bonus[at] else {})
                 | {"first": float(score)},
             )
@@ -239,6 +270,12 @@ def _best(scores: Mapping[str, float], count: int) -> dict[str, float]:
     """Returns the `count` highest scores, by page_id."""
     ids = list(scores)
     return {ids[at]: scores[ids[at]] for at in fuse.best(np.array(list(scores.values()), np.float64), count)}
+
+
+def _best_sparse(scores: Future[SparseScores | None] | None, count: int) -> dict[str, float]:
+    """Returns the best `count` pages by their sparse vectors, by page_id; {} if there are no sparse vectors."""
+    found = None if scores is None else scores.result()
+    return {} if found is None else found.best(count)
 
 
 def _unsearched_notes(documents: Sequence[Document]) -> tuple[Note, ...]:

@@ -20,6 +20,7 @@ from retrieval.evaluation.calibrate import ece, fit_calibration, reliability
 from retrieval.evaluation.evaluate import Dataset, Question
 from retrieval.evaluation.replay import JudgedCandidates, RerankPolicy, judge_candidates, order, replay
 from retrieval.evaluation.tune import tune
+from retrieval.fuse import ZScores
 from retrieval.search import Searcher
 from retrieval.store.store import Store
 from retrieval.types import Page
@@ -74,7 +75,7 @@ def test_a_replay_ranks_pages_as_the_search_does(store: Store, encoder: HashingE
             result = Searcher(store, encoder, OverlapReranker(), settings).search(
                 "pump failed", budget_ms=1e9
             )
-            ranked, read = order(seen, RerankPolicy(weight, 2.0, depth))
+            ranked, read = order(seen, RerankPolicy(ZScores(weight), 2.0, depth))
             assert [seen.pages[at].name for at in ranked] == [hit.page.name for hit in result.hits]
             assert read == sum(hit.reranked for hit in result.hits)
 
@@ -95,15 +96,15 @@ def test_nothing_is_reranked_if_the_lead_of_the_first_stages_best_page_passes_th
 
 def test_a_replay_reranks_up_to_the_first_page_without_a_recorded_score() -> None:
     _, (one,) = make_candidates(1, rerank_noise=0.1, first_noise=1.0)
-    first, _ = fuse.first_stage(one.vectors, one.text, 100, 0.4)
+    first, _ = fuse.first_stage(one.vectors, one.text, 100, ZScores(0.4))
     rerank = one.rerank.copy()
     rerank[first[3]] = np.nan
-    ranked, read = order(replace(one, rerank=rerank), RerankPolicy(0.4, 1.0, 10))
+    ranked, read = order(replace(one, rerank=rerank), RerankPolicy(ZScores(0.4), 1.0, 10))
     assert (read, ranked[3:]) == (3, first[3:])
 
 
 def test_an_informed_reranker_pays_and_a_random_one_does_not() -> None:
-    before = RerankPolicy(0.4, 0.5, 20)
+    before = RerankPolicy(ZScores(0.4), 0.5, 20)
     dataset, informed = make_candidates(60, rerank_noise=0.3, first_noise=1.0)
     tuned = tune(dataset, informed, before)
     assert tuned.pays
@@ -123,7 +124,7 @@ def test_a_gate_is_chosen_if_the_first_stage_decides_half_of_the_questions() -> 
     renamed = [replace(one, question=Question(f"u{n}", "")) for n, one in enumerate(unsure)]
     grades = {f"u{n}": {one.pages[int(one.relevant.argmax())].name: 1} for n, one in enumerate(unsure)}
     both = Dataset(Path("x"), Path("x"), (), {**dataset.qrels, **grades})
-    tuned = tune(both, [*sure, *renamed], RerankPolicy(0.4, 0.5, 20))
+    tuned = tune(both, [*sure, *renamed], RerankPolicy(ZScores(0.4), 0.5, 20))
     assert tuned.chosen.policy.gate < inf
     assert 0.3 < tuned.chosen.gated <= 0.6
     ungated = replay(both, [*sure, *renamed], replace(tuned.chosen.policy, gate=inf))
@@ -132,12 +133,12 @@ def test_a_gate_is_chosen_if_the_first_stage_decides_half_of_the_questions() -> 
 
 def test_no_trial_beats_the_pareto_front_and_too_few_questions_are_rejected() -> None:
     dataset, candidates = make_candidates(30, rerank_noise=0.5, first_noise=1.0)
-    tuned = tune(dataset, candidates, RerankPolicy(0.4, 0.5, 20))
+    tuned = tune(dataset, candidates, RerankPolicy(ZScores(0.4), 0.5, 20))
     for trial in tuned.front:
         assert not any(other.ndcg > trial.ndcg and other.p95 <= trial.p95 for other in tuned.tried)
     assert [trial.p95 for trial in tuned.front] == sorted(trial.p95 for trial in tuned.front)
     with pytest.raises(ValueError, match="9 questions are too few"):
-        tune(dataset, candidates[:9], RerankPolicy(0.4, 0.5, 20))
+        tune(dataset, candidates[:9], RerankPolicy(ZScores(0.4), 0.5, 20))
 
 
 # Calibration

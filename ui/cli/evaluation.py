@@ -13,6 +13,7 @@ import configs.settings as configs
 from retrieval import confidence
 from retrieval.errors import FolioscopeError
 from retrieval.evaluation import calibrate, evaluate, tune
+from retrieval.fuse import ZScores
 from retrieval.store.store import Store
 from ui.cli import evaluation_report, terminal
 from ui.service.measurement import EvaluationRun, Slice, measure_dataset, slices, summary
@@ -153,7 +154,9 @@ def run_tune(
 def tuned_profile(run: EvaluationRun, tuned: tune.TuningResult) -> str:
     """Return the tuned profile as YAML: the settings that differ from the defaults, below a comment on the tuning."""
     policy = tuned.chosen.policy
-    search: dict[str, Any] = {"text_weight": policy.text_weight, "rerank_weight": policy.rerank_weight}
+    search: dict[str, Any] = {"rerank_weight": policy.rerank_weight}
+    if isinstance(policy.fusion, ZScores):
+        search |= {"fuse": "z_scores", "text_weight": policy.fusion.text_weight}
     settings = run.settings
     if policy.depth:
         search |= {"rerank": policy.depth} | ({"gate": policy.gate} if policy.gate < inf else {})

@@ -195,7 +195,7 @@ def _tuned(tuned: TuningResult) -> str:
 
 def _policy_text(policy: RerankPolicy) -> str:
     gate = "" if policy.gate == inf else f", gate {policy.gate:g}"
-    return f"text {policy.text_weight:g}, rerank {policy.rerank_weight:g}, depth {policy.depth}{gate}"
+    return f"{policy.fusion}, rerank {policy.rerank_weight:g}, depth {policy.depth}{gate}"
 
 
 def _calibrated(run: EvaluationRun, calibration: Calibration) -> str:

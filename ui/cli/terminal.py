@@ -323,7 +323,7 @@ def print_tuned(tuned: "TuningResult") -> None:
     table = Table(title="settings that were tried", title_justify="left", box=None, pad_edge=False)
     for name in (
         "",
-        "text weight",
+        "fusion",
         "rerank weight",
         "depth",
         "gate",
@@ -337,7 +337,7 @@ def print_tuned(tuned: "TuningResult") -> None:
         policy = trial.policy
         table.add_row(
             name,
-            f"{policy.text_weight:g}",
+            str(policy.fusion),
             f"{policy.rerank_weight:g}",
             str(policy.depth),
             "" if policy.gate == float("inf") else f"{policy.gate:g}",

@@ -25,6 +25,7 @@ from retrieval.evaluation.replay import (
     evaluate_stages,
     judge_candidates,
 )
+from retrieval.fuse import Fusion
 from retrieval.store.store import Store
 from retrieval.types import Encoder
 from ui import factory
@@ -45,12 +46,9 @@ class EvaluationRun:
     dataset: Dataset
     store: Store
     reranker: str  # name; "" if the profile has no reranker
+    policy: RerankPolicy  # of the profile
     candidates: tuple[JudgedCandidates, ...]  # for each question
     result: Evaluation
-
-    @property
-    def policy(self) -> RerankPolicy:
-        return policy_of(self.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +61,11 @@ class Slice:
     ndcg: Mapping[str, float]  # mean nDCG@10 by stage
 
 
-def policy_of(settings: configs.Settings) -> RerankPolicy:
+def policy_of(settings: configs.Settings, fusion: Fusion) -> RerankPolicy:
     """Return the rerank policy of a profile; its depth is 0 if the profile has no reranker."""
     search = settings.search
     depth = 0 if isinstance(settings.reranker, configs.NoReranker) else search.rerank
-    return RerankPolicy(search.text_weight, search.rerank_weight, depth, search.gate or inf)
+    return RerankPolicy(fusion, search.rerank_weight, depth, search.gate or inf)
 
 
 def own_index(place: str, name: str) -> Path:
@@ -122,9 +120,10 @@ def measure_dataset(
             on_progress=lambda done: on_progress(f"searched for {done} of {total} questions"),
         )
     )
-    result = evaluate_stages(dataset, candidates, policy_of(settings))
+    policy = policy_of(settings, searcher.fusion)
+    result = evaluate_stages(dataset, candidates, policy)
     name = searcher.reranker.name if searcher.reranker else ""
-    return EvaluationRun(profile, settings, dataset, store, name, candidates, result)
+    return EvaluationRun(profile, settings, dataset, store, name, policy, candidates, result)
 
 
 def summary(result: Evaluation) -> dict[str, Any]:
