@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from retrieval.train.groups import Group
 
 
+PHASES = ("teacher", "reader", "encoder")
 BEGAN = time.monotonic()
 """The budget includes the imports."""
 
@@ -58,6 +59,14 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--device", default="cuda")
     fit.add_argument("--smoke", action="store_true", help="three steps of each phase")
     fit.add_argument("--tiny", action="store_true", help="small random models")
+    fit.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="what to train")
+    fit.add_argument("--start", type=Path, help="a folder with the weights that the reader starts from")
+    fit.add_argument("--scores", type=Path, help="the teacher's scores of an earlier run with the same data")
+    fit.add_argument("--learning-rate", type=float, help="the reader's highest")
+    fit.add_argument("--groups", type=int, help="of a step of the reader")
+    fit.add_argument("--windows", type=int, help="the most of a group in a step of the reader")
+    fit.add_argument("--decay", type=float, help="of the average of the reader's weights")
+    fit.add_argument("--measured", type=float, default=1.0, help="the part of the held-out questions")
     fit.add_argument("--out", type=Path, required=True)
     unpack = commands.add_parser("unpack", help="join the weights that came back")
     unpack.add_argument("--from", dest="source", type=Path, required=True)
@@ -72,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
 def _pack(options: argparse.Namespace) -> None:
     from benchmarks.gpu_train import carry
     from benchmarks.gpu_train.documents import read_document
-    from benchmarks.gpu_train.pack import build, read_rows
+    from benchmarks.gpu_train.pack import build, read_answers, read_rows
     from retrieval.train.minilm import load_tokenizer
     from retrieval.train.packed import SETS, write_packed
 
@@ -88,6 +97,7 @@ def _pack(options: argparse.Namespace) -> None:
         read_rows(options.questions / "sources.jsonl"),
         contrast=read_rows(options.questions / "contrast.jsonl"),
         groups=_groups(options),
+        answers=read_answers(options.xquad) if options.xquad else [],
     )
     options.out.mkdir(parents=True, exist_ok=True)
     write_packed(options.out / "data.xz", packed)
@@ -111,19 +121,31 @@ def _pack(options: argparse.Namespace) -> None:
 def _fit(options: argparse.Namespace) -> None:
     from benchmarks.gpu_train.fit import FitOptions, fit
 
+    given = {name: getattr(options, name) for name in ("learning_rate", "groups", "windows", "decay")}
+    student = replace(FitOptions().student, **{name: value for name, value in given.items() if value})
     chosen = FitOptions(
+        student=student,
+        phases=tuple(options.phases),
+        measured=options.measured,
         budget_s=options.budget_s,
         device=options.device,
         smoke=options.smoke,
         tiny=options.tiny,
         began=BEGAN,
     )
-    fit(options.data, options.out, chosen, teacher=options.teacher)
+    fit(
+        options.data,
+        options.out,
+        chosen,
+        teacher=options.teacher,
+        start=options.start,
+        scores=options.scores,
+    )
 
 
 def _unpack(options: argparse.Namespace) -> None:
     from benchmarks.gpu_train import carry
-    from benchmarks.gpu_train.pack import read_rows
+    from benchmarks.gpu_train.pack import read_answers, read_rows
     from benchmarks.gpu_train.unpack import unpack
 
     rows = [
@@ -133,16 +155,16 @@ def _unpack(options: argparse.Namespace) -> None:
         if row["split"] == "train"
     ]
     asked = [row["q"] for row in rows] + [group.question for group in _groups(options)]
+    asked += [row.question for row in read_answers(options.xquad)] if options.xquad else []
     minilm = options.minilm or carry.shipped_minilm()
     for folder in unpack(options.source, options.out, minilm, asked):
         print(folder)
 
 
 def _groups(options: argparse.Namespace) -> "list[Group]":
-    from retrieval.train.groups import read_groups, read_xquad
+    from retrieval.train.groups import read_groups
 
-    groups = [group for path in options.groups for group in read_groups(path)]
-    return groups + (read_xquad(options.xquad) if options.xquad else [])
+    return [group for path in options.groups for group in read_groups(path)]
 
 
 if __name__ == "__main__":

@@ -39,7 +39,11 @@ WHOLE = 0.5
 COMPARED_PIECES = 80
 """Word pieces of each passage on which int8 and float32 are compared."""
 FILES = {"text": "cross.onnx", "reader": "reader.onnx", "words": "words.onnx"}
-OUTPUTS = {"text": ("output",), "reader": ("relevance", "answerable", "first", "last"), "words": ("output",)}
+OUTPUTS = {
+    "text": ("output",),
+    "reader": ("relevance", "answerable", "first", "last", "evidence"),
+    "words": ("output",),
+}
 """The names of the model's outputs; a reranker takes the first as a pair's score."""
 TABLE = "word_table"
 
@@ -86,15 +90,15 @@ class CrossGraph(nn.Module):
 
 
 class ReaderGraph(nn.Module):
-    """(ids, mask, segments) -> relevance (n,), answerable (n,), first and last (n, length): the fields of a Reading."""
+    """(ids, mask, segments) -> the fields of a Reading."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        relevance, answerable, first, last = self.model(ids, mask, segments)
-        return relevance, answerable, first, last
+    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> tuple[Tensor, ...]:
+        outputs: tuple[Tensor, ...] = self.model(ids, mask, segments)
+        return outputs
 
 
 @dataclass(frozen=True, slots=True)
