@@ -106,9 +106,7 @@ def _near(query: QueryEmbedding, page: PageEmbedding) -> dict[str, tuple[Region,
         clear = (values >= NEAR) & (values >= values.mean() + CLEAR * values.std())
         best = sorted(np.flatnonzero(clear), key=lambda j: -values[j])[:NEAR_REGIONS]
         found[word] = tuple(
-            Region(
-                _box(page.regions[small[j]]), NEAR_STRENGTH * float(values[j]) / max(top, 1e-6), "near"
-            )
+            Region(_box(page.regions[small[j]]), NEAR_STRENGTH * float(values[j]) / max(top, 1e-6), "near")
             for j in best
         )
     return found

@@ -3,6 +3,7 @@
     python -m benchmarks.gpu_train pack QUESTIONS --mpnet FOLDER --groups FILE ... --out build/gpu-train
     python -m benchmarks.gpu_train fit --data build/gpu-train --budget-s 300 --out FOLDER
     python -m benchmarks.gpu_train unpack --from FOLDER --questions QUESTIONS --groups FILE ... --out runs/gpu
+    python -m benchmarks.gpu_train judge MODEL ... --data build/gpu-train --out FILE
 
 `pack` runs where the product is installed; QUESTIONS is a folder with pdfs/, questions.jsonl, sources.jsonl and
 contrast.jsonl. `fit` needs torch, transformers, tokenizers, safetensors, numpy and pillow only.
@@ -28,11 +29,11 @@ BEGAN = time.monotonic()
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-    {"pack": _pack, "fit": _fit, "unpack": _unpack}[options.command](options)
+    {"pack": _pack, "fit": _fit, "unpack": _unpack, "judge": _judge}[options.command](options)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the parser of the three commands."""
+    """Returns the parser of the four commands."""
     made = argparse.ArgumentParser(
         prog="benchmarks.gpu_train",
         description=__doc__,
@@ -62,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="what to train")
     fit.add_argument("--start", type=Path, help="a folder with the weights that the reader starts from")
     fit.add_argument("--scores", type=Path, help="the teacher's scores of an earlier run with the same data")
+    fit.add_argument("--frozen", type=int, default=0, help="the lowest layers that are not trained")
     fit.add_argument("--learning-rate", type=float, help="the reader's highest")
     fit.add_argument("--groups", type=int, help="of a step of the reader")
     fit.add_argument("--windows", type=int, help="the most of a group in a step of the reader")
@@ -75,6 +77,11 @@ def parser() -> argparse.ArgumentParser:
     unpack.add_argument("--xquad", type=Path)
     unpack.add_argument("--minilm", type=Path)
     unpack.add_argument("--out", type=Path, required=True)
+    judge = commands.add_parser("judge", help="measure exported readers on the held-out part")
+    judge.add_argument("models", type=Path, nargs="+", help="folders with reader.onnx")
+    judge.add_argument("--data", type=Path, required=True)
+    judge.add_argument("--measured", type=float, default=1.0, help="the part of the held-out questions")
+    judge.add_argument("--out", type=Path, required=True)
     return made
 
 
@@ -122,10 +129,15 @@ def _fit(options: argparse.Namespace) -> None:
     from benchmarks.gpu_train.fit import FitOptions, fit
 
     given = {name: getattr(options, name) for name in ("learning_rate", "groups", "windows", "decay")}
-    student = replace(FitOptions().student, **{name: value for name, value in given.items() if value})
+    student = replace(
+        FitOptions().student,
+        dropout=options.device != "cpu",
+        **{name: value for name, value in given.items() if value},
+    )
     chosen = FitOptions(
         student=student,
         phases=tuple(options.phases),
+        frozen=options.frozen,
         measured=options.measured,
         budget_s=options.budget_s,
         device=options.device,
@@ -159,6 +171,22 @@ def _unpack(options: argparse.Namespace) -> None:
     minilm = options.minilm or carry.shipped_minilm()
     for folder in unpack(options.source, options.out, minilm, asked):
         print(folder)
+
+
+def _judge(options: argparse.Namespace) -> None:
+    import torch
+
+    from benchmarks.gpu_train.carry import continuing
+    from benchmarks.gpu_train.judge import judge
+    from benchmarks.gpu_train.resident import Resident
+    from retrieval.models.onnx import ModelFolder
+    from retrieval.train.packed import read_packed
+
+    packed = read_packed(options.data / "data.xz")
+    continues = continuing(ModelFolder(str(options.models[0])).tokenizer())
+    figures = judge(options.models, Resident(packed, continues, torch.device("cpu")), options.measured)
+    options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=1))
 
 
 def _groups(options: argparse.Namespace) -> "list[Group]":

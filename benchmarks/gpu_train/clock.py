@@ -107,7 +107,11 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Returns what `restore` needs to go on as if there had been no interruption, beside the model's weights."""
-        return {"optimizer": self.optimizer.state_dict(), "mean": self.average.mean, "steps": self.average.steps}
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "mean": self.average.mean,
+            "steps": self.average.steps,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])

@@ -54,17 +54,17 @@ TEACHER, SCORING, STUDENT = 0.30, 0.085, 0.26
 RESERVE = 10.0
 """Seconds at the end that no phase uses."""
 LIKELY = 0.95
-CHECKPOINT = 20.0
+CHECKPOINT = 60.0
 """Seconds between writes of the weights in training."""
 SHARES = {
     "questions": 1.0,
-    "contrast": 2.0,
-    "variants": 0.5,
-    "squad": 0.12,
-    "tatqa": 0.3,
-    "covid": 0.3,
-    "policyqa": 0.3,
-    "answers": 0.2,
+    "contrast": 5.0,
+    "variants": 0.8,
+    "squad": 0.04,
+    "tatqa": 0.15,
+    "covid": 0.15,
+    "policyqa": 0.15,
+    "answers": 0.15,
 }
 """Of each source's groups, the share that takes part in each pass; above 1 some take part more than once."""
 PHASES = ("teacher", "reader", "encoder")
@@ -93,6 +93,8 @@ class FitOptions:
     scored_pieces: int = 200_000
     """Pieces of a batch when scoring."""
     phases: tuple[str, ...] = PHASES
+    frozen: int = 0
+    """The lowest layers of MiniLM that are not trained."""
     measured: float = 1.0
     """The part of the held-out questions that is measured; contrasts always are."""
 
@@ -157,11 +159,17 @@ class Run:
         return torch.from_numpy(np.concatenate(passes)).to(self.device)
 
     def load_minilm(self) -> nn.Module:
-        """Returns MiniLM with all but its word table to be trained."""
+        """Returns MiniLM with all but its word table, and the lowest layers if so asked, to be trained."""
         with tempfile.TemporaryDirectory() as folder:
             self.write_minilm(Path(folder))
             bert = load_bert(Path(folder))
-        return thawed(bert)
+        if self.device.type == "cpu":
+            bert.config._attn_implementation = "eager"  # Fused attention is slow backwards on a CPU.
+        thawed(bert)
+        if self.options.frozen:
+            for frozen in (bert.embeddings, *bert.encoder.layer[: self.options.frozen]):
+                frozen.requires_grad_(False)
+        return bert
 
     def write_minilm(self, folder: Path) -> None:
         """Write MiniLM as a folder of transformers."""

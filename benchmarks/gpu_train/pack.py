@@ -458,7 +458,7 @@ class Builder:
         """Add groups of a window that answers and variants of it that do not, as in a set of contrasts."""
         rng = random.Random(self.seed)
         for row, question, item in self._variable:
-            text, start, length, title, heading = self.packer.windows[item.window]
+            _, start, length, title, heading = self.packer.windows[item.window]
             key = self._owner[item.window]
             page = self._windowed[key]
             first = page.offsets.index(start)

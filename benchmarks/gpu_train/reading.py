@@ -53,6 +53,8 @@ class ReaderOptions:
     """Weight of a margin of HARD_MARGIN over near misses."""
     parts: int = 3
     """Chunks of a step, by length."""
+    dropout: bool = True
+    """False on a CPU: attention with dropout is not fused there, and takes most of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +163,13 @@ def draw_loss(
         scores = scores.nan_to_num(nan=OUTSIDE)
         fitted = reader.listwise_distillation(relevance, scores, known)
         fitted = fitted + options.margin * reader.margin_distillation(relevance, scores, known)
-        ranking = (1 - options.distil) * ranking + options.distil * fitted
+        both = (1 - options.distil) * ranking + options.distil * fitted
+        ranking = torch.where(known[:, 0], both, ranking)
         probability = teacher.answerable[where, draw.column].sigmoid()
         target = torch.where(known, (target + probability.nan_to_num()) / 2, target)
     flat = reader.answerable_loss(answerable.flatten(), target.flatten(), draw.real.flatten().float())
     return (
-        ranking
+        ranking.mean()
         + options.hard * hard
         + options.span * span
         + options.answerable * flat
@@ -204,11 +207,10 @@ def train_reader(
     def loss(groups: Tensor, course: Course) -> Tensor:
         return draw_loss(model, data, data.draw(groups, options.windows), options, course, teacher)
 
-    course = Course()
-    if state and state.is_file():
-        course = _restore(state, model, data, trainer, phase)
+    before = _restore(state, model, data, trainer, phase) if state and state.is_file() else Course()
     written = time.monotonic()
-    for course, trainer in run_steps(model, trainer, loss, order, options.groups, phase, course):
+    steps = run_steps(model, trainer, loss, order, options.groups, phase, before, dropout=options.dropout)
+    for course, _ in steps:
         if state and time.monotonic() - written > STATE_EVERY:
             written = time.monotonic()
             _save(state, model, data, trainer, phase, course)
@@ -249,13 +251,15 @@ def run_steps(
     size: int,
     phase: Phase,
     course: Course | None = None,
+    *,
+    dropout: bool = True,
 ) -> Iterator[tuple[Course, Trainer]]:
     """Train until the phase is over, yielding after each step. size: groups of a step, halved if memory is too small.
 
     loss_of: takes the numbers of groups, and counts in the course what it reads. course: of a training that goes on.
     """
     course = course or Course()
-    model.train()
+    model.train(dropout)
     while not phase.is_over():
         at = torch.arange(course.groups, course.groups + size, device=order.device)
         groups = order[at % len(order)]
@@ -292,7 +296,7 @@ def score_pairs(
     evidence: bool = False,
     headings: bool = True,
 ) -> Scored:
-    """Returns a reader's outputs of pairs. question, window (n,). most: pieces of a batch. evidence: keep its logits."""
+    """Returns a reader's outputs of pairs. question, window (n,). most: pieces of a batch. evidence: keep logits."""
     count = len(question)
     yes = torch.ones(count, dtype=torch.bool, device=data.device)
     titles, shown = yes, yes if headings else ~yes
@@ -311,7 +315,7 @@ def score_pairs(
         (relevance, answerable), (first, last, *more) = split_outputs(outputs, rows)
         result.relevance[at], result.answerable[at] = relevance, answerable
         result.best_first[at], result.best_last[at], _ = reader.best_spans(first, last)
-        if evidence:
+        if evidence and more:
             result.evidence[at] = more[0].half()
     return result
 
@@ -329,10 +333,19 @@ def held_of(data: Resident, part: float = 1.0) -> tuple[Held, Tensor]:
 
 
 def score_held(
-    model: nn.Module, data: Resident, groups: Tensor, *, most: int, headings: bool = True
+    model: nn.Module,
+    data: Resident,
+    groups: Tensor,
+    *,
+    most: int,
+    headings: bool = True,
+    window: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Returns a reader's outputs of held-out groups as tables (g, c) on the CPU, -inf where there is no window."""
-    window = data.window[groups]
+    """Returns a reader's outputs of held-out groups as tables (g, c) on the CPU, -inf where there is no window.
+
+    window (g, c): the groups' windows, -1 where none is to be read; by default all.
+    """
+    window = data.window[groups] if window is None else window
     row, column = (window >= 0).nonzero(as_tuple=True)
     scored = score_pairs(
         model,
@@ -404,12 +417,14 @@ def read_scores(path: Path, data: Resident) -> TeacherScores:
         values = [torch.from_numpy(file[name].astype(np.float32)) for name in ("relevance", "answerable")]
     group, window = group.to(data.device), window.to(data.device)
     data.add_pairs(group, window)
+    judged = data.groups("contrast")
     scores = []
     for value in values:
         table = torch.full(data.window.shape, NAN, device=data.device)
         for part in torch.arange(len(group), device=data.device).split(AT_ONCE):
             at, column = (data.window[group[part]] == window[part][:, None]).nonzero(as_tuple=True)
             table[group[part][at], column] = value.to(data.device)[part][at]
+        table[judged] = NAN  # People judged these pairs; the teacher got one in four wrong.
         scores.append(table)
     return TeacherScores(*scores)
 

@@ -5,7 +5,7 @@ It has four heads on one pass over `[CLS] question [SEP] title heading window [S
 - relevance, one logit per pair, to rank windows: listwise softmax of an answer against its negatives (Cao et al., 2007)
 - answerable, one logit per pair, calibrated on its own (binary cross-entropy): is there an answer at all?
 - span, two logits per piece, for the first and the last piece of the short answer (Devlin et al., 2019, section 4.2)
-- evidence, one logit per piece: whether it is part of what shows the answer, wherever the pieces stand (rows of a table)
+- evidence, one logit per piece: whether it is part of what shows the answer, wherever it stands (rows of a table)
 
 A larger reader can act as teacher: its distributions are fitted beside the labels (Hinton et al., 2015).
 """
@@ -75,23 +75,22 @@ class Reader(nn.Module):
 
 
 def listwise_loss(relevance: Tensor, real: Tensor) -> Tensor:
-    """Returns the mean cross-entropy () of groups' positives. relevance (g, k), positives first; real (g, k) bool."""
-    first = torch.zeros(len(relevance), dtype=torch.long, device=relevance.device)
-    return nn.functional.cross_entropy(relevance.masked_fill(~real, OUTSIDE), first)
+    """Returns the cross-entropy (g,) of groups' positives. relevance (g, k), positives first; real (g, k) bool."""
+    return -relevance.masked_fill(~real, OUTSIDE).log_softmax(1)[:, 0]
 
 
 def listwise_distillation(relevance: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
-    """Returns the mean divergence () of groups' softmax from the teacher's. All (g, k)."""
+    """Returns the divergence (g,) of groups' softmax from the teacher's. All (g, k)."""
     student = relevance.masked_fill(~real, OUTSIDE).log_softmax(1)
     target = teacher.masked_fill(~real, OUTSIDE).log_softmax(1)
-    return (target.exp() * (target - student)).sum(1).mean()
+    return (target.exp() * (target - student)).sum(1)
 
 
 def margin_distillation(relevance: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
-    """Returns the mean squared error () of the positives' margins over the others (Hofstätter et al., 2020)."""
+    """Returns the squared error (g,) of the positives' margins over the others (Hofstätter et al., 2020)."""
     others = real[:, 1:]
     wrong = (relevance[:, :1] - relevance[:, 1:]) - (teacher[:, :1] - teacher[:, 1:])
-    return (wrong.square() * others).sum() / others.sum().clamp(min=1)
+    return (wrong.square() * others).sum(1) / others.sum(1).clamp(min=1)
 
 
 def span_loss(first: Tensor, last: Tensor, target_first: Tensor, target_last: Tensor) -> Tensor:
@@ -102,12 +101,6 @@ def span_loss(first: Tensor, last: Tensor, target_first: Tensor, target_last: Te
         for logits, target in ((first, target_first), (last, target_last))
     ]
     return ((losses[0] + losses[1]) / 2 * known).sum() / known.sum().clamp(min=1)
-
-
-def span_distillation(student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
-    """Returns the mean divergence () of the distributions over pieces, of one end. (n, length) logits; known (n,)."""
-    target, own = teacher.log_softmax(1), student.log_softmax(1)
-    return ((target.exp() * (target - own)).sum(1) * known).sum() / known.sum().clamp(min=1)
 
 
 def evidence_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
