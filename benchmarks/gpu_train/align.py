@@ -153,7 +153,7 @@ def forms(answer: str) -> list[str]:
 
     What is behind a comma stays in lists, and if there are numbers on both sides of it, as in a date.
     """
-    plain = re.sub(r"\([^)]*\)", " ", answer)
+    plain = re.sub(r"\s*\([^)]*\)", "", answer)
     head, _, rest = plain.partition(", ")
     is_list = "," in rest or len(head.split()) < 2
     shorter = [plain, plain.split(";")[0]]

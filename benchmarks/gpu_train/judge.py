@@ -37,10 +37,11 @@ class ExportedReader(nn.Module):
         found = self._runner.run_outputs(rows, questions)
         outputs = []
         for number in range(len(self.names)):
-            values = [torch.from_numpy(row[number]) for row in found]
+            values = [torch.as_tensor(row[number]) for row in found]
+            per_piece = values[0].ndim > 0
             outputs.append(
                 nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=OUTSIDE)
-                if values[0].ndim
+                if per_piece
                 else torch.stack(values)
             )
         return tuple(outputs)

@@ -53,10 +53,12 @@ def _weights(graph: Any) -> dict[str, NDArray[np.float32]]:
     rows = f"{PREFIX}{TABLE}"
     weights[f"{TABLE}.weight"] = stored[f"{rows}.word_table"].astype(np.float32) * stored[f"{rows}.scale"]
     for node in graph.graph.node:
+        # /model/bert/encoder/layer.0/attention/self/query/MatMul_quant
+        layer = ".".join(node.name.strip("/").split("/")[1:-1])
         if node.op_type == "MatMulInteger" and node.input[1].endswith("_quantized"):
             name = node.input[1].removesuffix("_quantized")
             whole = stored[f"{name}_quantized"].astype(np.float32) - stored[f"{name}_zero_point"]
-            # /model/bert/encoder/layer.0/attention/self/query/MatMul_quant; Gemm for the heads of pairs.
-            layer = ".".join(node.name.strip("/").split("/")[1:-1])
             weights[f"{layer}.weight"] = (whole * stored[f"{name}_scale"]).T
+        elif node.op_type == "MatMul" and node.input[1] in stored:  # a head that is not rounded
+            weights[f"{layer}.weight"] = stored[node.input[1]].T
     return weights
