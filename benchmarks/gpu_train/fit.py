@@ -280,6 +280,7 @@ def fit(
     that the reader starts from. scores: the teacher's scores of an earlier run with the same data.
     """
     run = Run(folder, out, options, teacher)
+    known: TeacherScores | None
     if scores:
         known = read_scores(scores, run.data)
         run.log(f"{drop_likely_answers(run.data, known, LIKELY)} negatives dropped by earlier scores")

@@ -22,16 +22,15 @@ MOST = 32_768
 """Pieces of a batch: only how many rows are made at once."""
 
 
-class ExportedReader(nn.Module):
+class ExportedReader:
     """A reader.onnx with the inputs and outputs of a `Reader`; each row runs alone."""
 
     def __init__(self, folder: ModelFolder) -> None:
-        super().__init__()
         session = folder.session(FILE)
         self.names = [output.name for output in session.get_outputs()]
         self._runner = RowRunner(session, None)
 
-    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, ids: Tensor, mask: Tensor, segments: Tensor) -> tuple[Tensor, ...]:
         rows = [row[:count].tolist() for row, count in zip(ids, mask.sum(1).tolist(), strict=True)]
         questions = (mask.sum(1) - segments.sum(1)).tolist()
         found = self._runner.run_outputs(rows, questions)

@@ -285,9 +285,13 @@ def run_steps(
     yield course, trainer
 
 
+Read = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
+"""A reader, or what has its inputs and outputs."""
+
+
 @torch.inference_mode()
 def score_pairs(
-    model: nn.Module,
+    model: Read,
     data: Resident,
     question: Tensor,
     window: Tensor,
@@ -327,13 +331,22 @@ def held_of(data: Resident, part: float = 1.0) -> tuple[Held, Tensor]:
         [data.groups("held")[::step], data.groups("held contrast"), data.groups("unanswerable")[::step]]
     )
     tables = (data.window, data.role, data.first, data.last, data.evidence_row)
-    arrays = [table[groups].cpu().numpy() for table in tables]
-    evidence, continues = data.evidence.cpu().numpy(), data.continues.cpu().numpy()
-    return Held(data.packed, groups.cpu().numpy(), *arrays, evidence, continues), groups
+    window, role, first, last, row = (table[groups].cpu().numpy() for table in tables)
+    return Held(
+        data.packed,
+        groups.cpu().numpy(),
+        window,
+        role,
+        first,
+        last,
+        evidence_row=row,
+        evidence=data.evidence.cpu().numpy(),
+        continues=data.continues.cpu().numpy(),
+    ), groups
 
 
 def score_held(
-    model: nn.Module,
+    model: Read,
     data: Resident,
     groups: Tensor,
     *,
