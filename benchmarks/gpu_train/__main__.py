@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 
 PHASES = ("teacher", "reader", "encoder")
-COMPARISONS = 6000
-"""Contrasts that are made beside those that people wrote."""
 BEGAN = time.monotonic()
 """The budget includes the imports."""
 
@@ -107,7 +105,6 @@ def _pack(options: argparse.Namespace) -> None:
         contrast=read_rows(options.questions / "contrast.jsonl"),
         groups=_groups(options),
         answers=read_answers(options.xquad) if options.xquad else [],
-        comparisons=COMPARISONS,
     )
     options.out.mkdir(parents=True, exist_ok=True)
     write_packed(options.out / "data.xz", packed)

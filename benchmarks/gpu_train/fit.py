@@ -59,7 +59,6 @@ CHECKPOINT = 60.0
 SHARES = {
     "questions": 1.0,
     "contrast": 5.0,
-    "made": 1.0,
     "variants": 0.8,
     "squad": 0.04,
     "tatqa": 0.15,

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from benchmarks.gpu_train.align import PageWords, Span, forms
-from benchmarks.gpu_train.comparisons import made
 from benchmarks.gpu_train.documents import ReadPage
 from benchmarks.gpu_train.lexical import Bm25, terms
 from benchmarks.gpu_train.variants import variants
@@ -388,10 +387,12 @@ class Builder:
             ranges[file] = (ranges.get(file, (window, 0))[0], window + 1)
         return ranges
 
-    def add_contrast(self, rows: Sequence[Mapping[str, Any]], source: str = "contrast") -> None:
+    def add_contrast(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add questions with a passage that answers and minimal variants that do not."""
         for row in rows:
-            question = self.packer.question(self._ids([row["q"]])[0][:QUESTION_PIECES], row["kind"], source)
+            question = self.packer.question(
+                self._ids([row["q"]])[0][:QUESTION_PIECES], row["kind"], "contrast"
+            )
             first, last = self._answer_pieces(row["pos"], row["answer"])
             items = [Item(self._passage(row["pos"]), Role.POSITIVE, first, last)]
             items += [Item(self._passage(text), Role.NEAR_MISS) for text in row["negs"]]
@@ -564,12 +565,8 @@ def build(
     contrast: Sequence[Mapping[str, Any]] = (),
     groups: Sequence[Group] = (),
     answers: Sequence[Answered] = (),
-    comparisons: int = 0,
 ) -> tuple[Packed, Counts]:
-    """Returns the training set and what is in it. questions, sources, contrast: rows of the files of that name.
-
-    comparisons: how many to make.
-    """
+    """Returns the training set and what is in it. questions, sources, contrast: rows of the files of that name."""
     builder = Builder(tokenizer, {(page.document, page.number): page for page in pages})
     builder.add_documents()
     builder.add_questions(questions, {str(row["file"]): str(row["kind"]) for row in sources})
@@ -577,7 +574,6 @@ def build(
     builder.add_groups(groups)
     builder.add_answers(answers)
     builder.add_variants()
-    builder.add_contrast(made(comparisons), "made")
     return builder.packer.packed(), builder.counts
 
 
