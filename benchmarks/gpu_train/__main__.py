@@ -3,6 +3,7 @@
     python -m benchmarks.gpu_train pack QUESTIONS --mpnet FOLDER --groups FILE ... --out build/gpu-train
     python -m benchmarks.gpu_train fit --data build/gpu-train --budget-s 300 --out FOLDER
     python -m benchmarks.gpu_train unpack --from FOLDER --questions QUESTIONS --groups FILE ... --out runs/gpu
+    python -m benchmarks.gpu_train judge MODEL ... --data build/gpu-train --out FILE
 
 `pack` runs where the product is installed; QUESTIONS is a folder with pdfs/, questions.jsonl, sources.jsonl and
 contrast.jsonl. `fit` needs torch, transformers, tokenizers, safetensors, numpy and pillow only.
@@ -13,7 +14,7 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +22,18 @@ if TYPE_CHECKING:
     from retrieval.train.groups import Group
 
 
+PHASES = ("teacher", "reader", "encoder")
 BEGAN = time.monotonic()
 """The budget includes the imports."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-    {"pack": _pack, "fit": _fit, "unpack": _unpack}[options.command](options)
+    {"pack": _pack, "fit": _fit, "unpack": _unpack, "judge": _judge}[options.command](options)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the parser of the three commands."""
+    """Returns the parser of the four commands."""
     made = argparse.ArgumentParser(
         prog="benchmarks.gpu_train",
         description=__doc__,
@@ -58,6 +60,15 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--device", default="cuda")
     fit.add_argument("--smoke", action="store_true", help="three steps of each phase")
     fit.add_argument("--tiny", action="store_true", help="small random models")
+    fit.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES, help="what to train")
+    fit.add_argument("--start", type=Path, help="a folder with the weights that the reader starts from")
+    fit.add_argument("--scores", type=Path, help="the teacher's scores of an earlier run with the same data")
+    fit.add_argument("--frozen", type=int, default=0, help="the lowest layers that are not trained")
+    fit.add_argument("--learning-rate", type=float, help="the reader's highest")
+    fit.add_argument("--groups", type=int, help="of a step of the reader")
+    fit.add_argument("--windows", type=int, help="the most of a group in a step of the reader")
+    fit.add_argument("--decay", type=float, help="of the average of the reader's weights")
+    fit.add_argument("--measured", type=float, default=1.0, help="the part of the held-out questions")
     fit.add_argument("--out", type=Path, required=True)
     unpack = commands.add_parser("unpack", help="join the weights that came back")
     unpack.add_argument("--from", dest="source", type=Path, required=True)
@@ -66,13 +77,18 @@ def parser() -> argparse.ArgumentParser:
     unpack.add_argument("--xquad", type=Path)
     unpack.add_argument("--minilm", type=Path)
     unpack.add_argument("--out", type=Path, required=True)
+    judge = commands.add_parser("judge", help="measure exported readers on the held-out part")
+    judge.add_argument("models", type=Path, nargs="+", help="folders with reader.onnx")
+    judge.add_argument("--data", type=Path, required=True)
+    judge.add_argument("--measured", type=float, default=1.0, help="the part of the held-out questions")
+    judge.add_argument("--out", type=Path, required=True)
     return made
 
 
 def _pack(options: argparse.Namespace) -> None:
     from benchmarks.gpu_train import carry
     from benchmarks.gpu_train.documents import read_document
-    from benchmarks.gpu_train.pack import build, read_rows
+    from benchmarks.gpu_train.pack import build, read_answers, read_rows
     from retrieval.train.minilm import load_tokenizer
     from retrieval.train.packed import SETS, write_packed
 
@@ -88,6 +104,7 @@ def _pack(options: argparse.Namespace) -> None:
         read_rows(options.questions / "sources.jsonl"),
         contrast=read_rows(options.questions / "contrast.jsonl"),
         groups=_groups(options),
+        answers=read_answers(options.xquad) if options.xquad else [],
     )
     options.out.mkdir(parents=True, exist_ok=True)
     write_packed(options.out / "data.xz", packed)
@@ -111,19 +128,36 @@ def _pack(options: argparse.Namespace) -> None:
 def _fit(options: argparse.Namespace) -> None:
     from benchmarks.gpu_train.fit import FitOptions, fit
 
+    given = {name: getattr(options, name) for name in ("learning_rate", "groups", "windows", "decay")}
+    student = replace(
+        FitOptions().student,
+        dropout=options.device != "cpu",
+        **{name: value for name, value in given.items() if value},
+    )
     chosen = FitOptions(
+        student=student,
+        phases=tuple(options.phases),
+        frozen=options.frozen,
+        measured=options.measured,
         budget_s=options.budget_s,
         device=options.device,
         smoke=options.smoke,
         tiny=options.tiny,
         began=BEGAN,
     )
-    fit(options.data, options.out, chosen, teacher=options.teacher)
+    fit(
+        options.data,
+        options.out,
+        chosen,
+        teacher=options.teacher,
+        start=options.start,
+        scores=options.scores,
+    )
 
 
 def _unpack(options: argparse.Namespace) -> None:
     from benchmarks.gpu_train import carry
-    from benchmarks.gpu_train.pack import read_rows
+    from benchmarks.gpu_train.pack import read_answers, read_rows
     from benchmarks.gpu_train.unpack import unpack
 
     rows = [
@@ -133,16 +167,32 @@ def _unpack(options: argparse.Namespace) -> None:
         if row["split"] == "train"
     ]
     asked = [row["q"] for row in rows] + [group.question for group in _groups(options)]
+    asked += [row.question for row in read_answers(options.xquad)] if options.xquad else []
     minilm = options.minilm or carry.shipped_minilm()
     for folder in unpack(options.source, options.out, minilm, asked):
         print(folder)
 
 
-def _groups(options: argparse.Namespace) -> "list[Group]":
-    from retrieval.train.groups import read_groups, read_xquad
+def _judge(options: argparse.Namespace) -> None:
+    import torch
 
-    groups = [group for path in options.groups for group in read_groups(path)]
-    return groups + (read_xquad(options.xquad) if options.xquad else [])
+    from benchmarks.gpu_train.carry import continuing
+    from benchmarks.gpu_train.judge import judge
+    from benchmarks.gpu_train.resident import Resident
+    from retrieval.models.onnx import ModelFolder
+    from retrieval.train.packed import read_packed
+
+    packed = read_packed(options.data / "data.xz")
+    continues = continuing(ModelFolder(str(options.models[0])).tokenizer())
+    figures = judge(options.models, Resident(packed, continues, torch.device("cpu")), options.measured)
+    options.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=1))
+
+
+def _groups(options: argparse.Namespace) -> "list[Group]":
+    from retrieval.train.groups import read_groups
+
+    return [group for path in options.groups for group in read_groups(path)]
 
 
 if __name__ == "__main__":

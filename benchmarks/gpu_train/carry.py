@@ -58,6 +58,13 @@ def continuations(tokenizer: Tokenizer) -> list[int]:
     return sorted(i for piece, i in tokenizer.get_vocab().items() if piece.startswith("##"))
 
 
+def continuing(tokenizer: Tokenizer) -> torch.Tensor:
+    """Returns whether each piece (pieces,) continues a word."""
+    pieces = torch.zeros(tokenizer.get_vocab_size(), dtype=torch.bool)
+    pieces[torch.tensor(continuations(tokenizer), dtype=torch.long)] = True
+    return pieces
+
+
 def write_minilm(folder: Path, out: Path, pieces: torch.Tensor, tokenizer: Tokenizer, steps: float) -> None:
     """Write MiniLM's weights, with the rows of the word table for `pieces` only."""
     config = BertConfig.from_pretrained(folder).to_dict()

@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -103,6 +104,18 @@ class Trainer:
         self.average = Average(model, decay)
         self.weights = [*body, *heads]
         self.broken = ""
+
+    def state(self) -> dict[str, Any]:
+        """Returns what `restore` needs to go on as if there had been no interruption, beside the model's weights."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "mean": self.average.mean,
+            "steps": self.average.steps,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.mean, self.average.steps = list(state["mean"]), state["steps"]
 
     def step(self, loss: torch.Tensor, phase: Phase) -> bool:
         """Returns whether the step was made: False if loss or gradients are not finite, and the phase must stop."""

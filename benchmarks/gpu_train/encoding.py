@@ -92,7 +92,7 @@ def encoder_loss(
     wanted = teacher.relevance[groups[:, None], draw.column]
     known = (place >= 0) & wanted.isfinite()
     known = known & known[:, :1]
-    fitted = listwise_distillation(own, wanted.nan_to_num(nan=OUTSIDE), known)
+    fitted = listwise_distillation(own, wanted.nan_to_num(nan=OUTSIDE), known).mean()
     return (1 - options.distil) * hard + options.distil * fitted
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import BertConfig
 
@@ -35,15 +35,18 @@ from benchmarks.gpu_train.reading import (
     TeacherScores,
     drop_likely_answers,
     held_of,
+    read_scores,
     score_held,
     score_items,
     train_reader,
+    write_scores,
 )
 from benchmarks.gpu_train.resident import Resident
 from rerankers.train.reader import Reader
 from retrieval.train.minilm import load_bert
 from retrieval.train.mpnet import MPNet, MPNetConfig
 from retrieval.train.packed import SETS, read_packed
+from retrieval.train.small import WEIGHTS
 from retrieval.train.words_model import BiEncoder
 
 TEACHER, SCORING, STUDENT = 0.30, 0.085, 0.26
@@ -51,18 +54,20 @@ TEACHER, SCORING, STUDENT = 0.30, 0.085, 0.26
 RESERVE = 10.0
 """Seconds at the end that no phase uses."""
 LIKELY = 0.95
-CHECKPOINT = 20.0
+CHECKPOINT = 60.0
 """Seconds between writes of the weights in training."""
 SHARES = {
     "questions": 1.0,
-    "contrast": 1.0,
-    "squad": 0.35,
-    "tatqa": 0.6,
-    "covid": 0.6,
-    "policyqa": 0.6,
-    "xquad": 0.4,
+    "contrast": 5.0,
+    "variants": 0.8,
+    "squad": 0.04,
+    "tatqa": 0.15,
+    "covid": 0.15,
+    "policyqa": 0.15,
+    "answers": 0.15,
 }
-"""Of each source's groups, the share that takes part in each pass."""
+"""Of each source's groups, the share that takes part in each pass; above 1 some take part more than once."""
+PHASES = ("teacher", "reader", "encoder")
 OTHER_SHARE = 0.6
 PASSES = 40
 SMOKE_STEPS = 3
@@ -87,6 +92,11 @@ class FitOptions:
     """When the budget's seconds began to count, by `time.monotonic`."""
     scored_pieces: int = 200_000
     """Pieces of a batch when scoring."""
+    phases: tuple[str, ...] = PHASES
+    frozen: int = 0
+    """The lowest layers of MiniLM that are not trained."""
+    measured: float = 1.0
+    """The part of the held-out questions that is measured; contrasts always are."""
 
 
 class Run:
@@ -112,7 +122,8 @@ class Run:
         self.data = Resident(read_packed(folder / "data.xz"), continues, self.device)
         self.teacher_file = teacher or folder / "mpnet.bin"
         self.order = self._order()
-        self.held, self.held_groups = held_of(self.data, 0.02 if options.smoke else 1.0)
+        part = 0.02 if options.smoke else options.measured
+        self.held, self.held_groups = held_of(self.data, part)
         self.log(f"{len(self.order)} groups in {PASSES} passes, {len(self.held_groups)} held out")
 
     def log(self, text: str) -> None:
@@ -142,17 +153,23 @@ class Run:
         share = np.array([SHARES.get(name, OTHER_SHARE) for name in packed.sources])[source]
         passes = []
         for _ in range(PASSES):
-            chosen = fitted[rng.random(len(fitted)) < share]
+            chosen = fitted.repeat((share + rng.random(len(fitted))).astype(np.int64))
             rng.shuffle(chosen)
             passes.append(chosen)
         return torch.from_numpy(np.concatenate(passes)).to(self.device)
 
     def load_minilm(self) -> nn.Module:
-        """Returns MiniLM with all but its word table to be trained."""
+        """Returns MiniLM with all but its word table, and the lowest layers if so asked, to be trained."""
         with tempfile.TemporaryDirectory() as folder:
             self.write_minilm(Path(folder))
             bert = load_bert(Path(folder))
-        return thawed(bert)
+        if self.device.type == "cpu":
+            bert.config._attn_implementation = "eager"  # Fused attention is slow backwards on a CPU.
+        thawed(bert)
+        if self.options.frozen:
+            for frozen in (bert.embeddings, *bert.encoder.layer[: self.options.frozen]):
+                frozen.requires_grad_(False)
+        return bert
 
     def write_minilm(self, folder: Path) -> None:
         """Write MiniLM as a folder of transformers."""
@@ -186,6 +203,7 @@ class Run:
         figures["contrast spans"] = held.spans(
             self.held, tables["best_first"], tables["best_last"], "held contrast"
         )
+        figures["evidence"] = held.evidence(self.held, tables["evidence"])
         figures["unanswerable AUC"] = held.unanswerable_auc(self.held, tables["answerable"])
         figures["unanswerable AUC by relevance"] = held.unanswerable_auc(self.held, tables["relevance"])
         return figures
@@ -246,38 +264,32 @@ def save_parts(model: nn.Module, out: Path, name: str) -> None:
         path.with_suffix(".part").replace(path)
 
 
-def save_scores(run: Run, teacher: TeacherScores, groups: Tensor) -> None:
-    """Write what the teacher said of every item that it was asked about."""
-    row, column = teacher.relevance[groups].isfinite().nonzero(as_tuple=True)
-    group = groups[row]
-    order = (group * 1000 + column).argsort()
-    group, column = group[order], column[order]
+def fit(
+    folder: Path,
+    out: Path,
+    options: FitOptions,
+    *,
+    teacher: Path | None = None,
+    start: Path | None = None,
+    scores: Path | None = None,
+) -> dict[str, Any]:
+    """Train the models on the packed data in `folder`; returns the figures that train.json has.
 
-    def array(values: Tensor, kind: type) -> Any:
-        return values[group, column].cpu().numpy().astype(kind)
-
-    packed_groups = group.cpu().numpy().astype(np.uint16 if len(run.data.window) < 65536 else np.uint32)
-    np.savez_compressed(
-        run.out / "teacher_scores.npz",
-        group=packed_groups,
-        window=array(run.data.window, np.uint32),
-        relevance=array(teacher.relevance, np.float16),
-        answerable=array(teacher.answerable, np.float16),
-        first=array(teacher.best_first, np.uint8),
-        last=array(teacher.best_last, np.uint8),
-    )
-
-
-def fit(folder: Path, out: Path, options: FitOptions, *, teacher: Path | None = None) -> dict[str, Any]:
-    """Train all models on the packed data in `folder`; returns the figures that train.json has.
-
-    teacher: the file that the teacher starts from, by default mpnet.bin in `folder`.
+    teacher: the file that the teacher starts from, by default mpnet.bin in `folder`. start: a folder with the weights
+    that the reader starts from. scores: the teacher's scores of an earlier run with the same data.
     """
     run = Run(folder, out, options, teacher)
-    _baselines(run)
-    scores = _teacher(run)
-    _student(run, scores)
-    _encoder(run, scores)
+    known: TeacherScores | None
+    if scores:
+        known = read_scores(scores, run.data)
+        run.log(f"{drop_likely_answers(run.data, known, LIKELY)} negatives dropped by earlier scores")
+    else:
+        _baselines(run)
+        known = _teacher(run) if "teacher" in options.phases else None
+    if "reader" in options.phases:
+        _student(run, known, start)
+    if "encoder" in options.phases:
+        _encoder(run, known)
     run.log("done")
     return run.results
 
@@ -328,7 +340,7 @@ def _teacher(run: Run) -> TeacherScores:
         asked = run.order.unique() if run.options.smoke else fitted
         phase = run.phase(SCORING)
         scores, done = score_items(model, run.data, asked, phase, most=run.options.scored_pieces)
-    save_scores(run, scores, asked)
+    write_scores(run.out / "teacher_scores.npz", run.data, scores, asked)
     dropped = drop_likely_answers(run.data, scores, LIKELY)
     seconds = phase.elapsed()
     run.write(
@@ -345,11 +357,14 @@ def _teacher(run: Run) -> TeacherScores:
     return scores
 
 
-def _student(run: Run, teacher: TeacherScores) -> None:
+def _student(run: Run, teacher: TeacherScores | None, start: Path | None) -> None:
     bert = run.load_minilm()
     model = Reader(bert, run.bert_config["hidden_size"]).to(run.device)
-    phase = run.phase(STUDENT)
-    steps = train_reader(model, run.data, run.order, run.options.student, phase, teacher)
+    if start:
+        model.load_state_dict(load_file(start / WEIGHTS))
+    phase = run.phase(STUDENT if "teacher" in run.options.phases else 1.0)
+    state = run.out / "reader.state" if start else None
+    steps = train_reader(model, run.data, run.order, run.options.student, phase, teacher, state)
 
     def save() -> None:
         save_parts(model, run.out, "reader")
@@ -359,10 +374,13 @@ def _student(run: Run, teacher: TeacherScores) -> None:
         save()
         figures = run.measure_reader(model, plainly=True)
     run.write("reader", run.results["reader"] | {"held": figures})
-    run.log(f"reader: {held.headline(figures)}, AUC {figures['unanswerable AUC']}, spans {figures['spans']}")
+    run.log(
+        f"reader: {held.headline(figures)}, AUC {figures['unanswerable AUC']}, spans {figures['spans']}, "
+        f"evidence {figures['evidence']}"
+    )
 
 
-def _encoder(run: Run, teacher: TeacherScores) -> None:
+def _encoder(run: Run, teacher: TeacherScores | None) -> None:
     options = run.options.encoder
     with tempfile.TemporaryDirectory() as folder:
         run.write_minilm(Path(folder))

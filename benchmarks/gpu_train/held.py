@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.train.packed import EXTRA, SETS, Packed, Role
+from retrieval.train.packed import EDGES, EXTRA, SETS, Ints, Packed, Role
 
 CUT = 10
 LEXICAL_WINDOWS = 32
@@ -29,6 +29,12 @@ class Held:
     roles: NDArray[np.int64]
     first: NDArray[np.int64]
     last: NDArray[np.int64]
+    evidence_row: NDArray[np.int64]
+    """Rows of `evidence`, -1 where it is unknown."""
+    evidence: NDArray[np.bool_]
+    """Which pieces (r, LONGEST) of a window are evidence."""
+    continues: NDArray[np.bool_]
+    """Whether a word piece continues the word of the piece before it."""
 
     def rows(self, part: str) -> NDArray[np.int64]:
         """Returns which rows are of one of SETS."""
@@ -101,19 +107,59 @@ def contrast(held: Held, scores: Table) -> dict[str, float]:
 def spans(
     held: Held, first: NDArray[np.int64], last: NDArray[np.int64], part: str = "held"
 ) -> dict[str, float]:
-    """Returns exact match and F1 (percent) over the pieces of windows with a known span. first, last (g, c)."""
+    """Returns exact match and F1 (percent) over the pieces of windows with a known span. first, last (g, c).
+
+    Punctuation at the ends of a found span does not count.
+    """
     rows = held.rows(part)
     known = (held.first[rows] >= 0) & (held.roles[rows] == Role.POSITIVE)
     a, b = held.first[rows][known], held.last[rows][known]
-    c, d = first[rows][known], last[rows][known]
     if not len(a):
         return {"spans": 0}
+    found = zip(held.windows[rows][known], first[rows][known], last[rows][known], strict=True)
+    c, d = np.array([_trimmed(held.packed.window(window), *span) for window, *span in found]).T
     shared = np.clip(np.minimum(b, d) - np.maximum(a, c) + 1, 0, None)
     f1 = 2 * shared / ((b - a + 1) + (d - c + 1))
     return {
         "exact": round(100 * float(np.mean((a == c) & (b == d))), 1),
         "F1": round(100 * float(f1.mean()), 1),
         "spans": len(a),
+    }
+
+
+def _trimmed(pieces: Ints, first: int, last: int) -> tuple[int, int]:
+    while first < last and int(pieces[first]) in EDGES:
+        first += 1
+    while first < last and int(pieces[last]) in EDGES:
+        last -= 1
+    return first, last
+
+
+def evidence(held: Held, logits: Table) -> dict[str, float]:
+    """Returns average precision and F1 (percent) of evidence, over the words of windows whose evidence is known.
+
+    logits (g, c, LONGEST) of pieces: a word's is that of its highest piece. F1 is at a probability of one half.
+    """
+    rows = held.rows("held")
+    known = (held.evidence_row[rows] >= 0) & (held.roles[rows] == Role.POSITIVE)
+    precision, f1 = [], []
+    marks = held.evidence[held.evidence_row[rows][known]]
+    for window, mark, values in zip(held.windows[rows][known], marks, logits[rows][known], strict=True):
+        pieces = held.packed.window(window)
+        starts = np.flatnonzero(~held.continues[pieces] | (np.arange(len(pieces)) == 0))
+        truth = np.logical_or.reduceat(mark[: len(pieces)], starts)
+        score = np.maximum.reduceat(values[: len(pieces)].astype(np.float32), starts)
+        ranked = truth[np.argsort(-score, kind="stable")]
+        hits = np.cumsum(ranked)
+        precision.append(float((hits / np.arange(1, len(hits) + 1))[ranked].mean()))
+        chosen = score > 0
+        f1.append(2 * float((chosen & truth).sum()) / float(chosen.sum() + truth.sum()))
+    if not precision:
+        return {"windows": 0}
+    return {
+        "average precision": round(100 * float(np.mean(precision)), 1),
+        "F1": round(100 * float(np.mean(f1)), 1),
+        "windows": len(precision),
     }
 
 

@@ -4,24 +4,27 @@ The windows are those that the `text` reranker reads: whole words, at most WINDO
 the one before. Negatives come from the same document first, because search restricted to a document fails there.
 """
 
+import gzip
 import json
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
-from benchmarks.gpu_train.align import PageWords, Span
+from benchmarks.gpu_train.align import PageWords, Span, forms
 from benchmarks.gpu_train.documents import ReadPage
 from benchmarks.gpu_train.lexical import Bm25, terms
+from benchmarks.gpu_train.variants import variants
 from rerankers.text import QUESTION_PIECES, TITLE_PIECES, WORD_PIECES
 from retrieval.train.groups import Group
-from retrieval.train.packed import EXTRA, NOWHERE, Item, Packed, Packer, Role
+from retrieval.train.packed import EDGES, EXTRA, NOWHERE, Item, Packed, Packer, Role
 
 WINDOW = 96
 """Pieces: about what the reranker's pairs of 128 leave beside a question and a title."""
@@ -33,6 +36,8 @@ OTHERS = 8
 """The most from other documents."""
 HELD_WINDOWS = 64
 """About as many of a held question, evenly over its document's pages."""
+LANGUAGES = ("en", "de", "es")
+"""The languages of XQuAD that the English vocabulary can spell."""
 UNANSWERABLE = 300
 UNANSWERABLE_WINDOWS = 32
 REPORTS = frozenset(
@@ -53,6 +58,17 @@ REPORTS = frozenset(
 """Kinds of documents that are read as reports are: for a separate figure."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A question with a paragraph that answers it, at character `start` (from 0)."""
+
+    question: str
+    paragraph: str
+    answer: str
+    start: int
+    language: str  # of the paragraph
+
+
 @dataclass(slots=True)
 class Counts:
     """What was packed."""
@@ -65,8 +81,12 @@ class Counts:
     unaligned: int = 0
     relevance_only: int = 0
     """Questions whose evidence does not hold the answer."""
-    answers: int = 0
-    """Spans that are the answer itself, not its evidence."""
+    verbatim: int = 0
+    """Answers that stand in or beside the evidence word for word, or in a shorter form."""
+    variants: int = 0
+    """Windows that were changed so that they do not answer any more."""
+    alike: int = 0
+    """Answers of which words in or beside the evidence say about the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +98,26 @@ class Windowed:
     windows: tuple[int, ...]
     bounds: tuple[tuple[int, int], ...]  # of each window: first word, and the one after its last
     offsets: tuple[int, ...]
+
+    def pieces(self, first: int, last: int, start: int) -> tuple[int, int]:
+        """Returns the first and last piece of words in a window that starts at word `start`."""
+        begin = self.offsets[first] - self.offsets[start]
+        return begin, max(begin, self.offsets[last + 1] - self.offsets[start] - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where on its page a question's evidence is, and its answer if that is known."""
+
+    evidence: Span
+    answer: Span | None
+    runs: tuple[tuple[int, int], ...]
+    """The words of both."""
+
+    def inside(self, page: Windowed, bounds: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+        """Returns the runs of pieces in the window of these words."""
+        clipped = ((max(first, bounds[0]), min(last, bounds[1] - 1)) for first, last in self.runs)
+        return tuple(page.pieces(first, last, bounds[0]) for first, last in clipped if first <= last)
 
 
 @dataclass(slots=True)
@@ -93,6 +133,8 @@ class Builder:
     _owner: list[tuple[str, int]] = field(default_factory=list)  # page of each window of a page
     _bm25: Bm25 | None = None
     _passages: dict[str, int] = field(default_factory=dict)
+    _by_document: defaultdict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
+    _variable: list[tuple[Mapping[str, Any], int, Item]] = field(default_factory=list)
 
     def add_documents(self) -> None:
         """Cut all pages into windows, and weigh their terms."""
@@ -106,6 +148,9 @@ class Builder:
                 for start, end in windowed.bounds
             ]
         self._bm25 = Bm25(texts)
+
+        for key in self.pages:
+            self._by_document[key[0]].append(key)
 
     def _cut(self, page: ReadPage) -> Windowed:
         per_word = [ids[:WORD_PIECES] for ids in self._ids(page.words)]
@@ -155,6 +200,8 @@ class Builder:
                 items = self._held_items(key[0], own, scores, starts)
                 self.packer.group(question, "held", items)
                 continue
+            positives = [item for item in own if item.role is Role.POSITIVE]
+            self._variable.append((row, question, max(positives, key=_evidence_pieces)))
             near = [
                 Item(w, Role.NEAR_MISS)
                 for number in row.get("not", ())
@@ -175,16 +222,20 @@ class Builder:
         return question
 
     def _gold_items(self, row: Mapping[str, Any], gold: Windowed, scores: NDArray[np.float32]) -> list[Item]:
-        """Returns the items of the page that answers; those with the evidence are positives, with its place."""
-        span, best = self._span(row, gold.page), self._best_of(gold, scores, 1)
+        """Returns the items of the page that answers; those with the answer, or all evidence, are positives."""
+        found, best = self._find(row, gold.page), self._best_of(gold, scores, 1)
+        span = found and (found.answer or found.evidence)
         items: list[Item] = []
         positives = 0
-        for window, (start, end) in zip(gold.windows, gold.bounds, strict=True):
+        for window, bounds in zip(gold.windows, gold.bounds, strict=True):
             lexical = float(scores[window])
-            if span and start <= span.first and span.last < end:
-                first = gold.offsets[span.first] - gold.offsets[start]
-                last = gold.offsets[span.last + 1] - gold.offsets[start] - 1
-                items.append(Item(window, Role.POSITIVE, first, max(first, last), lexical))
+            if found and span and bounds[0] <= span.first and span.last < bounds[1]:
+                first = last = NOWHERE
+                if found.answer:
+                    span_pieces = gold.pieces(found.answer.first, found.answer.last, bounds[0])
+                    first, last = self._trimmed(window, *span_pieces)
+                evidence = found.inside(gold, bounds)
+                items.append(Item(window, Role.POSITIVE, first, last, lexical, evidence))
                 positives += 1
             else:
                 items.append(Item(window, Role.SAME_PAGE, lexical=lexical))
@@ -195,13 +246,18 @@ class Builder:
                     zip(gold.windows, gold.bounds, strict=True),
                     key=lambda pair: min(pair[1][1], span.last + 1) - max(pair[1][0], span.first),
                 )[0]
+            bounds = gold.bounds[gold.windows.index(target)]
+            evidence = found.inside(gold, bounds) if found else ()
             items = [
-                Item(i.window, Role.POSITIVE, lexical=i.lexical) if i.window == target else i for i in items
+                Item(i.window, Role.POSITIVE, lexical=i.lexical, evidence=evidence)
+                if i.window == target
+                else i
+                for i in items
             ]
         return items
 
-    def _span(self, row: Mapping[str, Any], page: ReadPage) -> Span | None:
-        """Returns the answer's words if they stand in or beside the evidence, else the evidence."""
+    def _find(self, row: Mapping[str, Any], page: ReadPage) -> Found | None:
+        """Returns where evidence and answer are; of held-out questions, only answers that are there as written."""
         words = PageWords(page.words)
         if row.get("extract") is False:
             self.counts.relevance_only += 1
@@ -212,9 +268,16 @@ class Builder:
             return None
         self.counts.exact += evidence.exact
         self.counts.similar += not evidence.exact
-        answer = words.find_near(row["answer"], evidence)
-        self.counts.answers += answer is not None
-        return answer or evidence
+        is_held = row["split"] == "held"
+        written = forms(row["answer"])[: 1 if is_held else None]
+        answer = next((span for form in written if (span := words.find_near(form, evidence))), None)
+        self.counts.verbatim += answer is not None
+        if answer is None and not is_held:
+            alike = (words.find_similar(form, evidence) for form in written)
+            answer = next((span for span in alike if span), None)
+            self.counts.alike += answer is not None
+        runs = [*words.runs(row["evidence"], evidence)]
+        return Found(evidence, answer, tuple(runs + ([(answer.first, answer.last)] if answer else [])))
 
     def _best_of(self, page: Windowed | None, scores: NDArray[np.float32], most: int) -> list[int]:
         if page is None:
@@ -351,6 +414,99 @@ class Builder:
             self.packer.answers[question] = (self.packer.windows[items[0].window][0],)
             self.packer.group(question, "passages", items)
 
+    def add_answers(self, paragraphs: Sequence[Answered]) -> None:
+        """Add questions whose answer's place in a paragraph is known, with other windows of the same language."""
+        rng = random.Random(self.seed)
+        windows: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        made: list[tuple[Answered, Item]] = []
+        for row in paragraphs:
+            item = self._answer_window(row, rng)
+            if item:
+                made.append((row, item))
+                windows[row.language].append((item.window, row.paragraph))
+        for row, item in made:
+            own = [w for w, text in windows[row.language] if text == row.paragraph and w != item.window]
+            others = [w for w, text in rng.sample(windows[row.language], 12) if text != row.paragraph]
+            question = self.packer.question(
+                self._ids([row.question])[0][:QUESTION_PIECES], "passage", "answers"
+            )
+            self.packer.answers[question] = (self.packer.windows[item.window][0],)
+            negatives = [Item(w, Role.NEGATIVE) for w in dict.fromkeys(others)][:6]
+            apart = [Item(w, Role.NEGATIVE) for w in own if self._are_apart(w, item)][:2]
+            self.packer.group(question, "passages", [item, *apart, *negatives])
+
+    def _answer_window(self, row: Answered, rng: random.Random) -> Item | None:
+        """Returns a window around the answer, which stands anywhere in it, with the sentence as evidence."""
+        encoding = self.tokenizer.encode(row.paragraph, add_special_tokens=False)
+        first, last = _pieces_at(encoding.offsets, row.start, row.start + len(row.answer))
+        if first == NOWHERE or last - first >= WINDOW // 2:
+            return None
+        start = max(0, min(first - rng.randint(0, WINDOW - (last - first) - 1), len(encoding.ids) - WINDOW))
+        while start < first and _continues(encoding, start):
+            start += 1
+        end = min(len(encoding.ids), start + WINDOW)
+        text = self.packer.text(encoding.ids)
+        window = self.packer.window(text, start, end - start)
+        before = row.paragraph.rfind(". ", 0, row.start)
+        after = row.paragraph.find(". ", row.start + len(row.answer))
+        sentence = (before + 2 if before >= 0 else 0, after + 1 if after >= 0 else len(row.paragraph))
+        evidence = _pieces_at(encoding.offsets, *sentence)
+        clipped = (max(evidence[0] - start, 0), min(evidence[1], end - 1) - start)
+        return Item(window, Role.POSITIVE, first - start, last - start, evidence=(clipped,))
+
+    def add_variants(self) -> None:
+        """Add groups of a window that answers and variants of it that do not, as in a set of contrasts."""
+        rng = random.Random(self.seed)
+        for row, question, item in self._variable:
+            _, start, length, title, heading = self.packer.windows[item.window]
+            key = self._owner[item.window]
+            page = self._windowed[key]
+            first = page.offsets.index(start)
+            words = page.page.words[first : page.offsets.index(start + length, first)]
+            span = None
+            if item.first != NOWHERE:
+                inside = [
+                    i
+                    for i in range(len(words))
+                    if page.offsets[first + i + 1] - start > item.first
+                    and page.offsets[first + i] - start <= item.last
+                ]
+                span = (inside[0], inside[-1])
+            items = [item]
+            for variant in variants(row["q"], page.page.title, words, span, self._other_words(key, rng), rng):
+                ids = [piece for ids in self._ids(variant) for piece in ids[:WORD_PIECES]][:WINDOW]
+                window = self.packer.window(self.packer.text(ids), 0, len(ids), title, heading)
+                items.append(Item(window, Role.NEAR_MISS))
+            if len(items) > 1:
+                asked = self.packer.questions[question]
+                pieces = self.packer.texts[asked[0]]
+                again = self.packer.question(pieces, row["kind"], "variants")
+                self.packer.answers[again] = self.packer.answers[question]
+                self.packer.group(again, "contrast", items)
+                self.counts.variants += len(items) - 1
+
+    def _other_words(self, key: tuple[str, int], rng: random.Random) -> Sequence[str]:
+        """Returns the words of another page of the same document, or of this one if there is no other."""
+        pages = [other for other in self._by_document[key[0]] if other != key] or [key]
+        return self.pages[rng.choice(pages)].words
+
+    def _are_apart(self, window: int, item: Item) -> bool:
+        """Returns whether a window of the same text does not have the item's answer."""
+        text, start, length, _, _ = self.packer.windows[window]
+        own_text, own_start, _, _, _ = self.packer.windows[item.window]
+        at = own_start + item.first
+        return text != own_text or not start - 4 <= at < start + length + 4
+
+    def _trimmed(self, window: int, first: int, last: int) -> tuple[int, int]:
+        """Returns the span without punctuation at its ends."""
+        text, start, _, _, _ = self.packer.windows[window]
+        pieces = self.packer.texts[text]
+        while first < last and int(pieces[start + first]) in EDGES:
+            first += 1
+        while first < last and int(pieces[start + last]) in EDGES:
+            last -= 1
+        return first, last
+
     def _passage(self, text: str) -> int:
         """Returns the window of a whole passage, at most PASSAGE pieces; equal passages have the same one."""
         if text not in self._passages:
@@ -364,11 +520,40 @@ class Builder:
         if not answer or at < 0:
             return NOWHERE, NOWHERE
         offsets = self.tokenizer.encode(passage, add_special_tokens=False).offsets[:PASSAGE]
-        inside = [i for i, (start, end) in enumerate(offsets) if end > at and start < at + len(answer)]
-        return (inside[0], inside[-1]) if inside else (NOWHERE, NOWHERE)
+        return _pieces_at(offsets, at, at + len(answer))
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def _evidence_pieces(item: Item) -> int:
+    return sum(last - first + 1 for first, last in item.evidence)
+
+
+def _pieces_at(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int]:
+    """Returns the first and last piece of these characters, NOWHERE if there is none."""
+    inside = [i for i, piece in enumerate(offsets) if piece[1] > start and piece[0] < end]
+    return (inside[0], inside[-1]) if inside else (NOWHERE, NOWHERE)
+
+
+def _continues(encoding: Encoding, piece: int) -> bool:
+    """Returns whether this piece continues the word of the one before it."""
+    return piece > 0 and encoding.offsets[piece][0] == encoding.offsets[piece - 1][1]
+
+
+def read_answers(path: Path) -> list[Answered]:
+    """Returns XQuAD's questions with their paragraphs: each in its language, and in pairs of two of LANGUAGES."""
+    rows: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            if row["lang"] in LANGUAGES:
+                rows[row["id"]][row["lang"]] = row
+    return [
+        Answered(asked["q"], read["context"], read["answer"], read["start"], read["lang"])
+        for same in rows.values()
+        for asked, read in product(same.values(), repeat=2)
+        if read["context"][read["start"] :].startswith(read["answer"])
+    ]
 
 
 def build(
@@ -379,6 +564,7 @@ def build(
     *,
     contrast: Sequence[Mapping[str, Any]] = (),
     groups: Sequence[Group] = (),
+    answers: Sequence[Answered] = (),
 ) -> tuple[Packed, Counts]:
     """Returns the training set and what is in it. questions, sources, contrast: rows of the files of that name."""
     builder = Builder(tokenizer, {(page.document, page.number): page for page in pages})
@@ -386,6 +572,8 @@ def build(
     builder.add_questions(questions, {str(row["file"]): str(row["kind"]) for row in sources})
     builder.add_contrast(contrast)
     builder.add_groups(groups)
+    builder.add_answers(answers)
+    builder.add_variants()
     return builder.packer.packed(), builder.counts
 
 

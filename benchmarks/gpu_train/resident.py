@@ -51,6 +51,7 @@ class Draw:
     real: Tensor  # False: there are fewer
     first: Tensor
     last: Tensor
+    evidence: Tensor  # rows of Resident.evidence, -1 where it is unknown
 
 
 class Resident:
@@ -91,6 +92,16 @@ class Resident:
         self.window = table(packed.item_window, -1)
         self.role = table(packed.item_role, -1)
         self.first, self.last = table(packed.item_first, -1), table(packed.item_last, -1)
+        with_evidence, evidence_row = np.unique(packed.evidence_item, return_inverse=True)
+        rows = np.full(len(row), -1, np.int64)
+        rows[with_evidence] = np.arange(len(with_evidence))
+        self.evidence_row = table(rows, -1)
+        place = np.arange(LONGEST)[None]
+        inside = (place >= packed.evidence_first[:, None]) & (place <= packed.evidence_last[:, None])
+        evidence = np.zeros((len(with_evidence), LONGEST), bool)
+        np.logical_or.at(evidence, evidence_row, inside)
+        self.evidence = torch.from_numpy(evidence).to(device)
+        """Which pieces (r, LONGEST) of a window are evidence; `evidence_row` (G, C) says which row an item has."""
         self.count = put(counts)
         self.weight = torch.full((groups, columns), NEVER, device=device)
         for role, weight in WEIGHTS.items():
@@ -111,6 +122,18 @@ class Resident:
             self.weight[chosen, place] = WEIGHTS[Role.NEGATIVE]
             self.count[chosen] += 1
 
+    def add_pairs(self, groups: Tensor, windows: Tensor) -> None:
+        """Add the windows (n,) that are not in their groups (n,) as negatives, at most MINED of each group."""
+        parts = zip(groups.split(8192), windows.split(8192), strict=True)
+        absent = torch.cat([(self.window[g] != w[:, None]).all(1) for g, w in parts])
+        order = groups[absent].argsort(stable=True)
+        groups, windows = groups[absent][order], windows[absent][order]
+        _, counts = groups.unique_consecutive(return_counts=True)
+        rank = torch.arange(len(groups), device=self.device)
+        rank -= (counts.cumsum(0) - counts).repeat_interleave(counts)
+        for number in range(MINED):
+            self.add_negatives(groups[rank == number], windows[rank == number][:, None])
+
     def draw(self, groups: Tensor, size: int) -> Draw:
         """Draws a positive and at most `size - 1` negatives of each group."""
         positive = (self.role[groups] == Role.POSITIVE).float()
@@ -130,6 +153,7 @@ class Resident:
             real,
             self.first[where, columns],
             self.last[where, columns],
+            self.evidence_row[where, columns],
         )
 
     def coin(self, count: int, probability: float) -> Tensor:

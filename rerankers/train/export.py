@@ -4,7 +4,7 @@ The word table (30,522 x 384) is frozen in training, so both models have the sam
 data, in int8 with one scale per row. The weights of every matrix product are int8 per channel.
 """
 
-import gzip
+import json
 import logging
 import shutil
 import tempfile
@@ -29,6 +29,7 @@ from retrieval.models.onnx import ModelFolder, RowRunner, write_manifest
 from retrieval.train import bi_encoder, words_model
 from retrieval.train.curriculum import TrainingRefused
 from retrieval.train.minilm import CLS, SEP, load_tokenizer, pieces
+from retrieval.train.trained_on import read_trained_on, write_trained_on
 from retrieval.train.training_run import new_folder
 
 Kind = Literal["text", "reader", "words"]
@@ -39,9 +40,14 @@ WHOLE = 0.5
 COMPARED_PIECES = 80
 """Word pieces of each passage on which int8 and float32 are compared."""
 FILES = {"text": "cross.onnx", "reader": "reader.onnx", "words": "words.onnx"}
-OUTPUTS = {"text": ("output",), "reader": ("relevance", "answerable", "first", "last"), "words": ("output",)}
+OUTPUTS = {
+    "text": ("output",),
+    "reader": ("relevance", "answerable", "first", "last", "evidence"),
+    "words": ("output",),
+}
 """The names of the model's outputs; a reranker takes the first as a pair's score."""
 TABLE = "word_table"
+NARROW = 4
 
 
 class Int8Table(nn.Module):
@@ -86,15 +92,15 @@ class CrossGraph(nn.Module):
 
 
 class ReaderGraph(nn.Module):
-    """(ids, mask, segments) -> relevance (n,), answerable (n,), first and last (n, length): the fields of a Reading."""
+    """(ids, mask, segments) -> the fields of a Reading."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        relevance, answerable, first, last = self.model(ids, mask, segments)
-        return relevance, answerable, first, last
+    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> tuple[Tensor, ...]:
+        outputs: tuple[Tensor, ...] = self.model(ids, mask, segments)
+        return outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +180,10 @@ def export(
                 remedy="train longer or at a lower learning_rate, so that no weight is far larger than the others",
             )
         write_manifest(folder, out.name, facts)
-        for other, file in FILES.items():
-            earlier = base_model.path / _hashes(other) if base_model and file in kept else None
-            if earlier and earlier.is_file():
-                shutil.copy(earlier, folder / earlier.name)
-        hashes = gzip.compress((fitted / "trained_on.json").read_bytes(), mtime=0)
-        (folder / _hashes(kind)).write_bytes(hashes)
+        earlier = read_trained_on(base_model.path) if base_model else {}
+        by_kind = {other: hashes for other, hashes in earlier.items() if FILES.get(other) in kept}
+        by_kind[kind] = set(json.loads((fitted / "trained_on.json").read_text(encoding="utf-8")))
+        write_trained_on(folder, by_kind)
     return parity
 
 
@@ -187,11 +191,6 @@ def _kept_files(base: ModelFolder, kind: Kind) -> list[str]:
     """Returns the files of a base model that stay: its word table, and the model that is not of this kind."""
     replaced = ("words.onnx",) if kind == "words" else ("cross.onnx", "reader.onnx")
     return [name for name in base.names if name.endswith((".onnx", ".bin")) and name not in replaced]
-
-
-def _hashes(kind: str) -> str:
-    """Returns the name of the file with the hashes of the questions that the model of this kind was trained on."""
-    return f"trained_on_{kind}.json.gz"
 
 
 def _rows(
@@ -248,6 +247,12 @@ def _quiet() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
+def _narrow(model: onnx.ModelProto) -> list[str]:
+    """Returns the names of the matrix products with at most NARROW columns: heads, whose rounding saves nothing."""
+    narrow = {t.name for t in model.graph.initializer if len(t.dims) == 2 and min(t.dims) <= NARROW}
+    return [n.name for n in model.graph.node if n.op_type in ("MatMul", "Gemm") and n.input[1] in narrow]
+
+
 def write_int8(
     graph: nn.Module,
     bert: nn.Module,
@@ -283,6 +288,7 @@ def write_int8(
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=_narrow(onnx.load(str(float32))),
         )
         model = onnx.load(str(int8))
     rows = b""

@@ -1,10 +1,11 @@
 """The reader: a cross-encoder that says of a question and a window whether the window answers, and with which words.
 
-It has three heads on one pass over `[CLS] question [SEP] title heading window [SEP]`:
+It has four heads on one pass over `[CLS] question [SEP] title heading window [SEP]`:
 
 - relevance, one logit per pair, to rank windows: listwise softmax of an answer against its negatives (Cao et al., 2007)
 - answerable, one logit per pair, calibrated on its own (binary cross-entropy): is there an answer at all?
-- span, two logits per piece, for the first and the last piece of the answer (Devlin et al., 2019, section 4.2)
+- span, two logits per piece, for the first and the last piece of the short answer (Devlin et al., 2019, section 4.2)
+- evidence, one logit per piece: whether it is part of what shows the answer, wherever it stands (rows of a table)
 
 A larger reader can act as teacher: its distributions are fitted beside the labels (Hinton et al., 2015).
 """
@@ -31,10 +32,11 @@ class Reading:
     answerable: Tensor  # (n,)
     first: Tensor  # (n, length) logits of the answer's first piece
     last: Tensor  # (n, length)
+    evidence: Tensor  # (n, length) logits of each piece
 
 
 class Reader(nn.Module):
-    """An encoder of BERT's kind with the three heads."""
+    """An encoder of BERT's kind with the four heads."""
 
     def __init__(self, bert: nn.Module, width: int) -> None:
         """bert: takes input_ids, attention_mask and token_type_ids; `last_hidden_state` (n, length, width)."""
@@ -43,14 +45,15 @@ class Reader(nn.Module):
         self.relevance = nn.Linear(2 * width, 1)
         self.answerable = nn.Linear(2 * width, 1)
         self.span = nn.Linear(width, 2)
+        self.evidence = nn.Linear(width, 1)
         for head in self.heads():
             nn.init.normal_(head.weight, std=0.01)
             nn.init.zeros_(head.bias)
 
     def heads(self) -> list[nn.Linear]:
-        return [self.relevance, self.answerable, self.span]
+        return [self.relevance, self.answerable, self.span, self.evidence]
 
-    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor) -> tuple[Tensor, ...]:
         """Returns the fields of a Reading; `read` names them. All inputs (n, length); segment 1 is the passage."""
         encoded: Any = self.bert(input_ids=ids, attention_mask=mask, token_type_ids=segments)
         hidden = encoded.last_hidden_state
@@ -63,6 +66,7 @@ class Reader(nn.Module):
             self.answerable(both)[:, 0],
             spans[..., 0],
             spans[..., 1],
+            self.evidence(hidden)[..., 0],
         )
 
     def read(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Reading:
@@ -71,23 +75,22 @@ class Reader(nn.Module):
 
 
 def listwise_loss(relevance: Tensor, real: Tensor) -> Tensor:
-    """Returns the mean cross-entropy () of groups' positives. relevance (g, k), positives first; real (g, k) bool."""
-    first = torch.zeros(len(relevance), dtype=torch.long, device=relevance.device)
-    return nn.functional.cross_entropy(relevance.masked_fill(~real, OUTSIDE), first)
+    """Returns the cross-entropy (g,) of groups' positives. relevance (g, k), positives first; real (g, k) bool."""
+    return -relevance.masked_fill(~real, OUTSIDE).log_softmax(1)[:, 0]
 
 
 def listwise_distillation(relevance: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
-    """Returns the mean divergence () of groups' softmax from the teacher's. All (g, k)."""
+    """Returns the divergence (g,) of groups' softmax from the teacher's. All (g, k)."""
     student = relevance.masked_fill(~real, OUTSIDE).log_softmax(1)
     target = teacher.masked_fill(~real, OUTSIDE).log_softmax(1)
-    return (target.exp() * (target - student)).sum(1).mean()
+    return (target.exp() * (target - student)).sum(1)
 
 
 def margin_distillation(relevance: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
-    """Returns the mean squared error () of the positives' margins over the others (Hofstätter et al., 2020)."""
+    """Returns the squared error (g,) of the positives' margins over the others (Hofstätter et al., 2020)."""
     others = real[:, 1:]
     wrong = (relevance[:, :1] - relevance[:, 1:]) - (teacher[:, :1] - teacher[:, 1:])
-    return (wrong.square() * others).sum() / others.sum().clamp(min=1)
+    return (wrong.square() * others).sum(1) / others.sum(1).clamp(min=1)
 
 
 def span_loss(first: Tensor, last: Tensor, target_first: Tensor, target_last: Tensor) -> Tensor:
@@ -100,10 +103,16 @@ def span_loss(first: Tensor, last: Tensor, target_first: Tensor, target_last: Te
     return ((losses[0] + losses[1]) / 2 * known).sum() / known.sum().clamp(min=1)
 
 
-def span_distillation(student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
-    """Returns the mean divergence () of the distributions over pieces, of one end. (n, length) logits; known (n,)."""
-    target, own = teacher.log_softmax(1), student.log_softmax(1)
-    return ((target.exp() * (target - own)).sum(1) * known).sum() / known.sum().clamp(min=1)
+def evidence_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Returns the mean binary cross-entropy () over pieces. All (n, length); weight 0 where a piece does not count."""
+    losses = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (losses * weight).sum() / weight.sum().clamp(min=1)
+
+
+def pairwise_loss(relevance: Tensor, hard: Tensor, margin: float) -> Tensor:
+    """Returns the mean hinge () of positives over hard negatives. relevance (g, k), positives first; hard (g, k)."""
+    short = (margin - (relevance[:, :1] - relevance)).clamp(min=0)
+    return (short * hard).sum() / hard.sum().clamp(min=1)
 
 
 def answerable_loss(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:

@@ -24,6 +24,9 @@ NOWHERE = -1
 EXTRA = -1.0
 """The BM25 score of a held-out window that does not count for the ranking of its page."""
 
+EDGES = frozenset({1000, 1005, 1006, 1007, 1010, 1012, 1024, 1025, 1031, 1033, 1523, 1524, 1525})
+"""Pieces of punctuation that are no part of an answer at its ends: , . : ; ( ) [ ] and quotation marks."""
+
 Ints = NDArray[np.integer]
 
 
@@ -59,11 +62,12 @@ class Packed:
     group_starts: Ints  # (g + 1,) group i has items group_starts[i] : group_starts[i + 1]
     item_window: Ints  # (m,)
     item_role: Ints  # (m,) Role
-    item_first: (
-        Ints  # (m,) first piece of the answer or its evidence in the window, from 0; NOWHERE if unknown
-    )
+    item_first: Ints  # (m,) first piece of the short answer in the window, from 0; NOWHERE if unknown
     item_last: Ints  # (m,) its last piece
     item_lexical: NDArray[np.float16]  # (m,) BM25
+    evidence_item: Ints  # (e,) the item of each run of pieces that are evidence, ascending
+    evidence_first: Ints  # (e,) the run's first piece in the window, from 0
+    evidence_last: Ints  # (e,)
     documents: tuple[str, ...]
     kinds: tuple[str, ...]
     sources: tuple[str, ...]
@@ -112,6 +116,8 @@ class Item:
     first: int = NOWHERE
     last: int = NOWHERE
     lexical: float = 0.0
+    evidence: tuple[tuple[int, int], ...] = ()
+    """Runs of pieces (first, last) of the evidence; none if it is unknown."""
 
 
 @dataclass(slots=True)
@@ -166,6 +172,8 @@ class Packer:
         questions = np.array(self.questions, np.int64).reshape(-1, 4)
         groups = np.array(self.groups, np.int64).reshape(-1, 2)
         items = [item for group in self.group_items for item in group]
+        runs = [(number, *run) for number, item in enumerate(items) for run in item.evidence]
+        evidence = np.array(runs, np.int64).reshape(-1, 3)
         most = max((len(pages) for pages in self.answers), default=0)
         answers = np.full((len(self.answers), max(1, most)), NOWHERE, np.int32)
         for row, pages in zip(answers, self.answers, strict=True):
@@ -192,6 +200,9 @@ class Packer:
             item_first=np.array([item.first for item in items], np.int16),
             item_last=np.array([item.last for item in items], np.int16),
             item_lexical=np.array([item.lexical for item in items], np.float16),
+            evidence_item=evidence[:, 0].astype(np.int32),
+            evidence_first=evidence[:, 1].astype(np.int16),
+            evidence_last=evidence[:, 2].astype(np.int16),
             documents=tuple(self.documents),
             kinds=tuple(self.kinds),
             sources=tuple(self.sources),

@@ -1,6 +1,8 @@
 """Training in minutes on a GPU, here on a CPU with tiny random models of the same architectures."""
 
 import json
+import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +13,22 @@ from tokenizers import Tokenizer
 from transformers import MPNetConfig as OriginalConfig
 from transformers import MPNetModel
 
-from benchmarks.gpu_train import carry, gptq
-from benchmarks.gpu_train.align import PageWords, Span
+from benchmarks.gpu_train import carry, gptq, reading
+from benchmarks.gpu_train.align import PageWords, Span, forms
 from benchmarks.gpu_train.clock import Phase, Trainer
 from benchmarks.gpu_train.documents import Heading, ReadPage, read_document
 from benchmarks.gpu_train.encoding import EncoderOptions, train_encoder
 from benchmarks.gpu_train.fit import FitOptions, fit, thawed
 from benchmarks.gpu_train.held import Held, ranking
-from benchmarks.gpu_train.pack import build
-from benchmarks.gpu_train.reading import ReaderOptions, train_reader
+from benchmarks.gpu_train.judge import judge
+from benchmarks.gpu_train.pack import Answered, build
+from benchmarks.gpu_train.reading import ReaderOptions, read_scores, train_reader
 from benchmarks.gpu_train.resident import Resident
 from benchmarks.gpu_train.starts import read_start, write_start
 from benchmarks.gpu_train.unpack import unpack
+from benchmarks.gpu_train.variants import variants
 from rerankers.train import reader
+from rerankers.train.export import export
 from retrieval.models.onnx import MODELS
 from retrieval.train import bi_encoder, words_model
 from retrieval.train.groups import Group
@@ -83,7 +88,13 @@ def packed(tokenizer: Tokenizer) -> Packed:
     ]
     groups = [Group("squad-dev", "what is a pump?", "a pump moves water", ("a fan moves air", "it rains"))]
     sources = [{"file": f"{name}.pdf", "kind": "report"} for name in "abcd"]
-    return build(tokenizer, pages, rows, sources, contrast=contrast, groups=groups)[0]
+    facts = [f"The {topic} were built in {1900 + i} by two men." for i, topic in enumerate(TOPICS)]
+    answers = [
+        Answered(f"When were the {topic} built?", fact, str(1900 + i), fact.find(str(1900 + i)), "en")
+        for i, (topic, fact) in enumerate(zip(TOPICS * 3, facts * 3, strict=True))
+        if i < len(TOPICS) or i >= 2 * len(TOPICS)
+    ]
+    return build(tokenizer, pages, rows, sources, contrast=contrast, groups=groups, answers=answers)[0]
 
 
 def of(packed: Packed, part: str) -> list[int]:
@@ -108,6 +119,52 @@ def test_a_quote_is_found_by_its_letters_and_else_by_most_of_its_words() -> None
     assert words.find_near("9%", Span(2, 5, True)) is None  # a part of a word
 
 
+def page_words(text: str) -> PageWords:
+    return PageWords(text.split())
+
+
+def test_an_answer_in_other_words_is_found_if_its_numbers_agree() -> None:
+    words = page_words("In 2016 , 25 in-scope companies reported and reconciled $4.83 billion of revenues")
+    page = Span(0, 12, True)
+    assert words.find_similar("25 companies, $4.83 billion", page) == Span(3, 10, False)
+    assert words.find_similar("26 companies, $4.83 billion", page) is None
+    assert words.find_similar("25 firms from abroad paid $4.83 billion in taxes", page) is None
+    assert forms("General Services Administration (GSA), Action 14") == [
+        "General Services Administration (GSA), Action 14",
+        "General Services Administration, Action 14",
+        "General Services Administration",
+    ]
+    assert forms("March 19, 2014") == ["March 19, 2014"]
+    assert forms("black, white, red") == ["black, white, red"]
+
+
+def test_evidence_of_interleaved_columns_is_only_its_own_words() -> None:
+    words = page_words("net assets fell our mission is open to all by two per cent")
+    place = words.find("net assets fell by two per cent")
+    assert place == Span(0, 12, False)
+    assert list(words.runs("net assets fell by two per cent", place)) == [(0, 2), (9, 12)]
+
+
+def test_a_variant_lacks_what_the_question_asks_for() -> None:
+    text = "The minimum fee in Lisbon was 45 euros in 2016 ."
+    words, others = text.split(), ["Bergen", "and"]
+    asked = "What was the minimum fee of Lisbon Bank in 2016?"
+    made = {
+        " ".join(variant)
+        for seed in range(9)
+        for variant in variants(asked, "", words, (6, 7), others, random.Random(seed))
+    }
+    years = {variant for variant in made if "2016" not in variant}
+    assert made - years == {
+        "The maximum fee in Lisbon was 45 euros in 2016 .",
+        "The minimum fee in bergen was 45 euros in 2016 .",
+        "The minimum fee in Lisbon was in 2016 .",
+    }
+    assert years
+    assert all(re.sub(r"201\d", "2016", variant) == text for variant in years)
+    assert variants("Who?", "", words, None, others, random.Random(0)) == []
+
+
 def test_a_documents_words_title_and_headings_are_read(tmp_path: Path) -> None:
     pages = read_document(make_pdf(tmp_path / "yearly_report.pdf", ["one two", "three"]))
     assert [(p.number, p.title, p.words) for p in pages] == [
@@ -124,6 +181,32 @@ def test_the_answer_in_a_window_is_where_the_span_says(packed: Packed, tokenizer
         pieces = packed.window(packed.item_window[item])
         answer = pieces[packed.item_first[item] : packed.item_last[item] + 1]
         assert tokenizer.decode(answer.tolist()) == "17 euros"
+
+
+def test_evidence_and_answers_of_all_sources_are_where_they_say(packed: Packed, tokenizer: Tokenizer) -> None:
+    shown: dict[str, set[tuple[str, str]]] = {}
+    for run, item in enumerate(packed.evidence_item):
+        pieces = packed.window(packed.item_window[item])
+        group = int(np.searchsorted(packed.group_starts, item, "right")) - 1
+        source = packed.sources[packed.question_source[packed.group_question[group]]]
+        first, last = packed.evidence_first[run], packed.evidence_last[run]
+        answer = pieces[packed.item_first[item] : packed.item_last[item] + 1].tolist()
+        evidence = tokenizer.decode(pieces[first : last + 1].tolist())
+        shown.setdefault(source, set()).add((evidence, tokenizer.decode(answer)))
+    assert ("hall 1 cost 17 euros a year", "17 euros") in shown["questions"]
+    assert ("the pumps were built in 1900 by two men.", "1900") in shown["answers"]
+    of_variants = [
+        group
+        for group in range(len(packed.group_set))
+        if packed.sources[packed.question_source[packed.group_question[group]]] == "variants"
+    ]
+    assert of_variants
+    for group in of_variants:
+        positive, *rest = [
+            tokenizer.decode(packed.window(packed.item_window[i]).tolist()) for i in packed.items(group)
+        ]
+        assert "17 euros" in positive or "27 euros" in positive
+        assert positive not in rest
 
 
 def test_pages_that_answer_are_never_negatives_and_held_pages_are_never_trained_on(packed: Packed) -> None:
@@ -150,14 +233,14 @@ def test_a_packed_set_survives_its_file(packed: Packed, tmp_path: Path) -> None:
     write_packed(tmp_path / "data.xz", packed)
     again = read_packed(tmp_path / "data.xz")
     assert again.documents == packed.documents
-    for name in ("tokens", "item_first", "item_last", "item_window", "question_answers"):
+    for name in ("tokens", "item_first", "evidence_item", "evidence_last", "item_window", "question_answers"):
         assert np.array_equal(getattr(again, name), getattr(packed, name))
 
 
 def test_rows_on_the_device_are_question_title_heading_and_window(
     packed: Packed, tokenizer: Tokenizer
 ) -> None:
-    data = Resident(packed, continuing(tokenizer), CPU)
+    data = Resident(packed, carry.continuing(tokenizer), CPU)
     draw = data.draw(data.groups("train"), 3)
     asked, window = data.group_question[draw.group][:1], draw.window[:1, 0]
     yes = torch.tensor([True])
@@ -237,18 +320,13 @@ def test_pages_are_ranked_by_their_best_window(packed: Packed) -> None:
     groups = np.array(of(packed, "held")[:1])
     items = packed.items(int(groups[0]))
     windows = packed.item_window[items.start : items.stop].astype(np.int64)[None]
-    held = Held(packed, groups, windows, windows * 0, windows, windows)
+    none = np.zeros((0, 144), bool)
+    held = Held(packed, groups, windows, windows * 0, windows, windows, windows * 0 - 1, none, none[:, 0])
     answer = packed.question_answers[packed.group_question[groups[0]]][0]
     scores = np.zeros(windows.shape, np.float32)
     scores[0, np.flatnonzero(packed.window_text[windows[0]] == answer)[-1]] = 1.0
     assert ranking(held, scores)["all"] == {"nDCG@10": 100.0, "MRR": 100.0, "questions": 1}
     assert ranking(held, -scores)["all"]["MRR"] == 25.0  # the last of four pages: ties count against it
-
-
-def continuing(tokenizer: Tokenizer) -> torch.Tensor:
-    pieces = torch.zeros(30522, dtype=torch.bool)
-    pieces[torch.tensor(carry.continuations(tokenizer))] = True
-    return pieces
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +371,7 @@ def test_a_reader_and_an_encoder_learn_their_groups(
     packed: Packed, tokenizer: Tokenizer, minilm: Path
 ) -> None:
     torch.manual_seed(0)
-    data = Resident(packed, continuing(tokenizer), CPU)
+    data = Resident(packed, carry.continuing(tokenizer), CPU)
     order = data.groups("train", "contrast")
     pupil = reader.Reader(thawed(load_bert(minilm)), 32)
     options = ReaderOptions(5e-3, groups=4, windows=4, faster=1.0, headings=1.0)
@@ -305,6 +383,45 @@ def test_a_reader_and_an_encoder_learn_their_groups(
     )
     losses = [course.losses for course, _ in steps][-1]
     assert losses[-1][1] < 0.6 * losses[0][1], losses
+
+
+def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(
+    packed: Packed, tokenizer: Tokenizer, minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "STATE_EVERY", 0.0)
+
+    def trained(state: Path, stop: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        data = Resident(packed, carry.continuing(tokenizer), CPU)
+        pupil = reader.Reader(thawed(load_bert(minilm)), 32)
+        options = ReaderOptions(5e-3, groups=3, windows=4)
+        for course, _ in train_reader(pupil, data, data.groups("train"), options, Phase(0, 6), state=state):
+            if course.steps == stop:
+                break
+        return pupil.span.weight.detach()
+
+    expected = trained(tmp_path / "whole.state", 99)
+    trained(tmp_path / "killed.state", 3)
+    assert torch.equal(trained(tmp_path / "killed.state", 99), expected)
+
+
+def test_an_exported_reader_is_judged_like_the_trained_one(
+    carried: Path, packed: Packed, tokenizer: Tokenizer, minilm: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = reader.Reader(load_bert(minilm), 32).eval()
+    for head in model.heads():
+        torch.nn.init.normal_(head.weight)
+    (tmp_path / "fit").mkdir()
+    save_file(model.state_dict(), tmp_path / "fit" / "model.safetensors")
+    (tmp_path / "fit" / "trained_on.json").write_text("[]")
+    texts = [(f"what of the {topic}?", f"the {topic} is described here") for topic in TOPICS]
+    export("reader", tmp_path / "fit", tmp_path / "model", minilm=minilm, texts=texts)
+    data = Resident(packed, carry.continuing(tokenizer), CPU)
+    (figures,) = judge([tmp_path / "model"], data, 1.0).values()
+    assert figures["ranking"]["all"]["questions"] == 4
+    assert figures["evidence"]["windows"] >= figures["spans"]["spans"] >= 4
+    assert set(figures["contrast right"]) == {"all", "role"}
 
 
 def test_what_comes_back_can_be_loaded(carried: Path, minilm: Path, tmp_path: Path) -> None:
@@ -323,6 +440,11 @@ def test_what_comes_back_can_be_loaded(carried: Path, minilm: Path, tmp_path: Pa
     }
     with np.load(tmp_path / "out" / "teacher_scores.npz") as scores:
         assert len(scores["group"]) == results["scoring"]["pairs"]
+    data = Resident(read_packed(carried / "data.xz"), torch.zeros(30522, dtype=torch.bool), CPU)
+    known = read_scores(tmp_path / "out" / "teacher_scores.npz", data).relevance.isfinite()
+    contrast = torch.isin(data.group_set, torch.tensor([SETS.index("contrast")]))
+    assert 0 < int(known.sum()) <= results["scoring"]["pairs"]
+    assert not bool(known[contrast].any())
     folders = unpack(tmp_path / "out", tmp_path / "runs", minilm, ["What do the pumps cost?"])
     assert [folder.name for folder in folders] == ["reader", "words"]
     ids = torch.tensor([[101, 2054, 102, 3000, 102]])

@@ -15,6 +15,7 @@ from retrieval.models.onnx import MODELS, ModelFolder
 from retrieval.store.store import Store
 from retrieval.train.curriculum import TrainingRefused
 from retrieval.train.groups import read_groups
+from retrieval.train.trained_on import write_trained_on
 from tests.pdfs import make_pdf
 from ui.cli import promote, train_steps
 
@@ -142,7 +143,7 @@ def test_a_model_is_mined_trained_exported_and_evaluated_for_promotion(
             dry_run=False,
             as_json=True,
         )
-    (candidate / "trained_on_text.json.gz").write_bytes(gzip.compress(b"[]"))
+    write_trained_on(candidate, {"text": set()})
     capsys.readouterr()
     before = ModelFolder("folio-2").revision("cross.onnx", "table.bin", "tokenizer.json")
     assert not promote.run_promote(
@@ -172,7 +173,7 @@ def test_a_better_model_replaces_the_one_that_ships(
     profile.write_text(f"reranker: {{kind: text, model: {shipped}}}\nsearch: {{rerank_weight: 50}}\n")
     better = tmp_path / "better"
     shutil.copytree(MODELS / "folio-2", better)
-    (better / "trained_on_text.json.gz").write_bytes(gzip.compress(b"[]"))
+    write_trained_on(better, {"text": set()})
     index = str(tmp_path / "judged.lance")
     old = (shipped / "cross.onnx").read_bytes()
     assert promote.run_promote(

@@ -18,6 +18,7 @@ import configs.settings as configs
 from rerankers.reader import READER_WINDOW, TextReader
 from rerankers.text import TITLE_PIECES, TextReranker
 from rerankers.train import cross_encoder, export, reader
+from rerankers.train.dequantise import read_int8_reader
 from retrieval.encoders.words import WordsEncoder
 from retrieval.errors import NotFound
 from retrieval.models.onnx import ModelFolder, RowRunner, write_manifest
@@ -33,6 +34,7 @@ from retrieval.train.curriculum import (
 )
 from retrieval.train.groups import Group, hold_out, read_groups, read_xquad, write_groups
 from retrieval.train.minilm import load_bert, load_tokenizer
+from retrieval.train.trained_on import read_trained_on, write_trained_on
 from tests.build import content
 
 TOPICS = ["pump", "bridge", "revenue", "contract", "harbour", "filter", "salary", "engine"]
@@ -258,7 +260,7 @@ def test_trained_exported_and_loaded_the_models_agree_with_torch(
     assert parity.correlation > 0.99
     assert (out / "table.bin").stat().st_size == 30_522 * 32
     assert (out / "words.onnx").stat().st_size < 1_000_000
-    hashes = set(json.loads(gzip.decompress((out / "trained_on_text.json.gz").read_bytes())))
+    hashes = read_trained_on(out)["text"]
     assert question_hash(training[0].question.upper() + "!") in hashes
     assert question_hash("another question") not in hashes
 
@@ -295,6 +297,8 @@ def fitted_reader(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     model = reader.Reader(load_bert(minilm), 32)
     for head in model.heads():
         torch.nn.init.normal_(head.weight)
+    for weight in model.parameters():
+        weight.data += 0.01 * torch.randn_like(weight)  # The exporter would store equal vectors once.
     save_file(model.state_dict(), folder / "model.safetensors")
     (folder / "trained_on.json").write_text("[]")
     return folder
@@ -325,11 +329,34 @@ def test_an_exported_reader_has_the_outputs_of_the_trained_one_and_reranks(
     with torch.inference_mode():
         expected = reader.load_trained(minilm, fitted_reader)(ids, torch.ones_like(ids), segments)
     (outputs,) = RowRunner(folder.session("reader.onnx"), 1).run_outputs([row], [length])
-    assert len(outputs) == 4
+    assert len(outputs) == 5
     for actual, wanted in zip(outputs, expected, strict=True):
         assert actual == pytest.approx(wanted[0].numpy(), abs=0.3)  # int8
     page = replace(content("the pump"), title="tea rooms")
     assert TextReader(configs.Text(model=str(out))).score("pump?", [page]) == [float(outputs[0])]
+
+
+def test_the_weights_of_an_exported_reader_can_be_read_back(
+    minilm: Path, fitted_reader: Path, tmp_path: Path
+) -> None:
+    texts = [(f"what of the {topic}?", f"the {topic} is described here") for topic in TOPICS]
+    export.export("reader", fitted_reader, tmp_path / "out", minilm=minilm, texts=texts)
+    trained = reader.load_trained(minilm, fitted_reader).state_dict()
+    again = read_int8_reader(tmp_path / "out" / "reader.onnx", minilm).state_dict()
+    assert again.keys() == trained.keys()
+    for name, weight in trained.items():
+        assert torch.allclose(again[name], weight, atol=float(weight.abs().max()) / 63), (
+            name
+        )  # 7 bits a column
+
+
+def test_hashes_of_questions_are_stored_once_for_all_models_of_a_folder(tmp_path: Path) -> None:
+    assert read_trained_on(tmp_path) == {}
+    by_kind = {"reader": {"a", "b"}, "words": {"b", "c"}, "text": set[str]()}
+    write_trained_on(tmp_path, by_kind)
+    assert read_trained_on(tmp_path) == by_kind
+    text = gzip.decompress((tmp_path / "trained_on.json.gz").read_bytes()).decode()
+    assert text.count('"b"') == 1
 
 
 def test_a_reader_reads_windows_of_the_length_that_it_was_trained_on(

@@ -1,6 +1,5 @@
 """Runs `folioscope train promote`: replaces a model that ships by a candidate if that is significantly better."""
 
-import gzip
 import json
 import shutil
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from retrieval.evaluation.evaluate import Dataset
 from retrieval.models.onnx import ModelFolder, write_manifest
 from retrieval.store.store import Store
 from retrieval.train.curriculum import TrainingRefused, question_hash
+from retrieval.train.trained_on import FILE, read_trained_on
 from ui import factory
 from ui.cli import terminal
 from ui.service.measurement import EvaluationRun, OnProgress, measure_dataset, own_index
@@ -108,10 +108,11 @@ def run_promote(
 
 
 def _check_unseen(candidate: Path, kind: str, dataset: Dataset) -> None:
-    path = candidate / f"trained_on_{kind}.json.gz"
-    if not path.is_file():
-        raise TrainingRefused(f"{candidate} does not say what it was trained on: {path.name} is missing")
-    seen = set(json.loads(gzip.decompress(path.read_bytes())))
+    seen = read_trained_on(candidate).get(kind)
+    if seen is None:
+        raise TrainingRefused(
+            f"{candidate} does not say what its {kind} was trained on: {FILE} has no such kind"
+        )
     known = [q.text for q in dataset.questions if question_hash(q.text) in seen]
     if known:
         raise TrainingRefused(
@@ -134,14 +135,14 @@ def _reembedded(source: Store, settings: configs.Settings, candidate: str, on_pr
 def _replace_model(candidate: ModelFolder, shipped: ModelFolder, kind: str, facts: Mapping[str, Any]) -> None:
     """Copy the candidate's files over those that ship, and append the reason to `promoted.jsonl`.
 
-    ONNX files and question hashes that the candidate does not have are the replaced model's, and are removed.
+    ONNX files that the candidate does not have are the replaced model's, and are removed.
     """
     for path in sorted(candidate.path.iterdir()):
         if path.name != "manifest.json" and path.is_file():
             part = shipped.path / f"{path.name}.part"
             shutil.copy(path, part)
             part.replace(shipped.path / path.name)
-    for path in [*shipped.path.glob("*.onnx"), *shipped.path.glob("trained_on_*.json.gz")]:
+    for path in shipped.path.glob("*.onnx"):
         if not (candidate.path / path.name).is_file():
             path.unlink()
     write_manifest(shipped.path, shipped.name, candidate.facts)
