@@ -36,6 +36,7 @@ def run_demo(folder: Path, settings: configs.Settings, as_json: bool) -> None:
     with terminal.work(as_json) as on_progress:
         for event in ingest([dataset.documents], store, encoder, settings.ingest, collection="samples"):
             on_progress(event)
+    factory.refresh_inverted_index(store, settings.search, lambda *_: None)
     searcher = factory.build_searcher(store, encoder, settings)
     answers = []
     for question in questions:

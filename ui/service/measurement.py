@@ -78,12 +78,13 @@ def open_ingested(
 ) -> tuple[Dataset, Store, Encoder]:
     """Open the data set at `place`, and ingest its missing documents into the index `folder`.
 
-    Raises NotFound if a judged document is missing after that.
+    Raises NotFound if a judged document is missing after that, and IndexBusy while another process writes to it.
     """
     dataset = open_dataset(place, folder.with_suffix(".documents"))
     store, encoder = factory.create_store(str(folder), settings)
     for event in ingest([dataset.documents], store, encoder, settings.ingest):
         on_progress(event)
+    factory.refresh_inverted_index(store, settings.search, lambda *_: None)
     evaluate.require_judged_documents(dataset, store)
     return dataset, store, encoder
 
