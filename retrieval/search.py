@@ -385,7 +385,8 @@ class Searcher:
         elif max(likely) < self._settings.weak:
             cut = result.decision.kind == "reranked_in_part"
             none = f"None of the {_count(len(scored), 'page')} that were read" if cut else "No page"
-            text = f"{none} answers this well: the likeliest does with {max(likely):.0%}. Nearest pages:"
+            text = f"{none} answers this well; the likeliest does with a probability of {max(likely):.0%}."
+            text += " Nearest pages:"
             notes.append(Note("weak_match", text))
         return replace(result, hits=tuple(hits), notes=tuple(notes))
 

@@ -3,8 +3,10 @@
 import pytest
 from lancedb.index import FTS
 
+import configs.settings as configs
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.recall.recall import Recall
+from retrieval.search import Searcher
 from retrieval.store.store import Store
 from retrieval.store.text_query import TextQuery, parse_text_query
 from retrieval.types import Filter, QueryEmbedding
@@ -123,3 +125,20 @@ def test_a_text_index_without_positions_is_reported_and_replaced_by_optimize(fil
     assert "(no phrases, because the text index is missing: optimizing the index makes it)" in note
     filled.optimize()
     assert '("iso 9001")' in Recall(filled, ALWAYS).candidates("ISO 9001", nothing, 5, Filter()).stage.note
+
+
+@pytest.mark.parametrize(
+    ("query", "missing"),
+    [
+        ('which pages have "valve plate"?', ["valve plate"]),
+        ("“NET interest   margin” of 2023", []),
+        ('"interest margin net"', ["interest margin net"]),
+        ("net interest margin", []),
+    ],
+)
+def test_a_quoted_phrase_that_stands_nowhere_is_said(
+    filled: Store, encoder: HashingEncoder, query: str, missing: list[str]
+) -> None:
+    searcher = Searcher(filled, encoder, None, configs.Search())
+    notes = [note for note in searcher.search(query).notes if note.kind == "missing_phrase"]
+    assert [note.text for note in notes] == [f"“{phrase}” stands on no page." for phrase in missing]

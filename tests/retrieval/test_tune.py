@@ -231,7 +231,7 @@ def test_hits_have_a_confidence_and_min_confidence_drops_the_unlikely_ones(
     assert searcher.search("whales", min_confidence=0.5).hits == ()
     weak = searcher.search("whales sing")
     assert weak.notes[-1].kind == "weak_match"
-    assert "the likeliest page answers with a probability of 20%." in weak.notes[-1].text
+    assert "No page answers this well; the likeliest does with a probability of 20%." in weak.notes[-1].text
     assert len(weak.hits) == 3
     with pytest.raises(BadQuery, match="without reranking"):
         searcher.search("pump", min_confidence=0.5, rerank=False)
