@@ -29,6 +29,7 @@ from retrieval.search import Searcher
 from retrieval.store.store import Store
 from retrieval.train.minilm import CLS, SEP, load_bert, load_tokenizer
 from retrieval.types import Encoder, Vectors
+from ui import factory
 
 RESULTS = Path(__file__).parent / "results"
 MEASURE = "nDCG@10"
@@ -155,6 +156,7 @@ def ingest_dataset(uri: str, dataset: Dataset, settings: configs.Settings) -> tu
                 f"  [{event.files_ended}/{event.files}] {event.name}: {event.message} ({event.seconds:.0f} s)",
                 flush=True,
             )
+    factory.refresh_inverted_index(store, settings.search, lambda *_: None)
     return store, encoder
 
 

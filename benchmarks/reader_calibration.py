@@ -206,7 +206,7 @@ def _pages(read: Sequence[Read]) -> dict[str, Any]:
             "said with one": _percent((sure < least) & answerable, answerable),
             "said on the right page": _percent((sure < least) & page_right, page_right),
         }
-        for least in (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+        for least in (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4)
     }
     return {
         "AUC": _auc(sure, answerable),

@@ -25,8 +25,9 @@ PAIR = 128
 QUESTION_PIECES = 40
 TITLE_PIECES = 12
 WORD_PIECES = 16
-NOTHING = -12.0
-"""Logit of a page without text: lower than the model's logit of any passage."""
+NOTHING = -14.0
+"""Score of a page without text: below the logits of passages, which are -11 for most of them, and not far away from
+them, because an outlier would push all others together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,10 @@ class TextReranker:
                 rows.append([*left, *title, *window.pieces, SEP])
                 owners.append(owner)
         lengths = [len(left)] * len(rows)
-        scores = [NOTHING] * len(pages)
+        logits: list[list[float]] = [[] for _ in pages]
         for owner, logit in zip(owners, self.run(rows, lengths), strict=True):
-            scores[owner] = max(scores[owner], float(logit))
-        return scores
+            logits[owner].append(float(logit))
+        return [max(own, default=NOTHING) for own in logits]
 
     def run(self, rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[NDArray[np.float32]]:
         """Returns the logits of rows of word pieces. lengths: how many pieces of each row are the question's."""
