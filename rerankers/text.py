@@ -25,8 +25,8 @@ PAIR = 128
 QUESTION_PIECES = 40
 TITLE_PIECES = 12
 WORD_PIECES = 16
-NOTHING = -14.0
-"""Score of a page without text: below the logits of passages, which are -11 for most of them, and not far away from
+NOTHING = -9.0
+"""Score of a page without text: below the logits of passages, which are -6 for most of them, and not far away from
 them, because an outlier would push all others together."""
 
 

@@ -8,14 +8,16 @@ that a page answers. A question whose words are all common then gets little from
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, assert_never, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, assert_never, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-import configs.settings as configs
 from retrieval.errors import ModelBroken
 from retrieval.types import Encoder
+
+if TYPE_CHECKING:
+    import configs.settings as configs
 
 Scores = NDArray[np.float64]
 
@@ -61,7 +63,7 @@ class FittedEncoder(Protocol):
         ...
 
 
-def choose_fusion(settings: configs.Search, encoder: Encoder, sparse: str = "none") -> Fusion:
+def choose_fusion(settings: "configs.Search", encoder: Encoder, sparse: str = "none") -> Fusion:
     """Returns the fusion that `settings.fuse` names; sparse: the kind of the sparse vectors.
 
     Raises ModelBroken if that needs coefficients which the encoder's model does not carry.

@@ -344,7 +344,7 @@ def test_a_single_candidate_is_reranked_if_that_gives_its_confidence(
     )
     assert [(hit.reranked, round(hit.confidence or 0, 3)) for hit in calibrated.hits] == [(True, 0.01)]
     assert calibrated.notes[-1].kind == "weak_match"
-    assert "the likeliest page answers with a probability of 1%" in calibrated.notes[-1].text
+    assert "the likeliest does with a probability of 1%." in calibrated.notes[-1].text
     plain = Searcher(filled, encoder, OverlapReranker(), settings).search("pump", where=where)
     assert plain.decision == Decision(
         "too_few_candidates", "not reranked: 1 candidate can be put in one order only"

@@ -197,10 +197,10 @@ def test_a_better_model_replaces_the_one_that_ships(
         dry_run=False,
         as_json=True,
     )
-    assert (shipped / "cross.onnx").read_bytes() == (better / "cross.onnx").read_bytes()
+    assert (shipped / "reader.onnx").read_bytes() == (better / "reader.onnx").read_bytes()
     folder = ModelFolder(str(shipped))
     assert folder.name == "shipped"
-    assert folder.file("cross.onnx").is_file()  # its checksum is the new one's
+    assert folder.file("reader.onnx").is_file()  # its checksum is the new one's
     written = json.loads((shipped / "promoted.jsonl").read_text())
     assert written["p"] < 0.05
     assert written["candidate"] == "better"
