@@ -159,6 +159,7 @@ def export(
             model = reader.load_trained(minilm, fitted)
             graph, bert, inputs = ReaderGraph(model), model.bert, ["ids", "mask", "segments"]
             facts["reranker"] = "reader"
+            facts.pop("relevance_shift", None)  # that of the reader before
         else:
             cross = cross_encoder.load_trained(minilm, fitted)
             graph, bert, inputs = CrossGraph(cross), cross.bert, ["ids", "mask", "segments"]
