@@ -22,8 +22,9 @@ from scipy.optimize import minimize
 
 import configs.settings as configs
 from retrieval import answers
-from retrieval.confidence import Calibration
+from retrieval.confidence import Calibration, sigmoid
 from retrieval.evaluation import calibrate, replay
+from retrieval.evaluation.answer_tally import area_under_curve
 from retrieval.evaluation.evaluate import Dataset, Question
 from retrieval.search import Searcher
 from retrieval.text import STOP_WORDS, words
@@ -170,7 +171,7 @@ def fit_answers(read: Sequence[Read]) -> tuple[dict[str, float], dict[str, Any]]
     fold = np.array([names.index(each.question) % FOLDS for each in found])
     predicted = np.zeros(len(found))
     for part in range(FOLDS):
-        predicted[fold == part] = _sigmoid(
+        predicted[fold == part] = sigmoid(
             table[fold == part] @ _logistic(table[fold != part], right[fold != part])
         )
     answerable = np.array([each.answerable for each in found])
@@ -188,7 +189,7 @@ def fit_answers(read: Sequence[Read]) -> tuple[dict[str, float], dict[str, Any]]
         "answers": len(found),
         "right, if the page is": _percent(right, on_right_page),
         "log loss": float(-np.log(np.where(right, predicted, 1 - predicted)).mean()),
-        "AUC": _auc(predicted, right),
+        "AUC": area_under_curve(predicted[right], predicted[~right]),
         "shown from": shown,
         "pages": _pages(read),
     }
@@ -209,8 +210,8 @@ def _pages(read: Sequence[Read]) -> dict[str, Any]:
         for least in (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4)
     }
     return {
-        "AUC": _auc(sure, answerable),
-        "AUC, right pages": _auc(sure[page_right | ~answerable], answerable[page_right | ~answerable]),
+        "AUC": area_under_curve(sure[answerable], sure[~answerable]),
+        "AUC, right pages": area_under_curve(sure[page_right], sure[~answerable]),
         "first page right": _percent(page_right, answerable),
         "weak below": weak,
     }
@@ -220,23 +221,12 @@ def _logistic(table: NDArray[np.float64], labels: NDArray[np.bool_]) -> NDArray[
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         logits = table @ weights
         value = np.logaddexp(0, logits).sum() - logits[labels].sum() + RIDGE * (weights[1:] ** 2).sum() / 2
-        slope = table.T @ (_sigmoid(logits) - labels)
+        slope = table.T @ (sigmoid(logits) - labels)
         slope[1:] += RIDGE * weights[1:]
         return float(value), slope
 
     fitted: NDArray[np.float64] = minimize(loss, np.zeros(table.shape[1]), jac=True, method="L-BFGS-B").x
     return fitted
-
-
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(logits, -60, 60)))
-    return powers
-
-
-def _auc(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
-    """Returns the area under the ROC curve: how often a right one scores higher than a wrong one; ties count half."""
-    right, wrong = scores[labels][:, None], scores[~labels][None]
-    return float((right > wrong).mean() + (right == wrong).mean() / 2)
 
 
 def _percent(chosen: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:

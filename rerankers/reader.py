@@ -41,9 +41,9 @@ class TextReader(TextReranker):
     file = "reader.onnx"
 
     def __init__(self, settings: configs.Text, folder: ModelFolder | None = None) -> None:
+        folder = folder or ModelFolder(settings.model)
         super().__init__(settings, folder)
-        facts = (folder or ModelFolder(settings.model)).facts
-        self._shift = float(facts.get("relevance_shift", 0.0))
+        self._shift = float(folder.facts.get("relevance_shift", 0.0))
         self._rows: LRU[tuple[int, ...], Outputs] = LRU(KEPT_ROWS)
 
     def room(self, before: int) -> int:

@@ -60,9 +60,16 @@ class Found:
 
 def find(query: str, page: PageContent, reading: PageReading) -> Found | None:
     """Returns where the page answers; None if the reader found no span."""
+    return _find(query, _layout(page), reading)
+
+
+def _layout(page: PageContent) -> Layout:
+    return Layout(page.words, page.page.width, page.page.height)
+
+
+def _find(query: str, layout: Layout, reading: PageReading) -> Found | None:
     if not reading.spans:
         return None
-    layout = Layout(page.words, page.page.width, page.page.height)
     units: dict[tuple[int, int], list[tuple[int, int, float]]] = {}
     for first, end, probability in reading.spans:
         units.setdefault(_unit(layout, first, end), []).append((first, end, probability))
@@ -218,10 +225,10 @@ def locate(
 
     confidence: that the page answers, in (0, 1). weights: of `features`. least: the probability from which it is sure.
     """
-    found = find(query, page, reading)
+    layout = _layout(page)
+    found = _find(query, layout, reading)
     if found is None:
         return None
-    layout = Layout(page.words, page.page.width, page.page.height)
     row = tuple(cell.box for cell in found.cells)
     text = verbatim(page, found.first, found.end)
     passage, start = _passage(layout, found, text)

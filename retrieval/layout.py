@@ -2,7 +2,7 @@
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from retrieval.types import Box, Word
@@ -57,7 +57,7 @@ class Layout:
     def __init__(self, words: Sequence[Word], width: float = 0.0, height: float = 0.0) -> None:
         self.words = words
         self._aspect = width / height if width > 0 and height > 0 else 0.75
-        self.lines = _lines(words, self._aspect)
+        self.lines = [_line(words, first, end, self._aspect) for first, end in runs(words)]
         self._line_of = [at for at, line in enumerate(self.lines) for _ in range(line.first, line.end)]
 
     def line_at(self, word: int) -> Line:
@@ -179,16 +179,15 @@ def _is_value(token: str) -> bool:
     return bool(_NUMBER.match(token)) or token in {"-", "–", "—", "n/a", "N/A"}
 
 
-def _lines(words: Sequence[Word], aspect: float) -> list[Line]:
-    lines: list[Line] = []
+def runs(words: Sequence[Word]) -> Iterator[tuple[int, int]]:
+    """Yields the runs [first, end) of words that stand beside each other, from left to right."""
     at = 0
     while at < len(words):
         end = at + 1
         while end < len(words) and _follows(words[end - 1].box, words[end].box):
             end += 1
-        lines.append(_line(words, at, end, aspect))
+        yield at, end
         at = end
-    return lines
 
 
 def _follows(before: Box, box: Box) -> bool:

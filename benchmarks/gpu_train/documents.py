@@ -1,7 +1,7 @@
 """Reads PDFs as the product does, without an index: the words of each page, its headings and its document's title."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from ingest.rasterize.document import open_document, title_and_date
 from ingest.rasterize.mupdf import MupdfDocument
 from ingest.read.page_text import read_page
+from retrieval.layout import runs
 from retrieval.types import Word
 
 DPI = 72
@@ -69,7 +70,8 @@ def find_headings(words: Sequence[Word]) -> list[Heading]:
         return []
     median = statistics.median(_height(word) for word in words)
     headings: list[Heading] = []
-    for start, line in _lines(words):
+    for start, end in runs(words):
+        line = words[start:end]
         text = " ".join(word.text for word in line)
         tall = statistics.median(_height(word) for word in line) >= TALLER * median
         if tall and len(line) <= HEADING_WORDS and sum(c.isalpha() for c in text) >= 4:
@@ -78,24 +80,6 @@ def find_headings(words: Sequence[Word]) -> list[Heading]:
                 start, text = headings[-1].start, f"{headings.pop().text} {text}"
             headings.append(Heading(start, text))
     return headings
-
-
-def _lines(words: Sequence[Word]) -> Iterator[tuple[int, list[Word]]]:
-    """Yields runs of words that stand beside each other, with the number of the first one (from 0)."""
-    line: list[Word] = []
-    for i, word in enumerate(words):
-        if line and (_beside(line[-1], word) < 0.5 or word.box[0] < line[-1].box[0]):
-            yield i - len(line), line
-            line = []
-        line.append(word)
-    if line:
-        yield len(words) - len(line), line
-
-
-def _beside(word: Word, following: Word) -> float:
-    """Returns the share of the lower word's height in which both words overlap vertically."""
-    overlap = min(word.box[3], following.box[3]) - max(word.box[1], following.box[1])
-    return overlap / max(min(_height(word), _height(following)), 1e-6)
 
 
 def _height(word: Word) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 CHROMIUM = os.environ.get("FOLIOSCOPE_CHROMIUM", "/usr/bin/chromium")
@@ -19,6 +20,14 @@ CHROMIUM = os.environ.get("FOLIOSCOPE_CHROMIUM", "/usr/bin/chromium")
 REQUIRED = bool(os.environ.get("CI") or os.environ.get("FOLIOSCOPE_CHROMIUM"))
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]  # fmt: skip
+MARKS = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (REQUIRED or Path(CHROMIUM).exists()), reason=f"no {CHROMIUM}: set FOLIOSCOPE_CHROMIUM"
+    ),
+]
+"""Of each module of tests that use the fixtures `browser` and `page`."""
 ROOT = Path(__file__).parents[2]
 ADDRESS = re.compile(r"Folioscope is at (http://127\.0\.0\.1:([1-9]\d*)) \(Ctrl-C ends it\)\n")
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from configs import settings as configs
 from retrieval.encoders.hashing import HashingEncoder
 from retrieval.store.store import Store
 from tests.build import add_document
+from tests.ui.browser import CHROMIUM, FLAGS, Server, tab
 from ui.service.library import Library, open_library
 from ui.service.service import Service
 from ui.web.auth import Authentication
@@ -83,3 +85,18 @@ def whole(service: Service, guard: Authentication | None = None, host: str = "")
         )  # in a running event loop, Gradio leaves no other one open
 
     return asyncio.run(make())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    """A tab of the module's own `server`."""
+    with tab(browser, server.url) as opened:
+        yield opened.page

@@ -9,9 +9,9 @@ from pathlib import Path
 import pymupdf
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.browser import CHROMIUM, FLAGS, REQUIRED, Server, served, tab
+from tests.ui.browser import MARKS, Server, served, tab
 from ui.service.users import set_password
 
 HOSTILE = "tide ${document.title='owned'} & {{tables}}.pdf"
@@ -20,13 +20,7 @@ AWAY = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_INCOMPLETE", "ERR
         "network error", "Failed to fetch", "heartbeat")  # fmt: skip
 GRADIO = "footer"  # Gradio's own link in the hidden footer has too little contrast
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (REQUIRED or Path(CHROMIUM).exists()), reason=f"no {CHROMIUM}: set FOLIOSCOPE_CHROMIUM"
-    ),
-]
+pytestmark = MARKS
 
 
 def pdf(path: Path, *texts: str) -> Path:
@@ -70,20 +64,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[S
     options = ("--profile", str(profile), "--folder", str(folder / "archive"))
     with served(place / "library.lance", *options) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Page]:
-    with tab(browser, server.url) as opened:
-        yield opened.page
 
 
 @pytest.fixture

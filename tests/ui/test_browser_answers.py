@@ -6,14 +6,13 @@ The results are made by hand: they take the place of the server's on their way t
 import json
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.ui.browser import CHROMIUM, FLAGS, REQUIRED, Server, served, tab
+from tests.ui.browser import MARKS, Server, served, tab
 from tests.ui.test_browser import GRADIO, answered, go_to, pdf
 from ui import open_index
 
@@ -24,13 +23,7 @@ LIKELY = (0.83, 0.42, 0.05)
 NOTE = "No page answers this well. Nearest pages:"
 Json = dict[str, Any]
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (REQUIRED or Path(CHROMIUM).exists()), reason=f"no {CHROMIUM}: set FOLIOSCOPE_CHROMIUM"
-    ),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +36,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert event.event != "failed", event.message
     with served(folder / "i.lance", "--profile", "smoke") as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Page]:
-    with tab(browser, server.url) as opened:
-        yield opened.page
 
 
 def rewrite(page: Page, change: Callable[[Json, str], None]) -> None:

@@ -2,15 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pymupdf
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.chat_server import Answer, ChatServer, chat_server, claims
-from tests.ui.browser import CHROMIUM, FLAGS, REQUIRED, Server, served, tab
+from tests.ui.browser import MARKS, Server, served, tab
 from ui import open_index
 
 QUESTION = "Who pays the quay fees?"
@@ -20,13 +19,7 @@ REPLY = claims(
     ("The fee is 45 euros.", 1, "a fee of 40 euros"),
 )
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (REQUIRED or Path(CHROMIUM).exists()), reason=f"no {CHROMIUM}: set FOLIOSCOPE_CHROMIUM"
-    ),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +46,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, chat: ChatServer) -> Iterat
     assert [event.event for event in index.ingest([place / "harbour.pdf"])][-1] == "finished"
     with served(place / "library.lance", "--profile", str(profile)) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Page]:
-    with tab(browser, server.url) as opened:
-        yield opened.page
 
 
 def ask(page: Page, question: str) -> None:

@@ -5,11 +5,10 @@ revision of each document. Documents that it does not have, or has in another re
 skipped. So writers never wait for it, and a build that is killed leaves the earlier index as it was.
 """
 
-import hashlib
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,11 +17,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from retrieval.errors import IndexBusy
+from retrieval.recall.derived import LOCK, derived_folder, file_state, live, upkeep
 from retrieval.recall.ivf import codebook, segment
 from retrieval.recall.ivf.codebook import Codebook, Codes
 from retrieval.recall.ivf.inverted_index import MANIFEST, InvertedIndex, Manifest
 from retrieval.recall.ivf.segment import Segment
-from retrieval.store.locks import is_remote, locked
 from retrieval.store.schema import dequantize, ragged_stored, revision
 from retrieval.store.store import Store
 from retrieval.types import Document, Page, Stored, Vectors
@@ -60,18 +59,12 @@ class Stats:
 
 def folder(uri: str) -> Path:
     """Returns where the inverted index of the index at `uri` is: inside it or, for an object store, on this machine."""
-    if is_remote(uri):
-        return Path("~/.cache/folioscope/recall").expanduser() / hashlib.sha256(uri.encode()).hexdigest()[:16]
-    return Path(uri) / "recall"
+    return derived_folder(uri, "recall")
 
 
 def manifest_state(store: Store) -> object:
     """Returns a value that differs after each change of the inverted index."""
-    try:
-        facts = (folder(store.uri) / MANIFEST).stat()
-    except FileNotFoundError:
-        return None
-    return facts.st_ino, facts.st_mtime_ns
+    return file_state(folder(store.uri) / MANIFEST)
 
 
 def load_inverted_index(store: Store) -> InvertedIndex | None:
@@ -86,9 +79,7 @@ def current_doc_ids(index: InvertedIndex, documents: Sequence[Document]) -> set[
 
 def live_pages(part: Segment, revisions: Mapping[str, str]) -> NDArray[np.bool_]:
     """Returns (pages,): whether each page of a segment is of its document's present revision; revisions: by doc_id."""
-    alive = [revisions.get(doc_id) == known for doc_id, known in part.documents]
-    mask: NDArray[np.bool_] = np.array(alive, np.bool_)[part.pages["document"]]
-    return mask
+    return live(part.documents, part.pages["document"], revisions)
 
 
 def stats(store: Store) -> Stats:
@@ -321,23 +312,15 @@ def _some(documents: Sequence[Document], count: int) -> list[Page]:
 
 def _sweep(place: Path, manifest: Manifest | None) -> None:
     """Remove files that the manifest does not name; searches that have them mapped can still read them."""
-    named = {MANIFEST, ".upkeep", *((manifest.codebook, *manifest.segments) if manifest else ())}
+    named = {MANIFEST, LOCK, *((manifest.codebook, *manifest.segments) if manifest else ())}
     for path in place.iterdir():
         if path.name not in named:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-@contextmanager
-def _upkeep(store: Store) -> Iterator[Path]:
+def _upkeep(store: Store) -> AbstractContextManager[Path]:
     """Holds the lock for changes; removes, before and after, what a build left unfinished. Raises IndexBusy."""
-    place = folder(store.uri)
-    place.mkdir(parents=True, exist_ok=True)
     busy = IndexBusy(
         "another process is building the inverted index", remedy=f"wait until that of {store.uri} is complete"
     )
-    with locked(place / ".upkeep", busy):
-        try:
-            _sweep(place, Manifest.read(place))
-            yield place
-        finally:
-            _sweep(place, Manifest.read(place))
+    return upkeep(folder(store.uri), lambda place: _sweep(place, Manifest.read(place)), busy)

@@ -4,17 +4,17 @@ They are derived from the stored words, are kept in a folder of their own beside
 each document. A search uses them only if they have all its documents as they are now, so writers never wait for them.
 """
 
-import hashlib
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
 from retrieval.encoders.sparse import SparseEncoder, SparseVector
 from retrieval.errors import IndexBusy
+from retrieval.recall.derived import LOCK, derived_folder, file_state, live, upkeep
 from retrieval.recall.sparse.lists import MANIFEST, Manifest, SparseLists
 from retrieval.recall.sparse.segment import (
     STEPS,
@@ -25,7 +25,6 @@ from retrieval.recall.sparse.segment import (
     merge_segments,
     write_segment,
 )
-from retrieval.store.locks import is_remote, locked
 from retrieval.store.schema import revision
 from retrieval.store.store import Store
 from retrieval.types import Document
@@ -43,18 +42,12 @@ OnProgress = Callable[[str, int, int], None]
 
 def folder(uri: str) -> Path:
     """Return where the lists of the index at `uri` are: inside it or, for an object store, on this machine."""
-    if is_remote(uri):
-        return Path("~/.cache/folioscope/sparse").expanduser() / hashlib.sha256(uri.encode()).hexdigest()[:16]
-    return Path(uri) / "sparse"
+    return derived_folder(uri, "sparse")
 
 
 def manifest_state(store: Store) -> object:
     """Return a value that differs after each change of the lists."""
-    try:
-        facts = (folder(store.uri) / MANIFEST).stat()
-    except FileNotFoundError:
-        return None
-    return facts.st_ino, facts.st_mtime_ns
+    return file_state(folder(store.uri) / MANIFEST)
 
 
 def load_lists(store: Store, encoder: SparseEncoder) -> SparseLists | None:
@@ -123,10 +116,7 @@ def _tidy(place: Path, names: Sequence[str], documents: Sequence[Document]) -> t
     """Rewrite segments with many removed pages; if there are too many segments, merge the small ones."""
     parts = {name: load_segment(place / name) for name in names}
     revisions = {document.doc_id: revision(document) for document in documents}
-    alive = {
-        name: np.array([revisions.get(d) == known for d, known in part.documents], np.bool_)[part.document]
-        for name, part in parts.items()
-    }
+    alive = {name: live(part.documents, part.document, revisions) for name, part in parts.items()}
     kept = [name for name in names if alive[name].any()]
     rewritten = {name for name in kept if alive[name].mean() < 1 - DEAD}
     if len(kept) > MOST_SEGMENTS:
@@ -157,26 +147,18 @@ def _groups(documents: Sequence[Document]) -> Iterator[list[Document]]:
         yield group
 
 
-@contextmanager
-def _upkeep(store: Store) -> Iterator[Path]:
+def _upkeep(store: Store) -> AbstractContextManager[Path]:
     """Hold the lock for changes; remove, before and after, what a refresh left unfinished. Raises IndexBusy."""
-    place = folder(store.uri)
-    place.mkdir(parents=True, exist_ok=True)
     busy = IndexBusy(
         "another process is writing the sparse lists", remedy=f"wait until those of {store.uri} are complete"
     )
-    with locked(place / ".upkeep", busy):
-        try:
-            _sweep(place)
-            yield place
-        finally:
-            _sweep(place)
+    return upkeep(folder(store.uri), _sweep, busy)
 
 
 def _sweep(place: Path) -> None:
     """Remove files that the manifest does not name; searches that have them mapped can still read them."""
     manifest = Manifest.read(place)
-    named = {MANIFEST, ".upkeep", *(manifest.segments if manifest else ())}
+    named = {MANIFEST, LOCK, *(manifest.segments if manifest else ())}
     for path in place.iterdir():
         if path.name not in named:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -70,9 +70,8 @@ export async function download(place) {
   return decodeURIComponent(answer.headers.get('x-folioscope-notes') ?? '');
 }
 
-// Yields each line of an NDJSON response as it arrives.
-export async function* lines(path, parameters, options) {
-  const answer = await request(apiUrl(path, parameters), { ...options, headers: { Accept: 'application/x-ndjson' } });
+// Yields each complete piece of a response as it arrives; `end` is what ends a piece.
+async function* pieces(answer, end) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   for (;;) {
@@ -84,14 +83,20 @@ export async function* lines(path, parameters, options) {
       throw new ApiError(0, 'Unreachable', GONE);
     }
     rest += chunk.value ?? '';
-    const complete = rest.split('\n');
+    const complete = rest.split(end);
     rest = complete.pop();
-    for (const line of complete) {
-      const value = JSON.parse(line);
-      if (value.error) throw new ApiError(500, value.error.kind, value.error.message);
-      yield value;
-    }
+    yield* complete;
     if (chunk.done) return;
+  }
+}
+
+// Yields each line of an NDJSON response as it arrives.
+export async function* lines(path, parameters, options) {
+  const answer = await request(apiUrl(path, parameters), { ...options, headers: { Accept: 'application/x-ndjson' } });
+  for await (const line of pieces(answer, '\n')) {
+    const value = JSON.parse(line);
+    if (value.error) throw new ApiError(500, value.error.kind, value.error.message);
+    yield value;
   }
 }
 
@@ -99,26 +104,11 @@ export async function* lines(path, parameters, options) {
 export async function* events(method, path, body, options) {
   const headers = { Accept: 'text/event-stream', ...(body ? { 'Content-Type': 'application/json' } : {}) };
   const answer = await request(root(path), { ...options, method, headers, body: body && JSON.stringify(body) });
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = '';
-  for (;;) {
-    let chunk;
-    try {
-      chunk = await reader.read();
-    } catch (error) {
-      if (error.name === 'AbortError') throw error;
-      throw new ApiError(0, 'Unreachable', GONE);
-    }
-    rest += chunk.value ?? '';
-    const complete = rest.split('\n\n');
-    rest = complete.pop();
-    for (const block of complete) {
-      const name = /^event: (.*)$/m.exec(block)?.[1];
-      if (!name) continue; // a comment
-      const value = JSON.parse(/^data: (.*)$/m.exec(block)[1]);
-      if (name === 'error') throw new ApiError(500, value.error.kind, value.error.message);
-      yield [name, value];
-    }
-    if (chunk.done) return;
+  for await (const block of pieces(answer, '\n\n')) {
+    const name = /^event: (.*)$/m.exec(block)?.[1];
+    if (!name) continue; // a comment
+    const value = JSON.parse(/^data: (.*)$/m.exec(block)[1]);
+    if (name === 'error') throw new ApiError(500, value.error.kind, value.error.message);
+    yield [name, value];
   }
 }
