@@ -2,7 +2,8 @@
 
 One pass over `[CLS] question [SEP] title window [SEP]` gives the window's relevance, whether it has an answer, and for
 each piece whether an answer begins or ends there and whether it belongs to the evidence (`rerankers/train/reader.py`).
-The order of pages comes from few windows of many pages (`score`); what a page answers from many windows of it (`read`).
+The order of pages comes from few windows of many pages, words in their order (`score`). What a page answers comes from
+many windows of few pages, in lines: rows of tables have the heads of their columns beside the values (`read`).
 Training by comparison leaves open where the relevance has its zero: the manifest's fact `relevance_shift` is added to
 it, so that 0 means about one half on held-out documents.
 No heading is put before a window, though the reader was trained with and without: on held-out questions it makes no
@@ -10,21 +11,25 @@ difference (nDCG@10 85.95 without and 86.07 with headings).
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 import configs.settings as configs
-from rerankers.text import NOTHING, SEP, TextReranker, Window
+from rerankers.line_windows import LineWindow, encode_lines, in_order, line_windows
+from rerankers.text import NOTHING, SEP, TextReranker
+from retrieval.layout import Layout
 from retrieval.lru import LRU
 from retrieval.models.onnx import ModelFolder
+from retrieval.reading_lines import INSERTED, reading_lines
+from retrieval.tables import Tables
+from retrieval.text import stems
 from retrieval.types import PageContent, PageReading, Passage
 
 READER_WINDOW = 96
 """The most pieces of a window, as in training."""
 WINDOWS = 12
-"""The most windows of a page that `read` reads: about 600 words, those around the question's words first."""
+"""The most windows of a page that `read` reads for its answer, those with the question's words first."""
 SPANS = 5
 LONGEST = 24
 """The most words of an answer."""
@@ -33,6 +38,9 @@ KEPT_ROWS = 2048
 
 Scores = NDArray[np.float64]
 Outputs = tuple[NDArray[np.float32], ...]
+Read = tuple[LineWindow, Outputs, int]
+OUTSIDE = np.float32(-1e4)
+"""Logit of a piece that cannot be part of an answer."""
 
 
 class TextReader(TextReranker):
@@ -53,22 +61,50 @@ class TextReader(TextReranker):
         return [outputs[0] for outputs in self._run(rows, lengths)]
 
     def read(self, query: str, pages: Sequence[PageContent], *, whole: bool) -> list[PageReading]:
-        """Returns one reading for each page, in the order given. whole: of at most WINDOWS windows of each."""
-        count = WINDOWS if whole else self._windows
+        """Returns one reading for each page, in the order given.
+
+        whole: of at most WINDOWS windows of lines. Otherwise of the windows that `score` reads. The page's score comes
+        from these in any case.
+        """
         left = self.left(query)
+        scored = [[in_order(window) for window in self.windows(query, page, self._windows)] for page in pages]
+        lines = [self._line_windows(query, page) for page in pages] if whole else scored
         rows: list[list[int]] = []
-        windows: list[list[Window]] = []
         starts: list[int] = []  # of the window in its row
-        for page in pages:
+        for page, windows in zip([*pages, *pages], [*scored, *lines], strict=True):
             title = self.title(page)
-            windows.append(self.windows(query, page, count))
-            rows += [[*left, *title, *window.pieces, SEP] for window in windows[-1]]
-            starts += [len(left) + len(title)] * len(windows[-1])
+            rows += [[*left, *title, *window.pieces, SEP] for window in windows]
+            starts += [len(left) + len(title)] * len(windows)
         outputs = iter(zip(self._run(rows, [len(left)] * len(rows)), starts, strict=True))
+        judged = [[next(outputs)[0] for _ in windows] for windows in scored]
+        read = [[(window, *next(outputs)) for window in windows] for windows in lines]
         return [
-            _reading(len(page.words), [(window, *next(outputs)) for window in read], self._windows)
-            for page, read in zip(pages, windows, strict=True)
+            _reading(len(page.words), own, windows)
+            for page, own, windows in zip(pages, judged, read, strict=True)
         ]
+
+    def _line_windows(self, query: str, page: PageContent) -> list[LineWindow]:
+        """Returns at most WINDOWS windows of the page's lines, most promising first, in part overlapping."""
+        lines = reading_lines(Tables(Layout(page.words, page.page.width, page.page.height)))
+        windows = line_windows(encode_lines(self._ids, lines, READER_WINDOW), READER_WINDOW)
+        worth = self._worth(query, page)
+        asked = self._asked(query)
+        inserted = [
+            len(
+                asked
+                & {
+                    s
+                    for text, word in zip(line.texts, line.words, strict=True)
+                    if word == INSERTED
+                    for s in stems(text)
+                }
+            )
+            for line in lines
+        ]
+        of_line = [sum(worth[word] for word in line.words if word != INSERTED) for line in lines]
+        totals = [sum(of_line[w.first : w.end]) + sum(inserted[w.first : w.end]) / 2 for w in windows]
+        order = sorted(range(len(windows)), key=lambda i: (-totals[i], i))
+        return [windows[i] for i in order[:WINDOWS]]
 
     def _run(self, rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[Outputs]:
         keys = [(length, *row) for row, length in zip(rows, lengths, strict=True)]
@@ -81,63 +117,77 @@ class TextReader(TextReranker):
         return [known[key] for key in keys]
 
 
-def _reading(words: int, read: Sequence[tuple[Window, Outputs, int]], scored: int) -> PageReading:
-    """Returns what windows of a page say together. words: of the page. scored: how many windows `score` reads."""
+def _reading(words: int, judged: Sequence[Outputs], read: Sequence[Read]) -> PageReading:
+    """Returns what windows of a page say together. words: of the page. judged: the outputs of those that `score` reads.
+
+    read: windows with their outputs, and where they start in their rows.
+    """
     if not read:
         return PageReading(NOTHING, NOTHING)
     relevance = [float(outputs[0]) for _, outputs, _ in read]
     best = max(relevance)
     evidence = np.zeros(words)
     spans: dict[tuple[int, int], float] = {}
-    for (window, outputs, start), logit in zip(read, relevance, strict=True):
+    passages: list[Passage] = []
+    for (window, outputs, start), logit in sorted(
+        zip(read, relevance, strict=True), key=lambda pair: -pair[1]
+    ):
         share = float(np.exp(logit - best))  # of the page's best window
-        begins, ends, inside = _by_word(window, outputs, start)
-        place = slice(window.first, window.end)
-        evidence[place] = np.maximum(evidence[place], share * inside)
-        for first, last, probability in _best_spans(begins, ends):
-            span = (window.first + first, window.first + last + 1)
-            spans[span] = max(spans.get(span, 0.0), share * probability)
-    order = sorted(range(len(read)), key=lambda i: -relevance[i])
+        own, at = window.spots()
+        if not len(own):
+            continue
+        begins, ends, inside = _by_word(window, outputs, start, at)
+        evidence[own] = np.maximum(evidence[own], share * inside)
+        for first, end, probability in _best_spans(own, begins, ends):
+            spans[first, end] = max(spans.get((first, end), 0.0), share * probability)
+        passages += [Passage(first, end, logit) for first, end in _stretches(own)]
     return PageReading(
-        max(relevance[:scored]),
-        max(float(outputs[1]) for _, outputs, _ in read[:scored]),
-        tuple(Passage(read[i][0].first, read[i][0].end, relevance[i]) for i in order),
+        max(float(outputs[0]) for outputs in judged),
+        max(float(outputs[1]) for outputs in judged),
+        tuple(passages),
         tuple(float(value) for value in evidence),
         tuple((*span, spans[span]) for span in sorted(spans, key=lambda s: (-spans[s], s))[:SPANS]),
     )
 
 
-def _by_word(window: Window, outputs: Outputs, start: int) -> tuple[Scores, Scores, Scores]:
+def _by_word(
+    window: LineWindow, outputs: Outputs, start: int, at: NDArray[np.int64]
+) -> tuple[Scores, Scores, Scores]:
     """Returns for each word of a window the probability that the answer begins there, ends there, and of evidence.
 
-    start: of the window in its row.
+    start: of the window in its row. at: the first piece of each word. Pieces that are not the page's do not count.
     """
     pieces = slice(start, start + len(window.pieces))
-    at = window.starts
-    begins, ends = (_sums(_softmax(logits[pieces]), at) for logits in outputs[2:4])
+    own = np.array(window.words) != INSERTED
+    begins, ends = (
+        np.add.reduceat(np.where(own, _softmax(np.where(own, logits[pieces], OUTSIDE)), 0.0), at)
+        for logits in outputs[2:4]
+    )
     if len(outputs) > 4:
-        inside = _most(1 / (1 + np.exp(-outputs[4][pieces].astype(np.float64))), at)
+        chances = 1 / (1 + np.exp(-outputs[4][pieces].astype(np.float64)))
+        inside = np.maximum.reduceat(np.where(own, chances, 0.0), at)
     else:  # a reader without this output: the probability that the answer covers the word
         inside = np.cumsum(begins) * np.cumsum(ends[::-1])[::-1]
     return begins, ends, inside
 
 
-def _sums(values: Scores, starts: Sequence[int]) -> Scores:
-    """Returns the sum of each word's pieces, 0 for a word without any."""
-    return np.diff(np.concatenate([[0.0], np.cumsum(values)])[list(starts)])
-
-
-def _most(values: Scores, starts: Sequence[int]) -> Scores:
-    """Returns the largest of each word's pieces, 0 for a word without any."""
-    return np.array([values[a:b].max(initial=0.0) for a, b in pairwise(starts)])
-
-
-def _best_spans(begins: Scores, ends: Scores) -> list[tuple[int, int, float]]:
-    """Returns the likeliest spans: first and last word, and the probability."""
+def _best_spans(words: NDArray[np.int64], begins: Scores, ends: Scores) -> list[tuple[int, int, float]]:
+    """Returns the likeliest spans of words that stand together: words [first, end) of the page, and the probability."""
     joint = np.triu(begins[:, None] * ends[None, :])
     joint = joint - np.triu(joint, LONGEST)
+    stretch = np.cumsum(np.diff(words, prepend=words[:1] - 1) != 1)
+    joint = np.where(stretch[:, None] == stretch[None, :], joint, 0.0)
     order = np.argsort(-joint, axis=None, kind="stable")[:SPANS]
-    return [(int(i // len(ends)), int(i % len(ends)), float(joint.flat[i])) for i in order]
+    pairs = [
+        (int(i // len(ends)), int(i % len(ends)), float(joint.flat[i])) for i in order if joint.flat[i] > 0
+    ]
+    return [(int(words[a]), int(words[b]) + 1, probability) for a, b, probability in pairs]
+
+
+def _stretches(words: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Returns the runs [first, end) of words that stand together."""
+    breaks = np.flatnonzero(np.diff(words) != 1) + 1
+    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(words, breaks)]
 
 
 def _softmax(logits: NDArray[np.float32]) -> Scores:

@@ -108,7 +108,7 @@ class TextReranker:
 
     def _worth(self, query: str, page: PageContent) -> list[float]:
         """Returns how promising each word of the page is: whether the first stage found it, or the question has it."""
-        query_stems = {stem(word) for word in words(query) if word not in STOP_WORDS}
+        asked = self._asked(query)
         worth = []
         for word in page.words:
             x, y = (word.box[0] + word.box[2]) / 2, (word.box[1] + word.box[3]) / 2
@@ -117,10 +117,12 @@ class TextReranker:
                 for rank, (x0, y0, x1, y1) in enumerate(page.focus)
                 if x0 <= x <= x1 and y0 <= y <= y1
             )
-            worth.append(
-                max(inside, default=0.0) + (0.5 if query_stems.intersection(stems(word.text)) else 0.0)
-            )
+            worth.append(max(inside, default=0.0) + (0.5 if asked.intersection(stems(word.text)) else 0.0))
         return worth
+
+    def _asked(self, query: str) -> set[str]:
+        """Returns the stems of the question's words that bear meaning."""
+        return {stem(word) for word in words(query) if word not in STOP_WORDS}
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]

@@ -1,8 +1,10 @@
 """Finds on a page the words that answer, from what a reader says of it and from the page's layout.
 
-The reader's likeliest spans vote for a unit: a row of a table, or a sentence. Inside a row the answer is a whole cell,
-that of the column whose head the question names, if it names one; inside a sentence it is the likeliest span. All text
-is verbatim: one run of the page's words.
+The reader's likeliest spans are candidates, and so are the whole cells that they stand in and the other cells of these
+rows. Each candidate has features: what the reader thinks of it, whether the question asks for a number and it is one,
+whether the question names its row and the head of its column. A logistic regression chooses the best one, and a second
+one says how likely it is right (`benchmarks/reader_calibration.py` fits both). All text is verbatim: one run of the
+page's words.
 """
 
 import math
@@ -11,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from retrieval.layout import Cell, Layout
+from retrieval.tables import Row, Tables
 from retrieval.text import STOP_WORDS, stems, words
 from retrieval.types import Answer, Box, PageContent, PageReading
 
@@ -18,6 +21,12 @@ CELLS = " · "
 """Stands between the cells of a row."""
 SHORT = 8
 """A cell of at most this many words is an answer as a whole."""
+MOST_CELLS = 24
+"""The most cells of a row that are candidates."""
+ALIKE = 0.5
+"""Spans that share this much with a candidate (F1 of words) speak for it."""
+LITTLE = 1e-4
+"""Votes below this are as good as none."""
 
 _ASKS_NUMBER = re.compile(
     r"\bhow (?:many|much|long|large|high|old|big|far|tall|wide|heavy|often|fast|low)\b|\bpercent|%|\bwie ?viele?\b|"
@@ -36,125 +45,215 @@ _CURRENCY = frozenset({"£", "$", "€", "¥", "usd", "eur", "gbp", "chf"})
 _TRIM = ",.;:"
 
 
+_ASKS_DATE = re.compile(
+    r"\bwhen\b|\bwhat (?:day|date|year|month|time)\b|\bwhich (?:day|date|year|month)\b|\bwann\b|\bquand\b|\bcuándo\b|"
+    r"\bquando\b|\bwanneer\b|\bin welchem (?:jahr|monat)\b|\bquelle (?:date|année)\b",
+    re.IGNORECASE,
+)
+
+AnswerWeights = Mapping[str, Mapping[str, float]]
+"""Weights of two logistic regressions: "choice" over the features of candidates, "sure" over those of the best."""
+
+
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The words [first, end) of a page that answer, where they stand, and how sure the reader is."""
+class Candidate:
+    """The words [first, end) of a page that may answer, where they stand, and what speaks for them."""
 
     first: int
     end: int
     passage: tuple[int, int]
     """The sentence or the row's words, of which those in reading order between first and last."""
-    cells: tuple[Cell, ...]
-    """The row's cells; none in prose."""
-    heads: tuple[Cell, ...]
-    """The heads of the answer's column and row."""
-    votes: float
-    """The probability of all spans in this unit."""
-    share: float
-    """Of the votes of all spans, those of this unit."""
-    evidence: float
-    """The mean probability of evidence of the answer's words."""
-    settled: bool
-    """Whether the choice of the cell was settled by its column's head; true in prose."""
+    row: Row | None
+    """The row of a table; None in prose."""
+    features: Mapping[str, float]
+
+    @property
+    def heads(self) -> tuple[Cell, ...]:
+        """The heads of the answer's column, and the row's label."""
+        if self.row is None:
+            return ()
+        own = self.row.cells[0]
+        label = (own,) if not own.first <= self.first < own.end else ()
+        return (*self.row.heads_of(self.first), *label)
 
 
-def find(query: str, page: PageContent, reading: PageReading) -> Found | None:
-    """Returns where the page answers; None if the reader found no span."""
-    return _find(query, _layout(page), reading)
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The best candidate, and how likely it is right."""
+
+    candidate: Candidate
+    probability: float
 
 
-def _layout(page: PageContent) -> Layout:
-    return Layout(page.words, page.page.width, page.page.height)
+def find(
+    query: str, page: PageContent, reading: PageReading, confidence: float, weights: AnswerWeights
+) -> Found | None:
+    """Returns what on the page answers; None if the reader found no span.
+
+    confidence: that the page answers, in (0, 1).
+    """
+    return choose(candidates(query, page_tables(page), reading, confidence), weights)
 
 
-def _find(query: str, layout: Layout, reading: PageReading) -> Found | None:
-    if not reading.spans:
+def page_tables(page: PageContent) -> Tables:
+    return Tables(Layout(page.words, page.page.width, page.page.height))
+
+
+def choose(found: Sequence[Candidate], weights: AnswerWeights) -> Found | None:
+    """Returns the best candidate with its probability; None of none."""
+    if not found:
         return None
-    units: dict[tuple[int, int], list[tuple[int, int, float]]] = {}
-    for first, end, probability in reading.spans:
-        units.setdefault(_unit(layout, first, end), []).append((first, end, probability))
-    votes = {unit: sum(span[2] for span in spans) for unit, spans in units.items()}
+    logits = [logit(weights["choice"], candidate.features) for candidate in found]
+    best = max(range(len(found)), key=lambda i: (logits[i], -i))
+    sure = sigmoid(logit(weights["sure"], sure_features(logits, best)))
+    return Found(found[best], sure)
+
+
+def sure_features(logits: Sequence[float], best: int) -> dict[str, float]:
+    """Returns what the probability of the best candidate is computed from: its logit, and its lead over the others."""
+    others = [value for i, value in enumerate(logits) if i != best]
+    return {"logit": logits[best], "lead": min(4.0, logits[best] - max(others)) if others else 4.0}
+
+
+def logit(weights: Mapping[str, float], values: Mapping[str, float]) -> float:
+    """Returns the sum of the weighted features and of the weight "bias"."""
+    return weights["bias"] + sum(weight * values[name] for name, weight in weights.items() if name != "bias")
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-max(-60.0, min(60.0, value))))
+
+
+def candidates(query: str, tables: Tables, reading: PageReading, confidence: float) -> list[Candidate]:
+    """Returns all words that may answer, those of the likeliest spans first.
+
+    confidence: that the page answers, in (0, 1).
+    """
+    layout = tables.layout
     asked = _stems(query)
-    unit = max(units, key=lambda u: (votes[u] * math.exp(_named(layout, u, asked)), -u[0]))
-    first, end, _ = units[unit][0]
-    cells = layout.row_at(first)
-    settled = True
-    if cells:
-        covered = [cell for cell in cells if cell.first < end and first < cell.end]
-        own = next((cell for cell in covered if layout.is_numeric(cell)), layout.cell_at(first))
-        cell, settled = _choose_cell(query, layout, cells, own)
-        if not cell.first <= first < end <= cell.end or cell.end - cell.first <= SHORT:
-            first, end = cell.first, cell.end
-    first, end = _widen(layout, first, end)
-    heads: tuple[Cell, ...] = ()
-    if cells:
-        own = layout.cell_at(first)
-        heads = layout.heads_of(own)
-        label = next((cell for cell in cells if not layout.is_numeric(cell)), None)
-        if label is not None and label is not own:
-            heads = (*heads, label)
-    inside = reading.evidence[first:end]
-    return Found(
-        first,
-        end,
-        unit,
-        cells,
-        heads,
-        votes[unit],
-        votes[unit] / max(sum(votes.values()), 1e-9),
-        sum(inside) / max(1, len(inside)),
-        settled,
-    )
+    votes = [span[2] for span in reading.spans]
+    total = max(sum(votes), LITTLE)
+    places: dict[tuple[int, int], Row | None] = {}
+    for first, end, _ in reading.spans:
+        row = tables.row_at(first)
+        places.setdefault(_widened(layout, first, end), row)
+        if row is not None:
+            own = next(cell for cell in row.cells if cell.first <= first < cell.end)
+            if own.end - own.first <= SHORT:
+                places.setdefault((own.first, own.end), row)
+            for cell in row.cells[:MOST_CELLS]:
+                if cell.end - cell.first <= SHORT:
+                    places.setdefault(_widened(layout, cell.first, cell.end), row)
+    units = {place: _unit(layout, row, *place) for place, row in places.items()}
+    of_unit = dict.fromkeys(units.values(), 0.0)
+    for first, end, vote in reading.spans:
+        unit = units.get(_widened(layout, first, end))
+        if unit:
+            of_unit[unit] += vote
+    named = {
+        unit: _named(layout, row, unit, asked)
+        for (place, row), unit in zip(places.items(), units.values(), strict=True)
+    }
+    most_named = max(named.values(), default=0.0)
+    found: list[Candidate] = []
+    for (first, end), row in places.items():
+        unit = units[first, end]
+        support = sum(vote for (a, b, vote) in reading.spans if _f1((a, b), (first, end)) >= ALIKE)
+        exact = sum(vote for (a, b, vote) in reading.spans if _widened(layout, a, b) == (first, end))
+        inside = reading.evidence[first:end]
+        around = reading.evidence[unit[0] : unit[1]]
+        features = {
+            "page": math.log(confidence / (1 - confidence)),
+            "support": math.log(max(support, LITTLE)),
+            "exact": math.log(max(exact, LITTLE)),
+            "share": support / total,
+            "unit": of_unit[unit] / total,
+            "evidence": sum(inside) / max(1, len(inside)),
+            "around": sum(around) / max(1, len(around)),
+            "row": float(row is not None),
+            "named": named[unit],
+            "less named": most_named - named[unit],
+            "length": math.log(end - first),
+            **_kind_features(query, layout, first, end),
+            **_column_features(layout, row, first, asked),
+            "echo": _echo(layout, first, end, asked),
+        }
+        found.append(Candidate(first, end, unit, row, features))
+    return found
 
 
-def _unit(layout: Layout, first: int, end: int) -> tuple[int, int]:
+def _kind_features(query: str, layout: Layout, first: int, end: int) -> dict[str, float]:
+    """Returns whether the words are of the kind that the question asks for."""
+    text = layout.text(first, end)
+    has_number = any(c.isdigit() for c in text)
+    number, date = bool(_ASKS_NUMBER.search(query)), bool(_ASKS_DATE.search(query))
+    return {
+        "number asked and given": float(number and has_number),
+        "number asked, none given": float(number and not has_number),
+        "date asked, no number": float(date and not has_number),
+        "number not asked": float(not number and not date and has_number),
+        "only a number": float(has_number and not any(c.isalpha() for c in text)),
+    }
+
+
+def _column_features(layout: Layout, row: Row | None, first: int, asked: set[str]) -> dict[str, float]:
+    """Returns whether the question names the head of the candidate's column, and not that of another column."""
+    own, best, tied = 0.0, 0.0, 1
+    is_label = False
+    if row is not None:
+        labels = _cell_stems(layout, row.cells[:1])
+        wanted = asked - labels
+        shared = [len(wanted & _cell_stems(layout, heads)) for heads in row.heads]
+        at = next(i for i, cell in enumerate(row.cells) if cell.first <= first < cell.end)
+        own, best = shared[at], max(shared)
+        tied = shared.count(best)
+        is_label = at == 0
+    return {
+        "label": float(is_label),
+        "head named": float(own > 0),
+        "only head named": float(own > 0 and own == best and tied == 1),
+        "other head named": float(best > own),
+    }
+
+
+def _echo(layout: Layout, first: int, end: int, asked: set[str]) -> float:
+    """Returns the share of the candidate's words that the question has already."""
+    own = _stems(layout.text(first, end))
+    return len(own & asked) / max(1, len(own))
+
+
+def _cell_stems(layout: Layout, cells: Sequence[Cell]) -> set[str]:
+    return {stem for cell in cells for stem in _stems(layout.text(cell.first, cell.end))}
+
+
+def _f1(one: tuple[int, int], other: tuple[int, int]) -> float:
+    shared = min(one[1], other[1]) - max(one[0], other[0])
+    return max(0.0, 2 * shared / (one[1] - one[0] + other[1] - other[0]))
+
+
+def _unit(layout: Layout, row: Row | None, first: int, end: int) -> tuple[int, int]:
     """Returns the words [first, end) of the row or the sentences in which a span stands."""
-    cells = layout.row_at(first)
-    if cells:
+    if row is not None:
         line = layout.line_at(first)
         return line.first, line.end
     return layout.sentence(first, end)
 
 
-def _named(layout: Layout, unit: tuple[int, int], asked: set[str]) -> float:
-    """Returns the share of the question's words that stand in a unit, with all cells of its row."""
-    cells = layout.row_at(unit[0])
-    texts = [layout.text(cell.first, cell.end) for cell in cells] or [layout.text(*unit)]
-    return len(asked & {stem for text in texts for stem in _stems(text)}) / max(1, len(asked))
-
-
-def _choose_cell(query: str, layout: Layout, cells: Sequence[Cell], own: Cell) -> tuple[Cell, bool]:
-    """Returns the cell of a row that answers, and whether the question or the row leaves no other choice.
-
-    own: the cell that the reader's span is in.
-    """
-    values = [cell for cell in cells if layout.is_numeric(cell)]
-    labels = {
-        stem for cell in cells if cell not in values for stem in _stems(layout.text(cell.first, cell.end))
-    }
-    asked = _stems(query) - labels
-    shared = [
-        len(asked & {s for head in layout.heads_of(cell) for s in _stems(layout.text(head.first, head.end))})
-        for cell in values
-    ]
-    best = max(shared, default=0)
-    if own not in values:
-        if not best and not _ASKS_NUMBER.search(query):
-            return own, True
-        if len(values) == 1:
-            return values[0], True
-    if best and shared.count(best) == 1:
-        return values[shared.index(best)], True
-    if own in values and shared[values.index(own)] == best:
-        return own, len(values) == 1
-    return values[shared.index(best)], False
+def _named(layout: Layout, row: Row | None, unit: tuple[int, int], asked: set[str]) -> float:
+    """Returns the share of the question's words that stand in a unit; of a row with its section and all its heads."""
+    if row is None:
+        found = _stems(layout.text(*unit))
+    else:
+        heads = [cell for own in row.heads for cell in own]
+        found = _cell_stems(layout, [*row.cells, *heads, *([row.section] if row.section else [])])
+    return len(asked & found) / max(1, len(asked))
 
 
 def _stems(text: str) -> set[str]:
     return {stem for word in words(text) if word not in STOP_WORDS for stem in stems(word)}
 
 
-def _widen(layout: Layout, first: int, end: int) -> tuple[int, int]:
+def _widened(layout: Layout, first: int, end: int) -> tuple[int, int]:
     """Returns the span with the currency before a number and the unit after it."""
     cell = layout.cell_at(first)
     page = layout.words
@@ -194,68 +293,49 @@ class Located:
     heat: tuple[float, ...]  # of each line, in [0, 1]
 
 
-def features(found: Found, confidence: float) -> dict[str, float]:
-    """Returns what the probability of an answer is computed from. confidence: that the page answers, in (0, 1)."""
-    return {
-        "page": math.log(confidence / (1 - confidence)),
-        "votes": math.log(max(found.votes, 1e-6)),
-        "share": found.share,
-        "evidence": found.evidence,
-        "settled": float(found.settled),
-        "row": float(bool(found.cells)),
-        "length": math.log(found.end - found.first),
-    }
-
-
-def probability(weights: Mapping[str, float], values: Mapping[str, float]) -> float:
-    """Returns the logistic function of the weighted features and of the weight "bias"."""
-    total = weights["bias"] + sum(weight * values[name] for name, weight in weights.items() if name != "bias")
-    return 1 / (1 + math.exp(-max(-60.0, min(60.0, total))))
-
-
 def locate(
     query: str,
     page: PageContent,
     reading: PageReading,
     confidence: float,
-    weights: Mapping[str, float],
+    weights: AnswerWeights,
     least: float,
 ) -> Located | None:
     """Returns the page's answer with its probability; None if the reader found none.
 
-    confidence: that the page answers, in (0, 1). weights: of `features`. least: the probability from which it is sure.
+    confidence: that the page answers, in (0, 1). least: the probability from which it is sure.
     """
-    layout = _layout(page)
-    found = _find(query, layout, reading)
+    tables = page_tables(page)
+    found = choose(candidates(query, tables, reading, confidence), weights)
     if found is None:
         return None
-    row = tuple(cell.box for cell in found.cells)
-    text = verbatim(page, found.first, found.end)
-    passage, start = _passage(layout, found, text)
-    sure = probability(weights, features(found, confidence))
+    layout, own = tables.layout, found.candidate
+    row = tuple(cell.box for cell in own.row.cells) if own.row else ()
+    text = verbatim(page, own.first, own.end)
+    passage, start = _passage(layout, own, text)
     answer = Answer(
         page.page,
         text,
-        layout.boxes(found.first, found.end),
-        sure,
+        layout.boxes(own.first, own.end),
+        found.probability,
         passage,
-        row or layout.boxes(*found.passage),
+        row or layout.boxes(*own.passage),
         start,
     )
     return Located(
         answer,
-        found.first,
-        found.end,
-        sure >= least,
-        tuple(cell.box for cell in found.heads),
+        own.first,
+        own.end,
+        found.probability >= least,
+        tuple(cell.box for cell in own.heads),
         tuple(line.box for line in layout.lines),
         _heat(layout, reading),
     )
 
 
-def _passage(layout: Layout, found: Found, text: str) -> tuple[str, int]:
+def _passage(layout: Layout, found: Candidate, text: str) -> tuple[str, int]:
     """Returns the row's cells or the sentence as text, and where the answer's text begins in it, -1 if it does not."""
-    parts = [(cell.first, cell.end) for cell in found.cells] or [found.passage]
+    parts = [(cell.first, cell.end) for cell in found.row.cells] if found.row else [found.passage]
     passage, start = "", -1
     for first, end in parts:
         passage += CELLS if passage else ""

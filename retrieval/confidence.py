@@ -48,8 +48,8 @@ class Calibration:
     log_loss_before: float
     ece: float  # expected calibration error, on held-out questions
     ece_before: float
-    answer: Mapping[str, float] = field(default_factory=dict)
-    """Weights of `retrieval.answers.features`: how sure an answer is; empty if unknown."""
+    answer: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The weights of `retrieval.answers`: which words answer, and how sure that is; empty if unknown."""
 
     def probability(self, scores: Scores) -> Scores:
         """Return the probability of each score, in the same shape."""

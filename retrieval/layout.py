@@ -11,8 +11,6 @@ CELL_GAP = 0.75
 """Words further apart than this, in heights of their line, are in different cells."""
 HEAD_WORDS = 8
 """A cell with more words is no head of a column."""
-HEADS = 3
-"""The most lines of a column's head."""
 SENTENCE_WORDS = 60
 """The most words of a sentence to each side of an answer."""
 PARAGRAPH_GAP = 1.1
@@ -24,6 +22,10 @@ _SHORT = re.compile(
 )
 _NUMBER = re.compile(r"^[(\[<>~≤≥±+\-–—−$€£¥]*\d[\d.,' \u00a0/:%-]*[%)\]]*[a-zA-Z°µ%€$£]{0,3}$")
 _YEAR = re.compile(r"^(?:FY\s?|Q[1-4]\s?)?(?:19|20)\d\d(?:[/-]\d\d(?:\d\d)?)?[*)]*$", re.IGNORECASE)
+_PERIOD = re.compile(
+    r"^(?:[QHT][1-4]|jan|feb|mar|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez)\.?[*)]*$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,54 +89,13 @@ class Layout:
             tokens = tokens[1:]
         return len(tokens) <= 4 and _is_value(tokens[0])
 
-    def row_at(self, word: int) -> tuple[Cell, ...]:
-        """Returns the cells of the table row in which a word stands, from left to right; none in prose.
-
-        A row has a value beside another cell. Cells of one row that are apart in reading order are put together, if
-        none of them is a line of prose.
-        """
-        own = self.line_at(word)
-        cells = list(own.cells)
-        if len(cells) == 1 and self._is_prose(cells[0]):
-            return ()
-        for line in self.lines:
-            if (
-                line is not own
-                and _beside(line.box, own.box) > 0.6
-                and not any(map(self._is_prose, line.cells))
-            ):
-                cells += line.cells
-        cells.sort(key=lambda cell: cell.box[0])
-        if len(cells) < 2 or not any(map(self.is_numeric, cells)):
-            return ()
-        return tuple(cells)
-
-    def heads_of(self, cell: Cell) -> tuple[Cell, ...]:
-        """Returns the head of the cell's column, from the nearest line up: cells above it that are no values."""
-        found: list[Cell] = []
-        x0, y0, x1, _ = cell.box
-        above = sorted(
-            (
-                other
-                for line in self.lines
-                for other in line.cells
-                if other.box[3] <= y0 + 0.3 * (cell.box[3] - y0) and _overlap(other.box, (x0, x1)) >= 0.5
-            ),
-            key=lambda other: -other.box[3],
+    def is_year(self, cell: Cell) -> bool:
+        """Returns whether the cell only says years, or parts of them ("Q3", "Oct 22")."""
+        texts = [word.text for word in self.words[cell.first : cell.end]]
+        periods = [bool(_YEAR.match(text) or _PERIOD.match(text)) for text in texts]
+        return periods[0] and all(
+            period or text.isdigit() for period, text in zip(periods, texts, strict=True)
         )
-        for other in above:
-            if found and found[-1].box[1] - other.box[3] > 1.5 * (found[-1].box[3] - found[-1].box[1]):
-                break
-            words = self.words[other.first : other.end]
-            head = all(_YEAR.match(word.text) for word in words) or not self.is_numeric(other)
-            if not head and not found:
-                continue
-            if not head or len(words) > HEAD_WORDS or self._is_prose(other):
-                break
-            found.append(other)
-            if len(found) == HEADS:
-                break
-        return tuple(found)
 
     def sentence(self, first: int, end: int) -> tuple[int, int]:
         """Returns the words [first, end) of the sentences in which these words stand."""
@@ -165,9 +126,6 @@ class Layout:
         taller = max(here.box[3] - here.box[1], there.box[3] - there.box[1])
         return taller > 1.35 * height and len(here.cells) == len(there.cells) == 1
 
-    def _is_prose(self, cell: Cell) -> bool:
-        return cell.end - cell.first > HEAD_WORDS
-
 
 def around(boxes: Sequence[Box]) -> Box:
     """Returns the smallest box around boxes."""
@@ -192,7 +150,7 @@ def runs(words: Sequence[Word]) -> Iterator[tuple[int, int]]:
 
 def _follows(before: Box, box: Box) -> bool:
     """Returns whether a word stands to the right of the one before, on the same line."""
-    return _beside(before, box) >= 0.5 and box[0] >= before[0]
+    return beside(before, box) >= 0.5 and box[0] >= before[0]
 
 
 def _line(words: Sequence[Word], first: int, end: int, aspect: float) -> Line:
@@ -206,13 +164,7 @@ def _line(words: Sequence[Word], first: int, end: int, aspect: float) -> Line:
     return Line(tuple(cells), around([cell.box for cell in cells]))
 
 
-def _beside(a: Box, b: Box) -> float:
+def beside(a: Box, b: Box) -> float:
     """Returns the share of the lower box's height in which both overlap vertically."""
     lower = min(a[3] - a[1], b[3] - b[1])
     return (min(a[3], b[3]) - max(a[1], b[1])) / max(lower, 1e-6)
-
-
-def _overlap(box: Box, x: tuple[float, float]) -> float:
-    """Returns the share of the narrower width in which a box and a range overlap horizontally."""
-    narrower = min(box[2] - box[0], x[1] - x[0])
-    return (min(box[2], x[1]) - max(box[0], x[0])) / max(narrower, 1e-6)

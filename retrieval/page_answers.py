@@ -1,10 +1,10 @@
 """Lets a reader say where pages answer a question, and remembers it, as lists, viewers and exports ask again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from retrieval.answers import Located, locate
+from retrieval.answers import AnswerWeights, Located, locate
 from retrieval.confidence import Calibration
 from retrieval.lru import LRU
 from retrieval.types import PageContent, PageReader
@@ -18,9 +18,9 @@ class PageAnswers:
     """Safe to call from several threads."""
 
     def __init__(
-        self, reader: PageReader, calibration: Calibration, weights: Mapping[str, float], least: float
+        self, reader: PageReader, calibration: Calibration, weights: AnswerWeights, least: float
     ) -> None:
-        """calibration: of the reader's scores. weights: of `retrieval.answers.features`.
+        """calibration: of the reader's scores. weights: of the answers.
 
         least: the probability from which an answer is sure.
         """

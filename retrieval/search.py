@@ -10,7 +10,7 @@ import numpy as np
 
 import configs.settings as configs
 from retrieval import fuse, rules
-from retrieval.answers import Located
+from retrieval.answers import AnswerWeights, Located
 from retrieval.confidence import Calibration
 from retrieval.errors import BadQuery, NotFound, RerankerFailed
 from retrieval.highlight import answer_heat, focus, heat, highlight
@@ -86,11 +86,11 @@ class Searcher:
         reranker: Reranker | None,
         settings: configs.Search,
         calibration: Calibration | None = None,
-        answer_weights: Mapping[str, float] | None = None,
+        answer_weights: AnswerWeights | None = None,
     ) -> None:
         """calibration: for this reranker over this index's encoder.
 
-        answer_weights: of `retrieval.answers.features`, for this reranker. Answers need both, and a PageReader.
+        answer_weights: for this reranker. Answers need both, and a PageReader.
 
         Raises ModelBroken if `settings.fuse` needs coefficients that the encoder's model does not have.
         """

@@ -45,7 +45,13 @@ def parser() -> argparse.ArgumentParser:
     pack.add_argument("--groups", type=Path, action="append", default=[], help="a file of passage groups")
     pack.add_argument("--xquad", type=Path, help="a file of XQuAD")
     pack.add_argument("--minilm", type=Path, help="MiniLM's folder; by default that of the extra 'train'")
-    pack.add_argument("--mpnet", type=Path, required=True, help="the folder of all-mpnet-base-v2")
+    pack.add_argument("--written", type=Path, action="append", default=[], help="questions by page and line")
+    pack.add_argument("--squad", type=Path, action="append", default=[], help="a file in SQuAD's format")
+    pack.add_argument("--tatqa", type=Path, action="append", default=[], help="a file of TAT-QA")
+    pack.add_argument("--wikitables", type=Path, help="the folder of WikiTableQuestions")
+    pack.add_argument(
+        "--mpnet", type=Path, help="the folder of all-mpnet-base-v2; without it there is no teacher"
+    )
     pack.add_argument("--layers", type=int, default=9, help="how many of MPNet's layers")
     pack.add_argument("--steps", type=float, default=1.9, help="precision of MPNet's layers")
     pack.add_argument("--word-steps", type=float, default=1.3, help="precision of MPNet's word table")
@@ -68,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--groups", type=int, help="of a step of the reader")
     fit.add_argument("--windows", type=int, help="the most of a group in a step of the reader")
     fit.add_argument("--decay", type=float, help="of the average of the reader's weights")
+    fit.add_argument(
+        "--share", type=_share, action="append", default=[], help="SOURCE=SHARE of its groups in a pass"
+    )
     fit.add_argument("--measured", type=float, default=1.0, help="the part of the held-out questions")
     fit.add_argument("--out", type=Path, required=True)
     unpack = commands.add_parser("unpack", help="join the weights that came back")
@@ -89,6 +98,7 @@ def _pack(options: argparse.Namespace) -> None:
     from benchmarks.gpu_train import carry
     from benchmarks.gpu_train.documents import read_document
     from benchmarks.gpu_train.pack import build, read_answers, read_rows
+    from benchmarks.gpu_train.spans import Spans, marked_by_line, marked_of, read_squad
     from retrieval.train.minilm import load_tokenizer
     from retrieval.train.packed import SETS, write_packed
 
@@ -97,36 +107,49 @@ def _pack(options: argparse.Namespace) -> None:
     paths = sorted((options.questions / "pdfs").glob("*.pdf"))
     with ProcessPoolExecutor(options.workers) as pool:
         pages = [page for pages in pool.map(read_document, paths, chunksize=2) for page in pages]
-    packed, counts = build(
+    questions = read_rows(options.questions / "questions.jsonl")
+    builder = build(
         tokenizer,
         pages,
-        read_rows(options.questions / "questions.jsonl"),
+        questions,
         read_rows(options.questions / "sources.jsonl"),
         contrast=read_rows(options.questions / "contrast.jsonl"),
         groups=_groups(options),
         answers=read_answers(options.xquad) if options.xquad else [],
     )
+    spans = Spans(builder)
+    spans.add_marked(list(marked_of(questions, builder)))
+    for path in options.written:
+        spans.add_marked(list(marked_by_line(read_rows(path), builder.pages)))
+    if options.wikitables:
+        spans.add_tables(options.wikitables)
+    for path in options.tatqa:
+        spans.add_tatqa(path)
+    for path in options.squad:
+        builder.add_answers(read_squad(path), f"{path.stem} answers", negatives=1, apart=1)
+    packed, counts = builder.packer.packed(), asdict(builder.counts) | spans.counts
     options.out.mkdir(parents=True, exist_ok=True)
     write_packed(options.out / "data.xz", packed)
     pieces = carry.pieces_in(packed.tokens)
     carry.write_minilm(minilm, options.out / "minilm.bin", pieces, tokenizer, options.minilm_steps)
-    carry.write_mpnet(
-        options.mpnet,
-        options.out / "mpnet.bin",
-        pieces,
-        layers=options.layers,
-        steps=options.steps,
-        word_steps=options.word_steps,
-        samples=carry.samples_of(packed, options.samples),
-    )
+    if options.mpnet:
+        carry.write_mpnet(
+            options.mpnet,
+            options.out / "mpnet.bin",
+            pieces,
+            layers=options.layers,
+            steps=options.steps,
+            word_steps=options.word_steps,
+            samples=carry.samples_of(packed, options.samples),
+        )
     sizes = {file.name: f"{file.stat().st_size / 2**20:.1f} MiB" for file in sorted(options.out.iterdir())}
     sets = {name: int((packed.group_set == i).sum()) for i, name in enumerate(SETS)}
     report: dict[str, Any] = {"pages": len(pages), "windows": len(packed.window_text), "groups": sets}
-    print(json.dumps(report | asdict(counts) | sizes, indent=1))
+    print(json.dumps(report | counts | sizes, indent=1))
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from benchmarks.gpu_train.fit import FitOptions, fit
+    from benchmarks.gpu_train.fit import SHARES, FitOptions, fit
 
     given = {name: getattr(options, name) for name in ("learning_rate", "groups", "windows", "decay")}
     student = replace(
@@ -138,6 +161,7 @@ def _fit(options: argparse.Namespace) -> None:
         student=student,
         phases=tuple(options.phases),
         frozen=options.frozen,
+        shares=SHARES | dict(options.share),
         measured=options.measured,
         budget_s=options.budget_s,
         device=options.device,
@@ -153,6 +177,11 @@ def _fit(options: argparse.Namespace) -> None:
         start=options.start,
         scores=options.scores,
     )
+
+
+def _share(text: str) -> tuple[str, float]:
+    name, _, share = text.rpartition("=")
+    return name, float(share)
 
 
 def _unpack(options: argparse.Namespace) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from ingest.rasterize.document import open_document, title_and_date
 from ingest.rasterize.mupdf import MupdfDocument
 from ingest.read.page_text import read_page
-from retrieval.layout import runs
+from retrieval.layout import Layout, runs
+from retrieval.reading_lines import ReadingLine, reading_lines
+from retrieval.tables import Tables
 from retrieval.types import Word
 
 DPI = 72
@@ -38,6 +40,10 @@ class ReadPage:
     words: tuple[str, ...]
     headings: tuple[Heading, ...]
     """The first may come from an earlier page: then it starts at word -1."""
+    rows: tuple[tuple[int, int], ...] = ()
+    """The lines as they stand on the page: the first word of each, and the one after its last."""
+    lines: tuple[ReadingLine, ...] = ()
+    """What the reader reads when it looks for an answer."""
 
     def heading_at(self, word: int) -> str:
         """Returns the nearest heading above this word (from 0); "" if there is none."""
@@ -59,7 +65,18 @@ def read_document(path: Path) -> list[ReadPage]:
             headings = [Heading(-1, last), *headings]
         if headings:
             last = headings[-1].text
-        pages.append(ReadPage(path.name, number, title, tuple(w.text for w in words), tuple(headings)))
+        layout = Layout(words)
+        pages.append(
+            ReadPage(
+                path.name,
+                number,
+                title,
+                tuple(word.text for word in words),
+                tuple(headings),
+                tuple((line.first, line.end) for line in layout.lines),
+                tuple(reading_lines(Tables(layout))),
+            )
+        )
     document.close()
     return pages
 

@@ -7,7 +7,7 @@ of reader and encoder without the word table, in float16 and in two parts each. 
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,13 @@ SHARES = {
     "covid": 0.15,
     "policyqa": 0.15,
     "answers": 0.15,
+    "new_wiki answers": 1.0,
+    "tatqa answers": 1.5,
+    "covid answers": 0.3,
+    "policyqa answers": 0.2,
+    "wikitables": 1.0,
+    "spans": 1.0,
+    "written": 2.0,
 }
 """Of each source's groups, the share that takes part in each pass; above 1 some take part more than once."""
 PHASES = ("teacher", "reader", "encoder")
@@ -95,6 +102,7 @@ class FitOptions:
     phases: tuple[str, ...] = PHASES
     frozen: int = 0
     """The lowest layers of MiniLM that are not trained."""
+    shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
     measured: float = 1.0
     """The part of the held-out questions that is measured; contrasts always are."""
 
@@ -150,7 +158,7 @@ class Run:
         packed, rng = self.data.packed, np.random.default_rng(0)
         fitted = np.flatnonzero(packed.group_set < SETS.index("held"))
         source = packed.question_source[packed.group_question[fitted]]
-        share = np.array([SHARES.get(name, OTHER_SHARE) for name in packed.sources])[source]
+        share = np.array([self.options.shares.get(name, OTHER_SHARE) for name in packed.sources])[source]
         passes = []
         for _ in range(PASSES):
             chosen = fitted.repeat((share + rng.random(len(fitted))).astype(np.int64))

@@ -24,7 +24,7 @@ from benchmarks.gpu_train.lexical import Bm25, terms
 from benchmarks.gpu_train.variants import variants
 from rerankers.text import QUESTION_PIECES, TITLE_PIECES, WORD_PIECES
 from retrieval.train.groups import Group
-from retrieval.train.packed import EDGES, EXTRA, NOWHERE, Item, Packed, Packer, Role
+from retrieval.train.packed import EDGES, EXTRA, NOWHERE, Item, Packer, Role
 
 WINDOW = 96
 """Pieces: about what the reranker's pairs of 128 leave beside a question and a title."""
@@ -153,12 +153,12 @@ class Builder:
             self._by_document[key[0]].append(key)
 
     def _cut(self, page: ReadPage) -> Windowed:
-        per_word = [ids[:WORD_PIECES] for ids in self._ids(page.words)]
+        per_word = [ids[:WORD_PIECES] for ids in self.ids(page.words)]
         offsets = [0]
         for ids in per_word:
             offsets.append(offsets[-1] + len(ids))
         text = self.packer.text((piece for ids in per_word for piece in ids), page.document)
-        title = self.packer.text(self._ids([page.title])[0][:TITLE_PIECES])
+        title = self.packer.text(self.ids([page.title])[0][:TITLE_PIECES])
         windows: list[int] = []
         bounds: list[tuple[int, int]] = []
         start = 0
@@ -166,7 +166,7 @@ class Builder:
             end = start
             while end < len(per_word) and offsets[end + 1] - offsets[start] <= WINDOW:
                 end += 1
-            heading = self.packer.text(self._ids([page.heading_at(start)])[0][:HEADING_PIECES])
+            heading = self.packer.text(self.ids([page.heading_at(start)])[0][:HEADING_PIECES])
             length = offsets[end] - offsets[start]
             if length:
                 windows.append(self.packer.window(text, offsets[start], length, title, heading))
@@ -214,7 +214,7 @@ class Builder:
         self._add_unanswerable(held, starts)
 
     def _question(self, row: Mapping[str, Any], kind: str, gold: Windowed) -> int:
-        ids = self._ids([row["q"]])[0][:QUESTION_PIECES]
+        ids = self.ids([row["q"]])[0][:QUESTION_PIECES]
         question = self.packer.question(ids, row["kind"], "questions", kind in REPORTS)
         also = (self._windowed.get((str(file), int(number))) for file, number in row.get("also", ()))
         texts = (gold.text, *(page.text for page in also if page))
@@ -223,7 +223,7 @@ class Builder:
 
     def _gold_items(self, row: Mapping[str, Any], gold: Windowed, scores: NDArray[np.float32]) -> list[Item]:
         """Returns the items of the page that answers; those with the answer, or all evidence, are positives."""
-        found, best = self._find(row, gold.page), self._best_of(gold, scores, 1)
+        found, best = self.find(row, gold.page), self._best_of(gold, scores, 1)
         span = found and (found.answer or found.evidence)
         items: list[Item] = []
         positives = 0
@@ -256,7 +256,7 @@ class Builder:
             ]
         return items
 
-    def _find(self, row: Mapping[str, Any], page: ReadPage) -> Found | None:
+    def find(self, row: Mapping[str, Any], page: ReadPage) -> Found | None:
         """Returns where evidence and answer are; of held-out questions, only answers that are there as written."""
         words = PageWords(page.words)
         if row.get("extract") is False:
@@ -391,7 +391,7 @@ class Builder:
         """Add questions with a passage that answers and minimal variants that do not."""
         for row in rows:
             question = self.packer.question(
-                self._ids([row["q"]])[0][:QUESTION_PIECES], row["kind"], "contrast"
+                self.ids([row["q"]])[0][:QUESTION_PIECES], row["kind"], "contrast"
             )
             first, last = self._answer_pieces(row["pos"], row["answer"])
             items = [Item(self._passage(row["pos"]), Role.POSITIVE, first, last)]
@@ -406,7 +406,7 @@ class Builder:
         for group in groups:
             positives[group.question].add(texts[group.positive])
         for group in groups:
-            ids = self._ids([group.question])[0][:QUESTION_PIECES]
+            ids = self.ids([group.question])[0][:QUESTION_PIECES]
             question = self.packer.question(ids, "passage", group.corpus)
             items = [Item(texts[group.positive], Role.POSITIVE)]
             negatives = dict.fromkeys(self._passage(text) for text in group.negatives)
@@ -414,8 +414,13 @@ class Builder:
             self.packer.answers[question] = (self.packer.windows[items[0].window][0],)
             self.packer.group(question, "passages", items)
 
-    def add_answers(self, paragraphs: Sequence[Answered]) -> None:
-        """Add questions whose answer's place in a paragraph is known, with other windows of the same language."""
+    def add_answers(
+        self, paragraphs: Sequence[Answered], source: str = "answers", negatives: int = 6, apart: int = 2
+    ) -> None:
+        """Add questions whose answer's place in a paragraph is known, with other windows of the same language.
+
+        negatives: the most windows of other paragraphs in a group. apart: those of the same one without the answer.
+        """
         rng = random.Random(self.seed)
         windows: dict[str, list[tuple[int, str]]] = defaultdict(list)
         made: list[tuple[Answered, Item]] = []
@@ -427,13 +432,11 @@ class Builder:
         for row, item in made:
             own = [w for w, text in windows[row.language] if text == row.paragraph and w != item.window]
             others = [w for w, text in rng.sample(windows[row.language], 12) if text != row.paragraph]
-            question = self.packer.question(
-                self._ids([row.question])[0][:QUESTION_PIECES], "passage", "answers"
-            )
+            question = self.packer.question(self.ids([row.question])[0][:QUESTION_PIECES], "passage", source)
             self.packer.answers[question] = (self.packer.windows[item.window][0],)
-            negatives = [Item(w, Role.NEGATIVE) for w in dict.fromkeys(others)][:6]
-            apart = [Item(w, Role.NEGATIVE) for w in own if self._are_apart(w, item)][:2]
-            self.packer.group(question, "passages", [item, *apart, *negatives])
+            elsewhere = [Item(w, Role.NEGATIVE) for w in dict.fromkeys(others)][:negatives]
+            beside = [Item(w, Role.NEGATIVE) for w in own if self._are_apart(w, item)][:apart]
+            self.packer.group(question, "passages", [item, *beside, *elsewhere])
 
     def _answer_window(self, row: Answered, rng: random.Random) -> Item | None:
         """Returns a window around the answer, which stands anywhere in it, with the sentence as evidence."""
@@ -474,7 +477,7 @@ class Builder:
                 span = (inside[0], inside[-1])
             items = [item]
             for variant in variants(row["q"], page.page.title, words, span, self._other_words(key, rng), rng):
-                ids = [piece for ids in self._ids(variant) for piece in ids[:WORD_PIECES]][:WINDOW]
+                ids = [piece for ids in self.ids(variant) for piece in ids[:WORD_PIECES]][:WINDOW]
                 window = self.packer.window(self.packer.text(ids), 0, len(ids), title, heading)
                 items.append(Item(window, Role.NEAR_MISS))
             if len(items) > 1:
@@ -510,7 +513,7 @@ class Builder:
     def _passage(self, text: str) -> int:
         """Returns the window of a whole passage, at most PASSAGE pieces; equal passages have the same one."""
         if text not in self._passages:
-            ids = self._ids([text])[0][:PASSAGE]
+            ids = self.ids([text])[0][:PASSAGE]
             self._passages[text] = self.packer.window(self.packer.text(ids), 0, len(ids))
         return self._passages[text]
 
@@ -522,7 +525,7 @@ class Builder:
         offsets = self.tokenizer.encode(passage, add_special_tokens=False).offsets[:PASSAGE]
         return _pieces_at(offsets, at, at + len(answer))
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
 
@@ -565,8 +568,11 @@ def build(
     contrast: Sequence[Mapping[str, Any]] = (),
     groups: Sequence[Group] = (),
     answers: Sequence[Answered] = (),
-) -> tuple[Packed, Counts]:
-    """Returns the training set and what is in it. questions, sources, contrast: rows of the files of that name."""
+) -> Builder:
+    """Returns the training set; `counts` says what is in it.
+
+    questions, sources, contrast: rows of the files of that name.
+    """
     builder = Builder(tokenizer, {(page.document, page.number): page for page in pages})
     builder.add_documents()
     builder.add_questions(questions, {str(row["file"]): str(row["kind"]) for row in sources})
@@ -574,7 +580,7 @@ def build(
     builder.add_groups(groups)
     builder.add_answers(answers)
     builder.add_variants()
-    return builder.packer.packed(), builder.counts
+    return builder
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -1,13 +1,17 @@
 """What a page answers, from a reading made by hand: rows, columns, sentences, units and heads."""
 
+import math
+
 import pytest
 
-from retrieval.answers import Found, find, locate, probability, verbatim
+from retrieval.answers import AnswerWeights, Found, candidates, find, locate, page_tables, verbatim
 from retrieval.types import Page, PageContent, PageReading, Passage
 from tests.build import webp
 from tests.retrieval.test_page_layout import TABLE, page
 
-SURE = {"bias": 5.0, "page": 0.0}
+CHOICE = {"bias": 0.0, "support": 1.0, "only head named": 9.0, "other head named": -9.0, "label": -9.0}
+SURE: AnswerWeights = {"choice": CHOICE, "sure": {"bias": 5.0, "logit": 0.0}}
+UNSURE: AnswerWeights = {"choice": CHOICE, "sure": {"bias": -1.0, "lead": 0.0}}
 
 
 def content(text: str = TABLE) -> PageContent:
@@ -24,9 +28,9 @@ def read(on: PageContent, *spans: tuple[str, str, float]) -> PageReading:
 
 def found(query: str, *spans: tuple[str, str, float], text: str = TABLE) -> tuple[str, Found]:
     on = content(text)
-    result = find(query, on, read(on, *spans))
+    result = find(query, on, read(on, *spans), 0.5, SURE)
     assert result is not None
-    return verbatim(on, result.first, result.end), result
+    return verbatim(on, result.candidate.first, result.candidate.end), result
 
 
 @pytest.mark.parametrize(
@@ -40,12 +44,12 @@ def found(query: str, *spans: tuple[str, str, float], text: str = TABLE) -> tupl
 def test_in_a_row_the_column_is_that_whose_head_the_question_names(query: str, answer: str) -> None:
     text, result = found(query, ("18,020", "18,020", 0.5))
     assert text == answer
-    assert result.settled == ("20" in query)
+    assert result.candidate.features["head named"] == float("20" in query)
 
 
 def test_an_answer_in_a_row_is_a_whole_cell_and_has_its_heads() -> None:
     on = content()
-    located = locate("sailings cancelled in 2022", on, read(on, ("weather", "301", 0.5)), 0.5, SURE, 0.5)
+    located = locate("sailings cancelled in 2022", on, read(on, ("301", "301", 0.5)), 0.5, SURE, 0.5)
     assert located is not None
     assert located.answer.text == "233"
     assert located.answer.passage == "Sailings cancelled, weather · 301 · 233 · 274"
@@ -54,20 +58,17 @@ def test_an_answer_in_a_row_is_a_whole_cell_and_has_its_heads() -> None:
     assert located.is_sure
     by_box = {word.box: word.text for word in on.words}
     assert [by_box.get(box, "row") for box in located.heads] == ["2022", "row"]
-    assert located.answer.probability == probability(SURE, {"page": 0.0})
+    assert located.answer.probability == pytest.approx(1 / (1 + math.exp(-5)))
     assert max(located.heat) == located.heat[3]  # the row is the warmest line
 
 
 def test_spans_of_one_sentence_vote_together() -> None:
-    text, result = found(
-        "what happens with fuel?",
-        ("planned", "planned", 0.2),
-        ("surcharge", "price", 0.15),
-        ("delay", "months.", 0.1),
-    )
-    assert text == "surcharge follows the price"
-    assert result.votes == pytest.approx(0.25)
-    assert result.share == pytest.approx(0.25 / 0.45)
+    on = content()
+    spans = [("surcharge", "price", 0.15), ("delay", "months.", 0.1), ("hedged.", "hedged.", 0.2)]
+    made = candidates("what happens with fuel?", page_tables(on), read(on, *spans), 0.5)
+    by_text = {verbatim(on, each.first, each.end): each.features["unit"] for each in made}
+    assert by_text["surcharge follows the price"] == pytest.approx(0.25 / 0.45)
+    assert by_text["hedged."[:-1]] == pytest.approx(0.2 / 0.45)
 
 
 def test_currency_and_unit_belong_to_a_number() -> None:
@@ -80,7 +81,7 @@ def test_currency_and_unit_belong_to_a_number() -> None:
 
 
 def test_nothing_is_found_in_a_reading_without_spans() -> None:
-    assert find("what?", content(), PageReading(1.0)) is None
+    assert find("what?", content(), PageReading(1.0), 0.5, SURE) is None
 
 
 def test_verbatim_text_has_no_comma_at_its_end_and_no_lone_bracket() -> None:
@@ -93,7 +94,7 @@ def test_verbatim_text_has_no_comma_at_its_end_and_no_lone_bracket() -> None:
 
 def test_an_answer_that_is_not_sure_is_only_located() -> None:
     on = content()
-    located = locate("sailings cancelled", on, read(on, ("301", "301", 0.5)), 0.5, {"bias": -1.0}, 0.5)
+    located = locate("sailings cancelled", on, read(on, ("301", "301", 0.5)), 0.5, UNSURE, 0.5)
     assert located is not None
     assert located.answer.probability < 0.5
     assert not located.is_sure

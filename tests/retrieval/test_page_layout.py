@@ -1,4 +1,4 @@
-"""Lines, rows, cells, heads and sentences are found among words that a page has at these places."""
+"""Lines, cells and sentences are found among words that a page has at these places."""
 
 import pytest
 
@@ -37,19 +37,9 @@ def at(layout: Layout, text: str) -> int:
     return next(i for i, word in enumerate(layout.words) if word.text == text)
 
 
-def cells(layout: Layout, word: str) -> list[str]:
-    return [layout.text(cell.first, cell.end) for cell in layout.row_at(at(layout, word))]
-
-
-def test_a_row_has_cells_and_a_line_of_prose_is_one_cell(layout: Layout) -> None:
-    assert cells(layout, "17,940") == ["Sailings planned", "16,210", "17,940", "18,020"]
-    assert cells(layout, "hedged.") == []
+def test_a_line_of_prose_is_one_cell_and_one_of_a_table_has_several(layout: Layout) -> None:
     assert len(layout.line_at(at(layout, "hedged.")).cells) == 1
-
-
-def test_a_column_has_the_head_above_its_values(layout: Layout) -> None:
-    heads = layout.heads_of(layout.cell_at(at(layout, "233")))
-    assert [layout.text(head.first, head.end) for head in heads] == ["2022"]
+    assert len(layout.line_at(at(layout, "17,940")).cells) == 4
 
 
 def test_values_are_told_from_words(layout: Layout) -> None:
@@ -81,15 +71,6 @@ def test_words_over_two_lines_have_a_box_for_each_line() -> None:
     first, second = layout.boxes(3, 7)
     assert first[1] < second[1]
     assert first == (layout.words[3].box[0], *layout.words[3].box[1:2], *layout.words[4].box[2:])
-
-
-def test_a_row_whose_cells_are_apart_in_reading_order_is_put_together() -> None:
-    """Some PDFs draw their tables column by column."""
-    rows = [("Holm", "733"), ("Scarra", "512")]
-    names = [Word(name, (0.1, 0.1 + 0.03 * i, 0.2, 0.12 + 0.03 * i)) for i, (name, _) in enumerate(rows)]
-    values = [Word(value, (0.5, 0.1 + 0.03 * i, 0.55, 0.12 + 0.03 * i)) for i, (_, value) in enumerate(rows)]
-    layout = Layout([*names, *values], 600, 800)
-    assert cells(layout, "512") == ["Scarra", "512"]
 
 
 def test_a_page_without_words_has_no_lines() -> None:
