@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.chat_server import Answer, ChatServer, chat_server, claims
 from tests.ui.browser import MARKS, Server, served, tab
+from tests.ui.test_browser_answers import Json, answer, rewrite
 from ui import open_index
 
 QUESTION = "Who pays the quay fees?"
@@ -111,6 +112,25 @@ def test_an_answer_is_written_with_chips_that_light_their_quotes_and_a_reload_ke
         page.get_by_role("button", name="Previous page")
     ).first.click()
     expect(rects).to_have_count(0)  # another page has no light
+
+
+def test_what_stands_on_a_page_comes_first_then_the_written_answer_then_the_pages(page: Page) -> None:
+    def change(value: Json, _: str) -> None:
+        value["answers"] = [answer(value["hits"][0])]
+        value["notes"] = [{"kind": kind, "text": kind} for kind in ("missing_phrase", "weak_match")]
+
+    rewrite(page, change)
+    page.goto("/")
+    ask(page, "the fees of a quay")
+    parts = ("[data-note=missing_phrase]", ".answers", ".written", "[data-note=weak_match]", ".card")
+    places = [page.locator(f"#results {part}").first for part in parts]
+    for place in places:
+        expect(place).to_be_visible()
+    tops = [place.evaluate("node => node.getBoundingClientRect().top") for place in places]
+    assert tops == sorted(tops)
+    written = places[2].get_by_role("button", name="Answer", exact=True)
+    page.get_by_test_id("answer").press("Tab")  # the keyboard follows the same order
+    expect(written).to_be_focused()
 
 
 def test_a_refusal_shows_the_closest_pages_and_another_question_clears_the_answer(
