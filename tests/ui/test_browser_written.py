@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.chat_server import Answer, ChatServer, chat_server, claims
 from tests.ui.browser import MARKS, WCAG, Server, served, tab, violations
+from tests.ui.test_browser import ask
 from tests.ui.test_browser_answers import Json, answer, rewrite
 from ui import open_index
 
@@ -46,14 +47,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, chat: ChatServer) -> Iterat
     assert [event.event for event in index.ingest([place / "harbour.pdf"])][-1] == "finished"
     with served(place / "library.lance", "--profile", str(profile)) as server:
         yield server
-
-
-def ask(page: Page, question: str) -> None:
-    box = page.locator("#question")
-    box.fill(question)
-    box.press("Enter")
-    expect(page.get_by_test_id("results")).to_have_attribute("data-state", "ready")
-    expect(page.get_by_test_id("results")).to_have_attribute("data-query", question)
 
 
 def test_an_answer_is_written_with_chips_that_light_their_quotes_and_a_reload_keeps_it(
