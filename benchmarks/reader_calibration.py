@@ -1,18 +1,21 @@
-"""Fits how sure the shipped reader is: that a page answers, and that the words it found are the answer.
+"""Fits how sure a reader is: that a page answers, and that the words it found are the answer.
 
-    python -m benchmarks.reader_calibration QUESTIONS --index held.lance --out models/folio-2/calibration.json
+    python -m benchmarks.reader_calibration QUESTIONS --index held.lance [--model MODEL_FOLDER] [--write]
 
 QUESTIONS is a folder with questions.jsonl; the index holds the documents of its held-out questions, which neither model
 was trained on. The page's curve is that of `folioscope calibrate`. The answer's weights are a logistic regression on
 `retrieval.answers.features` of the first page found for each question: right if the words are those of the written
 answer. Each question is asked once more without its document, when nothing can be right.
+
+--write: put the calibration into the reader's folder, and the fact `relevance_shift` into its manifest, so that a
+relevance of 0 means a probability of one half. A second run leaves both as they are, up to rounding.
 """
 
 import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,12 @@ from scipy.optimize import minimize
 
 import configs.settings as configs
 from retrieval import answers
-from retrieval.confidence import Calibration, sigmoid
+from retrieval.confidence import Calibration, save_calibration, sigmoid
+from retrieval.errors import FolioscopeError
 from retrieval.evaluation import calibrate, replay
 from retrieval.evaluation.answer_tally import area_under_curve
 from retrieval.evaluation.evaluate import Dataset, Question
+from retrieval.models.onnx import ModelFolder, write_manifest
 from retrieval.search import Searcher
 from retrieval.text import STOP_WORDS, words
 from retrieval.types import Filter, PageReader, SearchRequest
@@ -61,9 +66,10 @@ def main() -> None:
     parser.add_argument("questions", type=Path)
     parser.add_argument("--index", required=True)
     parser.add_argument("--every", type=int, default=1, help="use every n-th question")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default=configs.Text().model, help="the folder of the reader")
+    parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    settings = configs.load_profile("cpu")
+    settings = configs.load_profile("cpu").model_copy(update={"reranker": configs.Text(model=options.model)})
     searcher, store = open_searcher(options.index, settings)
     rows = held_rows(options.questions)[:: options.every]
     names = {document.name: document.doc_id for document in store.documents()}
@@ -77,9 +83,14 @@ def main() -> None:
     )
     read = list(read_first(searcher, rows, names, calibration))
     weights, report = fit_answers(read)
-    calibration = replace(calibration, answer=weights)
-    options.out.write_text(json.dumps(asdict(calibration), indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({"log_loss": calibration.log_loss, "ece": calibration.ece, **report}, indent=1))
+    folder = ModelFolder(options.model)
+    calibration, shift = with_zero_at_half(
+        replace(calibration, answer=weights), folder.facts.get("relevance_shift", 0.0)
+    )
+    if options.write:
+        write(folder, calibration, shift)
+    fitted = {"log_loss": calibration.log_loss, "ece": calibration.ece, "relevance_shift": shift}
+    print(json.dumps({**fitted, **report}, indent=1))
 
 
 def held_rows(folder: Path) -> list[dict[str, Any]]:
@@ -194,6 +205,39 @@ def fit_answers(read: Sequence[Read]) -> tuple[dict[str, float], dict[str, Any]]
         "pages": _pages(read),
     }
     return dict(zip(("bias", *NAMES), map(float, weights), strict=True)), report
+
+
+def with_zero_at_half(calibration: Calibration, shift: float) -> tuple[Calibration, float]:
+    """Returns the calibration of scores of which 0 means one half, and the `relevance_shift` that gives such scores.
+
+    shift: that with which the reader gave the scores of `calibration`. Raises FolioscopeError if no score means one
+    half.
+    """
+    changed = round(shift - _score_at_half(calibration), 3)
+    by = changed - shift
+    if calibration.method == "isotonic":
+        return replace(calibration, x=tuple(round(x + by, 6) for x in calibration.x)), changed
+    slope, intercept = calibration.y
+    return replace(calibration, y=(slope, intercept - slope * by)), changed
+
+
+def _score_at_half(calibration: Calibration) -> float:
+    if calibration.method == "platt":
+        slope, intercept = calibration.y
+        return -intercept / slope
+    least, most = calibration.y[0], calibration.y[-1]
+    if not least <= 0.5 <= most:
+        raise FolioscopeError(
+            f"no score means a probability of one half: the curve goes from {least:.2f} to {most:.2f}",
+            remedy="use more held-out questions",
+        )
+    return float(np.interp(0.5, calibration.y, calibration.x))
+
+
+def write(folder: ModelFolder, calibration: Calibration, shift: float) -> None:
+    """Write the calibration and the `relevance_shift` for which it holds into the reader's folder."""
+    save_calibration(calibration, str(folder.path))
+    write_manifest(folder.path, folder.name, {**folder.facts, "relevance_shift": shift})
 
 
 def _pages(read: Sequence[Read]) -> dict[str, Any]:

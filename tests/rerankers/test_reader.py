@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import configs.settings as configs
@@ -12,6 +13,7 @@ from retrieval.types import PageReader
 from tests.build import content
 
 FACT = "Ferry Services carried 733 thousand passengers between Dunmere and Holm in 2023"
+NAME = "The lighthouse of Scarra was painted by Oswin Tarrant before the winter"
 FILLER = "\n".join("meeting minutes were read and approved by all members of the board" for _ in range(60))
 QUERY = "how many passengers travelled between Dunmere and Holm?"
 
@@ -24,20 +26,36 @@ def reader() -> TextReader:
     return loaded
 
 
-def test_the_evidence_and_the_likeliest_span_are_where_the_answer_stands(reader: TextReader) -> None:
-    page = content(FILLER + "\n" + FACT + "\n" + FILLER)
-    (reading,) = reader.read(QUERY, [page], whole=True)
+@pytest.mark.parametrize(
+    ("query", "sentence", "answer", "most"),
+    [
+        (QUERY, FACT, "733", "733 thousand passengers"),
+        ("who painted the lighthouse of Scarra?", NAME, "Tarrant", "by Oswin Tarrant"),
+    ],
+)
+def test_the_evidence_and_the_likeliest_span_are_where_this_question_is_answered(
+    reader: TextReader, query: str, sentence: str, answer: str, most: str
+) -> None:
+    page = content("\n".join([FILLER, FACT, FILLER, NAME, FILLER]))
+    (reading,) = reader.read(query, [page], whole=True)
     texts = [word.text for word in page.words]
-    number = texts.index("733")
+    at = texts.index(answer)
     first, end, probability = reading.spans[0]
-    assert first <= number < end
-    assert end - first <= LONGEST
+    assert first <= at < end
+    assert " ".join(texts[first:end]) in most  # the answer itself, not the whole sentence
     assert 0 < probability <= 1
-    outside = [value for text, value in zip(texts, reading.evidence, strict=True) if text in FILLER.split()]
-    assert reading.evidence[number] > max(outside)
-    assert reading.passages[0].first <= number < reading.passages[0].end
+    evidence = np.array(reading.evidence)
+    begin = at - sentence.split().index(answer)
+    answers = np.zeros(len(texts), np.bool_)
+    answers[begin : begin + len(sentence.split())] = True
+    assert evidence[at] > evidence[~answers].max()
+    typical = np.median(evidence[answers])  # most of the sentence's words are evidence, not only the answer
+    assert typical > 0.1 * evidence[at]
+    assert typical > 10 * evidence[~answers].mean()  # of the other fact's words as well
+    assert reading.passages[0].first <= at < reading.passages[0].end
     assert len(reading.passages) <= WINDOWS
     assert len(reading.spans) <= SPANS
+    assert all(end - first <= LONGEST for first, end, _ in reading.spans)
 
 
 def test_a_reading_does_not_depend_on_other_pages_and_has_the_score_of_the_order(reader: TextReader) -> None:

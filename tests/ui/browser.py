@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 CHROMIUM = os.environ.get("FOLIOSCOPE_CHROMIUM", "/usr/bin/chromium")
@@ -29,6 +30,14 @@ MARKS = [
 ]
 """Of each module of tests that use the fixtures `browser` and `page`."""
 ROOT = Path(__file__).parents[2]
+WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa")
+GRADIO = "footer"  # Gradio's own link in the hidden footer has too little contrast
+SETTLED = """
+    Promise.allSettled(document.getAnimations()
+      .filter((animation) => animation.effect.getComputedTiming().endTime !== Infinity)
+      .map((animation) => animation.finished)).then(() => true)
+"""
+"""Evaluates to true when all transitions have ended: halfway, the contrast of a text is that of neither end."""
 ADDRESS = re.compile(r"Folioscope is at (http://127\.0\.0\.1:([1-9]\d*)) \(Ctrl-C ends it\)\n")
 
 
@@ -124,3 +133,19 @@ def tab(browser: Browser, url: str, *allowed: str, **options: Any) -> Iterator[T
     page.unroute_all(behavior="ignoreErrors")  # a rewritten answer may still be under way
     context.close()
     assert [problem for problem in wrong if not any(part in problem for part in allowed)] == []
+
+
+def violations(page: Page, within: str = "body", rules: Sequence[str] = WCAG) -> list[tuple[str, str]]:
+    """Returns what axe finds wrong in a part of the page that has been drawn: the rule, and the element's HTML.
+
+    within: a CSS selector. rules: tags of axe's rules.
+    """
+    page.evaluate(SETTLED)
+    # axe-core evaluates its own scripts, which the page's policy allows.
+    found = Axe().run(page, within, options={"runOnly": list(rules)})
+    return [
+        (violation["id"], node["html"][:160])
+        for violation in found.response["violations"]
+        for node in violation["nodes"]
+        if GRADIO not in node["target"][0]
+    ]

@@ -8,17 +8,15 @@ from pathlib import Path
 
 import pymupdf
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.browser import MARKS, Server, served, tab
+from tests.ui.browser import MARKS, SETTLED, Server, served, tab, violations
 from ui.service.users import set_password
 
 HOSTILE = "tide ${document.title='owned'} & {{tables}}.pdf"
 WIDTH, HEIGHT = 595, 842  # points, A4
 AWAY = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_INCOMPLETE", "ERR_EMPTY_RESPONSE", "503",
         "network error", "Failed to fetch", "heartbeat")  # fmt: skip
-GRADIO = "footer"  # Gradio's own link in the hidden footer has too little contrast
 
 pytestmark = MARKS
 
@@ -477,20 +475,24 @@ def test_dark_mode_is_remembered_and_follows_the_system(
 def test_axe_finds_no_violations(
     browser: Browser, server: Server, filled: Page, screen: str, scheme: str
 ) -> None:
-    # axe-core evaluates its own scripts, which the page's policy allows.
     with tab(browser, server.url, color_scheme=scheme) as opened:
         go_to(opened.page, f"/?q=marmalade+fees+whales&s={screen}")
         answered(opened.page, "marmalade fees whales")
         expect(opened.page.get_by_test_id({"search": "viewer"}.get(screen, screen))).to_be_visible()
-        opened.page.wait_for_timeout(400)
-        found = Axe().run(opened.page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]})
-        wrong = [
-            (violation["id"], node["html"][:160])
-            for violation in found.response["violations"]
-            for node in violation["nodes"]
-            if GRADIO not in node["target"][0]
-        ]
-        assert wrong == []
+        expect(opened.page.get_by_test_id("viewer")).to_have_attribute("data-state", "ready")
+        expect(opened.page.locator("body")).to_have_class(re.compile("dark" if scheme == "dark" else "^$"))
+        assert violations(opened.page) == []
+
+
+def test_text_changes_its_colour_at_once_with_its_background(filled: Page) -> None:
+    ask(filled, "marmalade fees whales")
+    filled.evaluate(SETTLED)
+    fading = filled.evaluate("""() => {
+        document.querySelector('[data-act=theme]').click();
+        return document.getAnimations().filter(({ transitionProperty }) => transitionProperty)
+          .map(({ transitionProperty, effect }) => `${transitionProperty} of ${effect.target.className}`);
+    }""")
+    assert fading == []
 
 
 def test_a_folder_on_the_server_can_be_added_from_the_page(filled: Page) -> None:

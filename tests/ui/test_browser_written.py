@@ -5,11 +5,12 @@ from collections.abc import Iterator
 
 import pymupdf
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.chat_server import Answer, ChatServer, chat_server, claims
-from tests.ui.browser import MARKS, Server, served, tab
+from tests.ui.browser import MARKS, WCAG, Server, served, tab, violations
+from tests.ui.test_browser import ask
+from tests.ui.test_browser_answers import Json, answer, rewrite
 from ui import open_index
 
 QUESTION = "Who pays the quay fees?"
@@ -46,14 +47,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, chat: ChatServer) -> Iterat
     assert [event.event for event in index.ingest([place / "harbour.pdf"])][-1] == "finished"
     with served(place / "library.lance", "--profile", str(profile)) as server:
         yield server
-
-
-def ask(page: Page, question: str) -> None:
-    box = page.locator("#question")
-    box.fill(question)
-    box.press("Enter")
-    expect(page.get_by_test_id("results")).to_have_attribute("data-state", "ready")
-    expect(page.get_by_test_id("results")).to_have_attribute("data-query", question)
 
 
 def test_an_answer_is_written_with_chips_that_light_their_quotes_and_a_reload_keeps_it(
@@ -113,6 +106,25 @@ def test_an_answer_is_written_with_chips_that_light_their_quotes_and_a_reload_ke
     expect(rects).to_have_count(0)  # another page has no light
 
 
+def test_what_stands_on_a_page_comes_first_then_the_written_answer_then_the_pages(page: Page) -> None:
+    def change(value: Json, _: str) -> None:
+        value["answers"] = [answer(value["hits"][0])]
+        value["notes"] = [{"kind": kind, "text": kind} for kind in ("missing_phrase", "weak_match")]
+
+    rewrite(page, change)
+    page.goto("/")
+    ask(page, "the fees of a quay")
+    parts = ("[data-note=missing_phrase]", ".answers", ".written", "[data-note=weak_match]", ".card")
+    places = [page.locator(f"#results {part}").first for part in parts]
+    for place in places:
+        expect(place).to_be_visible()
+    tops = [place.evaluate("node => node.getBoundingClientRect().top") for place in places]
+    assert tops == sorted(tops)
+    written = places[2].get_by_role("button", name="Answer", exact=True)
+    page.get_by_test_id("answer").press("Tab")  # the keyboard follows the same order
+    expect(written).to_be_focused()
+
+
 def test_a_refusal_shows_the_closest_pages_and_another_question_clears_the_answer(
     page: Page, chat: ChatServer
 ) -> None:
@@ -153,8 +165,8 @@ def test_hostile_text_of_a_model_stays_text_and_the_panel_is_accessible(page: Pa
     assert page.title() != "owned"
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        found = Axe().run(page, ".written").response["violations"]
-        assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
+        expect(page.locator("body")).to_have_class(re.compile("dark" if scheme == "dark" else "^$"))
+        assert violations(page, ".written", (*WCAG, "best-practice")) == []
 
 
 def test_on_a_phone_a_chip_opens_the_page_over_the_results(

@@ -5,7 +5,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,17 @@ import pytest
 from fastapi.testclient import TestClient
 
 from configs import settings as configs
+from rerankers.overlap import OverlapReranker
 from retrieval.encoders.hashing import HashingEncoder
+from retrieval.errors import RerankerFailed
+from retrieval.search import Searcher
 from retrieval.store.store import Store
-from retrieval.types import SearchRequest, SearchResult
+from retrieval.types import PageContent, SearchRequest, SearchResult
 from tests.build import add_document, webp
 from tests.ui.conftest import DOC, GONE, HOSTILE, SMALL, filled, serving, whole
 from ui.api.rest import description
 from ui.service.folders import Folders
-from ui.service.library import open_library
+from ui.service.library import Library, open_library
 from ui.service.service import Service, service_for
 from ui.web.server import server
 
@@ -515,6 +518,49 @@ def test_a_judgement_is_stored_with_the_order_that_was_seen_if_there_is_one(
     client.post(f"{API}/judgements", json=thumb).raise_for_status()
     assert client.get(f"{API}/judgements").json()["lift"][0]["wins"] is not None
     del service
+
+
+class StartingReranker(OverlapReranker):
+    """Fails in its first call, takes longer than `budget_ms` for the second one, and is quick from then on."""
+
+    def __init__(self, budget_ms: float) -> None:
+        self.budget_ms = budget_ms
+        self.calls = 0
+
+    def score(self, query: str, pages: Sequence[PageContent]) -> list[float]:
+        self.calls += 1
+        if self.calls == 1:
+            raise RerankerFailed("the server is starting")
+        if self.calls == 2:
+            time.sleep(1.2 * self.budget_ms / 1000)
+        return super().score(query, pages)
+
+
+def test_a_question_whose_reranking_failed_or_was_cut_is_searched_again(tmp_path: Path) -> None:
+    asked = SearchRequest("harbour fees", budget_ms=500)
+
+    def starting() -> Library:
+        library = open_library(filled(tmp_path), SMALL, tmp_path)
+        reranker = StartingReranker(500)
+        searcher = Searcher(library.store, library.searcher.encoder, reranker, SMALL.search)
+        return replace(library, searcher=searcher)
+
+    service = Service(SMALL, starting)
+    service.open()
+
+    async def ask_four_times() -> list[SearchResult]:
+        results = []
+        for _ in range(4):
+            results.append(await service.search(asked, "a"))
+            assert await service.cached_result(asked) is results[-1]  # a judgement refers to what was shown
+        return results
+
+    failed, cut, complete, again = asyncio.run(ask_four_times())
+    service.close()
+    assert failed.decision.kind == "failed"
+    assert (cut.decision.kind, cut.decision.read, cut.decision.shortlist) == ("reranked_in_part", 1, 4)
+    assert (complete.decision.kind, complete.decision.read) == ("reranked", 4)
+    assert again is complete
 
 
 def test_a_refused_upload_leaves_no_file(own: tuple[TestClient, Service]) -> None:

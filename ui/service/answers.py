@@ -5,7 +5,6 @@ A stored answer belongs to the user who asked. It is deleted when a document tha
 
 import asyncio
 import json
-import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import closing
@@ -19,6 +18,7 @@ from retrieval.answering.types import CitedAnswer, Event
 from retrieval.errors import NotFound
 from retrieval.text import one_line
 from retrieval.types import Filter, SearchRequest
+from ui.service.sqlite_file import SQLiteFile
 
 MOST = 5_000
 """Stored answers; the oldest are deleted."""
@@ -28,8 +28,6 @@ CREATE TABLE IF NOT EXISTS answers (
     at TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS answers_by_question ON answers (who, question, at);
 """
-
-
 _JSON = TypeAdapter(CitedAnswer)
 
 
@@ -55,17 +53,11 @@ def question_key(request: SearchRequest) -> str:
     return json.dumps([one_line(request.query), fields], sort_keys=True, default=list)
 
 
-class Answers:
+class Answers(SQLiteFile):
     """The stored answers in one SQLite file. Safe to call from several threads."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._database.executescript(SCHEMA)
-
-    def close(self) -> None:
-        with self._lock:
-            self._database.close()
+        super().__init__(path, SCHEMA)
 
     def add(self, id: str, who: str, request: SearchRequest, answer: CitedAnswer) -> None:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")

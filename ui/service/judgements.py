@@ -5,8 +5,6 @@ stored with it, so that ir_measures computes the lift over the orders that reade
 """
 
 import json
-import sqlite3
-import threading
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import numpy as np
 from ir_measures import RR, nDCG
 
 from retrieval.evaluation.evaluate import falling_scores, measure_runs, paired_p
+from ui.service.sqlite_file import SQLiteFile
 
 MEASURES = (nDCG @ 10, RR @ 10)
 ROUNDS = 2_000  # of the bootstrap and of the randomization test
@@ -63,17 +62,11 @@ class JudgedQuestion:
     final: float
 
 
-class Judgements:
+class Judgements(SQLiteFile):
     """The judgements in one SQLite file. Safe to call from several threads."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._database.executescript(SCHEMA)
-
-    def close(self) -> None:
-        with self._lock:
-            self._database.close()
+        super().__init__(path, SCHEMA)
 
     def judge(
         self,

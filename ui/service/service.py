@@ -16,7 +16,7 @@ import configs.settings as configs
 from retrieval.errors import BadQuery, EncoderMismatch, FolioscopeError
 from retrieval.lru import LRU
 from retrieval.text import one_line
-from retrieval.types import SearchRequest, SearchResult
+from retrieval.types import DecisionKind, SearchRequest, SearchResult
 from ui.service.answering import Answering
 from ui.service.fair_queue import Busy, FairQueue
 from ui.service.folders import Folders
@@ -29,6 +29,8 @@ CACHED_RESULTS = 128
 MODEL_FREE_THREADS = 4  # threads that read pages and draw images
 LOOKUP_THREADS = 8  # threads that read the version of the index and the job table
 LOADING = "The models are being loaded…"
+UNFINISHED: frozenset[DecisionKind] = frozenset({"reranked_in_part", "failed"})
+"""Decisions on reranking that another search may better: a later equal request is searched for again."""
 T = TypeVar("T")
 
 
@@ -169,14 +171,14 @@ class Service:
         return last
 
     async def steps(self, request: SearchRequest, client: str) -> AsyncGenerator[SearchResult, None]:
-        """Yields the first stage's order, then the reranked order; only the final order if it is cached.
+        """Yields the first stage's order, then the reranked order; only the final order if it is cached and finished.
 
         client: who searches; the queue is fair between clients. Raises BadQuery, Busy, NotReady.
         """
         library = self.library
         key = request, _, leaving = await self._look_up(lambda: self._cache_key(request))
         cached = self._results.get(key)
-        if cached is not None:
+        if cached is not None and cached.decision.kind not in UNFINISHED:
             self.metrics.count_outcome("remembered")
             yield cached
             return
@@ -205,7 +207,10 @@ class Service:
         yield result
 
     async def cached_result(self, request: SearchRequest) -> SearchResult | None:
-        """Returns the cached result of an equal request; None if there is none, or if the library has changed."""
+        """Returns the last result of an equal request, even if its reranking was cut or failed.
+
+        Returns None if there is none, or if the library has changed since.
+        """
         return self._results.get(await self._look_up(lambda: self._cache_key(request)))
 
     # Other work for clients

@@ -76,7 +76,6 @@ def screens() -> gr.Blocks:
                 assets.component("ask")
                 with gr.Row(elem_id="panes", equal_height=False):
                     with gr.Column(scale=5, min_width=320, elem_id="found"):
-                        assets.component("answer-panel")
                         assets.component("results")
                     with gr.Column(scale=7, min_width=320, elem_id="lit"):
                         assets.component("viewer")

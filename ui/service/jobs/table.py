@@ -6,7 +6,6 @@ not stored: the thread that reads the file knows it, and after a restart the fil
 
 import json
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -14,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ui.service.jobs.types import ENDED, Batch, File, Job, Removal, State
+from ui.service.sqlite_file import SQLiteFile
+
+PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
+"""A power cut may lose the latest changes, whose files are then read again; it never damages the database."""
 
 SHOWN: tuple[tuple[tuple[State, ...], str], ...] = (
     (("reading",), "since, id"),
@@ -59,15 +62,11 @@ DUE = "doc_id != '' AND +state IN ('removing', 'queued')"  # not while the file 
 CLAIMED = -1.0  # value of `due` for a removal that is under way and can no longer be undone
 
 
-class JobTable:
+class JobTable(SQLiteFile):
     """Safe to call from several threads. Every method may raise sqlite3.Error, for instance on a full disk."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        # A power cut may lose the latest changes, whose files are then read again; it never damages the database.
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = NORMAL")
+        super().__init__(path, PRAGMAS)
         with self._writing() as database:
             declared = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
             database.execute(f"CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, {declared})")
@@ -78,10 +77,6 @@ class JobTable:
             for index in INDEXES:
                 database.execute(index)
         self.requeue()
-
-    def close(self) -> None:
-        with self._lock:
-            self._database.close()
 
     # Reading the table
 

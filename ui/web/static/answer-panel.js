@@ -1,4 +1,4 @@
-// The written answer above the results: it arrives in pieces, each sentence with chips for its quotes. A chip opens its page with the quote lit.
+// The written answer, between the words that answer and the pages: it arrives in pieces, each sentence with chips for its quotes. A chip opens its page with the quote lit.
 
 import { events, get } from './api.js';
 import { count, draw as svg, make, parts } from './dom.js';
@@ -104,17 +104,17 @@ function draw() {
   root.hidden = !key;
   const phase = problem ? 'failed' : running ? 'writing' : answer ? 'done' : 'idle';
   Object.assign(root.dataset, { state: key ? phase : 'off', status: answer?.status ?? '' });
-  part('button').textContent = answer || problem ? 'Answer again' : 'Answer';
-  part('button').disabled = phase === 'writing';
-  part('button').classList.toggle('small', phase !== 'idle');
+  part('written-button').textContent = answer || problem ? 'Answer again' : 'Answer';
+  part('written-button').disabled = phase === 'writing';
+  part('written-button').classList.toggle('small', phase !== 'idle');
   say(status(phase));
-  part('text').replaceChildren(...(answer ? sentences(answer) : []));
-  part('pages').replaceChildren(...(answer ? cited(answer) : []));
-  part('notes').replaceChildren(...(answer?.notes ?? []).map(({ text }) => make('p', { class: 'note' }, text)));
+  part('written-text').replaceChildren(...(answer ? sentences(answer) : []));
+  part('written-pages').replaceChildren(...(answer ? cited(answer) : []));
+  part('written-notes').replaceChildren(...(answer?.notes ?? []).map(({ text }) => make('p', { class: 'note' }, text)));
 }
 
 function say(text) {
-  if (part('status').textContent !== text) part('status').textContent = text;
+  if (part('written-status').textContent !== text) part('written-status').textContent = text;
 }
 
 function status(phase) {

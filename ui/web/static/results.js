@@ -1,5 +1,6 @@
-// The results: what the pages answer, a card for each page, the notes above them, and the start screen.
+// The results: what the pages answer, the written answer, a card for each page, the notes above them, and the start screen.
 
+import { mount as mountWritten } from './answer-panel.js';
 import { apiUrl, download, send } from './api.js';
 import { submit, unfilter } from './ask.js';
 import { count, draw as svg, make, number, parts, toast } from './dom.js';
@@ -9,7 +10,6 @@ import { found, more, readRest, search } from './search.js';
 import { address, filtered, on, question, state } from './state.js';
 import { open, shows, shut } from './viewer.js';
 
-const HEADINGS = ['weak_match', 'missing_phrase'];
 const ANSWERS = 3; // answers that are shown
 const LONG = 48; // characters: longer answers are set in smaller type
 const OF_ONE = 3; // cards of one document that are shown; the others fold
@@ -24,6 +24,7 @@ export function mount(element) {
   part = parts(root);
   root.addEventListener('click', onClick);
   draw();
+  mountWritten(root);
 }
 
 function draw() {
@@ -53,14 +54,15 @@ function drawCards() {
   mark();
 }
 
-// A result without a good answer begins with that, as a heading; the bars of its cards are grey.
+// That a quoted phrase is missing stands above all answers. That no page answers well is the heading of the pages, whose bars are grey.
 function drawNotes(phase, value) {
   const notes = value?.notes ?? [];
-  root.classList.toggle('weak', notes.some(({ kind }) => kind === 'weak_match'));
-  const headings = notes.filter(({ kind }) => HEADINGS.includes(kind));
-  part('notes').replaceChildren(
-    ...headings.map(({ kind, text }) => make('h2', { class: 'weak-heading', 'data-note': kind }, text)),
-    ...notes.filter((note) => !headings.includes(note)).map(({ kind, text }) => make('p', { class: 'note', 'data-note': kind }, text)));
+  const [missing, weak] = ['missing_phrase', 'weak_match'].map((name) => notes.filter(({ kind }) => kind === name));
+  const heading = ({ kind, text }) => make('h2', { class: 'weak-heading', 'data-note': kind }, text);
+  root.classList.toggle('weak', weak.length > 0);
+  part('missing').replaceChildren(...missing.map(heading));
+  part('notes').replaceChildren(...weak.map(heading),
+    ...notes.filter((note) => ![...missing, ...weak].includes(note)).map(({ kind, text }) => make('p', { class: 'note', 'data-note': kind }, text)));
   drawRest(phase, value?.decision ?? {});
 }
 
