@@ -3,9 +3,9 @@
     python -m benchmarks.reader_calibration QUESTIONS --index held.lance [--model MODEL_FOLDER] [--write]
 
 QUESTIONS is a folder with questions.jsonl; the index holds the documents of its held-out questions, which neither model
-was trained on. The page's curve is that of `folioscope calibrate`. The answer's weights are a logistic regression on
-`retrieval.answers.features` of the first page found for each question: right if the words are those of the written
-answer. Each question is asked once more without its document, when nothing can be right.
+was trained on. The page's curve is that of `folioscope calibrate`. Which words answer, and how sure that is, is fitted
+on the page of each question (`benchmarks/answer_weights.py`), and on first pages that do not answer. For these,
+questions are also searched for without their document, when nothing can be right.
 
 --write: put the calibration into the reader's folder, and the fact `relevance_shift` into its manifest, so that a
 relevance of 0 means a probability of one half. A second run leaves both as they are, up to rounding.
@@ -20,43 +20,68 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 import configs.settings as configs
+from benchmarks import answer_weights
+from benchmarks.answer_weights import Example, percent
+from benchmarks.gpu_train.align import forms
 from retrieval import answers
-from retrieval.confidence import Calibration, save_calibration, sigmoid
+from retrieval.confidence import Calibration, save_calibration
 from retrieval.errors import FolioscopeError
 from retrieval.evaluation import calibrate, replay
 from retrieval.evaluation.answer_tally import area_under_curve
+from retrieval.evaluation.answers import same_text
 from retrieval.evaluation.evaluate import Dataset, Question
 from retrieval.models.onnx import ModelFolder, write_manifest
 from retrieval.search import Searcher
+from retrieval.store.store import Store
 from retrieval.text import STOP_WORDS, words
-from retrieval.types import Filter, PageReader, SearchRequest
+from retrieval.types import Filter, Page, PageReader, SearchRequest
 from ui.factory import open_searcher
 
-FOLDS = 5
-RIDGE = 1.0
-"""Weight of the squared weights beside the summed log loss."""
 LONG = 24
 """An answer of more words that bear meaning is none."""
-NAMES = ("page", "votes", "share", "evidence", "settled", "row", "length")
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """What the reader found on the first page for one question."""
+class Asked:
+    """A question with the names of the pages that answer, its own page first, and how it was answered by a person.
+
+    also: other words of the page that are as right. evidence: the words that show the answer, if it need not be
+    verbatim; then `is_answer` judges.
+    """
 
     question: str
+    file: str
+    golds: tuple[str, ...]
+    answer: str
+    also: tuple[str, ...] = ()
+    evidence: str = ""
+
+    @property
+    def number(self) -> int:
+        """The number of its own page, from 1."""
+        return int(self.golds[0].rpartition("=")[2])
+
+    def is_right(self, text: str) -> bool:
+        if self.evidence:
+            return is_answer(text, self.answer, self.evidence)
+        return any(same_text(text, each) for each in (self.answer, *self.also))
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first page that a search finds for a question, and the reader's score of it; None if it read none."""
+
+    asked: Asked
     answerable: bool
-    """Whether the index holds the document that answers."""
-    page_right: bool
-    confidence: float
-    values: Mapping[str, float] | None
-    """Features of the answer; None if nothing was found."""
-    text: str
-    right: bool
+    """Whether the document of the question was searched."""
+    page: Page | None
+    score: float
+
+    @property
+    def page_right(self) -> bool:
+        return self.answerable and self.page is not None and self.page.name in self.asked.golds
 
 
 def main() -> None:
@@ -65,24 +90,32 @@ def main() -> None:
     )
     parser.add_argument("questions", type=Path)
     parser.add_argument("--index", required=True)
-    parser.add_argument("--every", type=int, default=1, help="use every n-th question")
+    parser.add_argument(
+        "--marked", type=Path, help="more questions: file, page, q, answer, and also: words that are as right"
+    )
+    parser.add_argument("--every", type=int, default=1, help="search for every n-th question")
     parser.add_argument("--model", default=configs.Text().model, help="the folder of the reader")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     settings = configs.load_profile("cpu").model_copy(update={"reranker": configs.Text(model=options.model)})
     searcher, store = open_searcher(options.index, settings)
-    rows = held_rows(options.questions)[:: options.every]
-    names = {document.name: document.doc_id for document in store.documents()}
-    judged = list(replay.judge_candidates(dataset(rows), searcher, within=False))
+    asked = [
+        asked_of(row) for row in read_lines(options.questions / "questions.jsonl") if row["split"] == "held"
+    ]
+    sampled = asked[:: options.every]
+    judged = list(replay.judge_candidates(dataset(sampled), searcher, within=False))
     assert searcher.reranker is not None
     calibration = calibrate.fit_calibration(
         judged,
         reranker=searcher.reranker.name,
         encoder=str(store.fingerprint),
-        dataset=f"{len(rows)} held-out questions",
+        dataset=f"{len(sampled)} held-out questions",
     )
-    read = list(read_first(searcher, rows, names, calibration))
-    weights, report = fit_answers(read)
+    firsts = list(first_pages(searcher, sampled, {each.name: each.doc_id for each in store.documents()}))
+    if options.marked:
+        asked += map(marked_of, read_lines(options.marked))
+    weights, report = answer_weights.fit(list(examples(searcher, asked, store, firsts, calibration)))
+    report = {"answers": report, "pages": page_report(firsts, calibration)}
     folder = ModelFolder(options.model)
     calibration, shift = with_zero_at_half(
         replace(calibration, answer=weights), folder.facts.get("relevance_shift", 0.0)
@@ -93,58 +126,68 @@ def main() -> None:
     print(json.dumps({**fitted, **report}, indent=1))
 
 
-def held_rows(folder: Path) -> list[dict[str, Any]]:
-    """Returns the held-out questions."""
-    lines = (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-    return [row for row in map(json.loads, lines) if row["split"] == "held"]
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def dataset(rows: Sequence[Mapping[str, Any]]) -> Dataset:
+def asked_of(row: Mapping[str, Any]) -> Asked:
+    """Returns a question whose evidence was quoted; its answer is verbatim if the evidence has it."""
+    golds = tuple(f"{file}#page={n}" for file, n in [(row["file"], row["page"]), *row.get("also", ())])
+    verbatim = f" {row['answer']} " in f" {row['evidence']} " and row.get("extract") is not False
+    also = tuple(forms(row["answer"])) if verbatim else ()
+    return Asked(row["q"], row["file"], golds, row["answer"], also, "" if verbatim else row["evidence"])
+
+
+def marked_of(row: Mapping[str, Any]) -> Asked:
+    """Returns a question whose answer is words of its page."""
+    name = f"{row['file']}#page={row['page']}"
+    return Asked(row["q"], row["file"], (name,), row["answer"], tuple(row.get("also", ())))
+
+
+def dataset(asked: Sequence[Asked]) -> Dataset:
     """Returns the questions with the pages that answer."""
-    questions = tuple(Question(row["id"], row["q"], row["file"]) for row in rows)
-    qrels = {row["id"]: dict.fromkeys(golds(row), 1) for row in rows}
+    numbered = [(str(number), each) for number, each in enumerate(asked)]
+    questions = tuple(Question(number, each.question, each.file) for number, each in numbered)
+    qrels = {number: dict.fromkeys(each.golds, 1) for number, each in numbered}
     return Dataset(Path(), Path(), questions, qrels)
 
 
-def golds(row: Mapping[str, Any]) -> list[str]:
-    """Returns the names of the pages that answer."""
-    return [f"{file}#page={number}" for file, number in [(row["file"], row["page"]), *row.get("also", ())]]
-
-
-def read_first(
-    searcher: Searcher,
-    rows: Sequence[Mapping[str, Any]],
-    names: Mapping[str, str],
-    calibration: Calibration,
-) -> Iterator[Read]:
-    """Yields what the reader finds on the first page, for each question with and without its document.
-
-    names: doc_ids by file name.
-    """
-    reader = searcher.reranker
-    assert isinstance(reader, PageReader)
-    for row in rows:
+def first_pages(searcher: Searcher, asked: Sequence[Asked], documents: Mapping[str, str]) -> Iterator[First]:
+    """Yields the first page for each question, with its document and without it. documents: doc_ids by file name."""
+    for each in asked:
         for answerable in (True, False):
-            where = Filter() if answerable else Filter(without=frozenset({names[row["file"]]}))
-            *_, result = searcher.steps(SearchRequest(row["q"], where, budget_ms=np.inf))
-            if not result.hits or not result.hits[0].reranked:
-                continue
-            page = result.hits[0].page
-            (content,) = searcher.focused(row["q"], [page])
-            (reading,) = reader.read(row["q"], [content], whole=True)
-            confidence = float(calibration.probability(np.array([reading.score]))[0])
-            found = answers.find(row["q"], content, reading)
-            text = answers.verbatim(content, found.first, found.end) if found else ""
-            page_right = answerable and page.name in golds(row)
-            yield Read(
-                row["id"],
-                answerable,
-                page_right,
-                confidence,
-                answers.features(found, confidence) if found else None,
-                text,
-                page_right and is_answer(text, row["answer"], row["evidence"]),
-            )
+            where = Filter() if answerable else Filter(without=frozenset({documents[each.file]}))
+            *_, result = searcher.steps(SearchRequest(each.question, where, budget_ms=np.inf))
+            best = result.hits[0] if result.hits and result.hits[0].reranked else None
+            score = best.scores["rerank"] if best else -np.inf
+            yield First(each, answerable, best.page if best else None, score)
+
+
+def examples(
+    searcher: Searcher,
+    asked: Sequence[Asked],
+    store: Store,
+    firsts: Sequence[First],
+    calibration: Calibration,
+) -> Iterator[Example]:
+    """Yields the candidates on each question's own page, and those on first pages that do not answer."""
+    for each in asked:
+        yield _example(searcher, First(each, True, store.page(each.file, each.number), 0.0), calibration)
+    for first in firsts:
+        if first.page and not first.page_right:
+            yield _example(searcher, first, calibration)
+
+
+def _example(searcher: Searcher, first: First, calibration: Calibration) -> Example:
+    reader, asked = searcher.reranker, first.asked
+    assert isinstance(reader, PageReader)
+    assert first.page
+    (content,) = searcher.focused(asked.question, [first.page])
+    (reading,) = reader.read(asked.question, [content], whole=True)
+    confidence = float(calibration.probability(np.array([reading.score]))[0])
+    found = answers.candidates(asked.question, answers.page_tables(content), reading, confidence)
+    right = [first.page_right and asked.is_right(answers.verbatim(content, c.first, c.end)) for c in found]
+    return Example(asked.file, first.page_right, first.answerable, found, right)
 
 
 def is_answer(text: str, answer: str, evidence: str) -> bool:
@@ -171,40 +214,6 @@ def _f1(own: Sequence[str], wanted: Sequence[str]) -> float:
 
 def _content(text: str) -> list[str]:
     return [word for word in words(text) if word not in STOP_WORDS] or words(text)
-
-
-def fit_answers(read: Sequence[Read]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Returns the weights of the answer's features, and what they achieve on questions that they were not fitted to."""
-    found = [each for each in read if each.values is not None]
-    table = np.array([[1.0, *((each.values or {})[name] for name in NAMES)] for each in found])
-    right = np.array([each.right for each in found])
-    names = sorted({each.question for each in found})
-    fold = np.array([names.index(each.question) % FOLDS for each in found])
-    predicted = np.zeros(len(found))
-    for part in range(FOLDS):
-        predicted[fold == part] = sigmoid(
-            table[fold == part] @ _logistic(table[fold != part], right[fold != part])
-        )
-    answerable = np.array([each.answerable for each in found])
-    on_right_page = np.array([each.page_right for each in found])
-    shown = {
-        str(least): {
-            "right": _percent(right & (predicted >= least), on_right_page),
-            "wrong on the right page": _percent(~right & (predicted >= least) & on_right_page, on_right_page),
-            "wrong without an answer": _percent((predicted >= least) & ~answerable, ~answerable),
-        }
-        for least in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-    }
-    weights = _logistic(table, right)
-    report = {
-        "answers": len(found),
-        "right, if the page is": _percent(right, on_right_page),
-        "log loss": float(-np.log(np.where(right, predicted, 1 - predicted)).mean()),
-        "AUC": area_under_curve(predicted[right], predicted[~right]),
-        "shown from": shown,
-        "pages": _pages(read),
-    }
-    return dict(zip(("bias", *NAMES), map(float, weights), strict=True)), report
 
 
 def with_zero_at_half(calibration: Calibration, shift: float) -> tuple[Calibration, float]:
@@ -240,41 +249,25 @@ def write(folder: ModelFolder, calibration: Calibration, shift: float) -> None:
     write_manifest(folder.path, folder.name, {**folder.facts, "relevance_shift": shift})
 
 
-def _pages(read: Sequence[Read]) -> dict[str, Any]:
+def page_report(firsts: Sequence[First], calibration: Calibration) -> dict[str, Any]:
     """Returns how well the first page's confidence tells questions with an answer from those without."""
-    sure = np.array([each.confidence for each in read])
-    answerable = np.array([each.answerable for each in read])
-    page_right = np.array([each.page_right for each in read])
+    sure = calibration.probability(np.array([first.score for first in firsts]))
+    answerable = np.array([first.answerable for first in firsts])
+    page_right = np.array([first.page_right for first in firsts])
     weak = {
         str(least): {
-            "said without an answer": _percent((sure < least) & ~answerable, ~answerable),
-            "said with one": _percent((sure < least) & answerable, answerable),
-            "said on the right page": _percent((sure < least) & page_right, page_right),
+            "said without an answer": percent(sure < least, ~answerable),
+            "said with one": percent(sure < least, answerable),
+            "said on the right page": percent(sure < least, page_right),
         }
         for least in (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4)
     }
     return {
         "AUC": area_under_curve(sure[answerable], sure[~answerable]),
         "AUC, right pages": area_under_curve(sure[page_right], sure[~answerable]),
-        "first page right": _percent(page_right, answerable),
+        "first page right": percent(page_right, answerable),
         "weak below": weak,
     }
-
-
-def _logistic(table: NDArray[np.float64], labels: NDArray[np.bool_]) -> NDArray[np.float64]:
-    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        logits = table @ weights
-        value = np.logaddexp(0, logits).sum() - logits[labels].sum() + RIDGE * (weights[1:] ** 2).sum() / 2
-        slope = table.T @ (sigmoid(logits) - labels)
-        slope[1:] += RIDGE * weights[1:]
-        return float(value), slope
-
-    fitted: NDArray[np.float64] = minimize(loss, np.zeros(table.shape[1]), jac=True, method="L-BFGS-B").x
-    return fitted
-
-
-def _percent(chosen: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
-    return round(100 * float((chosen & among).sum() / max(1, among.sum())), 1)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ MOST_CELLS = 24
 """The most cells of a row that are candidates."""
 ALIKE = 0.5
 """Spans that share this much with a candidate (F1 of words) speak for it."""
+MOST_LEAD = 4.0
 LITTLE = 1e-4
 """Votes below this are as good as none."""
 
@@ -103,21 +104,21 @@ def choose(found: Sequence[Candidate], weights: AnswerWeights) -> Found | None:
     """Returns the best candidate with its probability; None of none."""
     if not found:
         return None
-    logits = [logit(weights["choice"], candidate.features) for candidate in found]
+    logits = [weigh(weights["choice"], candidate.features) for candidate in found]
     best = max(range(len(found)), key=lambda i: (logits[i], -i))
-    sure = sigmoid(logit(weights["sure"], sure_features(logits, best)))
-    return Found(found[best], sure)
+    values = sure_features(found[best], logits)
+    return Found(found[best], sigmoid(weights["sure"]["bias"] + weigh(weights["sure"], values)))
 
 
-def sure_features(logits: Sequence[float], best: int) -> dict[str, float]:
-    """Returns what the probability of the best candidate is computed from: its logit, and its lead over the others."""
-    others = [value for i, value in enumerate(logits) if i != best]
-    return {"logit": logits[best], "lead": min(4.0, logits[best] - max(others)) if others else 4.0}
+def sure_features(best: Candidate, logits: Sequence[float]) -> dict[str, float]:
+    """Returns what the best candidate's probability is computed from: its features, and its lead. logits: of all."""
+    first, *others = sorted(logits, reverse=True)
+    return {**best.features, "lead": min(MOST_LEAD, first - others[0] if others else MOST_LEAD)}
 
 
-def logit(weights: Mapping[str, float], values: Mapping[str, float]) -> float:
-    """Returns the sum of the weighted features and of the weight "bias"."""
-    return weights["bias"] + sum(weight * values[name] for name, weight in weights.items() if name != "bias")
+def weigh(weights: Mapping[str, float], values: Mapping[str, float]) -> float:
+    """Returns the sum of the weighted features."""
+    return sum(weights.get(name, 0.0) * value for name, value in values.items())
 
 
 def sigmoid(value: float) -> float:

@@ -9,9 +9,9 @@ from retrieval.types import Page, PageContent, PageReading, Passage
 from tests.build import webp
 from tests.retrieval.test_page_layout import TABLE, page
 
-CHOICE = {"bias": 0.0, "support": 1.0, "only head named": 9.0, "other head named": -9.0, "label": -9.0}
-SURE: AnswerWeights = {"choice": CHOICE, "sure": {"bias": 5.0, "logit": 0.0}}
-UNSURE: AnswerWeights = {"choice": CHOICE, "sure": {"bias": -1.0, "lead": 0.0}}
+CHOICE = {"support": 1.0, "only head named": 9.0, "other head named": -9.0, "label": -9.0}
+SURE: AnswerWeights = {"choice": CHOICE, "sure": {"bias": 5.0}}
+UNSURE: AnswerWeights = {"choice": CHOICE, "sure": {"bias": -1.0}}
 
 
 def content(text: str = TABLE) -> PageContent:

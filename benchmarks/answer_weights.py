@@ -1,0 +1,151 @@
+"""Fits the two regressions of `retrieval.answers`: which candidate answers, and how likely the best one is right.
+
+The choice is a conditional logit (McFadden, 1974) over the candidates of one page: the probability of the right ones
+among all. How sure the best one is comes from a logistic regression over its features, on pages that answer and on
+pages that do not.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from retrieval.answers import Candidate, sure_features
+from retrieval.confidence import sigmoid
+from retrieval.evaluation.answer_tally import area_under_curve
+
+FOLDS = 5
+CHOICE_RIDGE, SURE_RIDGE = 0.3, 1.0
+"""Weights of the squared weights beside the summed log losses."""
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+Table = NDArray[np.float64]
+Marks = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A question with the candidates of one page, and which of them are right. document: of the question."""
+
+    document: str
+    page_right: bool
+    answerable: bool
+    """Whether the index holds the question's document."""
+    candidates: Sequence[Candidate]
+    right: Sequence[bool]
+
+
+def fit(examples: Sequence[Example]) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+    """Returns the weights, and what they achieve on documents that they were not fitted to."""
+    some = next(example for example in examples if example.candidates)
+    names = list(some.candidates[0].features)
+    documents = sorted({example.document for example in examples})
+    fold = np.array([documents.index(example.document) % FOLDS for example in examples])
+    judged: list[tuple[Example, bool, float]] = []
+    for part in range(FOLDS):
+        weights = _fit([e for e, f in zip(examples, fold, strict=True) if f != part], names)
+        judged += [(e, *_judged(e, weights, names)) for e, f in zip(examples, fold, strict=True) if f == part]
+    return _named(_fit(examples, names), names), _report(judged)
+
+
+def _report(judged: Sequence[tuple[Example, bool, float]]) -> dict[str, Any]:
+    right = np.array([each[1] for each in judged])
+    sure = np.array([each[2] for each in judged])
+    on_right_page = np.array([each[0].page_right for each in judged])
+    unanswerable = np.array([not each[0].answerable for each in judged])
+    possible = np.array([any(each[0].right) for each in judged])
+    found = sure > 0
+    return {
+        "examples": len(judged),
+        "right pages": int(on_right_page.sum()),
+        "a candidate is right, of right pages": percent(possible, on_right_page),
+        "the best is right, of right pages": percent(right, on_right_page),
+        "AUC": area_under_curve(sure[found & right], sure[found & ~right]),
+        "shown from": {
+            str(least): {
+                "right": percent(right & (sure >= least), on_right_page),
+                "wrong on the right page": percent(~right & (sure >= least), on_right_page),
+                "without an answer": percent(sure >= least, unanswerable),
+            }
+            for least in THRESHOLDS
+        },
+    }
+
+
+def percent(chosen: Marks, among: Marks) -> float:
+    return round(100 * float((chosen & among).sum() / max(1, among.sum())), 1)
+
+
+Fitted = tuple[Table, Table]
+
+
+def _fit(examples: Sequence[Example], names: Sequence[str]) -> Fitted:
+    """Returns the weights of the choice, and of the sure answer: features, lead and bias."""
+    tables = [(_table(e.candidates, names), np.array(e.right, bool)) for e in examples if any(e.right)]
+    choice = _minimum(lambda weights: _conditional_loss(weights, tables), len(names), CHOICE_RIDGE)
+    rows, right = [], []
+    for example in examples:
+        if example.candidates:
+            best, values = _best(example, choice, names)
+            rows.append(values)
+            right.append(example.right[best])
+    table, labels = np.array(rows), np.array(right, bool)
+    sure = _minimum(lambda weights: _logistic_loss(weights, table, labels), table.shape[1], SURE_RIDGE)
+    return choice, sure
+
+
+def _best(example: Example, choice: Table, names: Sequence[str]) -> tuple[int, list[float]]:
+    """Returns which candidate is the best one, and its features with its lead and 1 for the bias."""
+    logits = _table(example.candidates, names) @ choice
+    best = int(np.argmax(logits))
+    values = sure_features(example.candidates[best], [float(value) for value in logits])
+    return best, [*(values[name] for name in (*names, "lead")), 1.0]
+
+
+def _judged(example: Example, fitted: Fitted, names: Sequence[str]) -> tuple[bool, float]:
+    """Returns whether the best candidate is right, and how sure it is; 0 without candidates."""
+    if not example.candidates:
+        return False, 0.0
+    best, values = _best(example, fitted[0], names)
+    return example.right[best], float(sigmoid(np.array(values) @ fitted[1]))
+
+
+def _named(fitted: Fitted, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    choice, sure = fitted
+    return {
+        "choice": dict(zip(names, map(float, choice), strict=True)),
+        "sure": dict(zip((*names, "lead", "bias"), map(float, sure), strict=True)),
+    }
+
+
+def _table(found: Sequence[Candidate], names: Sequence[str]) -> Table:
+    return np.array([[candidate.features[name] for name in names] for candidate in found])
+
+
+def _conditional_loss(weights: Table, tables: Sequence[tuple[Table, Marks]]) -> tuple[float, Table]:
+    value, slope = 0.0, np.zeros_like(weights)
+    for table, right in tables:
+        logits = table @ weights
+        logits -= logits.max()
+        powers = np.exp(logits)
+        value += np.log(powers.sum()) - np.log(powers[right].sum())
+        among_all, among_right = powers / powers.sum(), np.where(right, powers, 0.0) / powers[right].sum()
+        slope += table.T @ (among_all - among_right)
+    return float(value), slope
+
+
+def _logistic_loss(weights: Table, table: Table, right: Marks) -> tuple[float, Table]:
+    logits = table @ weights
+    value = np.logaddexp(0, logits).sum() - logits[right].sum()
+    return float(value), table.T @ (sigmoid(logits) - right)
+
+
+def _minimum(loss: Callable[[Table], tuple[float, Table]], size: int, ridge: float) -> Table:
+    def whole(weights: Table) -> tuple[float, Table]:
+        value, slope = loss(weights)
+        return value + ridge * float(weights @ weights) / 2, slope + ridge * weights
+
+    fitted: Table = minimize(whole, np.zeros(size), jac=True, method="L-BFGS-B").x
+    return fitted
