@@ -94,7 +94,8 @@ def packed(tokenizer: Tokenizer) -> Packed:
         for i, (topic, fact) in enumerate(zip(TOPICS * 3, facts * 3, strict=True))
         if i < len(TOPICS) or i >= 2 * len(TOPICS)
     ]
-    return build(tokenizer, pages, rows, sources, contrast=contrast, groups=groups, answers=answers)[0]
+    built = build(tokenizer, pages, rows, sources, contrast=contrast, groups=groups, answers=answers)
+    return built.packer.packed()
 
 
 def of(packed: Packed, part: str) -> list[int]:
