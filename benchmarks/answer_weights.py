@@ -1,8 +1,8 @@
-"""Fits the two regressions of `retrieval.answers`: which candidate answers, and how likely the best one is right.
+"""Fits the regressions of `retrieval.answers`: which candidate answers, and how likely the best one is right.
 
 The choice is a conditional logit (McFadden, 1974) over the candidates of one page: the probability of the right ones
-among all. How sure the best one is comes from a logistic regression over its features, on pages that answer and on
-pages that do not.
+among all. How sure the best one is, and its sentence or row, comes from logistic regressions over its features, on
+pages that answer and on pages that do not.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,6 +36,12 @@ class Example:
     candidates: Sequence[Candidate]
     right: Sequence[bool]
 
+    @property
+    def in_passage(self) -> list[bool]:
+        """Returns for each candidate whether a right one stands in its sentence or row."""
+        places = {c.passage for c, right in zip(self.candidates, self.right, strict=True) if right}
+        return [candidate.passage in places for candidate in self.candidates]
+
 
 def fit(examples: Sequence[Example]) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
     """Returns the weights, and what they achieve on documents that they were not fitted to."""
@@ -43,25 +49,38 @@ def fit(examples: Sequence[Example]) -> tuple[dict[str, dict[str, float]], dict[
     names = list(some.candidates[0].features)
     documents = sorted({example.document for example in examples})
     fold = np.array([documents.index(example.document) % FOLDS for example in examples])
-    judged: list[tuple[Example, bool, float]] = []
+    judged: list[Judged] = []
     for part in range(FOLDS):
         weights = _fit([e for e, f in zip(examples, fold, strict=True) if f != part], names)
-        judged += [(e, *_judged(e, weights, names)) for e, f in zip(examples, fold, strict=True) if f == part]
+        judged += [_judged(e, weights, names) for e, f in zip(examples, fold, strict=True) if f == part]
     return _named(_fit(examples, names), names), _report(judged)
 
 
-def _report(judged: Sequence[tuple[Example, bool, float]]) -> dict[str, Any]:
-    right = np.array([each[1] for each in judged])
-    sure = np.array([each[2] for each in judged])
-    on_right_page = np.array([each[0].page_right for each in judged])
-    unanswerable = np.array([not each[0].answerable for each in judged])
-    possible = np.array([any(each[0].right) for each in judged])
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An example with whether the best candidate and its passage are right, and how sure each is."""
+
+    example: Example
+    right: bool = False
+    sure: float = 0.0
+    passage_right: bool = False
+    passage_sure: float = 0.0
+
+
+def _report(judged: Sequence[Judged]) -> dict[str, Any]:
+    right, sure = (np.array([getattr(each, name) for each in judged]) for name in ("right", "sure"))
+    passage_right = np.array([each.passage_right for each in judged])
+    passage_sure = np.array([each.passage_sure for each in judged])
+    on_right_page = np.array([each.example.page_right for each in judged])
+    unanswerable = np.array([not each.example.answerable for each in judged])
+    possible = np.array([any(each.example.right) for each in judged])
     found = sure > 0
     return {
         "examples": len(judged),
         "right pages": int(on_right_page.sum()),
         "a candidate is right, of right pages": percent(possible, on_right_page),
         "the best is right, of right pages": percent(right, on_right_page),
+        "its passage is right, of right pages": percent(passage_right, on_right_page),
         "AUC": area_under_curve(sure[found & right], sure[found & ~right]),
         "shown from": {
             str(least): {
@@ -71,6 +90,13 @@ def _report(judged: Sequence[tuple[Example, bool, float]]) -> dict[str, Any]:
             }
             for least in THRESHOLDS
         },
+        "passage lit from": {
+            str(least): {
+                "right": percent(passage_right & (passage_sure >= least), on_right_page),
+                "wrong on the right page": percent(~passage_right & (passage_sure >= least), on_right_page),
+            }
+            for least in (0.1, 0.25, *THRESHOLDS)
+        },
     }
 
 
@@ -78,11 +104,11 @@ def percent(chosen: Marks, among: Marks) -> float:
     return round(100 * float((chosen & among).sum() / max(1, among.sum())), 1)
 
 
-Fitted = tuple[Table, Table]
+Fitted = tuple[Table, Table, Table]
 
 
 def _fit(examples: Sequence[Example], names: Sequence[str]) -> Fitted:
-    """Returns the weights of the choice, and of the sure answer: features, lead and bias."""
+    """Returns the weights of the choice, of the sure answer and of its passage: features, lead and bias."""
     tables = [(_table(e.candidates, names), np.array(e.right, bool)) for e in examples if any(e.right)]
     choice = _minimum(lambda weights: _conditional_loss(weights, tables), len(names), CHOICE_RIDGE)
     rows, right = [], []
@@ -90,10 +116,14 @@ def _fit(examples: Sequence[Example], names: Sequence[str]) -> Fitted:
         if example.candidates:
             best, values = _best(example, choice, names)
             rows.append(values)
-            right.append(example.right[best])
+            right.append((example.right[best], example.in_passage[best]))
     table, labels = np.array(rows), np.array(right, bool)
-    sure = _minimum(lambda weights: _logistic_loss(weights, table, labels), table.shape[1], SURE_RIDGE)
-    return choice, sure
+
+    def fitted(target: Marks) -> Table:
+        return _minimum(lambda w: _logistic_loss(w, table, target), table.shape[1], SURE_RIDGE)
+
+    sure, passage = fitted(labels[:, 0]), fitted(labels[:, 1])
+    return choice, sure, passage
 
 
 def _best(example: Example, choice: Table, names: Sequence[str]) -> tuple[int, list[float]]:
@@ -104,19 +134,19 @@ def _best(example: Example, choice: Table, names: Sequence[str]) -> tuple[int, l
     return best, [*(values[name] for name in (*names, "lead")), 1.0]
 
 
-def _judged(example: Example, fitted: Fitted, names: Sequence[str]) -> tuple[bool, float]:
-    """Returns whether the best candidate is right, and how sure it is; 0 without candidates."""
+def _judged(example: Example, fitted: Fitted, names: Sequence[str]) -> Judged:
     if not example.candidates:
-        return False, 0.0
+        return Judged(example)
     best, values = _best(example, fitted[0], names)
-    return example.right[best], float(sigmoid(np.array(values) @ fitted[1]))
+    sure, passage = (float(sigmoid(np.array(values) @ weights)) for weights in fitted[1:])
+    return Judged(example, example.right[best], sure, example.in_passage[best], max(sure, passage))
 
 
 def _named(fitted: Fitted, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    choice, sure = fitted
+    columns = (names, (*names, "lead", "bias"), (*names, "lead", "bias"))
     return {
-        "choice": dict(zip(names, map(float, choice), strict=True)),
-        "sure": dict(zip((*names, "lead", "bias"), map(float, sure), strict=True)),
+        name: dict(zip(of, map(float, weights), strict=True))
+        for name, of, weights in zip(("choice", "sure", "passage"), columns, fitted, strict=True)
     }
 
 

@@ -445,8 +445,8 @@ class Search(Model):
     matches well."""
     answer: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The least probability of an answer that is shown above the pages."""
-    lit: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """The least probability of an answer that is lit on its page: below `answer`, only its sentence or row is lit."""
+    lit: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """The least probability that a sentence or row has the answer, for it to be lit: softly below one half."""
     rules: tuple[Rule, ...] = ()
     """Rules that are applied after reranking, in this order: fold, per_document, newer_first."""
     recall_ms: NonNegativeFloat = 50.0

@@ -2,9 +2,9 @@
 
 The reader's likeliest spans are candidates, and so are the whole cells that they stand in and the other cells of these
 rows. Each candidate has features: what the reader thinks of it, whether the question asks for a number and it is one,
-whether the question names its row and the head of its column. A logistic regression chooses the best one, and a second
-one says how likely it is right (`benchmarks/reader_calibration.py` fits both). All text is verbatim: one run of the
-page's words.
+whether the question names its row and the head of its column. A regression chooses the best one; others say how likely
+it is right, and how likely the answer is in its sentence or row (`benchmarks/reader_calibration.py` fits them). All
+text is verbatim: one run of the page's words.
 """
 
 import math
@@ -53,7 +53,8 @@ _ASKS_DATE = re.compile(
 )
 
 AnswerWeights = Mapping[str, Mapping[str, float]]
-"""Weights of two logistic regressions: "choice" over the features of candidates, "sure" over those of the best."""
+"""Weights of three regressions: "choice" over the features of candidates; "sure" and "passage" over those of the best,
+for the probability that it is right, and that its sentence or row has the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The best candidate, and how likely it is right."""
+    """The best candidate, and the probability that it is right."""
 
     candidate: Candidate
     probability: float
+    in_passage: float
+    """The probability that the answer is in the candidate's sentence or row."""
 
 
 def find(
@@ -107,7 +110,8 @@ def choose(found: Sequence[Candidate], weights: AnswerWeights) -> Found | None:
     logits = [weigh(weights["choice"], candidate.features) for candidate in found]
     best = max(range(len(found)), key=lambda i: (logits[i], -i))
     values = sure_features(found[best], logits)
-    return Found(found[best], sigmoid(weights["sure"]["bias"] + weigh(weights["sure"], values)))
+    sure, passage = (sigmoid(weights[of]["bias"] + weigh(weights[of], values)) for of in ("sure", "passage"))
+    return Found(found[best], sure, max(sure, passage))
 
 
 def sure_features(best: Candidate, logits: Sequence[float]) -> dict[str, float]:
@@ -289,6 +293,8 @@ class Located:
     end: int
     is_sure: bool
     """Whether these words are likely enough to be shown as the answer."""
+    in_passage: float
+    """The probability that the answer is in the sentence or row of these words."""
     heads: tuple[Box, ...]
     lines: tuple[Box, ...]  # of the whole page
     heat: tuple[float, ...]  # of each line, in [0, 1]
@@ -328,6 +334,7 @@ def locate(
         own.first,
         own.end,
         found.probability >= least,
+        found.in_passage,
         tuple(cell.box for cell in own.heads),
         tuple(line.box for line in layout.lines),
         _heat(layout, reading),

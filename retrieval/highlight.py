@@ -43,6 +43,9 @@ unless they match."""
 ANSWER, PASSAGE, HEAD, WORD = 1.0, 0.6, 0.5, 0.4
 """Strengths of the answer's words, of its sentence or row, of its heads, and of the best word of the question beside
 them. Without an answer the best word has strength 1."""
+LIKELY = 0.5
+"""If the words that answer are not sure, their sentence or row is lit as the answer if it has it with at least this
+probability, and otherwise softly, as a passage."""
 TERMS = 32
 """The most words of the question to highlight: of a pasted paragraph the longest, which are the rarest."""
 FAINT = 0.25
@@ -162,7 +165,9 @@ def _with_answer(located: Located, regions: Sequence[Region]) -> tuple[Region, .
         own = [Region(box, ANSWER, "answer") for box in answer]
         own += [Region(box, PASSAGE, "passage") for box in passage]
     else:
-        own = [Region(box, ANSWER, "answer") for box in passage]
+        own = [
+            Region(box, ANSWER, "answer" if located.in_passage >= LIKELY else "passage") for box in passage
+        ]
     heads = [Region(box, HEAD, "head") for box in located.heads]
     words_lit = [Region(r.box, round(WORD * r.strength, 4), r.kind) for r in regions]
     return (*own, *heads, *words_lit)

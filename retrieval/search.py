@@ -465,7 +465,7 @@ class Searcher:
         if self._answers is None or not read:
             return [None] * len(contents)
         located = self._answers.locate(text, contents, whole=whole)
-        return [each if each and each.answer.probability >= self._settings.lit else None for each in located]
+        return [each if each and each.in_passage >= self._settings.lit else None for each in located]
 
     def focused(self, query: str, pages: Sequence[Page]) -> list[PageContent]:
         """Return what a reranker reads of these pages, in the order given. Raises as `highlight` does."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 PHASES = ("teacher", "reader", "encoder")
+TRAINED_ON = "trained_on.json"
+"""Hashes of the questions that were packed to be fitted."""
 BEGAN = time.monotonic()
 """The budget includes the imports."""
 
@@ -81,9 +83,7 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--out", type=Path, required=True)
     unpack = commands.add_parser("unpack", help="join the weights that came back")
     unpack.add_argument("--from", dest="source", type=Path, required=True)
-    unpack.add_argument("--questions", type=Path, required=True)
-    unpack.add_argument("--groups", type=Path, action="append", default=[])
-    unpack.add_argument("--xquad", type=Path)
+    unpack.add_argument("--data", type=Path, required=True, help="what was packed")
     unpack.add_argument("--minilm", type=Path)
     unpack.add_argument("--out", type=Path, required=True)
     judge = commands.add_parser("judge", help="measure exported readers on the held-out part")
@@ -99,6 +99,7 @@ def _pack(options: argparse.Namespace) -> None:
     from benchmarks.gpu_train.documents import read_document
     from benchmarks.gpu_train.pack import build, read_answers, read_rows
     from benchmarks.gpu_train.spans import Spans, marked_by_line, marked_of, read_squad
+    from retrieval.train.curriculum import question_hash
     from retrieval.train.minilm import load_tokenizer
     from retrieval.train.packed import SETS, write_packed
 
@@ -130,6 +131,9 @@ def _pack(options: argparse.Namespace) -> None:
     packed, counts = builder.packer.packed(), asdict(builder.counts) | spans.counts
     options.out.mkdir(parents=True, exist_ok=True)
     write_packed(options.out / "data.xz", packed)
+    asked = [*builder.asked, *spans.asked]
+    hashes = sorted({question_hash(question) for question in asked})
+    (options.out / TRAINED_ON).write_text(json.dumps(hashes), encoding="utf-8")
     pieces = carry.pieces_in(packed.tokens)
     carry.write_minilm(minilm, options.out / "minilm.bin", pieces, tokenizer, options.minilm_steps)
     if options.mpnet:
@@ -186,19 +190,10 @@ def _share(text: str) -> tuple[str, float]:
 
 def _unpack(options: argparse.Namespace) -> None:
     from benchmarks.gpu_train import carry
-    from benchmarks.gpu_train.pack import read_answers, read_rows
     from benchmarks.gpu_train.unpack import unpack
 
-    rows = [
-        row
-        for name in ("questions.jsonl", "contrast.jsonl")
-        for row in read_rows(options.questions / name)
-        if row["split"] == "train"
-    ]
-    asked = [row["q"] for row in rows] + [group.question for group in _groups(options)]
-    asked += [row.question for row in read_answers(options.xquad)] if options.xquad else []
     minilm = options.minilm or carry.shipped_minilm()
-    for folder in unpack(options.source, options.out, minilm, asked):
+    for folder in unpack(options.source, options.out, minilm, options.data / TRAINED_ON):
         print(folder)
 
 

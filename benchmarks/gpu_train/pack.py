@@ -129,6 +129,8 @@ class Builder:
     seed: int = 0
     packer: Packer = field(default_factory=Packer)
     counts: Counts = field(default_factory=Counts)
+    asked: list[str] = field(default_factory=list)
+    """The questions that are to be fitted."""
     _windowed: dict[tuple[str, int], Windowed] = field(default_factory=dict)
     _owner: list[tuple[str, int]] = field(default_factory=list)  # page of each window of a page
     _bm25: Bm25 | None = None
@@ -200,6 +202,7 @@ class Builder:
                 items = self._held_items(key[0], own, scores, starts)
                 self.packer.group(question, "held", items)
                 continue
+            self.asked.append(row["q"])
             positives = [item for item in own if item.role is Role.POSITIVE]
             self._variable.append((row, question, max(positives, key=_evidence_pieces)))
             near = [
@@ -398,6 +401,8 @@ class Builder:
             items += [Item(self._passage(text), Role.NEAR_MISS) for text in row["negs"]]
             self.packer.answers[question] = (self.packer.windows[items[0].window][0],)
             self.packer.group(question, "held contrast" if row["split"] == "held" else "contrast", items)
+            if row["split"] != "held":
+                self.asked.append(row["q"])
 
     def add_groups(self, groups: Sequence[Group]) -> None:
         """Add groups of passages, of which it is only known which one answers."""
@@ -413,6 +418,7 @@ class Builder:
             items += [Item(w, Role.NEGATIVE) for w in negatives if w not in positives[group.question]]
             self.packer.answers[question] = (self.packer.windows[items[0].window][0],)
             self.packer.group(question, "passages", items)
+            self.asked.append(group.question)
 
     def add_answers(
         self, paragraphs: Sequence[Answered], source: str = "answers", negatives: int = 6, apart: int = 2
@@ -437,6 +443,7 @@ class Builder:
             elsewhere = [Item(w, Role.NEGATIVE) for w in dict.fromkeys(others)][:negatives]
             beside = [Item(w, Role.NEGATIVE) for w in own if self._are_apart(w, item)][:apart]
             self.packer.group(question, "passages", [item, *beside, *elsewhere])
+            self.asked.append(row.question)
 
     def _answer_window(self, row: Answered, rng: random.Random) -> Item | None:
         """Returns a window around the answer, which stands anywhere in it, with the sentence as evidence."""

@@ -61,6 +61,7 @@ class Spans:
     builder: Builder
     seed: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    asked: list[str] = field(default_factory=list)
     _pages: dict[tuple[str, int], _Lines] = field(default_factory=dict)
 
     def add_marked(self, rows: Sequence[Marked]) -> None:
@@ -104,6 +105,7 @@ class Spans:
         packer.answers[number] = (packer.windows[items[0].window][0],)
         packer.group(number, "passages", items)
         self.counts[source] += 1
+        self.asked.append(question)
 
     def _encoded(self, words: Sequence[str], title: str, lines: Sequence[ReadingLine]) -> _Lines:
         packer, encode = self.builder.packer, self.builder.ids

@@ -13,21 +13,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.gpu_train.carry import TABLE, WORDS
-from retrieval.train.curriculum import question_hash
 from retrieval.train.small import WEIGHTS
 
 REPORTS = ("train.json", "log.txt", "teacher_scores.npz")
 
 
-def unpack(source: Path, out: Path, minilm: Path, questions: Sequence[str]) -> list[Path]:
+def unpack(source: Path, out: Path, minilm: Path, trained_on: Path) -> list[Path]:
     """Write `out/reader` and `out/words`, each if both of its parts came back; return the folders.
 
-    questions: what the models were trained on, so that nobody judges them by it. Raises FileNotFoundError without
-    train.json.
+    trained_on: the file of the questions' hashes, so that nobody judges the models by them. Raises FileNotFoundError
+    without it or without train.json.
     """
     results: dict[str, Any] = json.loads((source / "train.json").read_text(encoding="utf-8"))
     table = load_file(minilm / WEIGHTS)[WORDS]
-    hashes = json.dumps(sorted({question_hash(question) for question in questions}))
     written: list[Path] = []
     for name, kind in (("reader", "reader"), ("encoder", "words")):
         parts = [source / f"{name}-{number}.safetensors" for number in (1, 2)]
@@ -40,7 +38,7 @@ def unpack(source: Path, out: Path, minilm: Path, questions: Sequence[str]) -> l
         options = {"dim": len(weights["project.weight"]), "markers": True} if kind == "words" else {}
         record = {"kind": kind, "options": options, "figures": results.get(name, {})}
         (folder / "run.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
-        (folder / "trained_on.json").write_text(hashes, encoding="utf-8")
+        shutil.copy(trained_on, folder / "trained_on.json")
         written.append(folder)
     for report in REPORTS:
         if (source / report).is_file():

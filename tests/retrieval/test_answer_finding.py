@@ -10,8 +10,8 @@ from tests.build import webp
 from tests.retrieval.test_page_layout import TABLE, page
 
 CHOICE = {"support": 1.0, "only head named": 9.0, "other head named": -9.0, "label": -9.0}
-SURE: AnswerWeights = {"choice": CHOICE, "sure": {"bias": 5.0}}
-UNSURE: AnswerWeights = {"choice": CHOICE, "sure": {"bias": -1.0}}
+SURE: AnswerWeights = {"choice": CHOICE, "sure": {"bias": 5.0}, "passage": {"bias": 5.0}}
+UNSURE: AnswerWeights = {"choice": CHOICE, "sure": {"bias": -1.0}, "passage": {"bias": 1.0}}
 
 
 def content(text: str = TABLE) -> PageContent:

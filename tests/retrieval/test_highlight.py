@@ -56,7 +56,7 @@ def test_not_is_lit_since_it_can_be_the_point() -> None:
     assert [t.term for t in lit("sites that did not pass", "did not pass").terms] == ["sites", "not", "pass"]
 
 
-def located(*, sure: bool) -> Located:
+def located(*, sure: bool, in_passage: float = 0.9) -> Located:
     """ "failed" answers, in the sentence of site B, with "passed" as a head."""
     words = content(TEXT).words
     row = tuple(word.box for word in words[5:10])
@@ -64,13 +64,14 @@ def located(*, sure: bool) -> Located:
         Page("a", 1, "a.pdf"), "failed", (words[7].box,), 0.9, "Site B failed its inspections", row, 7
     )
     heads = (words[2].box,)
-    return Located(answer, 7, 8, sure, heads, (words[0].box, words[5].box), (0.1, 1.0))
+    lines = (words[0].box, words[5].box)
+    return Located(answer, 7, 8, sure, in_passage, heads, lines, (0.1, 1.0))
 
 
-def with_answer(*, sure: bool) -> Highlight:
+def with_answer(*, sure: bool, in_passage: float = 0.9) -> Highlight:
     page, query = content(TEXT), "which inspection went wrong?"
     vectors = ENCODER.encode_queries([query])[0], ENCODER.encode_pages([page])[0]
-    return highlight(query, vectors[0], page, vectors[1], located(sure=sure))
+    return highlight(query, vectors[0], page, vectors[1], located(sure=sure, in_passage=in_passage))
 
 
 def test_the_answer_is_lit_before_its_passage_its_heads_and_the_words_of_the_question() -> None:
@@ -89,6 +90,12 @@ def test_if_the_words_are_not_sure_their_passage_is_lit_as_the_answer_and_none_i
     assert [region.kind for region in result.regions] == [*["answer"] * 5, "head", "word", "word"]
     assert result.answer is None
     assert "inspections" in [result.snippet[a:b] for a, b in result.snippet_matches]
+
+
+def test_a_passage_that_may_have_the_answer_is_lit_softly_before_the_words_of_the_question() -> None:
+    result = with_answer(sure=False, in_passage=0.3)
+    assert [region.kind for region in result.regions] == [*["passage"] * 5, "head", "word", "word"]
+    assert result.regions[0].strength == max(region.strength for region in result.regions)
 
 
 def test_the_heat_of_an_answer_is_that_of_the_pages_lines_and_faint_lines_are_cold() -> None:

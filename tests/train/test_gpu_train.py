@@ -31,6 +31,7 @@ from rerankers.train import reader
 from rerankers.train.export import export
 from retrieval.models.onnx import MODELS
 from retrieval.train import bi_encoder, words_model
+from retrieval.train.curriculum import question_hash
 from retrieval.train.groups import Group
 from retrieval.train.minilm import load_bert, load_tokenizer
 from retrieval.train.mpnet import MPNet, MPNetConfig, rows_of, trimmed
@@ -446,7 +447,8 @@ def test_what_comes_back_can_be_loaded(carried: Path, minilm: Path, tmp_path: Pa
     contrast = torch.isin(data.group_set, torch.tensor([SETS.index("contrast")]))
     assert 0 < int(known.sum()) <= results["scoring"]["pairs"]
     assert not bool(known[contrast].any())
-    folders = unpack(tmp_path / "out", tmp_path / "runs", minilm, ["What do the pumps cost?"])
+    (tmp_path / "trained_on.json").write_text(json.dumps([question_hash("What do the pumps cost?")]))
+    folders = unpack(tmp_path / "out", tmp_path / "runs", minilm, tmp_path / "trained_on.json")
     assert [folder.name for folder in folders] == ["reader", "words"]
     ids = torch.tensor([[101, 2054, 102, 3000, 102]])
     reading = reader.load_trained(minilm, folders[0]).read(ids, torch.ones_like(ids), torch.zeros_like(ids))
