@@ -67,7 +67,7 @@ def _layer(region: Region) -> tuple[int, float]:
 
 def _colour(region: Region) -> Colour:
     """Return a colour between 65% white for strength 0 and the kind's own for strength 1."""
-    strength = 0.3 if region.kind == "passage" else 0.35 + 0.65 * region.strength
+    strength = 0.6 * region.strength**2 if region.kind == "passage" else 0.35 + 0.65 * region.strength
     red, green, blue = (round(255 - (255 - channel) * strength) for channel in FILL[region.kind])
     return red, green, blue
 

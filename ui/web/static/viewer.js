@@ -193,7 +193,7 @@ function drawLights() {
     class: term.kind, stroke: COLOURS[i % COLOURS.length], 'stroke-opacity': 0.4 + 0.5 * strong, 'data-term': term.term }))));
   const passages = shown.regions.filter(({ kind }) => kind === 'passage');
   const heads = shown.regions.filter(({ kind }) => kind === 'head');
-  const lit = (regions, name) => (answerHidden ? [] : regions.map(({ box }) => light(box, { class: name })));
+  const lit = (regions, name) => (answerHidden ? [] : regions.map(({ box, strength }) => light(box, { class: strength < 1 ? name : `${name} strongest` })));
   part('lights').replaceChildren(...(layers.boxes ? [...lit(passages, 'passage'), ...words, ...lit(answers(), 'answer')] : []));
   // Outlines are not multiplied with the page: they must be seen on a dark table head as well. Each is dark on light.
   part('outlines').replaceChildren(...(layers.boxes ? ['halo', 'edge'].flatMap((ring) => [...lit(heads, `head ${ring}`), ...lit(answers(), `best ${ring}`)]) : []));
