@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--start", type=Path, help="a folder with the weights that the reader starts from")
     fit.add_argument("--scores", type=Path, help="the teacher's scores of an earlier run with the same data")
     fit.add_argument("--frozen", type=int, default=0, help="the lowest layers that are not trained")
+    fit.add_argument("--rounded", action="store_true", help="train the reader with weights rounded to int8")
     fit.add_argument("--learning-rate", type=float, help="the reader's highest")
     fit.add_argument("--groups", type=int, help="of a step of the reader")
     fit.add_argument("--windows", type=int, help="the most of a group in a step of the reader")
@@ -165,6 +166,7 @@ def _fit(options: argparse.Namespace) -> None:
         student=student,
         phases=tuple(options.phases),
         frozen=options.frozen,
+        rounded=options.rounded,
         shares=SHARES | dict(options.share),
         measured=options.measured,
         budget_s=options.budget_s,

@@ -43,6 +43,7 @@ from benchmarks.gpu_train.reading import (
 )
 from benchmarks.gpu_train.resident import Resident
 from rerankers.train.reader import Reader
+from rerankers.train.rounding import train_rounded
 from retrieval.train.minilm import load_bert
 from retrieval.train.mpnet import MPNet, MPNetConfig
 from retrieval.train.packed import SETS, read_packed
@@ -100,6 +101,8 @@ class FitOptions:
     scored_pieces: int = 200_000
     """Pieces of a batch when scoring."""
     phases: tuple[str, ...] = PHASES
+    rounded: bool = False
+    """Whether the reader trains with its weights rounded as the export rounds them."""
     frozen: int = 0
     """The lowest layers of MiniLM that are not trained."""
     shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
@@ -370,6 +373,8 @@ def _student(run: Run, teacher: TeacherScores | None, start: Path | None) -> Non
     model = Reader(bert, run.bert_config["hidden_size"]).to(run.device)
     if start:
         model.load_state_dict(load_file(start / WEIGHTS))
+    if run.options.rounded:
+        train_rounded(bert)
     phase = run.phase(STUDENT if "teacher" in run.options.phases else 1.0)
     state = run.out / "reader.state" if start else None
     steps = train_reader(model, run.data, run.order, run.options.student, phase, teacher, state)
