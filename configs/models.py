@@ -31,6 +31,8 @@ KNOWN = {
     "vidore/colqwen2.5-v0.2": KnownModel(7.5, "Apache-2.0 (adapter)", QWEN_RESEARCH),
     "vidore/colSmol-256M": KnownModel(0.5, "Apache-2.0"),
     "vidore/colSmol-500M": KnownModel(1.0, "Apache-2.0"),
+    "naver/v-splade-quality": KnownModel(0.66, "Apache-2.0", "trained on English only"),
+    "naver/v-splade-efficient": KnownModel(0.66, "Apache-2.0", "trained on English only"),
     "Qwen/Qwen3-VL-Reranker-2B": KnownModel(4.3, "Apache-2.0"),
     "Qwen/Qwen3-VL-Reranker-8B": KnownModel(17.5, "Apache-2.0"),
     "jinaai/jina-reranker-m0": KnownModel(4.9, "CC-BY-NC-4.0", NON_COMMERCIAL),

@@ -406,7 +406,17 @@ class Splade(Model):
     """Threads that encode in parallel. None: one for each core."""
 
 
-SparseSettings = Annotated[NoSparse | Passages | Splade, Field(discriminator="kind")]
+class VSplade(TorchModel):
+    """V-SPLADE: learned sparse vectors of page images, for pages whose text is not read or is read badly. The model
+    reads pages only; a question is looked up in a table, on the processor. English."""
+
+    kind: Literal["v_splade"] = "v_splade"
+    model: str = "naver/v-splade-quality"
+    """naver/v-splade-quality, naver/v-splade-efficient (a page has fewer tokens, so that searches read less), or the
+    path of a folder with one of them."""
+
+
+SparseSettings = Annotated[NoSparse | Passages | Splade | VSplade, Field(discriminator="kind")]
 
 
 class Search(Model):

@@ -43,7 +43,17 @@ def _load(settings: "configs.EncoderSettings") -> Encoder:
 
 
 def load_sparse_encoder(settings: "configs.SparseSettings") -> "SparseEncoder | None":
-    """Returns the profile's encoder of sparse vectors, None if it has none. Raises ModelBroken."""
+    """Returns the profile's encoder of sparse vectors, None if it has none.
+
+    Raises ModelBroken, ModelMissing, and MissingExtra if its libraries are not installed.
+    """
+    try:
+        return _load_sparse(settings)
+    except ImportError as error:
+        raise missing_extra(error) from error
+
+
+def _load_sparse(settings: "configs.SparseSettings") -> "SparseEncoder | None":
     import configs.settings as configs
 
     match settings:
@@ -57,5 +67,9 @@ def load_sparse_encoder(settings: "configs.SparseSettings") -> "SparseEncoder | 
             from retrieval.encoders.splade import SpladeEncoder
 
             return SpladeEncoder(settings)
+        case configs.VSplade():
+            from retrieval.encoders.v_splade import VSpladeEncoder
+
+            return VSpladeEncoder(settings)
         case _:
             assert_never(settings)

@@ -2,14 +2,14 @@
 
 A passage scores the sum, over the question's tokens, of the product of both weights; a page scores as its best passage.
 `PassageEncoder` is BM25 (Robertson and Zaragoza, 2009) over passages; `splade.py` has a learned sparse retriever, which
-also gives weight to words that are not in the text.
+also gives weight to words that are not in the text; `v_splade.py` has one that reads the page's image.
 """
 
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,10 @@ class SparseVector:
 
 
 class SparseEncoder(Protocol):
-    """Makes sparse vectors. A result does not depend on what else is in the batch."""
+    """Makes sparse vectors of questions; of pages, as SparseTextEncoder or SparseImageEncoder.
+
+    A result does not depend on what else is in the batch.
+    """
 
     @property
     def name(self) -> str:
@@ -47,15 +50,29 @@ class SparseEncoder(Protocol):
         """Whether a question's weights are multiplied by how rare the tokens are in the index."""
         ...
 
+    def encode_query(self, query: str) -> SparseVector: ...
+
+
+@runtime_checkable
+class SparseTextEncoder(SparseEncoder, Protocol):
+    """Makes sparse vectors of pages from their words."""
+
     def encode_pages(self, pages: Sequence[Sequence[str]]) -> list[list[SparseVector]]:
         """Return a vector for each passage of each page; pages: the words of each, in reading order."""
         ...
 
-    def encode_query(self, query: str) -> SparseVector: ...
+
+@runtime_checkable
+class SparseImageEncoder(SparseEncoder, Protocol):
+    """Makes sparse vectors of pages from their images; a page is one passage."""
+
+    def encode_images(self, images: Sequence[Callable[[], bytes]]) -> list[SparseVector]:
+        """Return a vector for each page; images: read the image file of each, from several threads."""
+        ...
 
 
 class PassageEncoder:
-    """Implements SparseEncoder: BM25 without its inverse document frequency, which the lists know (`by_rarity`).
+    """Implements SparseTextEncoder: BM25 without its inverse document frequency, which the lists know (`by_rarity`).
 
     A passage's length is compared with LENGTH and not with a mean, so that its vector never depends on other pages.
     """

@@ -21,7 +21,7 @@ FILE = "sparse.onnx"
 
 
 class SpladeEncoder:
-    """Implements SparseEncoder, on the CPU. Raises ModelBroken."""
+    """Implements SparseTextEncoder, on the CPU. Raises ModelBroken."""
 
     most = (
         5.0  # the logarithm of 1 plus a logit of 147; the highest weight of splade-tiny's expansions is 3.6

@@ -148,6 +148,28 @@ def test_a_refresh_that_is_stopped_leaves_the_lists_as_they_were(
         upkeep.refresh(lettered, Letters())
 
 
+def test_a_refresh_that_is_stopped_keeps_the_groups_that_are_complete(
+    store: Store, encoder: HashingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "GROUP", 1)
+    with store.writing():
+        add_document(store, encoder, "a.pdf", ["aa"])
+        add_document(store, encoder, "b.pdf", ["b"])
+    encoded = []
+
+    def stop(what: str, done: int, of: int) -> None:
+        encoded.append(done)
+        if len(encoded) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        upkeep.refresh(store, Letters(), stop)
+    lists = upkeep.load_lists(store, Letters())
+    assert [d.doc_id for d in upkeep.missing_documents(lists, store.documents())] == ["b"]
+    assert upkeep.refresh(store, Letters())
+    assert scores(store, "ab") == pytest.approx({"a#1": 2.0, "b#1": 1.0}, abs=5 / STEPS)
+
+
 def test_passages_overlap_and_have_the_weights_of_bm25() -> None:
     encoder = PassageEncoder()
     (page,) = encoder.encode_pages([["pump", "Pumps", "oil"]])

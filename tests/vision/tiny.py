@@ -14,7 +14,8 @@ import numpy as np
 import torch
 import transformers as hf
 from PIL import Image, ImageDraw
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers.models.neomme.image_processing_neomme import NeoMMEImageProcessor
 from transformers.models.neomme.processing_neomme import NeoMMEProcessor
 from transformers.models.qwen3_5 import Qwen3_5Config
@@ -343,6 +344,68 @@ def jina_m0() -> tuple[Any, Any]:
         image_processor=patches14(), tokenizer=tok, video_processor=video14(), chat_template=QWEN_CHAT
     )
     return JinaM0(qwen2_config(tok)), processor
+
+
+V_SPLADE_CHAT = (
+    "{%- for m in messages -%}{{ m['role'] | capitalize }}:{%- for c in m['content'] -%}"
+    "{%- if c['type'] == 'image' -%}<image>{%- else -%}{{ c['text'] }}{%- endif -%}{%- endfor -%}"
+    "{{ '<end_of_utterance>\\n' }}{%- endfor -%}{%- if add_generation_prompt -%}Assistant:{%- endif -%}"
+)
+
+
+def v_splade(folder: Path, seed: int = 0, threshold: float = 0.0) -> Path:
+    """Save a V-SPLADE to `folder`, as its authors publish it: their names of weights, and questions' own weights.
+
+    A piece weighs something if its random logit is above `threshold`.
+    """
+    torch.manual_seed(seed)
+    places = [f"<row_{r}_col_{c}>" for r in range(1, 7) for c in range(1, 7)]
+    pictures = ["<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", *places]
+    tok = tokenizer(pictures, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]",
+                    mask_token="[MASK]")  # fmt: skip
+    pieces = tok.convert_tokens_to_ids(pictures[0])
+    tok.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[("[CLS]", tok.cls_token_id), ("[SEP]", tok.sep_token_id)],
+    )
+    processor = hf.Idefics3Processor(
+        image_processor=_tiles(), tokenizer=tok, image_seq_len=64, chat_template=V_SPLADE_CHAT
+    )
+    config = hf.ModernVBertConfig(
+        text_config={"model_type": "modernbert", "vocab_size": len(tok), "hidden_size": 64, "intermediate_size": 96,
+                     "num_hidden_layers": 4, "num_attention_heads": 4, "max_position_embeddings": 4096,
+                     "pad_token_id": tok.pad_token_id, "bos_token_id": tok.cls_token_id,
+                     "eos_token_id": tok.sep_token_id, "cls_token_id": tok.cls_token_id,
+                     "sep_token_id": tok.sep_token_id},
+        vision_config={"model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 64,
+                       "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 512, "patch_size": 16},
+        image_token_id=tok.convert_tokens_to_ids("<image>"), pixel_shuffle_factor=4,
+        additional_vocab_size=len(pictures),
+    )  # fmt: skip
+    weights = {}
+    for name, tensor in hf.ModernVBertModel(config).state_dict().items():
+        random = torch.randn_like(tensor) * 0.2 if tensor.ndim > 1 else tensor
+        if name == "text_model.embeddings.tok_embeddings.weight":
+            weights[f"encoder.encoder.model.{name}"] = random[:pieces].clone()
+            name = name.replace("weight", "additional_embedding.weight")
+            random = random[pieces:].clone()
+        name = name.replace("modality_projection.weight", "modality_projection.proj.weight")
+        weights[f"encoder.encoder.model.{name}"] = random
+    weights |= {
+        "encoder.mlm_head.dense.weight": torch.randn(64, 64) * 0.2,
+        "encoder.mlm_head.dense.bias": torch.randn(64),
+        "encoder.mlm_head.norm.weight": torch.rand(64) + 0.5,
+        "encoder.mlm_head.norm.bias": torch.randn(64) * 0.1,
+        "encoder.mlm_head.decoder.weight": torch.randn(pieces, 64),
+        "encoder.mlm_head.decoder.bias": torch.full((pieces,), -threshold),
+        "query_encoder.embeddings.weight": torch.randn(pieces, 64),
+        "query_encoder.projection.weight": torch.randn(1, 64) * 0.2,
+        "query_encoder.projection.bias": torch.randn(1),
+    }
+    config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
 
 
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {

@@ -15,7 +15,7 @@ from ui.cli import terminal
 class Needed:
     """A model that a profile needs."""
 
-    role: str  # encoder or reranker
+    role: str  # encoder, reranker or sparse
     model: str
     revision: str | None
 
@@ -24,7 +24,8 @@ def needed(settings: configs.Settings) -> Iterator[Needed]:
     """Yield the torch models of a profile, without the small models that ship with Folioscope."""
     reranker = settings.reranker
     members = reranker.members if isinstance(reranker, configs.Ensemble) else (reranker,)
-    for role, part in (("encoder", settings.encoder), *(("reranker", member) for member in members)):
+    parts = [("encoder", settings.encoder), *(("reranker", member) for member in members)]
+    for role, part in (*parts, ("sparse", settings.search.sparse)):
         if isinstance(part, configs.TorchModel):
             yield Needed(role, part.model, part.revision)
 

@@ -1,18 +1,21 @@
 """Keeps the sparse lists of an index up to date, while searches go on.
 
-They are derived from the stored words, are kept in a folder of their own beside the tables, and record the revision of
-each document. A search uses them only if they have all its documents as they are now, so writers never wait for them.
+They are derived from the stored words or page images, are kept in a folder of their own beside the tables, and record
+the revision of each document. A search uses them only if they have all its documents as they are now, so writers never
+wait for them.
 """
 
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from retrieval.encoders.sparse import SparseEncoder, SparseVector
+from retrieval.encoders.sparse import SparseEncoder, SparseImageEncoder, SparseTextEncoder, SparseVector
 from retrieval.errors import IndexBusy
 from retrieval.recall.derived import LOCK, derived_folder, file_state, live, upkeep
 from retrieval.recall.sparse.lists import MANIFEST, Manifest, SparseLists
@@ -27,10 +30,12 @@ from retrieval.recall.sparse.segment import (
 )
 from retrieval.store.schema import revision
 from retrieval.store.store import Store
-from retrieval.types import Document
+from retrieval.types import Document, Page
 
 GROUP = 20_000
 """Most pages of a new segment, unless one document has more: their postings take about 150 MB of memory."""
+IMAGE_GROUP = 2_000
+"""The same for encoders that read images: a refresh that is stopped loses the work on one group, minutes of a GPU."""
 PAGES_AT_ONCE = 64  # encoded between two calls of the progress callback
 MOST_SEGMENTS = 8  # with more than this, the small ones are merged
 SMALL = 0.25  # of all postings
@@ -66,14 +71,17 @@ def refresh(
 ) -> bool:
     """Add documents that are missing, and drop removed ones once they are many. Return whether anything changed.
 
-    Lists of another encoder are replaced. Raises IndexBusy while another process does this.
+    Lists of another encoder are replaced. Each group of documents counts once it is written, also if a later one fails.
+    Raises IndexBusy while another process does this.
     """
     with _upkeep(store) as place:
         lists, documents = load_lists(store, encoder), store.documents()
         manifest = Manifest.read(place)
         names = list(manifest.segments) if lists and manifest else []
-        for group in _groups(missing_documents(lists, documents)):
+        most = IMAGE_GROUP if isinstance(encoder, SparseImageEncoder) else GROUP
+        for group in _groups(missing_documents(lists, documents), most):
             names.append(_write(place, _encode(store, encoder, group, on_progress)))
+            Manifest(encoder.name, tuple(names)).write(place)
         tidied = Manifest(encoder.name, _tidy(place, names, documents))
         if tidied == manifest and lists is not None:
             return False
@@ -87,10 +95,11 @@ def _encode(
     at = {document.doc_id: position for position, document in enumerate(documents)}
     rows: list[tuple[int, int, bool, list[SparseVector]]] = []
     total = sum(document.pages for document in documents)
-    for batch in store.stream_pages(list(at), ["doc_id", "number", "source", "words"]):
+    columns = ["doc_id", "number", "source", *(["words"] if isinstance(encoder, SparseTextEncoder) else [])]
+    for batch in store.stream_pages(list(at), columns):
         for first in range(0, len(batch), PAGES_AT_ONCE):
             some = batch.slice(first, PAGES_AT_ONCE).to_pylist()
-            vectors = encoder.encode_pages([row["words"] for row in some])
+            vectors = _vectors(store, encoder, some)
             rows += [
                 (at[row["doc_id"]], row["number"], row["source"] == "ocr", passages)
                 for row, passages in zip(some, vectors, strict=True)
@@ -110,6 +119,17 @@ def _encode(
     passage = np.repeat(np.arange(len(every)), [len(vector.tokens) for vector in every])
     known = [(document.doc_id, revision(document)) for document in documents]
     return make_segment(known, pages, Postings(tokens, passage, impact))
+
+
+def _vectors(
+    store: Store, encoder: SparseEncoder, rows: Sequence[Mapping[str, Any]]
+) -> list[list[SparseVector]]:
+    """Return the vectors of the passages of each page; rows: of the pages table, with the words of a text encoder."""
+    if isinstance(encoder, SparseImageEncoder):
+        keys = [Page(row["doc_id"], row["number"], document="").page_id for row in rows]
+        return [[vector] for vector in encoder.encode_images([partial(store.image, key) for key in keys])]
+    assert isinstance(encoder, SparseTextEncoder)
+    return encoder.encode_pages([row["words"] for row in rows])
 
 
 def _tidy(place: Path, names: Sequence[str], documents: Sequence[Document]) -> tuple[str, ...]:
@@ -135,11 +155,11 @@ def _write(place: Path, segment: Segment) -> str:
     return name
 
 
-def _groups(documents: Sequence[Document]) -> Iterator[list[Document]]:
-    """Yield the documents in their order, in groups of at most GROUP pages, but of at least one document."""
+def _groups(documents: Sequence[Document], most: int) -> Iterator[list[Document]]:
+    """Yield the documents in their order, in groups of at most `most` pages, but of at least one document."""
     group: list[Document] = []
     for document in documents:
-        if group and sum(d.pages for d in group) + document.pages > GROUP:
+        if group and sum(d.pages for d in group) + document.pages > most:
             yield group
             group = []
         group.append(document)
