@@ -1,7 +1,8 @@
 """Fits the regressions of `retrieval.answers`: which candidate answers, and how likely the best one is right.
 
 The choice is a conditional logit (McFadden, 1974) over the candidates of one page: the probability of the right ones
-among all. How sure the best one is, and its sentence or row, comes from logistic regressions over its features, on
+among all. What the reader says of pages that it was trained on is too good; those examples have weights of their own for
+it, and share the others: they only teach what rows and heads are worth. How sure the best one is, and its sentence or row, comes from logistic regressions over its features, on
 pages that answer and on pages that do not.
 """
 
@@ -21,6 +22,8 @@ FOLDS = 5
 CHOICE_RIDGE, SURE_RIDGE = 0.3, 1.0
 """Weights of the squared weights beside the summed log losses."""
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+READER = ("support", "exact", "share", "unit", "evidence", "around")
+"""The features that come from the reader."""
 Table = NDArray[np.float64]
 Marks = NDArray[np.bool_]
 
@@ -35,6 +38,8 @@ class Example:
     """Whether the index holds the question's document."""
     candidates: Sequence[Candidate]
     right: Sequence[bool]
+    seen: bool = False
+    """Whether the reader was trained on the page."""
 
     @property
     def in_passage(self) -> list[bool]:
@@ -47,8 +52,8 @@ def fit(examples: Sequence[Example]) -> tuple[dict[str, dict[str, float]], dict[
     """Returns the weights, and what they achieve on documents that they were not fitted to."""
     some = next(example for example in examples if example.candidates)
     names = list(some.candidates[0].features)
-    documents = sorted({example.document for example in examples})
-    fold = np.array([documents.index(example.document) % FOLDS for example in examples])
+    documents = sorted({example.document for example in examples if not example.seen})
+    fold = np.array([-1 if e.seen else documents.index(e.document) % FOLDS for e in examples])
     judged: list[Judged] = []
     for part in range(FOLDS):
         weights = _fit([e for e, f in zip(examples, fold, strict=True) if f != part], names)
@@ -109,11 +114,12 @@ Fitted = tuple[Table, Table, Table]
 
 def _fit(examples: Sequence[Example], names: Sequence[str]) -> Fitted:
     """Returns the weights of the choice, of the sure answer and of its passage: features, lead and bias."""
-    tables = [(_table(e.candidates, names), np.array(e.right, bool)) for e in examples if any(e.right)]
-    choice = _minimum(lambda weights: _conditional_loss(weights, tables), len(names), CHOICE_RIDGE)
+    tables = [(_wide(e, names), np.array(e.right, bool)) for e in examples if any(e.right)]
+    wide = _minimum(lambda w: _conditional_loss(w, tables), len(names) + len(READER), CHOICE_RIDGE)
+    choice = wide[: len(names)]
     rows, right = [], []
     for example in examples:
-        if example.candidates:
+        if example.candidates and not example.seen:
             best, values = _best(example, choice, names)
             rows.append(values)
             right.append((example.right[best], example.in_passage[best]))
@@ -148,6 +154,12 @@ def _named(fitted: Fitted, names: Sequence[str]) -> dict[str, dict[str, float]]:
         name: dict(zip(of, map(float, weights), strict=True))
         for name, of, weights in zip(("choice", "sure", "passage"), columns, fitted, strict=True)
     }
+
+
+def _wide(example: Example, names: Sequence[str]) -> Table:
+    """Returns the features, and those of the reader once more if it was trained on the page, else zeros."""
+    again = _table(example.candidates, READER) * example.seen
+    return np.hstack([_table(example.candidates, names), again])
 
 
 def _table(found: Sequence[Candidate], names: Sequence[str]) -> Table:

@@ -14,7 +14,7 @@ relevance of 0 means a probability of one half. A second run leaves both as they
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import configs.settings as configs
 from benchmarks import answer_weights
 from benchmarks.answer_weights import Example, percent
 from benchmarks.gpu_train.align import forms
+from benchmarks.gpu_train.documents import read_words
 from retrieval import answers
 from retrieval.confidence import Calibration, save_calibration
 from retrieval.errors import FolioscopeError
@@ -36,7 +37,7 @@ from retrieval.models.onnx import ModelFolder, write_manifest
 from retrieval.search import Searcher
 from retrieval.store.store import Store
 from retrieval.text import STOP_WORDS, words
-from retrieval.types import Filter, Page, PageReader, SearchRequest
+from retrieval.types import Filter, Page, PageContent, PageReader, Reranker, SearchRequest
 from ui.factory import open_searcher
 
 LONG = 24
@@ -93,6 +94,13 @@ def main() -> None:
     parser.add_argument(
         "--marked", type=Path, help="more questions: file, page, q, answer, and also: words that are as right"
     )
+    parser.add_argument(
+        "--seen",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="such questions to the documents that the reader was trained on",
+    )
     parser.add_argument("--every", type=int, default=1, help="search for every n-th question")
     parser.add_argument("--model", default=configs.Text().model, help="the folder of the reader")
     parser.add_argument("--write", action="store_true")
@@ -114,7 +122,10 @@ def main() -> None:
     firsts = list(first_pages(searcher, sampled, {each.name: each.doc_id for each in store.documents()}))
     if options.marked:
         asked += map(marked_of, read_lines(options.marked))
-    weights, report = answer_weights.fit(list(examples(searcher, asked, store, firsts, calibration)))
+    found = list(examples(searcher, asked, store, firsts, calibration))
+    seen = [marked_of(row) for path in options.seen for row in read_lines(path)]
+    found += seen_examples(searcher.reranker, seen, options.questions / "pdfs")
+    weights, report = answer_weights.fit(found)
     report = {"answers": report, "pages": page_report(firsts, calibration)}
     folder = ModelFolder(options.model)
     calibration, shift = with_zero_at_half(
@@ -178,16 +189,38 @@ def examples(
             yield _example(searcher, first, calibration)
 
 
+def seen_examples(reader: Reranker, asked: Sequence[Asked], pdfs: Path) -> Iterator[Example]:
+    """Yields the candidates on pages of documents that the reader was trained on, in `pdfs`."""
+    for each in asked:
+        words = read_words(pdfs / each.file, each.number)
+        page = Page("", each.number, each.file)
+        content = PageContent(page, words, "text layer", bytes, title=each.file)
+        found = _candidates(reader, each.question, content, lambda _: 0.5)
+        right = [each.is_right(answers.verbatim(content, c.first, c.end)) for c in found]
+        yield Example(each.file, True, True, found, right, seen=True)
+
+
 def _example(searcher: Searcher, first: First, calibration: Calibration) -> Example:
-    reader, asked = searcher.reranker, first.asked
-    assert isinstance(reader, PageReader)
+    asked = first.asked
+    assert searcher.reranker
     assert first.page
     (content,) = searcher.focused(asked.question, [first.page])
-    (reading,) = reader.read(asked.question, [content], whole=True)
-    confidence = float(calibration.probability(np.array([reading.score]))[0])
-    found = answers.candidates(asked.question, answers.page_tables(content), reading, confidence)
+    found = _candidates(
+        searcher.reranker,
+        asked.question,
+        content,
+        lambda score: float(calibration.probability(np.array([score]))[0]),
+    )
     right = [first.page_right and asked.is_right(answers.verbatim(content, c.first, c.end)) for c in found]
     return Example(asked.file, first.page_right, first.answerable, found, right)
+
+
+def _candidates(
+    reader: Reranker, question: str, content: PageContent, confidence: Callable[[float], float]
+) -> list[answers.Candidate]:
+    assert isinstance(reader, PageReader)
+    (reading,) = reader.read(question, [content], whole=True)
+    return answers.candidates(question, answers.page_tables(content), reading, confidence(reading.score))
 
 
 def is_answer(text: str, answer: str, evidence: str) -> bool:

@@ -24,11 +24,16 @@ class LineWindow:
     pieces: tuple[int, ...]
     words: tuple[int, ...]
 
-    def spots(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns the words (n,) of the page in the window, and where the pieces of each begin (n,)."""
+    def spots(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Returns the words (n,) of the page in the window, where the pieces of each begin (n,), and stretches (n,).
+
+        Words of the same stretch follow each other on the page, with nothing inserted between them.
+        """
         words = np.array(self.words)
         begins = np.flatnonzero((words != INSERTED) & (words != np.concatenate([[INSERTED - 1], words[:-1]])))
-        return words[begins], begins
+        inserted = np.cumsum(words == INSERTED)[begins]
+        breaks = (np.diff(words[begins]) != 1) | (np.diff(inserted) != 0)
+        return words[begins], begins, np.concatenate([[0], np.cumsum(breaks)])[: len(begins)]
 
     def place(self, first: int, last: int) -> tuple[int, int] | None:
         """Returns the first and last piece of the words first to last; None if they do not stand together in here."""

@@ -133,14 +133,14 @@ def _reading(words: int, judged: Sequence[Outputs], read: Sequence[Read]) -> Pag
         zip(read, relevance, strict=True), key=lambda pair: -pair[1]
     ):
         share = float(np.exp(logit - best))  # of the page's best window
-        own, at = window.spots()
+        own, at, stretch = window.spots()
         if not len(own):
             continue
         begins, ends, inside = _by_word(window, outputs, start, at)
         evidence[own] = np.maximum(evidence[own], share * inside)
-        for first, end, probability in _best_spans(own, begins, ends):
+        for first, end, probability in _best_spans(own, stretch, begins, ends):
             spans[first, end] = max(spans.get((first, end), 0.0), share * probability)
-        passages += [Passage(first, end, logit) for first, end in _stretches(own)]
+        passages += [Passage(first, end, logit) for first, end in _stretches(own, stretch)]
     return PageReading(
         max(float(outputs[0]) for outputs in judged),
         max(float(outputs[1]) for outputs in judged),
@@ -171,11 +171,12 @@ def _by_word(
     return begins, ends, inside
 
 
-def _best_spans(words: NDArray[np.int64], begins: Scores, ends: Scores) -> list[tuple[int, int, float]]:
+def _best_spans(
+    words: NDArray[np.int64], stretch: NDArray[np.int64], begins: Scores, ends: Scores
+) -> list[tuple[int, int, float]]:
     """Returns the likeliest spans of words that stand together: words [first, end) of the page, and the probability."""
     joint = np.triu(begins[:, None] * ends[None, :])
     joint = joint - np.triu(joint, LONGEST)
-    stretch = np.cumsum(np.diff(words, prepend=words[:1] - 1) != 1)
     joint = np.where(stretch[:, None] == stretch[None, :], joint, 0.0)
     order = np.argsort(-joint, axis=None, kind="stable")[:SPANS]
     pairs = [
@@ -184,10 +185,10 @@ def _best_spans(words: NDArray[np.int64], begins: Scores, ends: Scores) -> list[
     return [(int(words[a]), int(words[b]) + 1, probability) for a, b, probability in pairs]
 
 
-def _stretches(words: NDArray[np.int64]) -> list[tuple[int, int]]:
+def _stretches(words: NDArray[np.int64], stretch: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Returns the runs [first, end) of words that stand together."""
-    breaks = np.flatnonzero(np.diff(words) != 1) + 1
-    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(words, breaks)]
+    parts = np.split(words, np.flatnonzero(np.diff(stretch)) + 1)
+    return [(int(part[0]), int(part[-1]) + 1) for part in parts]
 
 
 def _softmax(logits: NDArray[np.float32]) -> Scores:

@@ -25,6 +25,8 @@ MOST_CELLS = 24
 """The most cells of a row that are candidates."""
 ALIKE = 0.5
 """Spans that share this much with a candidate (F1 of words) speak for it."""
+NAMED_ROWS = 2
+"""The most rows that the question names whose cells are candidates, whatever the reader says."""
 MOST_LEAD = 4.0
 LITTLE = 1e-4
 """Votes below this are as good as none."""
@@ -130,66 +132,90 @@ def sigmoid(value: float) -> float:
 
 
 def candidates(query: str, tables: Tables, reading: PageReading, confidence: float) -> list[Candidate]:
-    """Returns all words that may answer, those of the likeliest spans first.
+    """Returns all words that may answer, those of the likeliest spans first; none if the reader found no span.
 
     confidence: that the page answers, in (0, 1).
     """
+    if not reading.spans:
+        return []
+    asked = _Asked(query, tables)
+    places = _places(tables, reading, asked)
+    units = {place: _unit(tables.layout, row, *place) for place, row in places.items()}
+    of_unit = dict.fromkeys(units.values(), 0.0)
+    for first, end, vote in reading.spans:
+        unit = units.get(_widened(tables.layout, first, end))
+        if unit:
+            of_unit[unit] += vote
+    rows = [asked.of_row(row) for row in places.values() if row is not None]
+    most_named = max((named for named, _ in rows), default=0.0)
+    total = max(sum(vote for _, _, vote in reading.spans), LITTLE)
+    found: list[Candidate] = []
+    for (first, end), row in places.items():
+        unit = units[first, end]
+        row_named, label_named = asked.of_row(row) if row else (0.0, 0.0)
+        features = {
+            "page": math.log(confidence / (1 - confidence)),
+            **_reader_features(tables.layout, reading, (first, end), unit),
+            "unit": of_unit[unit] / total,
+            "length": math.log(end - first),
+            "row": float(row is not None),
+            "named": asked.share(tables.layout.text(*unit)),
+            "row named": row_named,
+            "row less named": most_named - row_named if row else 0.0,
+            "label named": label_named,
+            **asked.column_features(row, first),
+            **_kind_features(query, tables.layout.text(first, end)),
+            "echo": asked.echo(tables.layout.text(first, end)),
+        }
+        found.append(Candidate(first, end, unit, row, features))
+    return found
+
+
+Places = dict[tuple[int, int], Row | None]
+
+
+def _places(tables: Tables, reading: PageReading, asked: "_Asked") -> Places:
+    """Returns the words [first, end) that are candidates, with the rows that they stand in."""
     layout = tables.layout
-    asked = _stems(query)
-    votes = [span[2] for span in reading.spans]
-    total = max(sum(votes), LITTLE)
-    places: dict[tuple[int, int], Row | None] = {}
+    places: Places = {}
     for first, end, _ in reading.spans:
+        if layout.crosses_cells(first, end):
+            continue
         row = tables.row_at(first)
         places.setdefault(_widened(layout, first, end), row)
         if row is not None:
             own = next(cell for cell in row.cells if cell.first <= first < cell.end)
             if own.end - own.first <= SHORT:
                 places.setdefault((own.first, own.end), row)
-            for cell in row.cells[:MOST_CELLS]:
-                if cell.end - cell.first <= SHORT:
-                    places.setdefault(_widened(layout, cell.first, cell.end), row)
-    units = {place: _unit(layout, row, *place) for place, row in places.items()}
-    of_unit = dict.fromkeys(units.values(), 0.0)
-    for first, end, vote in reading.spans:
-        unit = units.get(_widened(layout, first, end))
-        if unit:
-            of_unit[unit] += vote
-    named = {
-        unit: _named(layout, row, unit, asked)
-        for (place, row), unit in zip(places.items(), units.values(), strict=True)
+    rows = {row.cells[0].first: row for row in places.values() if row is not None}
+    named = sorted(tables.rows, key=lambda row: -asked.of_row(row)[0])[:NAMED_ROWS]
+    rows |= {row.cells[0].first: row for row in named if asked.of_row(row)[0] > 0}
+    for row in rows.values():
+        for cell in row.cells[:MOST_CELLS]:
+            if cell.end - cell.first <= SHORT:
+                places.setdefault(_widened(layout, cell.first, cell.end), row)
+    return places
+
+
+def _reader_features(
+    layout: Layout, reading: PageReading, place: tuple[int, int], unit: tuple[int, int]
+) -> dict[str, float]:
+    """Returns what the reader thinks of the words."""
+    total = max(sum(vote for _, _, vote in reading.spans), LITTLE)
+    support = sum(vote for first, end, vote in reading.spans if _f1((first, end), place) >= ALIKE)
+    exact = sum(vote for first, end, vote in reading.spans if _widened(layout, first, end) == place)
+    inside, around = reading.evidence[slice(*place)], reading.evidence[slice(*unit)]
+    return {
+        "support": math.log(max(support, LITTLE)),
+        "exact": math.log(max(exact, LITTLE)),
+        "share": support / total,
+        "evidence": sum(inside) / max(1, len(inside)),
+        "around": sum(around) / max(1, len(around)),
     }
-    most_named = max(named.values(), default=0.0)
-    found: list[Candidate] = []
-    for (first, end), row in places.items():
-        unit = units[first, end]
-        support = sum(vote for (a, b, vote) in reading.spans if _f1((a, b), (first, end)) >= ALIKE)
-        exact = sum(vote for (a, b, vote) in reading.spans if _widened(layout, a, b) == (first, end))
-        inside = reading.evidence[first:end]
-        around = reading.evidence[unit[0] : unit[1]]
-        features = {
-            "page": math.log(confidence / (1 - confidence)),
-            "support": math.log(max(support, LITTLE)),
-            "exact": math.log(max(exact, LITTLE)),
-            "share": support / total,
-            "unit": of_unit[unit] / total,
-            "evidence": sum(inside) / max(1, len(inside)),
-            "around": sum(around) / max(1, len(around)),
-            "row": float(row is not None),
-            "named": named[unit],
-            "less named": most_named - named[unit],
-            "length": math.log(end - first),
-            **_kind_features(query, layout, first, end),
-            **_column_features(layout, row, first, asked),
-            "echo": _echo(layout, first, end, asked),
-        }
-        found.append(Candidate(first, end, unit, row, features))
-    return found
 
 
-def _kind_features(query: str, layout: Layout, first: int, end: int) -> dict[str, float]:
+def _kind_features(query: str, text: str) -> dict[str, float]:
     """Returns whether the words are of the kind that the question asks for."""
-    text = layout.text(first, end)
     has_number = any(c.isdigit() for c in text)
     number, date = bool(_ASKS_NUMBER.search(query)), bool(_ASKS_DATE.search(query))
     return {
@@ -201,34 +227,51 @@ def _kind_features(query: str, layout: Layout, first: int, end: int) -> dict[str
     }
 
 
-def _column_features(layout: Layout, row: Row | None, first: int, asked: set[str]) -> dict[str, float]:
-    """Returns whether the question names the head of the candidate's column, and not that of another column."""
-    own, best, tied = 0.0, 0.0, 1
-    is_label = False
-    if row is not None:
-        labels = _cell_stems(layout, row.cells[:1])
-        wanted = asked - labels
-        shared = [len(wanted & _cell_stems(layout, heads)) for heads in row.heads]
-        at = next(i for i, cell in enumerate(row.cells) if cell.first <= first < cell.end)
-        own, best = shared[at], max(shared)
-        tied = shared.count(best)
-        is_label = at == 0
-    return {
-        "label": float(is_label),
-        "head named": float(own > 0),
-        "only head named": float(own > 0 and own == best and tied == 1),
-        "other head named": float(best > own),
-    }
+class _Asked:
+    """The question's words that bear meaning, compared with those of a page."""
 
+    def __init__(self, query: str, tables: Tables) -> None:
+        self._stems = _stems(query)
+        self._layout = tables.layout
+        self._rows: dict[int, tuple[float, float]] = {}  # by first word
 
-def _echo(layout: Layout, first: int, end: int, asked: set[str]) -> float:
-    """Returns the share of the candidate's words that the question has already."""
-    own = _stems(layout.text(first, end))
-    return len(own & asked) / max(1, len(own))
+    def share(self, text: str) -> float:
+        """Returns the share of the question's words that stand in a text."""
+        return len(self._stems & _stems(text)) / max(1, len(self._stems))
 
+    def echo(self, text: str) -> float:
+        """Returns the share of a text's words that the question has already."""
+        own = _stems(text)
+        return len(own & self._stems) / max(1, len(own))
 
-def _cell_stems(layout: Layout, cells: Sequence[Cell]) -> set[str]:
-    return {stem for cell in cells for stem in _stems(layout.text(cell.first, cell.end))}
+    def of_row(self, row: Row) -> tuple[float, float]:
+        """Returns the share of the question's words in a row's label and section, and of the label's among those."""
+        key = row.cells[0].first
+        if key not in self._rows:
+            label = self._cells(row.cells[:1])
+            names = label | self._cells([row.section] if row.section else [])
+            shared = len(label & self._stems) / max(1, len(label))
+            self._rows[key] = (len(names & self._stems) / max(1, len(self._stems)), shared)
+        return self._rows[key]
+
+    def column_features(self, row: Row | None, word: int) -> dict[str, float]:
+        """Returns whether the question names the head of the column with this word, and not that of another one."""
+        own, best, tied, is_label = 0, 0, 1, False
+        if row is not None:
+            wanted = self._stems - self._cells([*row.cells[:1], *([row.section] if row.section else [])])
+            shared = [len(wanted & self._cells(heads)) for heads in row.heads]
+            at = next(i for i, cell in enumerate(row.cells) if cell.first <= word < cell.end)
+            own, best, is_label = shared[at], max(shared), at == 0
+            tied = shared.count(best)
+        return {
+            "label": float(is_label),
+            "head named": float(own > 0),
+            "only head named": float(own > 0 and own == best and tied == 1),
+            "other head named": float(best > own),
+        }
+
+    def _cells(self, cells: Sequence[Cell]) -> set[str]:
+        return {stem for cell in cells for stem in _stems(self._layout.text(cell.first, cell.end))}
 
 
 def _f1(one: tuple[int, int], other: tuple[int, int]) -> float:
@@ -242,16 +285,6 @@ def _unit(layout: Layout, row: Row | None, first: int, end: int) -> tuple[int, i
         line = layout.line_at(first)
         return line.first, line.end
     return layout.sentence(first, end)
-
-
-def _named(layout: Layout, row: Row | None, unit: tuple[int, int], asked: set[str]) -> float:
-    """Returns the share of the question's words that stand in a unit; of a row with its section and all its heads."""
-    if row is None:
-        found = _stems(layout.text(*unit))
-    else:
-        heads = [cell for own in row.heads for cell in own]
-        found = _cell_stems(layout, [*row.cells, *heads, *([row.section] if row.section else [])])
-    return len(asked & found) / max(1, len(asked))
 
 
 def _stems(text: str) -> set[str]:

@@ -68,6 +68,15 @@ class Layout:
     def cell_at(self, word: int) -> Cell:
         return next(cell for cell in self.line_at(word).cells if cell.first <= word < cell.end)
 
+    def crosses_cells(self, first: int, end: int) -> bool:
+        """Returns whether words [first, end) go from one cell to another beside it."""
+        while first < end:
+            cell = self.cell_at(first)
+            if cell.end < end and len(self.line_at(first).cells) > 1:
+                return True
+            first = cell.end
+        return False
+
     def text(self, first: int, end: int) -> str:
         """Returns words [first, end) as they are on the page."""
         return " ".join(word.text for word in self.words[first:end])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ingest.rasterize.document import open_document, title_and_date
+from ingest.rasterize.document import Rasterizer, open_document, title_and_date
 from ingest.rasterize.mupdf import MupdfDocument
 from ingest.read.page_text import read_page
 from retrieval.layout import Layout, runs
@@ -58,8 +58,7 @@ def read_document(path: Path) -> list[ReadPage]:
     pages: list[ReadPage] = []
     last = ""
     for number in range(1, document.pages + 1):
-        layer = document.page(number) if isinstance(document, MupdfDocument) else None
-        words = read_page(layer, partial(document.render, number, DPI, MOST_PIXELS), None).words
+        words = _words(document, number)
         headings = find_headings(words)
         if last:
             headings = [Heading(-1, last), *headings]
@@ -79,6 +78,20 @@ def read_document(path: Path) -> list[ReadPage]:
         )
     document.close()
     return pages
+
+
+def read_words(path: Path, number: int) -> tuple[Word, ...]:
+    """Returns the words of one page of a PDF, from 1. Raises UnreadableDocument."""
+    document = open_document(path)
+    try:
+        return tuple(_words(document, number))
+    finally:
+        document.close()
+
+
+def _words(document: Rasterizer, number: int) -> Sequence[Word]:
+    layer = document.page(number) if isinstance(document, MupdfDocument) else None
+    return read_page(layer, partial(document.render, number, DPI, MOST_PIXELS), None).words
 
 
 def find_headings(words: Sequence[Word]) -> list[Heading]:

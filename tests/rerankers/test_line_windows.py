@@ -28,8 +28,9 @@ def test_windows_overlap_by_half_and_are_never_longer_than_the_room() -> None:
 
 def test_the_words_of_the_page_are_found_among_the_pieces() -> None:
     (window,) = line_windows(encode_lines(encode, LINES, 90), 90)
-    words, begins = window.spots()
+    words, begins, stretches = window.spots()
     assert list(words) == [0, 1, 2, 3, 4, 5, 6]
+    assert list(stretches) == [0, 1, 1, 1, 1, 1, 1]
     assert "".join(map(chr, window.pieces[begins[1] : begins[2]])) == "1,5"
 
 
