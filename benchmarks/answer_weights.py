@@ -1,9 +1,9 @@
 """Fits the regressions of `retrieval.answers`: which candidate answers, and how likely the best one is right.
 
 The choice is a conditional logit (McFadden, 1974) over the candidates of one page: the probability of the right ones
-among all. What the reader says of pages that it was trained on is too good; those examples have weights of their own for
-it, and share the others: they only teach what rows and heads are worth. How sure the best one is, and its sentence or row, comes from logistic regressions over its features, on
-pages that answer and on pages that do not.
+among all. What the reader says of pages that it was trained on is too good; those examples have weights of their own
+for it, and share the others: they only teach what rows and heads are worth. How sure the best one is, and its sentence
+or row, comes from logistic regressions over its features, on pages that answer and on pages that do not.
 """
 
 from collections.abc import Callable, Sequence
