@@ -22,7 +22,7 @@ FOLDS = 5
 CHOICE_RIDGE, SURE_RIDGE = 0.3, 1.0
 """Weights of the squared weights beside the summed log losses."""
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
-READER = ("support", "exact", "share", "unit", "evidence", "around")
+READER_FEATURES = ("support", "exact", "share", "unit", "evidence", "around")
 """The features that come from the reader."""
 Table = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -41,11 +41,14 @@ class Example:
     seen: bool = False
     """Whether the reader was trained on the page."""
 
-    @property
-    def in_passage(self) -> list[bool]:
-        """Returns for each candidate whether a right one stands in its sentence or row."""
-        places = {c.passage for c, right in zip(self.candidates, self.right, strict=True) if right}
-        return [candidate.passage in places for candidate in self.candidates]
+
+def right_passages(example: Example) -> list[bool]:
+    """Returns for each candidate whether a right one stands in its sentence or row."""
+    places = [(c.first, c.end) for c, right in zip(example.candidates, example.right, strict=True) if right]
+    return [
+        any(a <= first and end <= b for a, b in candidate.passage for first, end in places)
+        for candidate in example.candidates
+    ]
 
 
 def fit(examples: Sequence[Example]) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
@@ -114,15 +117,15 @@ Fitted = tuple[Table, Table, Table]
 
 def _fit(examples: Sequence[Example], names: Sequence[str]) -> Fitted:
     """Returns the weights of the choice, of the sure answer and of its passage: features, lead and bias."""
-    tables = [(_wide(e, names), np.array(e.right, bool)) for e in examples if any(e.right)]
-    wide = _minimum(lambda w: _conditional_loss(w, tables), len(names) + len(READER), CHOICE_RIDGE)
+    tables = [(_with_seen(e, names), np.array(e.right, bool)) for e in examples if any(e.right)]
+    wide = _minimum(lambda w: _conditional_loss(w, tables), len(names) + len(READER_FEATURES), CHOICE_RIDGE)
     choice = wide[: len(names)]
     rows, right = [], []
     for example in examples:
         if example.candidates and not example.seen:
             best, values = _best(example, choice, names)
             rows.append(values)
-            right.append((example.right[best], example.in_passage[best]))
+            right.append((example.right[best], right_passages(example)[best]))
     table, labels = np.array(rows), np.array(right, bool)
 
     def fitted(target: Marks) -> Table:
@@ -145,7 +148,7 @@ def _judged(example: Example, fitted: Fitted, names: Sequence[str]) -> Judged:
         return Judged(example)
     best, values = _best(example, fitted[0], names)
     sure, passage = (float(sigmoid(np.array(values) @ weights)) for weights in fitted[1:])
-    return Judged(example, example.right[best], sure, example.in_passage[best], max(sure, passage))
+    return Judged(example, example.right[best], sure, right_passages(example)[best], max(sure, passage))
 
 
 def _named(fitted: Fitted, names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -156,9 +159,9 @@ def _named(fitted: Fitted, names: Sequence[str]) -> dict[str, dict[str, float]]:
     }
 
 
-def _wide(example: Example, names: Sequence[str]) -> Table:
+def _with_seen(example: Example, names: Sequence[str]) -> Table:
     """Returns the features, and those of the reader once more if it was trained on the page, else zeros."""
-    again = _table(example.candidates, READER) * example.seen
+    again = _table(example.candidates, READER_FEATURES) * example.seen
     return np.hstack([_table(example.candidates, names), again])
 
 

@@ -25,7 +25,7 @@ import configs.settings as configs
 from benchmarks import answer_weights
 from benchmarks.answer_weights import Example, percent
 from benchmarks.gpu_train.align import forms
-from benchmarks.gpu_train.documents import read_words
+from benchmarks.gpu_train.documents import read_content
 from retrieval import answers
 from retrieval.confidence import Calibration, save_calibration
 from retrieval.errors import FolioscopeError
@@ -192,9 +192,7 @@ def examples(
 def seen_examples(reader: Reranker, asked: Sequence[Asked], pdfs: Path) -> Iterator[Example]:
     """Yields the candidates on pages of documents that the reader was trained on, in `pdfs`."""
     for each in asked:
-        words = read_words(pdfs / each.file, each.number)
-        page = Page("", each.number, each.file)
-        content = PageContent(page, words, "text layer", bytes, title=each.file)
+        content = read_content(pdfs / each.file, each.number)
         found = _candidates(reader, each.question, content, lambda _: 0.5)
         right = [each.is_right(answers.verbatim(content, c.first, c.end)) for c in found]
         yield Example(each.file, True, True, found, right, seen=True)

@@ -11,7 +11,15 @@ from retrieval.reading_lines import INSERTED, ReadingLine
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 """Returns the pieces of texts."""
-EncodedLine = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedLine:
+    """A line's pieces, or some of a long one's, and for each the page's word or INSERTED. line: its number."""
+
+    pieces: tuple[int, ...]
+    words: tuple[int, ...]
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +28,7 @@ class LineWindow:
 
     first: int
     end: int
-    """The lines [first, end)."""
+    """The encoded lines [first, end)."""
     pieces: tuple[int, ...]
     words: tuple[int, ...]
 
@@ -53,16 +61,20 @@ def in_order(window: Window) -> LineWindow:
 
 
 def encode_lines(encode: Encode, lines: Sequence[ReadingLine], room: int) -> list[EncodedLine]:
-    """Returns the pieces of each line, at most `room`, and for each piece the page's word or INSERTED."""
+    """Returns the pieces of each line; a line with more than `room` pieces becomes several."""
     encoded = iter(encode([text for line in lines for text in line.texts]))
     found: list[EncodedLine] = []
-    for line in lines:
+    for number, line in enumerate(lines):
         pairs = [
             (piece, word)
             for word, ids in zip(line.words, (next(encoded) for _ in line.texts), strict=True)
             for piece in ids[:WORD_PIECES]
-        ][:room]
-        found.append((tuple(piece for piece, _ in pairs), tuple(word for _, word in pairs)))
+        ]
+        for start in range(0, len(pairs), room):
+            part = pairs[start : start + room]
+            found.append(
+                EncodedLine(tuple(piece for piece, _ in part), tuple(word for _, word in part), number)
+            )
     return found
 
 
@@ -72,12 +84,12 @@ def line_windows(lines: Sequence[EncodedLine], room: int) -> list[LineWindow]:
     start = 0
     while start < len(lines):
         end, size = start, 0
-        while end < len(lines) and size + len(lines[end][0]) <= room:
-            size += len(lines[end][0])
+        while end < len(lines) and size + len(lines[end].pieces) <= room:
+            size += len(lines[end].pieces)
             end += 1
         if size:
-            pieces = tuple(piece for line, _ in lines[start:end] for piece in line)
-            words = tuple(word for _, line in lines[start:end] for word in line)
+            pieces = tuple(piece for line in lines[start:end] for piece in line.pieces)
+            words = tuple(word for line in lines[start:end] for word in line.words)
             found.append(LineWindow(start, end, pieces, words))
         if end >= len(lines):
             break

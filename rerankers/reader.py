@@ -21,7 +21,7 @@ from rerankers.text import NOTHING, SEP, TextReranker
 from retrieval.layout import Layout
 from retrieval.lru import LRU
 from retrieval.models.onnx import ModelFolder
-from retrieval.reading_lines import INSERTED, reading_lines
+from retrieval.reading_lines import INSERTED, ReadingLine, reading_lines
 from retrieval.tables import Tables
 from retrieval.text import stems
 from retrieval.types import PageContent, PageReading, Passage
@@ -86,23 +86,14 @@ class TextReader(TextReranker):
     def _line_windows(self, query: str, page: PageContent) -> list[LineWindow]:
         """Returns at most WINDOWS windows of the page's lines, most promising first, in part overlapping."""
         lines = reading_lines(Tables(Layout(page.words, page.page.width, page.page.height)))
-        windows = line_windows(encode_lines(self._ids, lines, READER_WINDOW), READER_WINDOW)
-        worth = self._worth(query, page)
-        asked = self._asked(query)
-        inserted = [
-            len(
-                asked
-                & {
-                    s
-                    for text, word in zip(line.texts, line.words, strict=True)
-                    if word == INSERTED
-                    for s in stems(text)
-                }
-            )
-            for line in lines
+        encoded = encode_lines(self._ids, lines, READER_WINDOW)
+        windows = line_windows(encoded, READER_WINDOW)
+        worth, asked = self._worth(query, page), self._asked(query)
+        of_line = [
+            sum(worth[word] for word in set(part.words) - {INSERTED}) + _named(lines[part.line], asked) / 2
+            for part in encoded
         ]
-        of_line = [sum(worth[word] for word in line.words if word != INSERTED) for line in lines]
-        totals = [sum(of_line[w.first : w.end]) + sum(inserted[w.first : w.end]) / 2 for w in windows]
+        totals = [sum(of_line[window.first : window.end]) for window in windows]
         order = sorted(range(len(windows)), key=lambda i: (-totals[i], i))
         return [windows[i] for i in order[:WINDOWS]]
 
@@ -115,6 +106,12 @@ class TextReader(TextReranker):
             known[key] = (relevance + np.float32(self._shift), *others)
             self._rows.put(key, known[key])
         return [known[key] for key in keys]
+
+
+def _named(line: ReadingLine, asked: set[str]) -> int:
+    """Returns how many of the question's words stand in what was inserted into a line."""
+    inserted = [text for text, word in zip(line.texts, line.words, strict=True) if word == INSERTED]
+    return len(asked & {stem for text in inserted for stem in stems(text)})
 
 
 def _reading(words: int, judged: Sequence[Outputs], read: Sequence[Read]) -> PageReading:

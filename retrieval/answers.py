@@ -12,6 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from retrieval.confidence import sigmoid
 from retrieval.layout import Cell, Layout
 from retrieval.tables import Row, Tables
 from retrieval.text import STOP_WORDS, stems, words
@@ -59,14 +62,18 @@ AnswerWeights = Mapping[str, Mapping[str, float]]
 for the probability that it is right, and that its sentence or row has the answer."""
 
 
+Unit = tuple[tuple[int, int], ...]
+"""Runs [first, end) of words: those of a row's cells, or one of a sentence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """The words [first, end) of a page that may answer, where they stand, and what speaks for them."""
 
     first: int
     end: int
-    passage: tuple[int, int]
-    """The sentence or the row's words, of which those in reading order between first and last."""
+    passage: Unit
+    """The words of the sentence, or of the row's cells."""
     row: Row | None
     """The row of a table; None in prose."""
     features: Mapping[str, float]
@@ -91,28 +98,19 @@ class Found:
     """The probability that the answer is in the candidate's sentence or row."""
 
 
-def find(
-    query: str, page: PageContent, reading: PageReading, confidence: float, weights: AnswerWeights
-) -> Found | None:
-    """Returns what on the page answers; None if the reader found no span.
-
-    confidence: that the page answers, in (0, 1).
-    """
-    return choose(candidates(query, page_tables(page), reading, confidence), weights)
-
-
 def page_tables(page: PageContent) -> Tables:
     return Tables(Layout(page.words, page.page.width, page.page.height))
 
 
 def choose(found: Sequence[Candidate], weights: AnswerWeights) -> Found | None:
-    """Returns the best candidate with its probability; None of none."""
+    """Returns the best candidate with its probability; None if there are no candidates."""
     if not found:
         return None
     logits = [weigh(weights["choice"], candidate.features) for candidate in found]
     best = max(range(len(found)), key=lambda i: (logits[i], -i))
     values = sure_features(found[best], logits)
-    sure, passage = (sigmoid(weights[of]["bias"] + weigh(weights[of], values)) for of in ("sure", "passage"))
+    logits_of = np.array([weights[of]["bias"] + weigh(weights[of], values) for of in ("sure", "passage")])
+    sure, passage = map(float, sigmoid(logits_of))
     return Found(found[best], sure, max(sure, passage))
 
 
@@ -127,10 +125,6 @@ def weigh(weights: Mapping[str, float], values: Mapping[str, float]) -> float:
     return sum(weights.get(name, 0.0) * value for name, value in values.items())
 
 
-def sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-max(-60.0, min(60.0, value))))
-
-
 def candidates(query: str, tables: Tables, reading: PageReading, confidence: float) -> list[Candidate]:
     """Returns all words that may answer, those of the likeliest spans first; none if the reader found no span.
 
@@ -138,14 +132,14 @@ def candidates(query: str, tables: Tables, reading: PageReading, confidence: flo
     """
     if not reading.spans:
         return []
-    asked = _Asked(query, tables)
+    asked = _QuestionStems(query, tables)
     places = _places(tables, reading, asked)
     units = {place: _unit(tables.layout, row, *place) for place, row in places.items()}
-    of_unit = dict.fromkeys(units.values(), 0.0)
+    votes = dict.fromkeys(units.values(), 0.0)
     for first, end, vote in reading.spans:
         unit = units.get(_widened(tables.layout, first, end))
         if unit:
-            of_unit[unit] += vote
+            votes[unit] += vote
     rows = [asked.of_row(row) for row in places.values() if row is not None]
     most_named = max((named for named, _ in rows), default=0.0)
     total = max(sum(vote for _, _, vote in reading.spans), LITTLE)
@@ -156,10 +150,10 @@ def candidates(query: str, tables: Tables, reading: PageReading, confidence: flo
         features = {
             "page": math.log(confidence / (1 - confidence)),
             **_reader_features(tables.layout, reading, (first, end), unit),
-            "unit": of_unit[unit] / total,
+            "unit": votes[unit] / total,
             "length": math.log(end - first),
             "row": float(row is not None),
-            "named": asked.share(tables.layout.text(*unit)),
+            "named": asked.share(" ".join(tables.layout.text(*part) for part in unit)),
             "row named": row_named,
             "row less named": most_named - row_named if row else 0.0,
             "label named": label_named,
@@ -174,7 +168,7 @@ def candidates(query: str, tables: Tables, reading: PageReading, confidence: flo
 Places = dict[tuple[int, int], Row | None]
 
 
-def _places(tables: Tables, reading: PageReading, asked: "_Asked") -> Places:
+def _places(tables: Tables, reading: PageReading, asked: "_QuestionStems") -> Places:
     """Returns the words [first, end) that are candidates, with the rows that they stand in."""
     layout = tables.layout
     places: Places = {}
@@ -198,13 +192,14 @@ def _places(tables: Tables, reading: PageReading, asked: "_Asked") -> Places:
 
 
 def _reader_features(
-    layout: Layout, reading: PageReading, place: tuple[int, int], unit: tuple[int, int]
+    layout: Layout, reading: PageReading, place: tuple[int, int], unit: Unit
 ) -> dict[str, float]:
     """Returns what the reader thinks of the words."""
     total = max(sum(vote for _, _, vote in reading.spans), LITTLE)
     support = sum(vote for first, end, vote in reading.spans if _f1((first, end), place) >= ALIKE)
     exact = sum(vote for first, end, vote in reading.spans if _widened(layout, first, end) == place)
-    inside, around = reading.evidence[slice(*place)], reading.evidence[slice(*unit)]
+    inside = reading.evidence[slice(*place)]
+    around = [value for part in unit for value in reading.evidence[slice(*part)]]
     return {
         "support": math.log(max(support, LITTLE)),
         "exact": math.log(max(exact, LITTLE)),
@@ -227,7 +222,7 @@ def _kind_features(query: str, text: str) -> dict[str, float]:
     }
 
 
-class _Asked:
+class _QuestionStems:
     """The question's words that bear meaning, compared with those of a page."""
 
     def __init__(self, query: str, tables: Tables) -> None:
@@ -279,12 +274,11 @@ def _f1(one: tuple[int, int], other: tuple[int, int]) -> float:
     return max(0.0, 2 * shared / (one[1] - one[0] + other[1] - other[0]))
 
 
-def _unit(layout: Layout, row: Row | None, first: int, end: int) -> tuple[int, int]:
-    """Returns the words [first, end) of the row or the sentences in which a span stands."""
+def _unit(layout: Layout, row: Row | None, first: int, end: int) -> Unit:
+    """Returns the words of the row or the sentences in which a span stands."""
     if row is not None:
-        line = layout.line_at(first)
-        return line.first, line.end
-    return layout.sentence(first, end)
+        return tuple((cell.first, cell.end) for cell in row.cells)
+    return (layout.sentence(first, end),)
 
 
 def _stems(text: str) -> set[str]:
@@ -359,7 +353,7 @@ def locate(
         layout.boxes(own.first, own.end),
         found.probability,
         passage,
-        row or layout.boxes(*own.passage),
+        row or layout.boxes(*own.passage[0]),
         start,
     )
     return Located(
@@ -376,9 +370,8 @@ def locate(
 
 def _passage(layout: Layout, found: Candidate, text: str) -> tuple[str, int]:
     """Returns the row's cells or the sentence as text, and where the answer's text begins in it, -1 if it does not."""
-    parts = [(cell.first, cell.end) for cell in found.row.cells] if found.row else [found.passage]
     passage, start = "", -1
-    for first, end in parts:
+    for first, end in found.passage:
         passage += CELLS if passage else ""
         if first <= found.first < end:
             before = len(passage) + len(layout.text(first, found.first))

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,12 +104,19 @@ def load_shipped(folder: Path, *, reranker: str, encoder: str) -> Calibration | 
 def _read(place: Path) -> Calibration:
     try:
         fields = json.loads(place.read_text(encoding="utf-8"))
+        _require_answer_weights(fields)
         return Calibration(**{**fields, "x": tuple(fields["x"]), "y": tuple(fields["y"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise FolioscopeError(
             "the calibration cannot be read",
             remedy=f"delete {place}, or run 'folioscope calibrate' again ({error})",
         ) from error
+
+
+def _require_answer_weights(fields: Mapping[str, Any]) -> None:
+    missing = {"choice", "sure", "passage"} - fields["answer"].keys() if fields.get("answer") else set()
+    if missing:
+        raise ValueError(f"its answer weights have no {', '.join(sorted(missing))}")
 
 
 def predict(method: str, x: Scores, y: Scores, scores: Scores) -> Scores:

@@ -46,6 +46,8 @@ them. Without an answer the best word has strength 1."""
 LIKELY = 0.5
 """If the words that answer are not sure, their sentence or row is lit as the answer if it has it with at least this
 probability, and otherwise softly, as a passage."""
+SOFT = 0.8
+"""Strength of such a passage: nothing else on the page is lit more strongly."""
 TERMS = 32
 """The most words of the question to highlight: of a pasted paragraph the longest, which are the rarest."""
 FAINT = 0.25
@@ -165,9 +167,8 @@ def _with_answer(located: Located, regions: Sequence[Region]) -> tuple[Region, .
         own = [Region(box, ANSWER, "answer") for box in answer]
         own += [Region(box, PASSAGE, "passage") for box in passage]
     else:
-        own = [
-            Region(box, ANSWER, "answer" if located.in_passage >= LIKELY else "passage") for box in passage
-        ]
+        likely = located.in_passage >= LIKELY
+        own = [Region(box, ANSWER if likely else SOFT, "answer" if likely else "passage") for box in passage]
     heads = [Region(box, HEAD, "head") for box in located.heads]
     words_lit = [Region(r.box, round(WORD * r.strength, 4), r.kind) for r in regions]
     return (*own, *heads, *words_lit)

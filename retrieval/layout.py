@@ -1,16 +1,19 @@
-"""Finds lines, table rows, cells, their heads and sentences among a page's words, from their boxes and order alone."""
+"""Finds lines, their cells, and sentences among a page's words, from their boxes and order alone."""
 
 import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from retrieval.text import STOP_WORDS
 from retrieval.types import Box, Word
 
 CELL_GAP = 0.75
 """Words further apart than this, in heights of their line, are in different cells."""
-HEAD_WORDS = 8
-"""A cell with more words is no head of a column."""
+PROSE_WORDS = 8
+"""A line of one cell with more words is prose."""
+TURNED = 0.6
+"""Words of three letters and more that are narrower than this share of their height were turned by 90 degrees."""
 SENTENCE_WORDS = 60
 """The most words of a sentence to each side of an answer."""
 PARAGRAPH_GAP = 1.1
@@ -22,6 +25,8 @@ _SHORT = re.compile(
 )
 _NUMBER = re.compile(r"^[(\[<>~≤≥±+\-–—−$€£¥]*\d[\d.,' \u00a0/:%-]*[%)\]]*[a-zA-Z°µ%€$£]{0,3}$")
 _YEAR = re.compile(r"^(?:FY\s?|Q[1-4]\s?)?(?:19|20)\d\d(?:[/-]\d\d(?:\d\d)?)?[*)]*$", re.IGNORECASE)
+_LIST_MARK = re.compile(r"^(?:[-–—•▪●◦■□*·]|\(?(?:\d{1,2}|[a-z]|[ivx]{1,4})[.)])$", re.IGNORECASE)
+_RTL = re.compile(r"[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _PERIOD = re.compile(
     r"^(?:[QHT][1-4]|jan|feb|mar|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez)\.?[*)]*$",
     re.IGNORECASE,
@@ -62,6 +67,18 @@ class Layout:
         self.lines = [_line(words, first, end, self._aspect) for first, end in runs(words)]
         self._line_of = [at for at, line in enumerate(self.lines) for _ in range(line.first, line.end)]
 
+    @property
+    def rtl_share(self) -> float:
+        """The share of the words that are written from right to left."""
+        found = sum(bool(_RTL.search(word.text)) for word in self.words)
+        return found / max(1, len(self.words))
+
+    def is_turned(self, line: Line) -> bool:
+        """Returns whether most of a line's longer words are upright columns of letters."""
+        long = [word.box for word in self.words[line.first : line.end] if len(word.text) > 2]
+        turned = sum((x1 - x0) * self._aspect < TURNED * (y1 - y0) for x0, y0, x1, y1 in long)
+        return turned > len(long) / 2
+
     def line_at(self, word: int) -> Line:
         return self.lines[self._line_of[word]]
 
@@ -72,7 +89,7 @@ class Layout:
         """Returns whether words [first, end) go from one cell to another beside it."""
         while first < end:
             cell = self.cell_at(first)
-            if cell.end < end and len(self.line_at(first).cells) > 1:
+            if cell.end < min(end, self.line_at(first).end):
                 return True
             first = cell.end
         return False
@@ -96,7 +113,8 @@ class Layout:
         tokens = [word.text for word in self.words[cell.first : cell.end]]
         if len(tokens) > 1 and not any(c.isalnum() for c in tokens[0]):
             tokens = tokens[1:]
-        return len(tokens) <= 4 and _is_value(tokens[0])
+        unit = not any(token.casefold() in STOP_WORDS for token in tokens[1:])
+        return len(tokens) <= 4 and _is_value(tokens[0]) and unit
 
     def is_year(self, cell: Cell) -> bool:
         """Returns whether the cell only says years, or parts of them ("Q3", "Oct 22")."""
@@ -167,7 +185,10 @@ def _line(words: Sequence[Word], first: int, end: int, aspect: float) -> Line:
     cells: list[Cell] = []
     start = first
     for at in range(first + 1, end + 1):
-        if at == end or (words[at].box[0] - words[at - 1].box[2]) * aspect > CELL_GAP * height:
+        marks = at == first + 1 < end and bool(_LIST_MARK.match(words[first].text))  # belongs to its text
+        if at == end or (
+            not marks and (words[at].box[0] - words[at - 1].box[2]) * aspect > CELL_GAP * height
+        ):
             cells.append(Cell(start, at, around([word.box for word in words[start:at]])))
             start = at
     return Line(tuple(cells), around([cell.box for cell in cells]))

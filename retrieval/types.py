@@ -389,7 +389,7 @@ class SearchResult:
 
 RegionKind = Literal[
     "answer",  # the words that answer, or the passage that does if the words are not sure
-    "passage",  # the sentence or table row around the words that answer
+    "passage",  # the sentence or table row around the words that answer, or one that may have the answer
     "head",  # the heads of the table's column and row in which the answer stands
     "word",  # a word of the query
     "near",  # a passage close in meaning to a word of the query

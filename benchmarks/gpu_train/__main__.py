@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu_train pack QUESTIONS --mpnet FOLDER --groups FILE ... --out build/gpu-train
     python -m benchmarks.gpu_train fit --data build/gpu-train --budget-s 300 --out FOLDER
-    python -m benchmarks.gpu_train unpack --from FOLDER --questions QUESTIONS --groups FILE ... --out runs/gpu
+    python -m benchmarks.gpu_train unpack --from FOLDER --data build/gpu-train --out runs/gpu
     python -m benchmarks.gpu_train judge MODEL ... --data build/gpu-train --out FILE
 
 `pack` runs where the product is installed; QUESTIONS is a folder with pdfs/, questions.jsonl, sources.jsonl and
@@ -120,9 +120,10 @@ def _pack(options: argparse.Namespace) -> None:
         answers=read_answers(options.xquad) if options.xquad else [],
     )
     spans = Spans(builder)
+    held = {row["file"] for row in questions if row["split"] == "held"}
     spans.add_marked(list(marked_of(questions, builder)))
     for path in options.written:
-        spans.add_marked(list(marked_by_line(read_rows(path), builder.pages)))
+        spans.add_marked(list(marked_by_line(read_rows(path), builder.pages, held)))
     if options.wikitables:
         spans.add_tables(options.wikitables)
     for path in options.tatqa:

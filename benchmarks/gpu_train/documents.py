@@ -12,7 +12,7 @@ from ingest.read.page_text import read_page
 from retrieval.layout import Layout, runs
 from retrieval.reading_lines import ReadingLine, reading_lines
 from retrieval.tables import Tables
-from retrieval.types import Word
+from retrieval.types import Page, PageContent, Word
 
 DPI = 72
 """Dots per inch at which light text is looked at, to find out whether a reader sees it."""
@@ -64,7 +64,7 @@ def read_document(path: Path) -> list[ReadPage]:
             headings = [Heading(-1, last), *headings]
         if headings:
             last = headings[-1].text
-        layout = Layout(words)
+        layout = Layout(words, *document.size(number))
         pages.append(
             ReadPage(
                 path.name,
@@ -80,11 +80,14 @@ def read_document(path: Path) -> list[ReadPage]:
     return pages
 
 
-def read_words(path: Path, number: int) -> tuple[Word, ...]:
-    """Returns the words of one page of a PDF, from 1. Raises UnreadableDocument."""
+def read_content(path: Path, number: int) -> PageContent:
+    """Returns a page of a PDF, from 1, without its image. Raises UnreadableDocument."""
     document = open_document(path)
     try:
-        return tuple(_words(document, number))
+        width, height = document.size(number)
+        page = Page("", number, path.name, width, height)
+        words = tuple(_words(document, number))
+        return PageContent(page, words, "text layer", bytes, title_and_date(document, path)[0])
     finally:
         document.close()
 

@@ -75,6 +75,8 @@ SHARES = {
     "written": 2.0,
 }
 """Of each source's groups, the share that takes part in each pass; above 1 some take part more than once."""
+LINES = frozenset({"spans", "written"})
+"""Sources whose windows are lines of pages, which are there as words as well."""
 PHASES = ("teacher", "reader", "encoder")
 OTHER_SHARE = 0.6
 PASSES = 40
@@ -161,6 +163,11 @@ class Run:
         packed, rng = self.data.packed, np.random.default_rng(0)
         fitted = np.flatnonzero(packed.group_set < SETS.index("held"))
         source = packed.question_source[packed.group_question[fitted]]
+        unknown = self.options.shares.keys() - SHARES.keys() - set(packed.sources)
+        if unknown:
+            raise SystemExit(
+                f"no source is named {', '.join(sorted(unknown))}: there are {', '.join(packed.sources)}"
+            )
         share = np.array([self.options.shares.get(name, OTHER_SHARE) for name in packed.sources])[source]
         passes = []
         for _ in range(PASSES):
@@ -168,6 +175,16 @@ class Run:
             rng.shuffle(chosen)
             passes.append(chosen)
         return torch.from_numpy(np.concatenate(passes)).to(self.device)
+
+    def without_lines(self) -> Tensor:
+        """Returns the groups of many passes without those whose windows are lines of pages.
+
+        A page's windows of words would be negatives of its own lines in a batch of the encoder.
+        """
+        packed = self.data.packed
+        lines = torch.tensor([name in LINES for name in packed.sources], device=self.device)
+        source = torch.from_numpy(packed.question_source.astype(np.int64)).to(self.device)
+        return self.order[~lines[source[self.data.group_question[self.order]]]]
 
     def load_minilm(self) -> nn.Module:
         """Returns MiniLM with all but its word table, and the lowest layers if so asked, to be trained."""
@@ -407,7 +424,7 @@ def _encoder(run: Run, teacher: TeacherScores | None) -> None:
         "all"
     ]
     phase = run.phase(1.0)
-    steps = train_encoder(model, run.data, run.order, options, phase, teacher)
+    steps = train_encoder(model, run.data, run.without_lines(), options, phase, teacher)
 
     def save() -> None:
         save_parts(model, run.out, "encoder")

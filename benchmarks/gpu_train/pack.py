@@ -113,6 +113,8 @@ class Found:
     answer: Span | None
     runs: tuple[tuple[int, int], ...]
     """The words of both."""
+    verbatim: bool = False
+    """Whether the answer stands there as it was written."""
 
     def inside(self, page: Windowed, bounds: tuple[int, int]) -> tuple[tuple[int, int], ...]:
         """Returns the runs of pieces in the window of these words."""
@@ -227,6 +229,7 @@ class Builder:
     def _gold_items(self, row: Mapping[str, Any], gold: Windowed, scores: NDArray[np.float32]) -> list[Item]:
         """Returns the items of the page that answers; those with the answer, or all evidence, are positives."""
         found, best = self.find(row, gold.page), self._best_of(gold, scores, 1)
+        self._count(row, found)
         span = found and (found.answer or found.evidence)
         items: list[Item] = []
         positives = 0
@@ -263,24 +266,31 @@ class Builder:
         """Returns where evidence and answer are; of held-out questions, only answers that are there as written."""
         words = PageWords(page.words)
         if row.get("extract") is False:
-            self.counts.relevance_only += 1
             return None
         evidence = words.find(row["evidence"])
         if evidence is None:
-            self.counts.unaligned += 1
             return None
-        self.counts.exact += evidence.exact
-        self.counts.similar += not evidence.exact
         is_held = row["split"] == "held"
         written = forms(row["answer"])[: 1 if is_held else None]
         answer = next((span for form in written if (span := words.find_near(form, evidence))), None)
-        self.counts.verbatim += answer is not None
+        verbatim = answer is not None
         if answer is None and not is_held:
             alike = (words.find_similar(form, evidence) for form in written)
             answer = next((span for span in alike if span), None)
-            self.counts.alike += answer is not None
         runs = [*words.runs(row["evidence"], evidence)]
-        return Found(evidence, answer, tuple(runs + ([(answer.first, answer.last)] if answer else [])))
+        whole = tuple(runs + ([(answer.first, answer.last)] if answer else []))
+        return Found(evidence, answer, whole, verbatim)
+
+    def _count(self, row: Mapping[str, Any], found: Found | None) -> None:
+        if row.get("extract") is False:
+            self.counts.relevance_only += 1
+        elif found is None:
+            self.counts.unaligned += 1
+        else:
+            self.counts.exact += found.evidence.exact
+            self.counts.similar += not found.evidence.exact
+            self.counts.verbatim += found.verbatim
+            self.counts.alike += found.answer is not None and not found.verbatim
 
     def _best_of(self, page: Windowed | None, scores: NDArray[np.float32], most: int) -> list[int]:
         if page is None:
@@ -437,7 +447,11 @@ class Builder:
                 windows[row.language].append((item.window, row.paragraph))
         for row, item in made:
             own = [w for w, text in windows[row.language] if text == row.paragraph and w != item.window]
-            others = [w for w, text in rng.sample(windows[row.language], 12) if text != row.paragraph]
+            others = [
+                w
+                for w, text in rng.sample(windows[row.language], min(12, len(windows[row.language])))
+                if text != row.paragraph
+            ]
             question = self.packer.question(self.ids([row.question])[0][:QUESTION_PIECES], "passage", source)
             self.packer.answers[question] = (self.packer.windows[item.window][0],)
             elsewhere = [Item(w, Role.NEGATIVE) for w in dict.fromkeys(others)][:negatives]

@@ -10,7 +10,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,11 +110,11 @@ class Spans:
     def _encoded(self, words: Sequence[str], title: str, lines: Sequence[ReadingLine]) -> _Lines:
         packer, encode = self.builder.packer, self.builder.ids
         encoded: list[EncodedLine] = encode_lines(encode, lines, WINDOW)
-        text = packer.text([piece for pieces, _ in encoded for piece in pieces])
+        text = packer.text([piece for line in encoded for piece in line.pieces])
         title_text = packer.text(encode([title])[0][:TITLE_PIECES])
         starts = [0]
-        for pieces, _ in encoded:
-            starts.append(starts[-1] + len(pieces))
+        for line in encoded:
+            starts.append(starts[-1] + len(line.pieces))
         found = _Lines(words)
         for window in line_windows(encoded, WINDOW):
             number = packer.window(text, starts[window.first], len(window.pieces), title_text)
@@ -198,7 +198,7 @@ def _table_lines(
     heads: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> tuple[list[str], list[ReadingLine], Places]:
     """Returns a table's words, its lines, and the words (first, last) of each cell (row, column) that has some."""
-    shown = [head.split()[:HEAD_WORDS] for head in heads]
+    shown = [head.split()[-HEAD_WORDS:] for head in heads]
     words: list[str] = []
     lines: list[ReadingLine] = []
     places: Places = {}
@@ -233,12 +233,15 @@ def marked_of(rows: Sequence[Mapping[str, Any]], builder: Builder) -> Iterator[M
 
 
 def marked_by_line(
-    rows: Sequence[Mapping[str, Any]], pages: Mapping[tuple[str, int], ReadPage]
+    rows: Sequence[Mapping[str, Any]], pages: Mapping[tuple[str, int], ReadPage], held: Collection[str] = ()
 ) -> Iterator[Marked]:
-    """Yields questions whose answer is given with the line of the page on which it begins."""
+    """Yields questions whose answer is given with the line of the page on which it begins.
+
+    held: documents that are never trained on.
+    """
     for row in rows:
-        page = pages[row["file"], row["page"]]
-        if row["line"] >= len(page.rows):
+        page = pages.get((row["file"], row["page"]))
+        if page is None or row["file"] in held or row["line"] >= len(page.rows):
             continue
         first, end = page.rows[row["line"]]
         found = PageWords(page.words).find_near(row["answer"], Span(first, end - 1, True))

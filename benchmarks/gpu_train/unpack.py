@@ -24,6 +24,8 @@ def unpack(source: Path, out: Path, minilm: Path, trained_on: Path) -> list[Path
     trained_on: the file of the questions' hashes, so that nobody judges the models by them. Raises FileNotFoundError
     without it or without train.json.
     """
+    if not trained_on.is_file():
+        raise FileNotFoundError(trained_on)
     results: dict[str, Any] = json.loads((source / "train.json").read_text(encoding="utf-8"))
     table = load_file(minilm / WEIGHTS)[WORDS]
     written: list[Path] = []

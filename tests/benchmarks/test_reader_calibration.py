@@ -14,7 +14,7 @@ from retrieval.models.onnx import ModelFolder, write_manifest
 # Of an unshifted reader: -5 means 0.3 and -4 means 0.7, so -4.5 means one half.
 STEPS = Calibration(
     "text (tiny)", "words tiny", "isotonic", (-6.0, -5.0, -4.0, -2.0), (0.0, 0.3, 0.7, 0.9),
-    "made up", 30, 300, 30, 0.1, 0.2, 0.01, 0.02, {"sure": {"bias": -1.5}},
+    "made up", 30, 300, 30, 0.1, 0.2, 0.01, 0.02, {"choice": {}, "sure": {"bias": -1.5}, "passage": {}},
 )  # fmt: skip
 LOGISTIC = replace(STEPS, method="platt", x=(), y=(2.0, 9.0))  # 2 * -4.5 + 9 is 0
 
@@ -35,7 +35,7 @@ def test_zero_means_one_half_and_all_probabilities_stay(unshifted: Calibration, 
     assert moved.probability(np.array([0.0])) == pytest.approx(0.5)
     raw = np.linspace(-7, 0, 15)
     assert moved.probability(raw + shift) == pytest.approx(unshifted.probability(raw))
-    assert moved.answer == {"sure": {"bias": -1.5}}
+    assert moved.answer == {"choice": {}, "sure": {"bias": -1.5}, "passage": {}}
 
 
 def test_a_curve_that_stays_below_one_half_is_an_error() -> None:

@@ -45,7 +45,10 @@ def test_a_place_is_words_that_stand_together(first: int, last: int, text: str |
     assert (place and "".join(map(chr, window.pieces[place[0] : place[1] + 1]))) == text
 
 
-def test_a_line_longer_than_the_room_is_cut() -> None:
-    (window,) = line_windows(encode_lines(encode, LINES[1:2], 5), 5)
-    assert len(window.pieces) == 5
+def test_a_line_longer_than_the_room_goes_on_in_the_next() -> None:
+    lines = encode_lines(encode, LINES[1:2], 5)
+    assert ["".join(map(chr, line.pieces)) for line in lines] == ["Itfel", "lagai", "n"]
+    assert [line.line for line in lines] == [0, 0, 0]
+    windows = line_windows(lines, 5)
+    assert {word for window in windows for word in window.words} == {2, 3, 4}
     assert line_windows([], 5) == []

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from retrieval.answers import AnswerWeights, Found, candidates, find, locate, page_tables, verbatim
+from retrieval.answers import AnswerWeights, Found, candidates, choose, locate, page_tables, verbatim
 from retrieval.types import Page, PageContent, PageReading, Passage
 from tests.build import webp
 from tests.retrieval.test_page_layout import TABLE, page
@@ -28,7 +28,7 @@ def read(on: PageContent, *spans: tuple[str, str, float]) -> PageReading:
 
 def found(query: str, *spans: tuple[str, str, float], text: str = TABLE) -> tuple[str, Found]:
     on = content(text)
-    result = find(query, on, read(on, *spans), 0.5, SURE)
+    result = choose(candidates(query, page_tables(on), read(on, *spans), 0.5), SURE)
     assert result is not None
     return verbatim(on, result.candidate.first, result.candidate.end), result
 
@@ -71,6 +71,21 @@ def test_spans_of_one_sentence_vote_together() -> None:
     assert by_text["hedged."[:-1]] == pytest.approx(0.2 / 0.45)
 
 
+def test_cells_of_a_row_that_the_question_names_are_candidates_whatever_the_reader_says() -> None:
+    on = content()
+    made = candidates(
+        "cancelled for weather in 2022", page_tables(on), read(on, ("hedged.", "hedged.", 0.9)), 0.5
+    )
+    assert {"301", "233", "274"} <= {verbatim(on, each.first, each.end) for each in made}
+
+
+def test_a_span_over_two_cells_is_no_candidate_and_one_over_a_lines_end_is() -> None:
+    on = content()
+    spans = [("16,210", "17,940", 0.5), ("months.", "It", 0.4)]
+    made = candidates("what?", page_tables(on), read(on, *spans), 0.5)
+    assert [verbatim(on, each.first, each.end) for each in made] == ["months. It"]
+
+
 def test_currency_and_unit_belong_to_a_number() -> None:
     text, _ = found(
         "what did it cost?",
@@ -81,7 +96,10 @@ def test_currency_and_unit_belong_to_a_number() -> None:
 
 
 def test_nothing_is_found_in_a_reading_without_spans() -> None:
-    assert find("what?", content(), PageReading(1.0), 0.5, SURE) is None
+    on = content()
+    assert candidates("what?", page_tables(on), PageReading(1.0), 0.5) == []
+    assert choose([], SURE) is None
+    assert locate("what?", on, PageReading(1.0), 0.5, SURE, 0.5) is None
 
 
 def test_verbatim_text_has_no_comma_at_its_end_and_no_lone_bracket() -> None:

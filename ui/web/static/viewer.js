@@ -161,7 +161,7 @@ function drawWords() {
   const onAnswer = document.activeElement?.dataset?.answer !== undefined;
   const there = shown.terms.filter((term) => term.regions.length > 0);
   const label = (text, ...sample) => make('span', { class: 'legend' }, ...sample, text);
-  const answer = answers().length > 0 && make('button', { type: 'button', class: 'word is-answer', 'data-answer': true, 'aria-pressed': String(!answerHidden), 'data-testid': 'answer-light',
+  const answer = shown.regions.some(({ kind }) => kind === 'answer' || kind === 'passage') && make('button', { type: 'button', class: 'word is-answer', 'data-answer': true, 'aria-pressed': String(!answerHidden), 'data-testid': 'answer-light',
     title: 'The words of this page that answer, in their sentence or row; thin outlines mark the heads of their column and row' }, make('i'), 'answer');
   const near = there.some(({ kind }) => kind === 'near') && label('similar in meaning', make('i', { class: 'near' }));
   const all = there.length > 1 && make('button', { type: 'button', class: 'word all', 'data-word': '', 'aria-pressed': String(!hiddenWords.size), 'data-testid': 'all-words', title: 'All words' }, 'all');
@@ -193,7 +193,7 @@ function drawLights() {
     class: term.kind, stroke: COLOURS[i % COLOURS.length], 'stroke-opacity': 0.4 + 0.5 * strong, 'data-term': term.term }))));
   const passages = shown.regions.filter(({ kind }) => kind === 'passage');
   const heads = shown.regions.filter(({ kind }) => kind === 'head');
-  const lit = (regions, name) => (answerHidden ? [] : regions.map(({ box, strength }) => light(box, { class: strength < 1 ? name : `${name} strongest` })));
+  const lit = (regions, name) => (answerHidden ? [] : regions.map(({ box, strength }) => light(box, { class: strength < 0.7 ? name : `${name} strongest` })));
   part('lights').replaceChildren(...(layers.boxes ? [...lit(passages, 'passage'), ...words, ...lit(answers(), 'answer')] : []));
   // Outlines are not multiplied with the page: they must be seen on a dark table head as well. Each is dark on light.
   part('outlines').replaceChildren(...(layers.boxes ? ['halo', 'edge'].flatMap((ring) => [...lit(heads, `head ${ring}`), ...lit(answers(), `best ${ring}`)]) : []));
