@@ -453,10 +453,10 @@ class Search(Model):
     weak: Annotated[float, Field(ge=0, le=1)] = 0.1
     """If the index is calibrated and no page answers with at least this probability, the result says that nothing
     matches well."""
-    answer: Annotated[float, Field(ge=0, le=1)] = 0.5
+    answer: Annotated[float, Field(ge=0, le=1)] = 0.6
     """The least probability of an answer that is shown above the pages."""
     lit: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """The least probability that a sentence or row has the answer, for it to be lit: softly below one half."""
+    """The least probability that a sentence or row has the answer, for it to be lit: softly below 0.6."""
     rules: tuple[Rule, ...] = ()
     """Rules that are applied after reranking, in this order: fold, per_document, newer_first."""
     recall_ms: NonNegativeFloat = 50.0

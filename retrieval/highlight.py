@@ -43,7 +43,7 @@ unless they match."""
 ANSWER, PASSAGE, HEAD, WORD = 1.0, 0.6, 0.5, 0.4
 """Strengths of the answer's words, of its sentence or row, of its heads, and of the best word of the question beside
 them. Without an answer the best word has strength 1."""
-LIKELY = 0.5
+LIKELY = 0.6
 """If the words that answer are not sure, their sentence or row is lit as the answer if it has it with at least this
 probability, and otherwise softly, as a passage."""
 SOFT = 0.8
