@@ -13,7 +13,6 @@ from retrieval.errors import IndexMissing
 from retrieval.types import Filter
 from tests.pdfs import filler, make_pdf
 from ui import open_index
-from ui.api.render import FILL
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +32,9 @@ def test_the_example_of_the_readme_searches_and_shows_a_page(
     assert printed[0].split()[:2] == ["1", "report.pdf#page=2"]
     with Image.open(tmp_path / "page.png") as page:
         colours = {colour for _, colour in page.convert("RGB").getcolors(1 << 20) or ()}
-    assert colours & {FILL["word"], FILL["answer"]}
+    assert (
+        max(max(colour) - min(colour) for colour in colours) > 60
+    )  # the page is black and white but for its lights
 
 
 def test_an_index_is_created_filled_and_searched(tmp_path: Path) -> None:
