@@ -169,7 +169,7 @@ def _with_answer(located: Located, regions: Sequence[Region]) -> tuple[Region, .
     else:
         likely = located.in_passage >= LIKELY
         own = [Region(box, ANSWER if likely else SOFT, "answer" if likely else "passage") for box in passage]
-    heads = [Region(box, HEAD, "head") for box in located.heads]
+    heads = [Region(box, HEAD, "head") for box in located.heads if located.is_sure]
     words_lit = [Region(r.box, round(WORD * r.strength, 4), r.kind) for r in regions]
     return (*own, *heads, *words_lit)
 

@@ -87,14 +87,14 @@ def test_the_answer_is_lit_before_its_passage_its_heads_and_the_words_of_the_que
 
 def test_if_the_words_are_not_sure_their_passage_is_lit_as_the_answer_and_none_is_given() -> None:
     result = with_answer(sure=False)
-    assert [region.kind for region in result.regions] == [*["answer"] * 5, "head", "word", "word"]
+    assert [region.kind for region in result.regions] == [*["answer"] * 5, "word", "word"]
     assert result.answer is None
     assert "inspections" in [result.snippet[a:b] for a, b in result.snippet_matches]
 
 
 def test_a_passage_that_may_have_the_answer_is_lit_softly_before_the_words_of_the_question() -> None:
     result = with_answer(sure=False, in_passage=0.3)
-    assert [region.kind for region in result.regions] == [*["passage"] * 5, "head", "word", "word"]
+    assert [region.kind for region in result.regions] == [*["passage"] * 5, "word", "word"]
     assert result.regions[0].strength == max(region.strength for region in result.regions)
 
 
