@@ -36,6 +36,7 @@ from retrieval.evaluation.evaluate import Dataset, Question
 from retrieval.models.onnx import ModelFolder, write_manifest
 from retrieval.search import Searcher
 from retrieval.store.store import Store
+from retrieval.tables import page_tables
 from retrieval.text import STOP_WORDS, words
 from retrieval.types import Filter, Page, PageContent, PageReader, Reranker, SearchRequest
 from ui.factory import open_searcher
@@ -218,7 +219,7 @@ def _candidates(
 ) -> list[answers.Candidate]:
     assert isinstance(reader, PageReader)
     (reading,) = reader.read(question, [content], whole=True)
-    return answers.candidates(question, answers.page_tables(content), reading, confidence(reading.score))
+    return answers.candidates(question, page_tables(content), reading, confidence(reading.score))
 
 
 def is_answer(text: str, answer: str, evidence: str) -> bool:

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 import configs.settings as configs
 from rerankers.line_windows import LineWindow, encode_lines, in_order, line_windows
 from rerankers.text import NOTHING, SEP, TextReranker
-from retrieval.layout import Layout
 from retrieval.lru import LRU
 from retrieval.models.onnx import ModelFolder
 from retrieval.reading_lines import INSERTED, ReadingLine, reading_lines
-from retrieval.tables import Tables
+from retrieval.tables import page_tables
 from retrieval.text import stems
 from retrieval.types import PageContent, PageReading, Passage
 
@@ -85,7 +84,7 @@ class TextReader(TextReranker):
 
     def _line_windows(self, query: str, page: PageContent) -> list[LineWindow]:
         """Returns at most WINDOWS windows of the page's lines, most promising first, in part overlapping."""
-        lines = reading_lines(Tables(Layout(page.words, page.page.width, page.page.height)))
+        lines = reading_lines(page_tables(page))
         encoded = encode_lines(self._ids, lines, READER_WINDOW)
         windows = line_windows(encoded, READER_WINDOW)
         worth, asked = self._worth(query, page), self._asked(query)

@@ -16,7 +16,7 @@ import numpy as np
 
 from retrieval.confidence import sigmoid
 from retrieval.layout import Cell, Layout
-from retrieval.tables import Row, Tables
+from retrieval.tables import Row, Tables, page_tables
 from retrieval.text import STOP_WORDS, stems, words
 from retrieval.types import Answer, Box, PageContent, PageReading
 
@@ -98,10 +98,6 @@ class Found:
     """The probability that the answer is in the candidate's sentence or row."""
 
 
-def page_tables(page: PageContent) -> Tables:
-    return Tables(Layout(page.words, page.page.width, page.page.height))
-
-
 def choose(found: Sequence[Candidate], weights: AnswerWeights) -> Found | None:
     """Returns the best candidate with its probability; None if there are no candidates."""
     if not found:
@@ -136,10 +132,12 @@ def candidates(query: str, tables: Tables, reading: PageReading, confidence: flo
     places = _places(tables, reading, asked)
     units = {place: _unit(tables.layout, row, *place) for place, row in places.items()}
     votes = dict.fromkeys(units.values(), 0.0)
+    exact: dict[tuple[int, int], float] = {}
     for first, end, vote in reading.spans:
-        unit = units.get(_widened(tables.layout, first, end))
-        if unit:
-            votes[unit] += vote
+        place = _widened(tables.layout, first, end)
+        exact[place] = exact.get(place, 0.0) + vote
+        if place in units:
+            votes[units[place]] += vote
     rows = [asked.of_row(row) for row in places.values() if row is not None]
     most_named = max((named for named, _ in rows), default=0.0)
     total = max(sum(vote for _, _, vote in reading.spans), LITTLE)
@@ -149,7 +147,8 @@ def candidates(query: str, tables: Tables, reading: PageReading, confidence: flo
         row_named, label_named = asked.of_row(row) if row else (0.0, 0.0)
         features = {
             "page": math.log(confidence / (1 - confidence)),
-            **_reader_features(tables.layout, reading, (first, end), unit),
+            **_reader_features(reading, (first, end), unit, total),
+            "exact": math.log(max(exact.get((first, end), 0.0), LITTLE)),
             "unit": votes[unit] / total,
             "length": math.log(end - first),
             "row": float(row is not None),
@@ -192,17 +191,14 @@ def _places(tables: Tables, reading: PageReading, asked: "_QuestionStems") -> Pl
 
 
 def _reader_features(
-    layout: Layout, reading: PageReading, place: tuple[int, int], unit: Unit
+    reading: PageReading, place: tuple[int, int], unit: Unit, total: float
 ) -> dict[str, float]:
-    """Returns what the reader thinks of the words."""
-    total = max(sum(vote for _, _, vote in reading.spans), LITTLE)
+    """Returns what the reader thinks of the words. total: the votes of all spans."""
     support = sum(vote for first, end, vote in reading.spans if _f1((first, end), place) >= ALIKE)
-    exact = sum(vote for first, end, vote in reading.spans if _widened(layout, first, end) == place)
     inside = reading.evidence[slice(*place)]
     around = [value for part in unit for value in reading.evidence[slice(*part)]]
     return {
         "support": math.log(max(support, LITTLE)),
-        "exact": math.log(max(exact, LITTLE)),
         "share": support / total,
         "evidence": sum(inside) / max(1, len(inside)),
         "around": sum(around) / max(1, len(around)),

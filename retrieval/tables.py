@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from retrieval.layout import PARAGRAPH_GAP, PROSE_WORDS, Cell, Layout, Line, around, beside
-from retrieval.types import Box
+from retrieval.types import Box, PageContent
 
 SAME_ROW = 0.6
 """Lines that overlap vertically by this share of the lower one are in one row."""
@@ -129,6 +129,10 @@ class Tables:
                     start = at
                 owner = own
         return found
+
+
+def page_tables(page: PageContent) -> Tables:
+    return Tables(Layout(page.words, page.page.width, page.page.height))
 
 
 def _put_together(layout: Layout, lines: Sequence[Line]) -> list["_Line"]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.train.packed import EDGES, EXTRA, SETS, Ints, Packed, Role
+from retrieval.train.packed import EXTRA, SETS, Packed, Role, trimmed
 
 CUT = 10
 LEXICAL_WINDOWS = 32
@@ -117,7 +117,7 @@ def spans(
     if not len(a):
         return {"spans": 0}
     found = zip(held.windows[rows][known], first[rows][known], last[rows][known], strict=True)
-    c, d = np.array([_trimmed(held.packed.window(window), *span) for window, *span in found]).T
+    c, d = np.array([trimmed(held.packed.window(window), *span) for window, *span in found]).T
     shared = np.clip(np.minimum(b, d) - np.maximum(a, c) + 1, 0, None)
     f1 = 2 * shared / ((b - a + 1) + (d - c + 1))
     return {
@@ -125,14 +125,6 @@ def spans(
         "F1": round(100 * float(f1.mean()), 1),
         "spans": len(a),
     }
-
-
-def _trimmed(pieces: Ints, first: int, last: int) -> tuple[int, int]:
-    while first < last and int(pieces[first]) in EDGES:
-        first += 1
-    while first < last and int(pieces[last]) in EDGES:
-        last -= 1
-    return first, last
 
 
 def evidence(held: Held, logits: Table) -> dict[str, float]:

@@ -24,7 +24,7 @@ from benchmarks.gpu_train.lexical import Bm25, terms
 from benchmarks.gpu_train.variants import variants
 from rerankers.text import QUESTION_PIECES, TITLE_PIECES, WORD_PIECES
 from retrieval.train.groups import Group
-from retrieval.train.packed import EDGES, EXTRA, NOWHERE, Item, Packer, Role
+from retrieval.train.packed import EXTRA, NOWHERE, Item, Packer, Role, trimmed
 
 WINDOW = 96
 """Pieces: about what the reranker's pairs of 128 leave beside a question and a title."""
@@ -524,12 +524,7 @@ class Builder:
     def _trimmed(self, window: int, first: int, last: int) -> tuple[int, int]:
         """Returns the span without punctuation at its ends."""
         text, start, _, _, _ = self.packer.windows[window]
-        pieces = self.packer.texts[text]
-        while first < last and int(pieces[start + first]) in EDGES:
-            first += 1
-        while first < last and int(pieces[start + last]) in EDGES:
-            last -= 1
-        return first, last
+        return trimmed(self.packer.texts[text][start:], first, last)
 
     def _passage(self, text: str) -> int:
         """Returns the window of a whole passage, at most PASSAGE pieces; equal passages have the same one."""

@@ -15,15 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_train.align import PageWords, Span
+from benchmarks.gpu_train.align import PageWords, Span, squeeze
 from benchmarks.gpu_train.documents import ReadPage
 from benchmarks.gpu_train.lexical import terms
 from benchmarks.gpu_train.pack import WINDOW, Answered, Builder
 from rerankers.line_windows import EncodedLine, LineWindow, encode_lines, line_windows
 from rerankers.text import QUESTION_PIECES, TITLE_PIECES
 from retrieval.reading_lines import CELL, HEAD_WORDS, INSERTED, VALUE, ReadingLine
-from retrieval.text import fold
-from retrieval.train.packed import EDGES, Item, Role
+from retrieval.train.packed import Item, Role, trimmed
 
 OTHERS = 3
 """The most windows of the same page that do not answer, in a group."""
@@ -76,7 +75,7 @@ class Spans:
             self._add(row, page_lines, rng)
 
     def _add(self, row: Marked, page: _Lines, rng: random.Random) -> None:
-        answer = _squeezed(page.words[row.answer.first : row.answer.last + 1])
+        answer = squeeze("".join(page.words[row.answer.first : row.answer.last + 1]))
         positives: list[Item] = []
         others: list[tuple[float, Item]] = []
         asked = set(terms(row.question))
@@ -84,12 +83,12 @@ class Spans:
             place = window.place(row.answer.first, row.answer.last)
             own = [word for word in window.words if word != INSERTED]
             if place:
-                place = _trimmed(window.pieces, *place)
+                place = trimmed(window.pieces, *place)
                 runs = tuple(run for a, b in row.evidence for run in _runs(window, a, b))
                 positives.append(Item(number, Role.POSITIVE, *place, evidence=runs))
             elif not any(a <= word <= b for word in own for a, b in row.evidence):
                 text = [page.words[word] for word in dict.fromkeys(own)]
-                if answer and answer in _squeezed(text):
+                if answer and answer in squeeze("".join(text)):
                     continue
                 alike = len(asked & {term for word in text for term in terms(word)}) + rng.random()
                 others.append((alike, Item(number, Role.NEGATIVE)))
@@ -132,17 +131,10 @@ class Spans:
             if name not in tables:
                 tables[name] = self._table(folder, name)
             lines, places = tables[name]
-            wanted = _squeezed([row["targetValue"]])
-            cells = [
-                (place, cell)
-                for place, cell in places.items()
-                if _squeezed(lines.words[cell[0] : cell[1] + 1]) == wanted
-            ]
-            if not wanted or len(cells) != 1:
+            found = _only_cell(lines.words, places, row["targetValue"])
+            if found is None:
                 continue
-            (at, _), (first, last) = cells[0]
-            own = [cell for (line, _), cell in places.items() if line == at]
-            whole = (own[0][0], own[-1][1])
+            (first, last), whole = found
             asked = set(terms(row["utterance"]))
             near = {t for word in lines.words[whole[0] : whole[1] + 1] for t in terms(word)}
             near -= {t for word in lines.words[first : last + 1] for t in terms(word)}
@@ -181,14 +173,11 @@ class Spans:
                 if text:
                     paragraphs.append(Answered(row["question"], text, answer, text.index(answer), path.stem))
                     continue
-                wanted = _squeezed([answer])
-                cells = [c for c in places.items() if _squeezed(words[c[1][0] : c[1][1] + 1]) == wanted]
-                if wanted and len(cells) == 1:
-                    (at, _), cell = cells[0]
-                    own = [other for (line, _), other in places.items() if line == at]
-                    evidence = ((own[0][0], own[-1][1]),)
+                found = _only_cell(words, places, answer)
+                if found:
+                    cell, whole = found
                     marked = Marked(
-                        row["question"], "table", path.stem, 0, Span(*cell, True), evidence, "tatqa answers"
+                        row["question"], "table", path.stem, 0, Span(*cell, True), (whole,), "tatqa answers"
                     )
                     self._add(marked, encoded, rng)
         self.builder.add_answers(paragraphs, "tatqa answers", negatives=1, apart=1)
@@ -217,6 +206,23 @@ def _table_lines(
         if texts:
             lines.append(ReadingLine(tuple(texts), tuple(numbers)))
     return words, lines, places
+
+
+def _only_cell(
+    words: Sequence[str], places: Places, answer: str
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Returns the words (first, last) of the only cell that is an answer, and of its row; None if there is no such."""
+    wanted = squeeze(answer)
+    cells = [
+        (line, (first, last))
+        for (line, _), (first, last) in places.items()
+        if squeeze("".join(words[first : last + 1])) == wanted
+    ]
+    if not wanted or len(cells) != 1:
+        return None
+    line, cell = cells[0]
+    row = [place for (other, _), place in places.items() if other == line]
+    return cell, (row[0][0], row[-1][1])
 
 
 def _is_value(cell: str) -> bool:
@@ -280,18 +286,6 @@ def _runs(window: LineWindow, first: int, last: int) -> Iterator[tuple[int, int]
         elif not inside and start is not None:
             yield start, at - 1
             start = None
-
-
-def _trimmed(pieces: Sequence[int], first: int, last: int) -> tuple[int, int]:
-    while first < last and pieces[first] in EDGES:
-        first += 1
-    while first < last and pieces[last] in EDGES:
-        last -= 1
-    return first, last
-
-
-def _squeezed(words: Sequence[str]) -> str:
-    return "".join(c for word in words for c in fold(word) if c.isalnum())
 
 
 def _unescaped(cell: str) -> str:

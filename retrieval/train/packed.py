@@ -30,6 +30,15 @@ EDGES = frozenset({1000, 1005, 1006, 1007, 1010, 1012, 1024, 1025, 1031, 1033, 1
 Ints = NDArray[np.integer]
 
 
+def trimmed(pieces: Sequence[int] | Ints, first: int, last: int) -> tuple[int, int]:
+    """Returns the first and last piece of a span without punctuation at its ends."""
+    while first < last and int(pieces[first]) in EDGES:
+        first += 1
+    while first < last and int(pieces[last]) in EDGES:
+        last -= 1
+    return first, last
+
+
 class Role(IntEnum):
     """What is known of a window in a group."""
 

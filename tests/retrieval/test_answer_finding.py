@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from retrieval.answers import AnswerWeights, Found, candidates, choose, locate, page_tables, verbatim
+from retrieval.answers import AnswerWeights, Found, candidates, choose, locate, verbatim
+from retrieval.tables import page_tables
 from retrieval.types import Page, PageContent, PageReading, Passage
 from tests.build import webp
 from tests.retrieval.test_page_layout import TABLE, page
